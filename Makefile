@@ -1,0 +1,47 @@
+# Every command of the project. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+SLOW_STAMP := $(VENV)/.installed-slow
+SEEDS ?= 5000
+
+.PHONY: help demo test test-slow check mutants bench soak chaos clean
+help:           ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(DEV_STAMP): $(STAMP)
+	$(BIN)/pip install --quiet -c constraints.txt 'pip>=25.1'
+	$(BIN)/pip install --quiet -c constraints.txt --group dev
+	touch $@
+
+demo: $(STAMP)  ## four real nodes on this machine train one model
+	$(BIN)/fednode demo
+
+test: $(DEV_STAMP)  ## the tests
+	$(BIN)/python -m pytest
+
+test-slow: $(DEV_STAMP)  ## tests that need big dependencies or many minutes
+	$(BIN)/python -m pytest -m slow
+
+check: $(DEV_STAMP)  ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+mutants: $(DEV_STAMP)  ## break each safety check on purpose; every break must be caught
+	$(BIN)/python tests/mutants.py
+
+bench: $(DEV_STAMP)  ## measure; prints a table beside the targets, writes build/bench.json
+	$(BIN)/python tests/bench.py
+
+clean:          ## remove what the other commands made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,280 @@
+"""The node's local API over HTTP: paths, answers and errors as docs/api.md has them. What is answered is the service's.
+
+It is served on a Unix socket of mode 0600. Who may open the socket may do everything; there is no other check.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import hypercorn.trio
+import trio
+from hypercorn.config import Config
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from node.api_bodies import (
+    Accept,
+    AddData,
+    Because,
+    CreateGroup,
+    Invite,
+    Join,
+    LogsText,
+    MetricsText,
+    ModelQuery,
+    Nothing,
+    RunsQuery,
+    Sql,
+    StartRun,
+    body_of,
+    query_of,
+)
+from node.api_json import json_bytes
+from node.api_streams import EventStream, ModelStream
+from node.service import LogsQuery, MetricsQuery, NodeService, NotFound
+from protocol.errors import FednodeError, Refused
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus  # type checkers see trio through stubs that lack it
+
+GRACE_S = 1.0  # for answers on their way when the node stops
+_log = logging.getLogger("fednode.api")
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def answer(value: object, status: int = 200) -> Response:
+    return Response(json_bytes(value), status, media_type="application/json")
+
+
+class _Handlers:
+    """One method per endpoint, in the order of docs/api.md."""
+
+    def __init__(self, service: NodeService, stopping: trio.Event) -> None:
+        self.service = service
+        self.stopping = stopping
+
+    async def status(self, request: Request) -> Response:
+        return answer(await self.service.status())
+
+    async def stop(self, request: Request) -> Response:
+        await body_of(request, Nothing)
+        self.stopping.set()
+        return answer({})
+
+    async def peers(self, request: Request) -> Response:
+        return answer({"peers": await self.service.peers()})
+
+    async def prometheus(self, request: Request) -> Response:
+        return Response(await self.service.prometheus(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def groups(self, request: Request) -> Response:
+        return answer({"groups": await self.service.groups()})
+
+    async def create_group(self, request: Request) -> Response:
+        body = await body_of(request, CreateGroup)
+        return answer(await self.service.create_group(body.name))
+
+    async def group(self, request: Request) -> Response:
+        return answer(await self.service.group(_named(request, "group")))
+
+    async def invite(self, request: Request) -> Response:
+        body = await body_of(request, Invite)
+        return answer(await self.service.invite(body.group, body.role, body.uses, body.expires_s))
+
+    async def join(self, request: Request) -> Response:
+        body = await body_of(request, Join)
+        return answer(await self.service.join(body.token))
+
+    async def data_list(self, request: Request) -> Response:
+        return answer({"data": await self.service.data_list()})
+
+    async def data_add(self, request: Request) -> Response:
+        body = await body_of(request, AddData)
+        return answer(await self.service.data_add(body.name, body.path, body.options))
+
+    async def data_remove(self, request: Request) -> Response:
+        await self.service.data_remove(_named(request, "name"))
+        return answer({})
+
+    async def runs(self, request: Request) -> Response:
+        query = query_of(request, RunsQuery)
+        return answer({"runs": await self.service.runs(query.limit, query.before)})
+
+    async def run(self, request: Request) -> Response:
+        return answer(await self.service.run(_named(request, "run")))
+
+    async def start_run(self, request: Request) -> Response:
+        body = await body_of(request, StartRun)
+        return answer(await self.service.start_run(body.config, body.source, body.group, body.overrides))
+
+    async def accept(self, request: Request) -> Response:
+        body = await body_of(request, Accept)
+        return answer(await self.service.accept(_named(request, "run"), body.data))
+
+    async def decline(self, request: Request) -> Response:
+        body = await body_of(request, Because)
+        return answer(await self.service.decline(_named(request, "run"), body.reason))
+
+    async def stop_run(self, request: Request) -> Response:
+        body = await body_of(request, Because)
+        return answer(await self.service.stop_run(_named(request, "run"), body.reason))
+
+    async def metrics(self, request: Request) -> Response:
+        query = MetricsQuery(**query_of(request, MetricsText).model_dump())
+        return answer({"metrics": await self.service.metrics(_named(request, "run"), query)})
+
+    async def rounds(self, request: Request) -> Response:
+        return answer({"rounds": await self.service.rounds(_named(request, "run"))})
+
+    async def logs(self, request: Request) -> Response:
+        query = LogsQuery(**query_of(request, LogsText).model_dump())
+        run = _named(request, "run") if "run" in request.path_params else None
+        lines, after = await self.service.logs(run, query)
+        return answer({"logs": lines, "next": after})
+
+    async def model(self, request: Request) -> Response:
+        query = query_of(request, ModelQuery)
+        return ModelStream(await self.service.model_file(_named(request, "run"), query.round))
+
+    async def sql(self, request: Request) -> Response:
+        body = await body_of(request, Sql)
+        columns, rows, truncated = await self.service.sql(body.statement, body.rows_max)
+        return answer({"columns": columns, "rows": rows, "truncated": truncated})
+
+    async def events(self, request: Request) -> Response:
+        return EventStream(self.service.events(), self.stopping)
+
+
+def _named(request: Request, parameter: str) -> str:
+    """A name from the path. Paths are matched while they are still quoted, so a name may hold a slash."""
+    return unquote(request.path_params[parameter])
+
+
+def _routes(handlers: _Handlers) -> list[Route]:
+    def route(method: str, path: str, handler: Handler) -> Route:
+        return Route(path, _guarded(handler), methods=[method])
+
+    return [
+        route("GET", "/v1/status", handlers.status),
+        route("POST", "/v1/stop", handlers.stop),
+        route("GET", "/v1/peers", handlers.peers),
+        route("GET", "/metrics", handlers.prometheus),
+        route("GET", "/v1/groups", handlers.groups),
+        route("POST", "/v1/groups", handlers.create_group),
+        route("GET", "/v1/groups/{group}", handlers.group),
+        route("POST", "/v1/invitations", handlers.invite),
+        route("POST", "/v1/join", handlers.join),
+        route("GET", "/v1/data", handlers.data_list),
+        route("POST", "/v1/data", handlers.data_add),
+        route("DELETE", "/v1/data/{name}", handlers.data_remove),
+        route("GET", "/v1/runs", handlers.runs),
+        route("POST", "/v1/runs", handlers.start_run),
+        route("GET", "/v1/runs/{run}", handlers.run),
+        route("POST", "/v1/runs/{run}/accept", handlers.accept),
+        route("POST", "/v1/runs/{run}/decline", handlers.decline),
+        route("POST", "/v1/runs/{run}/stop", handlers.stop_run),
+        route("GET", "/v1/runs/{run}/metrics", handlers.metrics),
+        route("GET", "/v1/runs/{run}/rounds", handlers.rounds),
+        route("GET", "/v1/runs/{run}/logs", handlers.logs),
+        route("GET", "/v1/runs/{run}/model", handlers.model),
+        route("GET", "/v1/logs", handlers.logs),
+        route("POST", "/v1/sql", handlers.sql),
+        route("GET", "/v1/events", handlers.events),
+    ]
+
+
+# --- errors ----------------------------------------------------------------------------------------------------
+def status_of(error: FednodeError) -> int:
+    """400 malformed, 404 no such thing, 409 a rule refuses it, 503 the node cannot do it now."""
+    if not isinstance(error, Refused):
+        return 503
+    if error.code == "malformed" or error.code.startswith("bad-"):
+        return 400
+    if isinstance(error, NotFound) or error.code.startswith("no-such-"):
+        return 404
+    return 409
+
+
+def error_answer(error: FednodeError) -> Response:
+    status = status_of(error)
+    code = error.code if isinstance(error, Refused) else "unavailable"
+    body: dict[str, Any] = {"code": code, "what": error.what, "remedy": error.remedy, "status": status}
+    if problems := getattr(error, "problems", None):
+        body["problems"] = list(problems)
+    return answer({"error": body}, status)
+
+
+def _guarded(handler: Handler) -> Handler:
+    async def guarded(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except FednodeError as error:
+            return error_answer(error)
+        except ClientDisconnect:
+            return Response(status_code=499)  # nobody is there to read it
+        except Exception:  # noqa: BLE001 - the node lives on whatever a question runs into; the log has the traceback
+            _log.exception("%s %s failed", request.method, request.url.path)
+            return error_answer(FednodeError("The node failed at this: a bug", remedy="see its log for the traceback"))
+
+    return guarded
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        return error_answer(Refused("malformed", f"{request.url.path} is not for {request.method}", remedy=_SEE))
+    return error_answer(NotFound("no-such-path", f"There is no {request.url.path} here", remedy=_SEE))
+
+
+_SEE = "see docs/api.md for the endpoints"
+
+
+# --- serving ---------------------------------------------------------------------------------------------------
+def application(service: NodeService, stopping: trio.Event) -> ASGIApp:
+    """The API of `service` as an ASGI application for trio. A POST to /v1/stop sets `stopping`; event streams end by
+    it."""
+    starlette = Starlette(
+        routes=_routes(_Handlers(service, stopping)), exception_handlers={404: _no_route, 405: _no_route}
+    )
+
+    async def match_quoted(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = {**scope, "path": scope["raw_path"].decode("ascii")}
+        await starlette(scope, receive, send)
+
+    return match_quoted
+
+
+async def serve_api(
+    service: NodeService,
+    socket: Path,
+    stopping: trio.Event,
+    task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `service` on `socket` until `stopping` is set; started once the socket takes connections.
+
+    The caller holds the home's lock: a server takes the socket's file from whoever has it.
+    """
+    config = Config()
+    config.bind = [f"unix:{socket}"]
+    config.umask = 0o177  # the file is 0600 from its first moment
+    config.graceful_timeout = GRACE_S
+    config.include_server_header = False
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")
+    try:
+        async with trio.open_nursery() as nursery:
+            app: Any = application(service, stopping)
+            await nursery.start(partial(hypercorn.trio.serve, app, config, shutdown_trigger=stopping.wait))
+            task_status.started()
+    finally:
+        socket.unlink(missing_ok=True)  # noqa: ASYNC240 - a file of ours in a local folder

@@ -1,0 +1,66 @@
+"""The command `fednode`. Commands are loaded when they are used, so that `--help` and most commands start at once.
+
+Nothing here may import torch, libp2p, duckdb, trio, pydantic, httpx or starlette when a command starts; a test looks.
+"""
+
+import click
+
+from node.cli.common import CommandTable, common_options
+
+# Name, where it is, and what the list of commands says of it. The order is that of a first day.
+COMMANDS = {
+    "demo": ("node.cli.demo:demo", "See the whole story on this machine: real nodes train a model together."),
+    "start": ("node.cli.nodes:start", "Start this machine's node; the first start makes its identity."),
+    "status": ("node.cli.nodes:status", "Show who the node is, where it is, and what it does."),
+    "stop": ("node.cli.nodes:stop", "Stop the node in good order."),
+    "group": ("node.cli.groups:group", "Create, list and show groups."),
+    "invite": ("node.cli.groups:invite", "Print a token that lets somebody into a group."),
+    "join": ("node.cli.groups:join", "Enter a group with a token."),
+    "peers": ("node.cli.nodes:peers", "List the nodes of your groups."),
+    "data": ("node.cli.data:data", "Register your own data sets. They never leave this machine."),
+    "run": ("node.cli.runs:run", "Start, follow, accept and stop runs."),
+    "model": ("node.cli.models:model", "Get trained models."),
+    "sql": ("node.cli.sql:sql", "Ask the node's record in SQL."),
+}
+# Commands of the rooms above, found by entry point; these are what the list says of them without loading them.
+ENTRY_POINTS = "fednode.commands"
+KNOWN_ABOVE = {
+    "tui": "Watch everything in a full-screen dashboard.",
+    "simulate": "Run a scenario of many simulated nodes on this machine.",
+    "export": "Export runs to MLflow, TensorBoard or Parquet.",
+}
+
+
+class Fednode(CommandTable):
+    """The root: its own commands and those of installed packages."""
+
+    table = COMMANDS
+    entry_points = ENTRY_POINTS
+    known_above = KNOWN_ABOVE
+
+
+@click.group(cls=Fednode, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=Fednode.print_version)
+@common_options
+def cli() -> None:
+    """Train models together, with no server in the middle.
+
+    Everyone runs a node. A group's nodes train one model together; nobody's data leaves its machine.
+
+    \b
+    First steps:
+      fednode demo                      four nodes on this machine, start to end
+      fednode start --detach            run your node in the background
+      fednode group create NAME         begin a group, then: fednode invite
+      fednode join TOKEN                or enter somebody's
+      fednode data add digits ./data    register your own data
+      fednode run template > study.toml
+      fednode run start study.toml
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the node is not running, 4 refused.
+    """
+
+
+def main() -> None:
+    """Run the command that the process was called with."""
+    cli.main(prog_name="fednode")

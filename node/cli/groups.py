@@ -1,0 +1,126 @@
+"""fednode group, invite, join."""
+
+import sys
+from typing import Any
+
+import click
+
+from node.cli import show
+from node.cli.common import Answer, common_options, seconds_of
+
+
+@click.group()
+def group() -> None:
+    """Create, list and show groups: the people who trust each other to train together."""
+
+
+@group.command("create")
+@click.argument("name")
+@common_options
+@click.pass_obj
+def create(answer: Answer, name: str) -> None:
+    """Begin a group called NAME, with you as its admin."""
+    made = answer.client().create_group(name)
+    answer.give(made, lambda: f"Group {made['name']} ({show.short(made['group_id'])}) is there, and you are its admin.")
+    answer.hint("Next: let others in with fednode invite")
+
+
+@group.command("list")
+@common_options
+@click.pass_obj
+def list_groups(answer: Answer) -> None:
+    """List the groups that this node is in."""
+    found = answer.client().groups()["groups"]
+    if answer.json:
+        answer.give(found, "")
+        return
+    rows = [
+        (entry["name"], show.short(entry["group_id"]), entry["role"], len(entry["members"]), _node_count(entry))
+        for entry in found
+    ]
+    show.table(["NAME", "GROUP", "YOUR ROLE", "MEMBERS", "NODES"], rows)
+    if not found:
+        answer.hint("None yet. Begin one: fednode group create NAME, or enter one: fednode join TOKEN")
+
+
+def _node_count(entry: dict[str, Any]) -> int:
+    return sum(len(member["nodes"]) for member in entry["members"])
+
+
+@group.command("show")
+@click.argument("group")
+@common_options
+@click.pass_obj
+def show_group(answer: Answer, group: str) -> None:
+    """Show GROUP's members, their nodes, and the invitations that are out."""
+    entry = answer.client().group(group)
+    if answer.json:
+        answer.give(entry, "")
+        return
+    click.echo(
+        show.facts(
+            [
+                ("name", entry["name"]),
+                ("group id", entry["group_id"]),
+                ("your role", entry["role"]),
+                ("created", show.moment(entry["created_at"])),
+                ("operations", entry["operations"]),
+            ]
+        )
+    )
+    members = [
+        (member["name"], member["role"], show.moment(member["admitted_at"]), show.names(member["nodes"]))
+        for member in entry["members"]
+    ]
+    click.echo()
+    show.table(["MEMBER", "ROLE", "ADMITTED", "NODES"], members)
+    invitations = [
+        (invite["invite_id"], invite["role"], f"{invite['used']} of {invite['uses']}", _until(invite), invite["by"])
+        for invite in entry["invitations"]
+    ]
+    if invitations:
+        click.echo()
+        show.table(["INVITATION", "ROLE", "USED", "VALID", "BY"], invitations)
+
+
+def _until(invite: dict[str, Any]) -> str:
+    return "revoked" if invite["revoked"] else f"until {show.moment(invite['expires_at'])}"
+
+
+@click.command()
+@click.option("--group", help="Which group; may be left out when there is but one.")
+@click.option(
+    "--role",
+    type=click.Choice(["member", "admin", "observer"]),
+    default="member",
+    show_default=True,
+    help="member trains and proposes runs, observer reads metrics, admin also invites and removes.",
+)
+@click.option("--uses", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many may enter by it.")
+@click.option(
+    "--expires", callback=seconds_of, default="7d", show_default=True, help="How long it is good for: 12h, 7d."
+)
+@common_options
+@click.pass_obj
+def invite(answer: Answer, group: str | None, role: str, uses: int, expires: int) -> None:
+    """Print a token that lets somebody into a group.
+
+    Send it over a channel that you trust: whoever has it may enter, as often as --uses says.
+    """
+    made = answer.client().invite(group=group, role=role, uses=uses, expires_s=expires)
+    answer.give(made, made["token"])
+    times = "once" if uses == 1 else f"{uses} times"
+    answer.hint(f"It lets a {role} into {made['group']}, {times}, until {show.moment(made['expires_at'])}.")
+    answer.hint("On the other machine: fednode start --detach, then fednode join TOKEN")
+
+
+@click.command()
+@click.argument("token")
+@common_options
+@click.pass_obj
+def join(answer: Answer, token: str) -> None:
+    """Enter a group with TOKEN, or - to read the token from standard input."""
+    text = sys.stdin.read() if token == "-" else token
+    entered = answer.client().join("".join(text.split()))  # mail programs break long lines
+    answer.give(entered, lambda: f"You are in {entered['name']} as {entered['role']}.")
+    answer.hint("Next: fednode peers, fednode data add NAME PATH, fednode run list")

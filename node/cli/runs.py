@@ -1,0 +1,227 @@
+"""fednode run: propose, list, show, decide, stop. What is measured and logged is in runs_watch."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fednode_client import ClientError
+from node.cli import show
+from node.cli.common import Answer, clean, common_options
+from node.cli.data import settings_of
+from node.cli.runs_watch import logs, metrics
+
+ENDED = frozenset({"FINISHED", "STOPPED", "FAILED"})
+
+
+@click.group()
+def run() -> None:
+    """Start, follow, accept and stop runs. RUN is a run's name, its id, or the beginning of its id."""
+
+
+run.add_command(metrics)
+run.add_command(logs)
+
+
+@run.command("start")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("--group", help="Which group; may be left out when there is but one.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Count instead of FILE's: training.rounds=20."
+)
+@common_options
+@click.pass_obj
+def start(answer: Answer, file: str, group: str | None, overrides: tuple[str, ...]) -> None:
+    """Propose the run that FILE (TOML) describes to a group; - reads it from standard input.
+
+    A task.path in it is looked for beside FILE. Begin one with: fednode run template > study.toml
+    """
+    text, source = _configuration(file)
+    made = answer.client().start_run(text, source, group=group, overrides=settings_of(overrides))
+    for note in made.get("taken_as", ()):
+        answer.hint(f"Note: {note}")
+    answer.give(made, lambda: f"Run {made['name']} ({show.short(made['run_id'])}) is proposed: {made['state']}.")
+    answer.hint(f"Next: the others accept it (fednode run accept); follow it with fednode run show {made['name']!r}")
+
+
+def _configuration(file: str) -> tuple[str, Path | None]:
+    if file == "-":
+        return sys.stdin.read(), None
+    try:
+        return Path(file).read_text(encoding="utf-8"), Path(file)
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        message = f"{file} cannot be read: {why}. To begin one: fednode run template > study.toml"
+        raise click.UsageError(message) from None
+
+
+@run.command("list")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True)
+@common_options
+@click.pass_obj
+def list_runs(answer: Answer, limit: int) -> None:
+    """List runs, the newest first."""
+    found = answer.client().runs(limit=limit)["runs"]
+    if answer.json:
+        answer.give(found, "")
+        return
+    columns = ["NAME", "RUN", "STATE", "ROUND", "ACCURACY", "LOSS", "BY", "CREATED", "YOU"]
+    show.table(columns, [_row(entry) for entry in found])
+    for entry in found:
+        if entry["decision"] == "undecided" and entry["state"] not in ENDED:
+            name = entry["name"]
+            answer.hint(f"{name} waits for you: fednode run accept {name!r}, or fednode run decline {name!r}")
+    if not found:
+        answer.hint("None yet. Begin one: fednode run template > study.toml, then fednode run start study.toml")
+
+
+def _row(entry: dict[str, Any]) -> list[object]:
+    return [
+        entry["name"],
+        show.short(entry["run_id"]),
+        entry["state"],
+        f"{entry['round']}/{entry['rounds']}",
+        show.figure(entry["accuracy"]),
+        show.figure(entry["loss"]),
+        entry["proposer_name"] or show.node(entry["proposer"]),
+        show.moment(entry["created_at"]),
+        entry["decision"],
+    ]
+
+
+@run.command("show")
+@click.argument("run_name", metavar="RUN")
+@common_options
+@click.pass_obj
+def show_run(answer: Answer, run_name: str) -> None:
+    """Show where RUN is, who takes part, and what is the matter."""
+    entry = answer.client().run(run_name)
+    if answer.json:
+        answer.give(entry, "")
+        return
+    click.echo(clean(_described(entry)))
+    if entry["participants"]:
+        click.echo()
+        columns = ["NODE", "ID", "STATE", "ROUND", "SAMPLES", "VOTES", "WHY"]
+        show.table(columns, [_participant(participant) for participant in entry["participants"]])
+    answer.hint(_next_step(entry))
+
+
+def _described(entry: dict[str, Any]) -> str:
+    aggregator = entry["aggregator_name"] or show.node(entry["aggregator"])
+    state = f"{entry['state']} ({entry['reason']})" if entry["reason"] else entry["state"]
+    return show.facts(
+        [
+            ("name", entry["name"]),
+            ("run id", entry["run_id"]),
+            ("state", state),
+            ("now", entry["note"]),
+            ("round", f"{entry['round']} of {entry['rounds']}"),
+            ("accuracy", show.figure(entry["accuracy"])),
+            ("loss", show.figure(entry["loss"])),
+            ("aggregator", f"{aggregator} in term {entry['term']}" if aggregator else ""),
+            ("task", entry["task"]),
+            ("data set", entry["data"]),
+            ("project", f"{entry['project']} / {entry['experiment']}"),
+            ("proposed by", entry["proposer_name"] or entry["proposer"]),
+            ("created", show.moment(entry["created_at"])),
+            ("started", show.moment(entry["started_at"])),
+            ("ended", show.moment(entry["ended_at"])),
+            ("this node", entry["decision"]),
+            ("traffic", f"{show.size(entry['bytes_sent'])} sent, {show.size(entry['bytes_received'])} received"),
+        ]
+    )
+
+
+def _participant(participant: dict[str, Any]) -> list[object]:
+    return [
+        participant["name"],
+        show.node(participant["node_id"]),
+        participant["state"],
+        participant["round"],
+        participant["samples"],
+        "yes" if participant["voter"] else "",
+        participant["reason"],
+    ]
+
+
+def _next_step(entry: dict[str, Any]) -> str:
+    name = repr(entry["name"])
+    if entry["state"] in ENDED:
+        return f"Next: fednode run metrics {name}, fednode model get {name}"
+    if entry["decision"] == "undecided":
+        return f"Next: fednode run accept {name}, or fednode run decline {name}"
+    return f"Next: fednode run metrics {name}, fednode run logs -f {name}, fednode tui"
+
+
+@run.command("accept")
+@click.argument("run_name", metavar="RUN")
+@click.option("--data", help="Which of your data sets; may be left out when it has the name that the run asks for.")
+@common_options
+@click.pass_obj
+def accept(answer: Answer, run_name: str, data: str | None) -> None:
+    """Take part in RUN with your own data."""
+    entry = answer.client().accept(run_name, data=data)
+    answer.give(entry, lambda: f"This node takes part in {entry['name']}: {entry['state']}.")
+    answer.hint(f"Next: fednode run show {entry['name']!r}")
+
+
+@run.command("decline")
+@click.argument("run_name", metavar="RUN")
+@click.option("--reason", help="For the proposer to read.")
+@common_options
+@click.pass_obj
+def decline(answer: Answer, run_name: str, reason: str | None) -> None:
+    """Do not take part in RUN."""
+    entry = answer.client().decline(run_name, reason)
+    answer.give(entry, lambda: f"This node does not take part in {entry['name']}.")
+
+
+@run.command("stop")
+@click.argument("run_name", metavar="RUN")
+@click.option("--reason", help="For everybody to read.")
+@common_options
+@click.pass_obj
+def stop(answer: Answer, run_name: str, reason: str | None) -> None:
+    """Stop RUN on all nodes. The last committed checkpoint stays."""
+    entry = answer.client().stop_run(run_name, reason)
+    answer.give(entry, lambda: f"{entry['name']} is told to stop: {entry['state']}.")
+
+
+@run.command("template")
+@common_options
+@click.pass_obj
+def template(answer: Answer) -> None:
+    """Print a configuration to start from: valid as it is, with every key explained."""
+    from protocol.manifest_keys import template as text
+
+    answer.give({"template": text()}, lambda: text().rstrip())
+
+
+@run.command("keys")
+@click.argument("search", required=False)
+@common_options
+@click.pass_obj
+def keys(answer: Answer, search: str | None) -> None:
+    """List every key of a configuration; with SEARCH, those whose name, meaning or alias has that in it."""
+    from protocol.manifest_aliases import ALIASES
+    from protocol.manifest_keys import KEYS, toml_value
+
+    wanted = (search or "").lower()
+    by_alias = {target for alias, target in ALIASES.items() if wanted in alias}
+    chosen = [
+        key for key in KEYS.values() if wanted in key.name or wanted in key.meaning.lower() or key.name in by_alias
+    ]
+    if not chosen:
+        raise ClientError(f"No key has {search!r} in it", remedy="fednode run keys lists all of them")
+    if answer.json:
+        fields = ("name", "type", "default", "required", "allowed", "meaning")
+        answer.give([{field: getattr(key, field) for field in fields} for key in chosen], "")
+        return
+    rows = []
+    for key in chosen:
+        default = "required" if key.required else "" if key.default is None else toml_value(key.default)
+        rows.append((key.name, key.type, default, key.allowed, key.meaning))
+    show.table(["KEY", "TYPE", "DEFAULT", "ALLOWED", "MEANING"], rows)
+    answer.hint(f"Taken as ours too, and reported: {', '.join(sorted(ALIASES))}")

@@ -1,0 +1,117 @@
+"""fednode run metrics, fednode run logs: what a run measures and says."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from node.cli import show
+from node.cli.common import Answer, common_options
+
+ENDED = frozenset({"FINISHED", "STOPPED", "FAILED"})
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@click.option("--key", help="One measurement, such as accuracy.")
+@click.option("--node", help="One node's; without it the mean over all nodes, weighted by samples.")
+@click.option(
+    "--scope",
+    type=click.Choice(["global", "local"]),
+    default="global",
+    show_default=True,
+    help="global: the round's checkpoint; local: a node's own model while it trains.",
+)
+@click.option("--split", type=click.Choice(["eval", "train"]))
+@click.option("--after-round", type=click.IntRange(-1), help="Only later rounds.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True)
+@common_options
+@click.pass_obj
+def metrics(answer: Answer, /, run_name: str, **filters: Any) -> None:
+    """Show what RUN measured, a line per round. --json gives every single measurement."""
+    found = answer.client().metrics(run_name, **filters)["metrics"]
+    if answer.json:
+        answer.give(found, "")
+        return
+    if filters["node"] is None and filters["scope"] == "global":
+        found = [point for point in found if not point["node_id"]]
+    keys = list(dict.fromkeys(_column(point) for point in found))
+    rounds: dict[tuple[int, str], dict[str, float | None]] = {}
+    for point in found:  # a later step of a round takes the place of an earlier one
+        rounds.setdefault((point["round"], point["node_id"]), {})[_column(point)] = point["value"]
+    rows = [
+        [number, show.node(node_id) or "all", *(_value(values, key) for key in keys)]
+        for (number, node_id), values in sorted(rounds.items())
+    ]
+    show.table(["ROUND", "NODE", *keys], rows)
+    if not found:
+        answer.hint(f"Nothing is measured yet. See where it is: fednode run show {run_name!r}")
+
+
+def _column(point: dict[str, Any]) -> str:
+    name = point["key"] if point["class"] is None else f"{point['key']}[{point['class']}]"
+    return name if point["split"] == "eval" else f"{point['split']} {name}"
+
+
+def _value(values: dict[str, float | None], key: str) -> str:
+    if key not in values:
+        return ""
+    value = values[key]
+    return "not finite" if value is None else show.figure(value)
+
+
+@click.command()
+@click.argument("run_name", metavar="[RUN]", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends or the node stops.")
+@click.option("--node", help="One node's lines.")
+@click.option(
+    "--level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    help="Only this level and above.",
+)
+@click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True)
+@common_options
+@click.pass_obj
+def logs(answer: Answer, /, run_name: str | None, follow: bool, limit: int, **filters: str | None) -> None:
+    """Show what RUN's task and the nodes said about it; without RUN, everything that this node logged."""
+    filters["level"] = filters["level"] and filters["level"].upper()
+    client = answer.client()
+    if not follow:
+        for line in client.logs(run_name, limit=limit, **filters)["logs"]:
+            _print_line(answer, line)
+        return
+    run_id = client.run(run_name)["run_id"] if run_name else None
+    # The stream is opened before the past is asked for: nothing that is logged in between is missed.
+    events = client.events()
+    snapshot = next(events)
+    told = client.logs(run_name, limit=limit, **filters)
+    for line in told["logs"]:
+        _print_line(answer, line)
+    if any(run["run_id"] == run_id and run["state"] in ENDED for run in snapshot["runs"]):
+        return
+    for line in _following(events, run_id):
+        if line["seq"] > told["next"] and _wanted(line, filters):
+            _print_line(answer, line)
+
+
+def _following(events: Iterator[dict[str, Any]], run_id: str | None) -> Iterator[dict[str, Any]]:
+    """Lines of the run, or all without one, until the run has ended."""
+    for event in events:
+        if event["type"] == "log" and run_id in (None, event["log"]["run_id"]):
+            yield event["log"]
+        elif event["type"] == "run" and event["run"]["run_id"] == run_id and event["run"]["state"] in ENDED:
+            return
+
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+def _wanted(line: dict[str, Any], filters: dict[str, str | None]) -> bool:
+    level, node = filters["level"], filters["node"]
+    loud_enough = level is None or _LEVELS.index(line["level"]) >= _LEVELS.index(level)
+    return loud_enough and (node is None or line["node_id"].startswith(node))
+
+
+def _print_line(answer: Answer, line: dict[str, Any]) -> None:
+    level = "" if line["level"] == "INFO" else f"{line['level']} "
+    answer.give(line, f"{show.clock(line['time'])} {show.node(line['node_id'])} {level}{line['message']}")

@@ -1,0 +1,360 @@
+"""The groups that this node is in: their logs kept alike on all nodes by gossip and anti-entropy, the door, presence.
+
+Every operation becomes durable here before it is gossiped or acted on. What the groups' logs say about runs is for
+node.runs, which is told of every new operation.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+
+import msgpack
+import trio
+
+from node.address_book import AddressBook
+from node.entrance import Entrance
+from node.group_place import GroupPlace, create_place, joined_place, load_place
+from node.identity import Identity
+from node.links import Links
+from node.seams import ENTRANCE_PROTOCOL, Disk, Gossip, Network
+from protocol.errors import Refused, RemoteProtocolError
+from protocol.fields import NodeAddresses
+from protocol.invitation import Invitation, invite, open_token
+from protocol.keys import GroupId, NodeId
+from protocol.limits import ANTI_ENTROPY_S
+from protocol.operation_kinds import Payload
+from protocol.operations import OpenOperation
+from protocol.presence import Capacity, Presence, announce, interval_s
+from protocol.sync import SYNC_MESSAGE_BYTES_MAX, SyncMessage
+from protocol.voters import lot
+from protocol.wire import hash_of, pack, unpack
+
+log = logging.getLogger("fednode.groups")
+
+SYNC_CHANNEL = "sync"
+_INDEX = "groups"
+_OPERATION, _PRESENCE = b"o", b"p"  # the first byte of what is gossiped
+# How many nodes of its groups a node holds connections to without need: gossip stays connected at any size, and an idle
+# node's heartbeats stay few. Below this size everybody is connected to everybody.
+KEPT_PEERS_MAX = 12
+# A wanted peer that stays away so long is told at its entrance who we are: it may not have heard of our admission.
+INTRODUCE_AFTER_S = 5.0
+RECENT_MESSAGES = 4096  # hashes of gossip already handled; a minute's worth in the largest group
+
+OnOperations = Callable[[GroupPlace, Sequence[OpenOperation]], Awaitable[None]]
+
+
+class Groups:
+    """All groups of this node.
+
+    Args:
+        identity, network, disk, links: this node and its seams.
+        now: the wall clock, in seconds since 1970, for what people read and what an admission signs.
+        random: the node's seeded source.
+        describe: this node's capacity, and the ids of its open runs, for presence.
+        on_operations: told of new operations, after they are durable.
+        on_presence: told of what was heard of a node.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        network: Network,
+        disk: Disk,
+        links: Links,
+        *,
+        version: str,
+        now: Callable[[], float],
+        random: Random,
+        describe: Callable[[], tuple[Capacity, tuple[str, ...], int]],
+        on_operations: OnOperations,
+        on_presence: Callable[[GroupPlace, Presence], None],
+    ) -> None:
+        self.identity = identity
+        self.places: dict[GroupId, GroupPlace] = {}
+        self.addresses = AddressBook(network, disk, identity.node_id)
+        self._network = network
+        self._disk = disk
+        self._links = links
+        self._version = version
+        self._now = now
+        self._random = random
+        self._describe = describe
+        self._on_operations = on_operations
+        self._on_presence = on_presence
+        self._nursery: trio.Nursery | None = None
+        self._sequence = 0
+        self._announce_now = trio.Event()
+        self._connected: set[NodeId] = set()
+        self._changes: set[NodeId] = set()
+        self.entrance = Entrance(
+            identity,
+            network,
+            self.places,
+            known=self._known_addresses,
+            on_kept=self._on_kept,
+            now=now,
+            random_bytes=random.randbytes,
+        )
+
+    # --- life ----------------------------------------------------------------------------------------------------
+    async def load(self) -> None:
+        """Take up the groups that we were in. Call it once, before `run`."""
+        await self.addresses.load()
+        index: list[str] = msgpack.unpackb(await self._disk.read(_INDEX) or b"\x90")
+        for group in index:
+            self.places[GroupId(group)] = await load_place(GroupId(group), self._disk, self.identity)
+        self._open_door()
+        self._network.handle(ENTRANCE_PROTOCOL, self.entrance.serve)
+
+    async def run(self) -> None:
+        """Keep the groups alive until cancelled. What is connected already counts too."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for place in self.places.values():
+                self._start(place)
+            nursery.start_soon(self._watch_peers)
+            nursery.start_soon(self._anti_entropy)
+            nursery.start_soon(self._announce_forever)
+            nursery.start_soon(self._introduce_forever)
+
+    def _start(self, place: GroupPlace) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self._listen, place)
+
+    async def _host(self, place: GroupPlace) -> None:
+        """A group is new here: remember it, open the door to its nodes, listen."""
+        self.places[place.group] = place
+        await self._disk.write(_INDEX, msgpack.packb(list(self.places)))
+        self._open_door()
+        self._start(place)
+        self._hurry_announcement()
+
+    # --- what the owner does -------------------------------------------------------------------------------------
+    async def create(self, name: str) -> GroupPlace:
+        place = await create_place(name, self._disk, self.identity, self._now(), self._random.randbytes)
+        await self._host(place)
+        return place
+
+    async def invite(self, place: GroupPlace, role: str, uses: int, expires_s: int) -> tuple[OpenOperation, str]:
+        """Post an invitation, and its token. Raises Refused when we may not invite."""
+        now = int(self._now())
+        operation, token = invite(
+            place.log,
+            self.identity.keys.node,
+            seed=self._random.randbytes(32),
+            role=role,  # type: ignore[arg-type]
+            uses=uses,
+            expires_at=now + expires_s,
+            entrances=self._entrances(place),
+            now=now,
+        )
+        await place.keep([operation])
+        await self._spread(place, operation)
+        return operation, token
+
+    async def join(self, token: str) -> tuple[GroupPlace, Invitation, NodeId]:
+        """Use a token: the group, what the token said, and the node that let us in. Raises Refused or Unreachable."""
+        invitation = open_token(token, now=int(self._now()))
+        if invitation.group in self.places:
+            raise Refused(
+                "already-in",
+                f"This node is in {invitation.group_name} already",
+                remedy="nothing to do; see fednode group show",
+            )
+        joined, admitter = await self.entrance.join(invitation)
+        place = await joined_place(joined.log, joined.group_key, self._disk, self.identity)
+        for known in joined.known:
+            self.addresses.learn(known)
+        await self._host(place)
+        await self._on_operations(place, list(place.log))
+        return place, invitation, admitter
+
+    async def say(self, place: GroupPlace, payload: Payload) -> OpenOperation:
+        """Write an operation of ours, durably, and spread it. Raises Refused when a rule would void it."""
+        operation = await place.say(payload, self._now())
+        await self._spread(place, operation)
+        return operation
+
+    async def _spread(self, place: GroupPlace, operation: OpenOperation) -> None:
+        self._open_door()
+        await self._publish(place, _OPERATION + operation.raw)
+        await self._on_operations(place, [operation])
+
+    async def _publish(self, place: GroupPlace, plain: bytes) -> None:
+        await self._network.publish(place.topic, place.seal(plain, self._random.randbytes))
+
+    # --- the door ------------------------------------------------------------------------------------------------
+    def _open_door(self) -> None:
+        self._network.set_door(self.admits)
+        self._links.keep(self.wanted_peers())
+
+    def admits(self, peer: NodeId) -> bool:
+        return any(place.state().admits(peer) for place in self.places.values())
+
+    def wanted_peers(self) -> set[NodeId]:
+        """The nodes to hold connections to: everybody in small groups, else those that a lot of the pair chooses."""
+        wanted: set[NodeId] = set()
+        for place in self.places.values():
+            others = [node for node in place.state().nodes if node != self.identity.node_id]
+            others.sort(key=lambda node: lot(place.group, *sorted((node, self.identity.node_id))))
+            wanted.update(others[:KEPT_PEERS_MAX])
+        return wanted
+
+    # --- gossip --------------------------------------------------------------------------------------------------
+    async def _listen(self, place: GroupPlace) -> None:
+        recent: dict[str, None] = {}
+        async for gossip in self._network.subscribe(place.topic):
+            try:
+                plain = place.open(gossip.data)
+                digest = hash_of(plain)
+                if digest not in recent:
+                    recent[digest] = None
+                    if len(recent) > RECENT_MESSAGES:
+                        del recent[next(iter(recent))]
+                    await self._on_gossip(place, gossip, plain)
+            except RemoteProtocolError as error:
+                log.warning("dropped gossip that %s passed on: %s", gossip.peer, error.what)
+            except Refused as refused:
+                log.debug("ignored gossip that %s passed on: %s", gossip.peer, refused.what)
+
+    async def _on_gossip(self, place: GroupPlace, gossip: Gossip, plain: bytes) -> None:
+        kind, body = plain[:1], plain[1:]
+        if kind == _PRESENCE:
+            presence = place.book.hear(body, place.state(), now=trio.current_time())
+            self.addresses.learn(
+                NodeAddresses(
+                    node_id=presence.node_id,
+                    addresses=presence.addresses,
+                    entrance_addresses=presence.entrance_addresses,
+                )
+            )
+            self._on_presence(place, presence)
+        elif kind == _OPERATION:
+            addition = place.log.add(body)
+            await self._took_in(place, addition.added)
+            if addition.missing:
+                self._sync_with(place, gossip.peer)
+
+    async def _took_in(self, place: GroupPlace, operations: Sequence[OpenOperation]) -> None:
+        if operations:
+            await place.keep(operations)
+            self._open_door()
+            await self._on_operations(place, operations)
+
+    async def _on_kept(self, place: GroupPlace, operations: Sequence[OpenOperation]) -> None:
+        """The entrance has taken something in that is durable already: spread it."""
+        for operation in operations:
+            await self._spread(place, operation)
+
+    # --- anti-entropy --------------------------------------------------------------------------------------------
+    async def on_sync(self, peer: NodeId, payload: bytes) -> None:
+        """A peer's half of a comparison of logs. Raises RemoteProtocolError."""
+        message = unpack(SyncMessage, payload, SYNC_MESSAGE_BYTES_MAX)
+        place = self.places.get(message.group)
+        if place is None or not place.state().admits(peer):
+            return
+        result = place.session(peer).receive(message)
+        await self._took_in(place, result.added)
+        if result.answer is not None:
+            self._links.send(peer, SYNC_CHANNEL, pack(result.answer))
+        if result.fault is not None:
+            log.warning("%s sent an operation that cannot stand: %s", peer, result.fault.what)
+
+    def _sync_with(self, place: GroupPlace, peer: NodeId) -> None:
+        self._links.send(peer, SYNC_CHANNEL, pack(place.session(peer).open()))
+
+    async def _anti_entropy(self) -> None:
+        while True:
+            await trio.sleep(ANTI_ENTROPY_S * (0.75 + 0.5 * self._random.random()))
+            for place in list(self.places.values()):
+                peers = sorted(peer for peer in self._connected if place.state().admits(peer))
+                if peers:
+                    self._sync_with(place, self._random.choice(peers))
+
+    async def _watch_peers(self) -> None:
+        async for change in self._network.peer_changes():
+            self._changes.add(change.peer)
+            if not change.connected:
+                self._connected.discard(change.peer)
+                continue
+            self._connected.add(change.peer)
+            for place in list(self.places.values()):
+                if place.state().admits(change.peer):
+                    self._sync_with(place, change.peer)
+            self._hurry_announcement()
+
+    @property
+    def connected(self) -> frozenset[NodeId]:
+        return frozenset(self._connected)
+
+    def take_changes(self) -> set[NodeId]:
+        """The peers that came or went since this was asked last."""
+        changes, self._changes = self._changes, set()
+        return {peer for peer in changes if self.admits(peer)}
+
+    # --- presence ------------------------------------------------------------------------------------------------
+    def _hurry_announcement(self) -> None:
+        self._announce_now.set()
+
+    async def _announce_forever(self) -> None:
+        while True:
+            self._announce_now = trio.Event()
+            nodes = max((len(place.state().nodes) for place in self.places.values()), default=1)
+            # Jitter keeps a group that was started by one script from announcing in one breath.
+            with trio.move_on_after(interval_s(nodes) * (0.9 + 0.2 * self._random.random())):
+                await self._announce_now.wait()
+                await trio.sleep(0.2 + 0.3 * self._random.random())  # several connections come up together
+            for place in list(self.places.values()):
+                await self._announce(place)
+            await self.addresses.save()
+
+    async def _announce(self, place: GroupPlace) -> None:
+        capacity, runs, data_sets = self._describe()
+        now = self._now()
+        self._sequence = max(self._sequence + 1, int(now * 1000))
+        presence = Presence(
+            node_id=self.identity.node_id,
+            group=place.group,
+            name=self.identity.name,
+            version=self._version,
+            addresses=tuple(self._network.addresses()),
+            entrance_addresses=tuple(self._network.entrance_addresses()),
+            capacity=capacity,
+            runs=runs,  # type: ignore[arg-type]
+            data_sets=data_sets,
+            announced_at=int(now),
+            sequence=self._sequence,
+        )
+        await self._publish(place, _PRESENCE + announce(self.identity.keys.node, presence))
+
+    # --- who and where -------------------------------------------------------------------------------------------
+    def _ourselves(self) -> NodeAddresses:
+        return NodeAddresses(
+            node_id=self.identity.node_id,
+            addresses=tuple(self._network.addresses()),
+            entrance_addresses=tuple(self._network.entrance_addresses()),
+        )
+
+    def _known_addresses(self, place: GroupPlace) -> tuple[NodeAddresses, ...]:
+        known = (self.addresses.of(node) for node in place.state().nodes if node != self.identity.node_id)
+        return (self._ourselves(), *(entry for entry in known if entry is not None))
+
+    def _entrances(self, place: GroupPlace) -> tuple[NodeAddresses, ...]:
+        """Where a token's holder can knock: here first, then at others, who admit while we are off line."""
+        return tuple(
+            NodeAddresses(node_id=entry.node_id, entrance_addresses=entry.entrance_addresses)
+            for entry in self._known_addresses(place)
+            if entry.entrance_addresses
+        )
+
+    async def _introduce_forever(self) -> None:
+        """Peers that stay away may not know us yet: their door is shut, but their entrance is not."""
+        while True:
+            await trio.sleep(INTRODUCE_AFTER_S * (0.75 + 0.5 * self._random.random()))
+            for place in list(self.places.values()):
+                away = self.wanted_peers() - self._connected
+                for peer in sorted(away):
+                    known = place.state().admits(peer) and self.addresses.of(peer) is not None
+                    if known and await self.entrance.introduce(place, peer):
+                        self._links.keep(self.wanted_peers())

@@ -1,0 +1,291 @@
+"""A node's home: its folder, its lock, its keys, its settings, and where its socket lies.
+
+Whoever can read the home can be the node, so the folder is its owner's alone and a key that others could read is
+refused, as ssh does.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import ipaddress
+import json
+import os
+import secrets
+import socket
+import stat
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from pydantic import TypeAdapter, ValidationError
+
+from protocol.errors import FednodeError, Refused
+from protocol.fields import Name
+from protocol.limits import NAME_CHARACTERS_MAX
+from tracker.durable import write_atomically
+
+SOCKET_PATH_BYTES_MAX = 100  # a socket's name has room for 108 bytes on Linux and 104 on macOS, the end included
+PORT_ATTEMPTS_MAX = 50  # two neighbouring ports are free almost anywhere; more attempts mean that none are
+# Below the ports that systems give to outgoing connections: one of these might hold ours while the node is stopped.
+FIRST_PORT, LAST_PORT = 20_000, 32_000
+SETTINGS_BYTES_MAX = 64 * 1024
+LOCK = "node.lock"
+SETTINGS = "settings.json"
+SOCKET = "api.sock"
+SOCKET_POINTER = "api.path"
+NODE_KEY = "node.key"
+MEMBER_KEY = "member.key"
+SEAL_KEY = "seal.key"
+RECORD = "record.duckdb"
+LOG = "node.log"
+
+PrivateKey = TypeVar("PrivateKey", Ed25519PrivateKey, X25519PrivateKey)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a node remembers from its first start. People may edit it while the node is stopped."""
+
+    name: str
+    listen: str  # a multiaddress with a port; the entrance has the next port
+
+
+class Home:
+    """A node's folder, held by this process alone until `close`.
+
+    Args:
+        path: the folder, made when missing.
+
+    Raises:
+        Refused: another process runs a node here, or others can read the keys.
+        FednodeError: the folder or something in it cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        _make_private_folder(path)
+        self._lock = _locked(path / LOCK)
+        self._socket: Path | None = None
+        try:
+            # The library's key classes are abstract to mypy alone.
+            self.key = _key(path / NODE_KEY, Ed25519PrivateKey)  # type: ignore[type-abstract]
+            self.member_key = _key(path / MEMBER_KEY, Ed25519PrivateKey)  # type: ignore[type-abstract]
+            self.seal_key = _key(path / SEAL_KEY, X25519PrivateKey)  # type: ignore[type-abstract]
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the socket's file away and let the next node in."""
+        if self._socket is not None:
+            self._socket.unlink(missing_ok=True)
+            if self._socket.parent != self.path:
+                with contextlib.suppress(OSError):
+                    self._socket.parent.rmdir()
+                (self.path / SOCKET_POINTER).unlink(missing_ok=True)
+            self._socket = None
+        os.close(self._lock)
+
+    def settings(self, *, name: str | None = None, listen: str | None = None) -> Settings:
+        """What was remembered, changed by what is given now, and remembered so.
+
+        `listen` is a multiaddress; with port 0 two free neighbouring ports are picked, once: addresses that others
+        know stay right over restarts.
+        """
+        known = _read_settings(self.path / SETTINGS)
+        before = known.get("listen", "")
+        chosen = listen or before or "/ip4/0.0.0.0/tcp/0"
+        if chosen.endswith("/tcp/0"):
+            any_port = chosen.removesuffix("0")
+            chosen = before if before.startswith(any_port) else f"{any_port}{_free_port(chosen)}"
+        settings = Settings(_checked_name(name or known.get("name") or _machine_name()), chosen)
+        now = {**known, "name": settings.name, "listen": settings.listen}
+        if now != known:
+            write_atomically(self.path / SETTINGS, json.dumps(now, indent=2).encode() + b"\n")
+        return settings
+
+    def socket(self) -> Path:
+        """Where to bind the local API's socket; `fednode_client.socket_path` finds it again.
+
+        It lies in the home, or, where that path is too long for a socket, in a private folder of the system's.
+        """
+        path, pointer = self.path / SOCKET, self.path / SOCKET_POINTER
+        if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
+            path = _runtime_folder(self.path) / SOCKET
+            write_atomically(pointer, os.fsencode(path))
+        else:
+            pointer.unlink(missing_ok=True)
+        self._socket = path
+        return path
+
+
+def listen_address(text: str) -> str:
+    """The multiaddress that a person means by PORT, HOST, HOST:PORT or a multiaddress.
+
+    Raises Refused for anything else. Port 0, and none, mean any that is free.
+    """
+    if text.startswith("/"):
+        return text
+    host, port = _host_and_port(text)
+    try:
+        address, number = ipaddress.ip_address(host), int(port)
+    except ValueError:
+        address, number = None, -1
+    if address is None or not 0 <= number <= 65_534:  # the entrance has the next one
+        raise Refused(
+            "bad-address",
+            f"{text!r} is no address to listen on",
+            remedy="write PORT, ADDRESS or ADDRESS:PORT, such as 192.0.2.7:4001; 0.0.0.0 stands for all addresses",
+        )
+    return f"/ip{address.version}/{address}/tcp/{number}"
+
+
+def _host_and_port(text: str) -> tuple[str, str]:
+    if text.isdecimal():
+        return "0.0.0.0", text
+    host, colon, port = text.rpartition(":")
+    if not colon or (":" in host.strip("[]") and not host.endswith("]")):  # an IPv6 address without a port
+        return text.strip("[]"), "0"
+    return host.strip("[]"), port
+
+
+# --- the folder and its lock -----------------------------------------------------------------------------------
+def _make_private_folder(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            path.chmod(0o700)
+    except OSError as error:
+        raise FednodeError(
+            f"The home {path} cannot be used ({error.strerror})", remedy="name a folder of yours with --home"
+        ) from None
+
+
+def _locked(path: Path) -> int:
+    """The lock's descriptor. The kernel lets go of it when this process ends, however it ends."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(handle, 20, 0).decode(errors="replace").strip()
+        os.close(handle)
+        raise Refused(
+            "already-running",
+            f"A node is running at {path.parent} already, as process {holder or 'unknown'}",
+            remedy="use that one (fednode status), stop it (fednode stop), or name another --home",
+        ) from None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    return handle
+
+
+# --- keys ------------------------------------------------------------------------------------------------------
+def _key(path: Path, kind: type[PrivateKey]) -> PrivateKey:
+    """The private key in `path`, made when there is none."""
+    if not path.exists():
+        made = kind.generate()
+        write_atomically(path, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return made
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise Refused(
+            "key-not-private",
+            f"The key {path} can be read by others (mode {mode:04o})",
+            remedy=f"chmod 600 {path}; if somebody may have copied it, remove this node from its groups",
+        )
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError, OSError) as error:
+        raise _not_a_key(path, str(error)) from None
+    if not isinstance(key, kind):
+        raise _not_a_key(path, f"it holds a {type(key).__name__.lstrip('_')}")
+    return key
+
+
+def _not_a_key(path: Path, why: str) -> FednodeError:
+    return FednodeError(
+        f"The key {path} cannot be read: {why}",
+        remedy="put back a copy of it; without one, move it away and the node gets a new identity",
+    )
+
+
+# --- settings --------------------------------------------------------------------------------------------------
+def _read_settings(path: Path) -> dict[str, str]:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    try:
+        known = json.loads(raw[: SETTINGS_BYTES_MAX + 1])
+    except ValueError as error:
+        raise _bad_settings(path, str(error)) from None
+    if not isinstance(known, Mapping) or not all(isinstance(value, str) for value in known.values()):
+        raise _bad_settings(path, "it is no object of texts")
+    return dict(known)
+
+
+def _bad_settings(path: Path, why: str) -> FednodeError:
+    return FednodeError(f"The settings {path} cannot be read: {why}", remedy="mend it, or remove it to begin anew")
+
+
+def _checked_name(name: str) -> str:
+    try:
+        return TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        raise Refused(
+            "bad-name",
+            f"{name[:100]!r} cannot be a node's name",
+            remedy=f"choose 1 to {NAME_CHARACTERS_MAX} characters on one line",
+        ) from None
+
+
+def _machine_name() -> str:
+    return socket.gethostname().partition(".")[0][:NAME_CHARACTERS_MAX] or "node"
+
+
+def _free_port(listen: str) -> int:
+    """A port that is free beside its next one, on the address of `listen`: the door's and the entrance's."""
+    family = socket.AF_INET6 if listen.startswith("/ip6/") else socket.AF_INET
+    host = listen.split("/")[2]
+    for _ in range(PORT_ATTEMPTS_MAX):
+        port = FIRST_PORT + secrets.randbelow(LAST_PORT - FIRST_PORT)
+        with socket.socket(family) as door, socket.socket(family) as entrance:
+            try:
+                door.bind((host, port))
+                entrance.bind((host, port + 1))
+            except OSError:
+                continue
+            return port
+    raise FednodeError(
+        f"No two neighbouring ports are free at {host}", remedy="name one: --listen /ip4/0.0.0.0/tcp/PORT"
+    )
+
+
+# --- the socket ------------------------------------------------------------------------------------------------
+def _runtime_folder(home: Path) -> Path:
+    """A private folder with a short path: the same at every start where the system has a place for such."""
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    folder = Path(base) / f"fednode-{hashlib.blake2b(os.fsencode(home), digest_size=6).hexdigest()}"
+    if not os.path.isdir(base) or len(os.fsencode(folder / SOCKET)) > SOCKET_PATH_BYTES_MAX:
+        return Path(tempfile.mkdtemp(prefix="fednode-"))  # 0700, and nobody could make it before us
+    _make_private_folder(folder)
+    return folder

@@ -1,0 +1,71 @@
+"""What happens on this node, for whoever watches: bounded feeds of events, one a watcher.
+
+A watcher that is too slow loses events and is told how many; it never holds up the node.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import trio
+
+WAITING_EVENTS_MAX = 2000  # some 2 MB a watcher; a dashboard takes them twice a second
+BATCH_EVENTS_MAX = 200  # lines at a time: as fast as larger batches, and the first comes sooner
+COALESCE_S = 0.1  # events that come together are sent together
+
+Event = dict[str, Any]
+
+
+class Hub:
+    """`publish` from anywhere in trio's thread; `watch` once for every watcher."""
+
+    def __init__(self) -> None:
+        self._watchers: dict[int, _Watcher] = {}
+        self._count = 0
+
+    @property
+    def is_watched(self) -> bool:
+        return bool(self._watchers)
+
+    def publish(self, event: Event) -> None:
+        for watcher in self._watchers.values():
+            watcher.take(event)
+
+    async def watch(self, snapshot: Callable[[], Any]) -> AsyncIterator[list[Event]]:
+        """Batches of events, `await snapshot()` first. Nothing that happens after the snapshot began is left out."""
+        self._count += 1
+        number = self._count
+        self._watchers[number] = watcher = _Watcher()
+        try:
+            yield [await snapshot()]
+            while True:
+                yield await watcher.batch()
+        finally:
+            del self._watchers[number]
+
+
+class _Watcher:
+    def __init__(self) -> None:
+        self._waiting: deque[Event] = deque()
+        self._dropped = 0
+        self._news = trio.Event()
+
+    def take(self, event: Event) -> None:
+        if len(self._waiting) >= WAITING_EVENTS_MAX:
+            self._waiting.popleft()
+            self._dropped += 1
+        self._waiting.append(event)
+        self._news.set()
+
+    async def batch(self) -> list[Event]:
+        await self._news.wait()
+        await trio.sleep(COALESCE_S)
+        batch: list[Event] = []
+        if self._dropped:
+            batch.append({"type": "dropped", "count": self._dropped})
+            self._dropped = 0
+        while self._waiting and len(batch) < BATCH_EVENTS_MAX:
+            batch.append(self._waiting.popleft())
+        if not self._waiting:
+            self._news = trio.Event()
+        return batch

@@ -1,0 +1,58 @@
+"""A run that this node knows from its group's log, with what this node has decided about it."""
+
+from dataclasses import dataclass, field
+
+import msgpack
+
+from node.chronicle import Chronicle
+from node.group_place import GroupPlace
+from node.run_driver import RunDriver
+from node.seams import Disk
+from protocol.group_state import RunEntry
+from protocol.keys import NodeId, RunId
+from protocol.manifest import Manifest
+
+
+@dataclass(slots=True)
+class Decision:
+    """`ready` is our signed note, once accepted. `data` names our data set, empty for an observer."""
+
+    decision: str = "undecided"  # or "accepted", "declined"
+    reason: str = ""
+    data: str = ""
+    ready: bytes = b""
+
+
+@dataclass(slots=True)
+class KnownRun:
+    """Everything about one run but its protocol. `answers` and `declined` are what the proposer has been told."""
+
+    run_id: RunId
+    place: GroupPlace
+    entry: RunEntry
+    manifest: Manifest
+    chronicle: Chronicle
+    decision: Decision = field(default_factory=Decision)
+    driver: RunDriver | None = None
+    answers: dict[NodeId, bytes] = field(default_factory=dict)
+    declined: dict[NodeId, str] = field(default_factory=dict)
+    starting: bool = False
+    over: bool = False  # without ever having started
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    async def save_decision(self, disk: Disk) -> None:
+        decision = self.decision
+        packed = msgpack.packb([decision.decision, decision.reason, decision.data, decision.ready])
+        await disk.write(_decision_file(self.run_id), packed)
+
+    async def load_decision(self, disk: Disk) -> None:
+        raw = await disk.read(_decision_file(self.run_id))
+        if raw is not None:
+            self.decision = Decision(*msgpack.unpackb(raw))
+
+
+def _decision_file(run: RunId) -> str:
+    return f"run-{run}.decision"

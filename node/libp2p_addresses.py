@@ -1,0 +1,110 @@
+"""Addresses: which sockets a node listens on, what it announces, and where a multiaddress leads.
+
+We bind our sockets ourselves, without SO_REUSEPORT: the library sets it, and then two nodes share a port without a word
+and each gets half of the other's callers.
+"""
+
+import errno
+import ipaddress
+import re
+import socket
+
+import psutil
+import trio
+
+from protocol.errors import FednodeError
+
+BACKLOG = 128
+# A peer whose machine vanished without a word: its connection goes after about a minute instead of two hours.
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+
+_MULTIADDRESS = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/([^/]{1,253})/tcp/(\d{1,5})(?:/p2p/[A-Za-z0-9]+)?")
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Where `/ip4/HOST/tcp/PORT` and its like lead. Raises FednodeError for any other form."""
+    match = _MULTIADDRESS.fullmatch(address)
+    if match is None or int(match[3]) > 65_535 or not _is_host(match[1], match[2]):
+        raise FednodeError(
+            f"{address[:120]!r} is not an address that a node can listen on or dial",
+            remedy="write it like /ip4/192.0.2.7/tcp/4001",
+        )
+    return match[2], int(match[3])
+
+
+def _is_host(kind: str, host: str) -> bool:
+    if kind.startswith("dns"):
+        return True
+    try:
+        return ipaddress.ip_address(host).version == (4 if kind == "ip4" else 6)
+    except ValueError:
+        return False
+
+
+def multiaddress(host: str, port: int) -> str:
+    return f"/ip6/{host}/tcp/{port}" if ":" in host else f"/ip4/{host}/tcp/{port}"
+
+
+def entrance_beside(address: str) -> str:
+    """The entrance's address where none is given: the next port, or any where any will do."""
+    host, port = host_and_port(address)
+    return multiaddress(host, port + 1 if port else 0)
+
+
+async def bind(address: str) -> trio.SocketListener:
+    """A listening socket on `address` that is ours alone. Raises FednodeError when somebody else has it."""
+    host, port = host_and_port(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = trio.socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # A node that restarts gets its port back at once; on Linux this does not let two listen on one.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        await listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _not_bound(address, error) from error
+    return trio.SocketListener(listener)
+
+
+def _not_bound(address: str, error: OSError) -> FednodeError:
+    if error.errno == errno.EADDRINUSE:
+        return FednodeError(
+            f"The port of {address} is in use by another program, perhaps by another node",
+            remedy="stop that program, or listen on another port",
+        )
+    return FednodeError(
+        f"This machine cannot listen on {address} ({error.strerror or error})",
+        remedy="listen on an address that this machine has, or on /ip4/0.0.0.0/tcp/PORT for all of them",
+    )
+
+
+def announced(listener: trio.SocketListener) -> list[str]:
+    """The multiaddresses under which others can reach `listener`: for 0.0.0.0, one for each of this machine's."""
+    host, port = listener.socket.getsockname()[:2]
+    if not ipaddress.ip_address(host).is_unspecified:
+        return [multiaddress(host, port)]
+    return [multiaddress(concrete, port) for concrete in _interface_hosts(listener.socket.family)]
+
+
+def _interface_hosts(family: int) -> list[str]:
+    """This machine's addresses. Loopback, where only we ourselves are, only when there is nothing else."""
+    running = {name for name, status in psutil.net_if_stats().items() if status.isup}
+    hosts = [
+        address.address
+        for name, addresses in sorted(psutil.net_if_addrs().items())
+        for address in addresses
+        if address.family == family and name in running
+    ]
+    usable = [host for host in hosts if "%" not in host and not ipaddress.ip_address(host).is_link_local]
+    return [host for host in usable if not ipaddress.ip_address(host).is_loopback] or usable
+
+
+def keep_alive(stream: trio.SocketStream) -> None:
+    """Have the operating system notice when the machine at the other end is gone."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

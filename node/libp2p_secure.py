@@ -1,0 +1,201 @@
+"""The door inside libp2p: connections that count, a Noise handshake that asks for the name first, and the muxer.
+
+A connection passes here before anything else of libp2p sees a byte: Noise proves who is at the other end, and whoever
+is not admitted is hung up on before a muxer exists that could carry streams.
+"""
+
+import logging
+import struct
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+import trio
+from libp2p.abc import IMuxedConn, IMuxedStream, IRawConnection, ISecureConn
+from libp2p.crypto.keys import KeyPair
+from libp2p.crypto.x25519 import create_new_key_pair as new_x25519_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.io.trio import TrioTCPStream
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.peer.id import ID
+from libp2p.protocol_muxer.exceptions import MultiselectClientError, MultiselectError
+from libp2p.security.exceptions import HandshakeFailure
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_ID
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
+from libp2p.stream_muxer.yamux import yamux
+from libp2p.transport.exceptions import MuxerUpgradeFailure
+from libp2p.transport.upgrader import TransportUpgrader
+
+from node.libp2p_addresses import keep_alive
+from node.seams import TrafficCounters
+from protocol.keys import NodeId
+from protocol.limits import DIAL_DEADLINE_S, SEND_DEADLINE_S
+
+log = logging.getLogger("fednode.network")
+
+GOODBYE_S = 0.3  # to get the last frames out and say that we leave; a peer that hangs need not be told
+WRITE_QUEUE_FRAMES = 4  # of 64 KiB each, so that the next frame is made while one is sent
+
+
+class CountedConnection(RawConnection):
+    """A TCP connection whose bytes are counted, and that can be cut at once.
+
+    Args:
+        bytes_max: after so many bytes read it ends; None for no bound.
+    """
+
+    def __init__(
+        self, stream: trio.SocketStream, initiator: bool, counters: TrafficCounters, bytes_max: int | None
+    ) -> None:
+        super().__init__(TrioTCPStream(stream), initiator)
+        keep_alive(stream)
+        self._socket = stream.socket
+        self._counters = counters
+        self._bytes_left = bytes_max
+        self.heard_at = trio.current_time()
+
+    async def read(self, n: int | None = None) -> bytes:
+        data = await super().read(n)
+        self._counters.bytes_received += len(data)
+        self.heard_at = trio.current_time()
+        if self._bytes_left is not None:
+            self._bytes_left -= len(data)
+            if self._bytes_left < 0:
+                self.hang_up()
+                raise ConnectionClosedError("more bytes than this connection may send", transport="tcp")
+        return data
+
+    async def write(self, data: bytes) -> None:
+        await super().write(data)
+        self._counters.bytes_sent += len(data)
+
+    def hang_up(self) -> None:
+        """Close the socket now. Whoever waits for it is woken; never blocks, never fails."""
+        self._socket.close()
+
+
+class GatedNoise(NoiseTransport):
+    """Noise that hangs up on whom `admits` does not admit, as soon as the handshake has proved the name."""
+
+    def __init__(self, key_pair: KeyPair, admits: Callable[[NodeId], bool]) -> None:
+        super().__init__(key_pair, new_x25519_key_pair().private_key)
+        self._admits = admits
+
+    async def secure_inbound(self, conn: IRawConnection) -> ISecureConn:
+        return await self._gate(await super().secure_inbound(conn))
+
+    async def secure_outbound(self, conn: IRawConnection, peer_id: ID) -> ISecureConn:
+        return await self._gate(await super().secure_outbound(conn, peer_id))
+
+    async def _gate(self, session: ISecureConn) -> ISecureConn:
+        peer = NodeId(session.get_remote_peer().to_base58())
+        if self._admits(peer):
+            return session
+        await session.close()
+        raise HandshakeFailure(f"{peer} is not admitted")
+
+
+class DoorShut(MuxerUpgradeFailure):
+    """The peer proved its name and then hung up before the muxer: that is what a closed door looks like."""
+
+
+class SteadyYamux(yamux.Yamux):
+    """Yamux whose writes cannot be torn by a cancellation, and that gives up a peer which takes nothing.
+
+    The library writes to the socket in the task that has something to say; when that task is cancelled half a frame is
+    out, and with it the whole connection is lost. Here one task writes. A connection cut by `cut_off` says so in `cut`.
+    """
+
+    def __init__(self, session: ISecureConn, peer_id: ID, connection: CountedConnection, streams_max: int) -> None:
+        super().__init__(session, peer_id, is_initiator=session.is_initiator)
+        self.connection = connection
+        self.cut = False
+        self._streams_max = streams_max
+        self._to_write, self._written = trio.open_memory_channel[bytes](WRITE_QUEUE_FRAMES)
+        self._all_written = trio.Event()
+
+    async def start(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write_frames)
+            try:
+                await super().start()
+            except Exception as error:  # noqa: BLE001 - a peer's garbage must end its connection, not the host
+                log.debug("connection to %s failed: %r", self.peer_id, error)
+            self.cut_off()
+            nursery.cancel_scope.cancel()
+
+    async def _write_frames(self) -> None:
+        try:
+            async with self._written:
+                async for frame in self._written:
+                    with trio.fail_after(SEND_DEADLINE_S):
+                        await self.secured_conn.write(frame)
+        except Exception as error:  # noqa: BLE001 - whatever it is, this connection cannot be written to any more
+            log.debug("cannot write to %s any more: %r", self.peer_id, error)
+            self.cut_off()
+        self._all_written.set()
+
+    async def _write_frame(self, data: bytes) -> None:
+        try:
+            await self._to_write.send(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise ConnectionClosedError("connection closed", transport="tcp") from None
+
+    async def accept_stream(self) -> IMuxedStream:
+        stream = await super().accept_stream()
+        if len(self.streams) > self._streams_max:
+            log.warning("%s opened more than %d streams at once; hanging up", self.peer_id, self._streams_max)
+            self.cut_off()
+            raise MuxedConnUnavailable("too many streams")
+        return stream
+
+    def cut_off(self) -> None:
+        """Hang up now. What was received and not yet read is not handed over any more."""
+        self.cut = True
+        self._to_write.close()
+        self.connection.hang_up()
+
+    async def close(self, error_code: int = yamux.GO_AWAY_NORMAL) -> None:
+        if not self.cut and not self.event_shutting_down.is_set():
+            header = struct.pack(yamux.YAMUX_HEADER_FORMAT, 0, yamux.TYPE_GO_AWAY, 0, 0, error_code)
+            with trio.move_on_after(GOODBYE_S):
+                await self._say_goodbye(header)
+        self.cut_off()
+        await super().close(error_code)
+
+    async def _say_goodbye(self, header: bytes) -> None:
+        try:
+            await self._write_frame(header)
+        except ConnectionClosedError:
+            return
+        self._to_write.close()
+        await self._all_written.wait()
+
+
+class Upgrader(TransportUpgrader):
+    """From a raw connection to a muxed one: Noise, then Yamux, and nothing else on offer.
+
+    Ours because the library's builds its own Yamux whatever class it is given.
+    """
+
+    def __init__(self, noise: NoiseTransport, streams_max: int) -> None:
+        offered = {TProtocol(yamux.PROTOCOL_ID): yamux.Yamux}
+        super().__init__({NOISE_ID: noise}, offered, negotiate_timeout=int(DIAL_DEADLINE_S))
+        self._streams_max = streams_max
+        self._connections: WeakKeyDictionary[ISecureConn, CountedConnection] = WeakKeyDictionary()
+
+    async def upgrade_security(
+        self, raw_conn: IRawConnection, is_initiator: bool, peer_id: ID | None = None
+    ) -> ISecureConn:
+        assert isinstance(raw_conn, CountedConnection)  # our own sockets are the only ones that get here
+        session = await super().upgrade_security(raw_conn, is_initiator, peer_id)
+        self._connections[session] = raw_conn
+        return session
+
+    async def upgrade_connection(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
+        try:
+            await self.muxer_multistream.select_transport(conn)
+        except (MultiselectError, MultiselectClientError) as error:
+            raise DoorShut(f"{peer_id} hung up after the handshake") from error
+        return SteadyYamux(conn, peer_id, self._connections.pop(conn), self._streams_max)

@@ -1,0 +1,259 @@
+"""One long-lived control stream to each peer that we work with, and messages on it by channel.
+
+`send` never waits: each peer has a bounded outbox, from which the oldest message goes when it is full. A link is opened
+when there is something to send, or held open for those whom `keep` names, and is dialled again with growing pauses. A
+message may arrive twice, after a stream broke under it, or not at all; what must arrive is for the protocol above.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgpack
+import trio
+
+from node.seams import CONTROL_PROTOCOL, Network, Stream, StreamClosed, Unreachable
+from protocol.errors import LocalProtocolError, RemoteProtocolError
+from protocol.keys import NodeId
+from protocol.limits import (
+    FRAME_BYTES_MAX,
+    NAME_CHARACTERS_MAX,
+    OUTBOX_FRAMES_MAX,
+    REDIAL_FIRST_S,
+    REDIAL_LAST_S,
+)
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+log = logging.getLogger("fednode.links")
+
+FRAME_PATIENCE_S = 60.0  # what could not be sent for so long says what is no longer so; state is sent again by then
+IDLE_S = 60.0  # nothing to send for so long, and nobody keeps the link: it is let go
+
+OnMessage = Callable[[NodeId, str, bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatus:
+    """How things stand with one peer. Times are of trio's clock, in seconds."""
+
+    peer: NodeId
+    connected: bool  # our link to it is open
+    last_heard: float | None  # when its last message came
+    waiting: int  # messages in the outbox
+    dropped: int  # messages that were given up
+
+
+class _Link:
+    """Our side of a link: what waits for the peer, and whether somebody tends it."""
+
+    def __init__(self, peer: NodeId) -> None:
+        self.peer = peer
+        self.outbox: deque[tuple[float, bytes]] = deque()
+        self.connected = False
+        self.kept = False
+        self.tended = False
+        self.dropped = 0
+        self._changed = trio.Event()
+        self._back = trio.Event()
+
+    @property
+    def is_wanted(self) -> bool:
+        return self.kept or bool(self.outbox)
+
+    def put(self, frame: bytes) -> None:
+        if len(self.outbox) == OUTBOX_FRAMES_MAX:
+            self.outbox.popleft()
+            self.dropped += 1
+        self.outbox.append((trio.current_time(), frame))
+        self.ring()
+
+    def give_up_old_frames(self) -> None:
+        oldest = trio.current_time() - FRAME_PATIENCE_S
+        while self.outbox and self.outbox[0][0] <= oldest:
+            self.outbox.popleft()
+            self.dropped += 1
+
+    def ring(self) -> None:
+        """Have whoever tends this link look at what it holds."""
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def wait_for_change(self) -> None:
+        with trio.move_on_after(IDLE_S):
+            await self._changed.wait()
+
+    def peer_is_back(self) -> None:
+        self._back.set()
+        self._back = trio.Event()
+
+    async def wait_for_peer(self, seconds: float) -> bool:
+        """Whether the peer came back within `seconds`."""
+        with trio.move_on_after(seconds) as patience:
+            await self._back.wait()
+        return not patience.cancelled_caught
+
+
+class Links:
+    """Messages to and from peers. Start `run` in a nursery; what is sent before that waits.
+
+    Args:
+        on_message: called with peer, channel and payload, one call at a time for each peer and in the order of sending.
+            A RemoteProtocolError from it resets the stream that the message came on.
+    """
+
+    def __init__(self, network: Network, on_message: OnMessage) -> None:
+        self._network = network
+        self._on_message = on_message
+        self._links: dict[NodeId, _Link] = {}
+        self._heard: dict[NodeId, float] = {}
+        self._turns: dict[NodeId, trio.Lock] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        changes = self._network.peer_changes()
+        self._network.handle(CONTROL_PROTOCOL, self._receive)
+        async with trio.open_nursery() as self._nursery:
+            for link in self._links.values():
+                self._tend(link)
+            task_status.started()
+            async for change in changes:
+                if change.connected and change.peer in self._links:
+                    self._links[change.peer].peer_is_back()
+
+    def send(self, peer: NodeId, channel: str, payload: bytes) -> None:
+        """Have `payload` sent to `peer`. Never waits and never fails for the state of the network."""
+        if peer == self._network.node_id:
+            raise LocalProtocolError("A node sends itself no messages", remedy="call the function instead")
+        frame: bytes = msgpack.packb([channel, payload], use_bin_type=True)
+        if len(frame) > FRAME_BYTES_MAX or len(channel) > NAME_CHARACTERS_MAX:
+            raise LocalProtocolError(f"A message of {len(frame)} bytes is over the limit", remedy="send it as a blob")
+        link = self._link(peer)
+        link.put(frame)
+        self._tend(link)
+
+    def keep(self, peers: Iterable[NodeId]) -> None:
+        """Hold a link open with each of `peers`, and from now on with nobody else."""
+        wanted = dict.fromkeys(sorted(peers))  # sorted: a set's order would make simulations differ
+        wanted.pop(self._network.node_id, None)
+        for peer in wanted:
+            self._link(peer).kept = True
+        for link in self._links.values():
+            link.kept = link.peer in wanted
+            link.ring()
+            self._tend(link)
+
+    def status(self) -> list[LinkStatus]:
+        peers = dict.fromkeys([*self._links, *self._heard])
+        return [self._status(self._links.get(peer) or _Link(peer)) for peer in peers]
+
+    def _status(self, link: _Link) -> LinkStatus:
+        return LinkStatus(link.peer, link.connected, self._heard.get(link.peer), len(link.outbox), link.dropped)
+
+    def last_heard(self, peer: NodeId) -> float | None:
+        """When `peer`'s last message came, by trio's clock."""
+        return self._heard.get(peer)
+
+    # --- sending -------------------------------------------------------------------------------------------------
+
+    def _link(self, peer: NodeId) -> _Link:
+        if peer not in self._links:
+            self._links[peer] = _Link(peer)
+        return self._links[peer]
+
+    def _tend(self, link: _Link) -> None:
+        if self._nursery is not None and link.is_wanted and not link.tended:
+            link.tended = True
+            self._nursery.start_soon(self._hold, link)
+
+    async def _hold(self, link: _Link) -> None:
+        """Open the link, and again, as long as it is wanted."""
+        pause = 0.0
+        try:
+            while link.is_wanted:
+                lasted = await self._use(link)
+                link.give_up_old_frames()
+                # A link that held for a while is opened again at once; one that cannot be opened, ever less often.
+                well = lasted > max(pause, REDIAL_FIRST_S)
+                pause = 0.0 if well else min(max(2 * pause, REDIAL_FIRST_S), REDIAL_LAST_S)
+                if pause and link.is_wanted and await link.wait_for_peer(pause):
+                    pause = 0.0
+        finally:
+            link.tended = False
+
+    async def _use(self, link: _Link) -> float:
+        """Open the link and send what there is until it breaks or nobody wants it. Gives the seconds that it held."""
+        try:
+            stream = await self._network.open(link.peer, CONTROL_PROTOCOL)
+        except Unreachable as error:
+            log.debug("no link to %s: %s", link.peer, error.what)
+            return 0.0
+        begun = trio.current_time()
+        link.connected = True
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch, stream, nursery.cancel_scope)
+                await self._send_all(link, stream)
+                nursery.cancel_scope.cancel()
+        finally:
+            link.connected = False
+        await stream.close()
+        return trio.current_time() - begun
+
+    async def _watch(self, stream: Stream, link_scope: trio.CancelScope) -> None:
+        """End the link when the peer ends it; nothing is ever said in this direction."""
+        try:
+            await stream.receive_frame(0)
+        except (StreamClosed, RemoteProtocolError) as error:
+            log.debug("the link to %s ended: %s", stream.peer, error.what)
+        link_scope.cancel()
+
+    async def _send_all(self, link: _Link, stream: Stream) -> None:
+        try:
+            while True:
+                while link.outbox:
+                    entry = link.outbox[0]
+                    await stream.send_frame(entry[1])
+                    if link.outbox and link.outbox[0] is entry:  # a full outbox may have pushed it out meanwhile
+                        link.outbox.popleft()
+                await link.wait_for_change()
+                if not link.is_wanted:
+                    return
+        except StreamClosed as error:
+            log.debug("the link to %s broke: %s", link.peer, error.what)
+
+    # --- receiving -----------------------------------------------------------------------------------------------
+
+    async def _receive(self, stream: Stream) -> None:
+        while True:
+            try:
+                frame = await stream.receive_frame(FRAME_BYTES_MAX)
+            except StreamClosed:
+                return
+            channel, payload = _unpack(frame)
+            self._heard[stream.peer] = trio.current_time()
+            await self._dispatch(stream.peer, channel, payload)
+
+    async def _dispatch(self, peer: NodeId, channel: str, payload: bytes) -> None:
+        """One call at a time for each peer, also while its old stream is not yet read to the end."""
+        turn = self._turns.setdefault(peer, trio.Lock())
+        try:
+            async with turn:
+                await self._on_message(peer, channel, payload)
+        finally:
+            if not turn.locked():
+                self._turns.pop(peer, None)
+
+
+def _unpack(frame: bytes) -> tuple[str, bytes]:
+    try:
+        message = msgpack.unpackb(frame, use_list=False)
+    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
+        raise RemoteProtocolError(f"A control frame is not msgpack ({type(error).__name__})") from None
+    match message:
+        case (str(channel), bytes(payload)) if len(channel) <= NAME_CHARACTERS_MAX:
+            return channel, payload
+    raise RemoteProtocolError("A control frame is not a channel and a payload")

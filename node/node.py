@@ -1,0 +1,214 @@
+"""A node: the seams and services put together. The same class runs in a daemon and, many times, in a simulation."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from random import Random
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from node.bulk import Bulk, Transfer
+from node.datasets import DataSets
+from node.group_place import GroupPlace
+from node.groups import SYNC_CHANNEL, Groups
+from node.hub import Hub
+from node.identity import Identity, Keys, load_identity
+from node.links import Links
+from node.node_service import Service
+from node.policy import Policy
+from node.runs import RUN_CHANNEL, Runs
+from node.seams import Disk, Network, Record, Trainer
+from node.task_files import TaskFiles
+from protocol.errors import RemoteProtocolError
+from protocol.keys import BlobId, NodeId, RunId
+from protocol.operations import OpenOperation
+from protocol.presence import Capacity, Presence
+from tracker.rows import NodeRow
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+log = logging.getLogger("fednode.node")
+
+
+class Node:
+    """One node on its four seams.
+
+    Args:
+        key, member_key, seal_key: its identity.
+        name, member_name: what people call the node and its owner.
+        random: the source of everything random. For a real node, the system's (nonces and keys come from it).
+        capacity: measured anew at every call.
+        now: the wall clock, seconds since 1970.
+        home: where it lives, for people to read.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: Ed25519PrivateKey,
+        member_key: Ed25519PrivateKey,
+        seal_key: X25519PrivateKey,
+        name: str,
+        network: Network,
+        disk: Disk,
+        trainer: Trainer,
+        record: Record,
+        random: Random,
+        version: str,
+        capacity: Callable[[], Capacity],
+        member_name: str = "",
+        home: str = "",
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.network = network
+        self.disk = disk
+        self.trainer = trainer
+        self.record = record
+        self.version = version
+        self.home = home
+        self.pid = os.getpid()
+        self.now = now
+        self.random = random
+        self.capacity = capacity
+        self.hub = Hub()
+        self.started_at = now()
+        self.stopping = trio.Event()
+        self._keys = Keys(key, member_key, seal_key.private_bytes_raw())
+        self._name = name
+        self._member_name = member_name or name
+        self.identity: Identity
+        self.groups: Groups
+        self.runs: Runs
+        self.data_sets: DataSets
+        self.policy: Policy
+        self.task_files: TaskFiles
+        self.service: Service
+
+    async def __aenter__(self) -> Self:
+        """Read everything that the node had. It talks to nobody before `run`."""
+        self.identity = await load_identity(self._keys, self._name, self._member_name, self.disk, self.now)
+        self.policy = Policy(self.disk, self.identity.member_id)
+        await self.policy.load()
+        self.data_sets = DataSets(self.disk, self.trainer.offload, _datetime(self.now))
+        await self.data_sets.load()
+        self.task_files = TaskFiles(self.disk, self.trainer.offload)
+        await self.task_files.load()
+        self.links = Links(self.network, self._on_message)
+        self.bulk = Bulk(self.network, self.disk, self._may_read, self._on_transfer)
+        self.groups = Groups(
+            self.identity,
+            self.network,
+            self.disk,
+            self.links,
+            version=self.version,
+            now=self.now,
+            random=self.random,
+            describe=self._describe,
+            on_operations=self._on_operations,
+            on_presence=self._on_presence,
+        )
+        self.runs = Runs(
+            self.identity,
+            self.groups,
+            network=self.network,
+            disk=self.disk,
+            trainer=self.trainer,
+            record=self.record,
+            links=self.links,
+            bulk=self.bulk,
+            data_sets=self.data_sets,
+            policy=self.policy,
+            task_files=self.task_files,
+            now=self.now,
+            random=self.random,
+            capacity=self.capacity,
+            changed=self._on_run_changed,
+            moved=self._on_moved,
+        )
+        self.service = Service(self)
+        self.record.add(self._node_row(self.identity.node_id, self._name, self.identity.member_id, self.version, "{}"))
+        await self.groups.load()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with trio.CancelScope(shield=True):
+            await self.groups.addresses.save()
+
+    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        """Live until cancelled. Started once everything that was going on before goes on."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.links.run)
+            nursery.start_soon(self.bulk.run)
+            await nursery.start(self.runs.run)
+            nursery.start_soon(self.groups.run)
+            nursery.start_soon(self.service.publish_changes)
+            task_status.started()
+
+    # --- what comes in -------------------------------------------------------------------------------------------
+    async def _on_message(self, peer: NodeId, channel: str, payload: bytes) -> None:
+        if channel == SYNC_CHANNEL:
+            await self.groups.on_sync(peer, payload)
+        elif channel == RUN_CHANNEL:
+            await self.runs.on_message(peer, payload)
+        else:
+            raise RemoteProtocolError(f"{peer} speaks on a channel {channel!r} that this node does not know")
+
+    async def _on_operations(self, place: GroupPlace, operations: Sequence[OpenOperation]) -> None:
+        for node_id, entry in place.state().nodes.items():
+            if any(operation.certificate and operation.certificate.node_id == node_id for operation in operations):
+                self.record.add(self._node_row(node_id, entry.name, entry.member_id, "", "{}"))
+        self.service.mark_group(place.group)
+        await self.runs.on_operations(place, operations)
+
+    def _on_presence(self, place: GroupPlace, presence: Presence) -> None:
+        entry = place.state().nodes[presence.node_id]
+        capacity = presence.capacity.model_dump_json()
+        self.record.add(self._node_row(presence.node_id, presence.name, entry.member_id, presence.version, capacity))
+        self.service.mark_peer(presence.node_id)
+
+    def _node_row(self, node: str, name: str, member: str, version: str, capacity: str) -> NodeRow:
+        return NodeRow(node, name, member, version, capacity, self.now())
+
+    # --- what the services ask for -------------------------------------------------------------------------------
+    def _describe(self) -> tuple[Capacity, tuple[str, ...], int]:
+        runs = tuple(known.run_id for known in self.runs.active())[:64]
+        return self.capacity(), runs, len(self.data_sets.all())
+
+    def _may_read(self, peer: NodeId, blob: BlobId) -> bool:
+        return self.runs.may_read(peer, blob)
+
+    def _on_transfer(self, transfer: Transfer) -> None:
+        if not transfer.incoming:
+            self.runs.on_sent(transfer.peer, transfer.blob, transfer.size)
+
+    def _on_run_changed(self, run: RunId, kind: str, rows: tuple[Any, ...]) -> None:
+        self.service.mark_run(run)
+        if kind == "metrics":
+            self.service.mark_metrics(rows)
+
+    def _on_moved(self, run: RunId, source: NodeId, target: NodeId, kind: str, size: int, round_number: int) -> None:
+        self.hub.publish(
+            {
+                "type": "transfer",
+                "run_id": run,
+                "from": source,
+                "to": target,
+                "kind": kind,
+                "bytes": size,
+                "round": round_number,
+            }
+        )
+
+
+def _datetime(now: Callable[[], float]) -> Callable[[], Any]:
+    from datetime import UTC, datetime
+
+    return lambda: datetime.fromtimestamp(now(), UTC)

@@ -1,0 +1,366 @@
+"""The node as its local API asks it: actions, and views of what is known. The one implementation of NodeService."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from node.group_place import GroupPlace
+from node.known_run import KnownRun
+from node.prometheus import prometheus_text
+from node.service import Json, LogsQuery, MetricsQuery, ModelFile, NotFound
+from node.views import group_view, metric_view, peer_view, peers_view, run_view, status_view
+from protocol.errors import FednodeError, Refused
+from protocol.group_state import NodeEntry
+from protocol.keys import BlobId, GroupId, NodeId, RunId
+from protocol.manifest import Configuration
+from protocol.manifest_read import read_configuration
+from tracker.rows import DataSetRow, MetricRow, iso
+
+if TYPE_CHECKING:
+    from node.node import Node
+
+# Watchers are told of changed things so often: a dashboard repaints twice a second, and a query costs milliseconds.
+PUBLISH_INTERVAL_S = 0.3
+STATUS_INTERVAL_S = 2.0
+MODEL_PIECE_BYTES = 1024 * 1024
+_EXPIRES_S_MAX = 366 * 86_400  # a year: an invitation is a key, and keys are renewed
+
+
+class Service:
+    """See node.service.NodeService, which says what every method does."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+        self._changed_runs: set[RunId] = set()
+        self._changed_groups: set[GroupId] = set()
+        self._changed_peers: set[NodeId] = set()
+        self._new_metrics: list[MetricRow] = []
+
+    # --- the node ------------------------------------------------------------------------------------------------
+    async def status(self) -> Json:
+        return status_view(self._node)
+
+    async def stop(self) -> None:
+        self._node.hub.publish({"type": "bye"})
+        self._node.stopping.set()
+
+    async def peers(self) -> list[Json]:
+        return peers_view(self._node)
+
+    async def prometheus(self) -> str:
+        return prometheus_text(status_view(self._node), await self.runs(1000, None))
+
+    # --- groups --------------------------------------------------------------------------------------------------
+    async def groups(self) -> list[Json]:
+        return [group_view(self._node, place) for place in self._node.groups.places.values()]
+
+    async def group(self, group: str) -> Json:
+        return group_view(self._node, self._place(group))
+
+    async def create_group(self, name: str) -> Json:
+        if any(place.state().name == name for place in self._node.groups.places.values()):
+            raise Refused("group-exists", f"A group is called {name!r} already", remedy="choose another name")
+        return group_view(self._node, await self._node.groups.create(name))
+
+    async def invite(self, group: str | None, role: str, uses: int, expires_s: int) -> Json:
+        if not 0 < expires_s <= _EXPIRES_S_MAX:
+            raise Refused("bad-expiry", f"An invitation cannot last {expires_s} s", remedy="give up to a year")
+        place = self._place(group)
+        operation, token = await self._node.groups.invite(place, role, uses, expires_s)
+        entry = place.state().invitations[operation.hash]
+        return {
+            "token": token,
+            "group_id": place.group,
+            "group": place.state().name,
+            "role": entry.role,
+            "uses": entry.uses,
+            "expires_at": iso(entry.expires_at),
+            "invite_id": operation.hash,
+        }
+
+    async def join(self, token: str) -> Json:
+        place, invitation, admitter = await self._node.groups.join(token)
+        state = place.state()
+        us = state.member_of(self._node.identity.node_id)
+        by = state.nodes.get(admitter)
+        return {
+            "group_id": place.group,
+            "name": state.name,
+            "role": us.role if us else invitation.role,
+            "admitted_by": by.name if by else admitter,
+        }
+
+    def _place(self, group: str | None) -> GroupPlace:
+        places = self._node.groups.places
+        if group is None:
+            if len(places) == 1:
+                return next(iter(places.values()))
+            names = ", ".join(place.state().name for place in places.values())
+            if not places:
+                raise NotFound(
+                    "no-such-group",
+                    "This node is in no group",
+                    remedy="create one with fednode group create NAME, or join one with fednode join TOKEN",
+                )
+            raise Refused("ambiguous", f"This node is in several groups: {names}", remedy="name one with --group")
+        found = _id_named(group, places, lambda place: place.state().name)
+        if not found:
+            names = ", ".join(place.state().name for place in places.values()) or "none"
+            raise NotFound(
+                "no-such-group", f"No group is called {group!r}; there are: {names}", remedy="see fednode group list"
+            )
+        return places[GroupId(found)]
+
+    # --- data ----------------------------------------------------------------------------------------------------
+    async def data_list(self) -> list[Json]:
+        return [_data_view(data) for data in self._node.data_sets.all()]
+
+    async def data_add(self, name: str, path: str, options: Mapping[str, Any]) -> Json:
+        data = await self._node.data_sets.add(name, path, options)
+        self._record_data(data, removed=False)
+        return _data_view(data)
+
+    async def data_remove(self, name: str) -> None:
+        data = self._node.data_sets.get(name)
+        using = [known.name for known in self._node.runs.active() if known.decision.data == name]
+        if using:
+            raise Refused("data-in-use", f"The run {using[0]} trains on {name}", remedy="stop the run first")
+        await self._node.data_sets.remove(name)
+        self._record_data(data, removed=True)
+
+    def _record_data(self, data: Any, *, removed: bool) -> None:
+        import json
+
+        options = json.dumps(dict(data.options))
+        self._node.record.add(
+            DataSetRow(
+                data.name, data.path, data.kind, data.bytes, data.fingerprint, options, self._node.now(), removed
+            )
+        )
+
+    # --- runs: actions -------------------------------------------------------------------------------------------
+    async def start_run(self, config: str, source: str | None, group: str | None, overrides: Mapping[str, Any]) -> Json:
+        reading = read_configuration(config, source=source or "", overrides=overrides)
+        place = self._place(group)
+        configuration = reading.configuration
+        task_hash = await self._task_hash(configuration, source)
+        parent = self._known(configuration.parent).run_id if configuration.parent else ""
+        roles = {self._node_named(place, name): role for name, role in configuration.roster.roles.items()}
+        manifest = configuration.manifest(task_hash=task_hash, parent=parent, roles=roles)
+        known = await self._node.runs.propose(place, manifest)
+        return {**await self.run(known.run_id), "taken_as": list(reading.taken_as)}
+
+    async def _task_hash(self, configuration: Configuration, source: str | None) -> str:
+        if configuration.task.path is None:
+            return ""
+        folder = Path(source).parent if source else Path.cwd()
+        return await self._node.task_files.register((folder / configuration.task.path).resolve())
+
+    async def accept(self, run: str, data: str | None, task: str | None = None) -> Json:
+        known = self._known(run)
+        if task is not None:
+            await self._node.task_files.register(Path(task).resolve())
+        await self._node.runs.accept(known, data)
+        return await self.run(known.run_id)
+
+    async def decline(self, run: str, reason: str) -> Json:
+        known = self._known(run)
+        await self._node.runs.decline(known, reason or "declined by the owner")
+        return await self.run(known.run_id)
+
+    async def stop_run(self, run: str, reason: str) -> Json:
+        known = self._known(run)
+        await self._node.runs.stop(known, reason or "stopped by hand")
+        return await self.run(known.run_id)
+
+    async def policy(self) -> list[str]:
+        return list(self._node.policy.rules)
+
+    async def set_policy(self, rules: Sequence[str]) -> list[str]:
+        await self._node.policy.set(tuple(rules))
+        return await self.policy()
+
+    # --- runs: views ---------------------------------------------------------------------------------------------
+    async def runs(self, limit: int, before: str | None) -> list[Json]:
+        await self._node.record.flush()
+        rows = await self._node.record.query("runs", limit=limit, before=before)
+        return [await self._view(row) for row in rows]
+
+    async def run(self, run: str) -> Json:
+        await self._node.record.flush()
+        run_id = await self._run_id(run)
+        rows = await self._node.record.query("run", run_id=run_id)
+        if not rows:
+            raise NotFound("no-such-run", f"No run is called {run!r}", remedy="see fednode run list")
+        return await self._view(rows[0])
+
+    async def _view(self, row: Json) -> Json:
+        participants = await self._node.record.query("participants", run_id=row["run_id"])
+        for entry in participants:
+            entry.pop("run_id", None)
+        return run_view(row, participants, self._node.runs.known.get(RunId(row["run_id"])))
+
+    async def metrics(self, run: str, query: MetricsQuery) -> list[Json]:
+        await self._node.record.flush()
+        return await self._node.record.query(
+            "metrics",
+            run_id=await self._run_id(run),
+            key=query.key,
+            node=query.node and await self._node_id(query.node),
+            scope=query.scope,
+            split=query.split,
+            after_round=query.after_round,
+            limit=query.limit,
+        )
+
+    async def rounds(self, run: str) -> list[Json]:
+        await self._node.record.flush()
+        return await self._node.record.query("rounds", run_id=await self._run_id(run))
+
+    async def logs(self, run: str | None, query: LogsQuery) -> tuple[list[Json], int]:
+        await self._node.record.flush()
+        rows = await self._node.record.query(
+            "logs" if query.after is not None else "logs_tail",
+            run_id=await self._run_id(run) if run else None,
+            node=query.node and await self._node_id(query.node),
+            level=query.level,
+            limit=query.limit,
+            **({"after": query.after} if query.after is not None else {}),
+        )
+        return rows, rows[-1]["seq"] if rows else query.after or 0
+
+    async def model_file(self, run: str, round_number: int | None) -> ModelFile:
+        from aggregation.safetensors_file import to_safetensors  # numpy: only once somebody wants a model
+        from aggregation.schema import Schema
+
+        await self._node.record.flush()
+        rows = await self._node.record.query("models", run_id=await self._run_id(run), round=round_number)
+        if not rows:
+            which = "no committed checkpoint" if round_number is None else f"no checkpoint of round {round_number}"
+            raise NotFound("no-such-model", f"There is {which} of {run} here", remedy="see fednode run show")
+        row, disk = rows[0], self._node.disk
+        schema = Schema.from_bytes(await disk.read_blob(BlobId(row["schema"])))
+        model = await disk.read_blob(BlobId(row["model"]))
+        data: bytes = await self._node.trainer.offload(partial(to_safetensors, schema, model))
+        return ModelFile(row["round"], row["model"], len(data), _pieces(data))
+
+    async def sql(self, statement: str, rows_max: int) -> tuple[Sequence[str], Sequence[Sequence[Any]], bool]:
+        await self._node.record.flush()
+        return await self._node.record.sql(statement, rows_max)
+
+    # --- names ---------------------------------------------------------------------------------------------------
+    def _known(self, run: str) -> KnownRun:
+        found = _id_named(run, self._node.runs.known, lambda entry: entry.name)
+        if not found:
+            raise NotFound("no-such-run", f"No run is called {run!r}", remedy="see fednode run list")
+        return self._node.runs.known[RunId(found)]
+
+    async def _run_id(self, run: str) -> str:
+        return _id_named(run, self._node.runs.known, lambda entry: entry.name) or run
+
+    def _node_named(self, place: GroupPlace, name: str) -> str:
+        found = _id_named(name, place.state().nodes, lambda entry: entry.name)
+        if not found:
+            raise NotFound("no-such-node", f"No node of the group is called {name!r}", remedy="see fednode peers")
+        return found
+
+    async def _node_id(self, node: str) -> str:
+        nodes: dict[NodeId, NodeEntry] = {}
+        for place in self._node.groups.places.values():
+            nodes.update(place.state().nodes)
+        return _id_named(node, nodes, lambda entry: entry.name) or node
+
+    # --- events --------------------------------------------------------------------------------------------------
+    def events(self) -> AsyncIterator[list[Json]]:
+        return self._node.hub.watch(self._snapshot)
+
+    async def _snapshot(self) -> Json:
+        return {
+            "type": "snapshot",
+            "status": status_view(self._node),
+            "groups": await self.groups(),
+            "peers": peers_view(self._node),
+            "runs": await self.runs(100, None),
+        }
+
+    def mark_run(self, run: RunId) -> None:
+        self._changed_runs.add(run)
+
+    def mark_group(self, group: GroupId) -> None:
+        self._changed_groups.add(group)
+
+    def mark_peer(self, peer: NodeId) -> None:
+        self._changed_peers.add(peer)
+
+    def mark_metrics(self, rows: Sequence[MetricRow]) -> None:
+        if self._node.hub.is_watched:
+            self._new_metrics += rows
+
+    async def publish_changes(self) -> None:
+        """Tell the watchers what has changed, a few times a second; without watchers this costs nothing."""
+        status_at = 0.0
+        while True:
+            await trio.sleep(PUBLISH_INTERVAL_S)
+            if not self._node.hub.is_watched:
+                self._forget_changes()
+                continue
+            try:
+                await self._publish()
+            except FednodeError as error:
+                self._node.hub.publish({"type": "note", "text": error.what})
+            if trio.current_time() >= status_at:
+                status_at = trio.current_time() + STATUS_INTERVAL_S
+                self._node.hub.publish({"type": "status", "status": status_view(self._node)})
+                self._changed_peers |= self._node.groups.take_changes()
+
+    async def _publish(self) -> None:
+        runs, self._changed_runs = self._changed_runs, set()
+        groups, self._changed_groups = self._changed_groups, set()
+        peers, self._changed_peers = self._changed_peers, set()
+        metrics, self._new_metrics = self._new_metrics, []
+        hub = self._node.hub
+        if metrics:
+            hub.publish({"type": "metrics", "metrics": [metric_view(row) for row in metrics]})
+        for group in sorted(groups):
+            hub.publish({"type": "group", "group": group_view(self._node, self._node.groups.places[group])})
+        for peer in sorted(peers):
+            hub.publish({"type": "peer", "peer": peer_view(self._node, peer)})
+        for run in sorted(runs):
+            hub.publish({"type": "run", "run": await self.run(run)})
+
+    def _forget_changes(self) -> None:
+        self._changed_runs.clear()
+        self._changed_groups.clear()
+        self._changed_peers.clear()
+        self._new_metrics.clear()
+
+
+def _id_named(name: str, known: Mapping[Any, Any], name_of: Any) -> str:
+    """The id that is `name`, or has it as its name (the newest), or begins with it (if only one does); else ""."""
+    if name in known:
+        return name
+    by_name = [key for key, entry in known.items() if name_of(entry) == name]
+    if by_name:
+        return str(by_name[-1])
+    by_prefix = [key for key in known if str(key).startswith(name)] if len(name) >= 4 else []
+    return str(by_prefix[0]) if len(by_prefix) == 1 else ""
+
+
+def _data_view(data: Any) -> Json:
+    return {
+        "name": data.name,
+        "path": data.path,
+        "kind": data.kind,
+        "bytes": data.bytes,
+        "fingerprint": data.fingerprint,
+        "added_at": data.added_at,
+        "options": dict(data.options),
+    }
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), MODEL_PIECE_BYTES):
+        yield data[start : start + MODEL_PIECE_BYTES]

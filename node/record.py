@@ -1,0 +1,170 @@
+"""The Record seam on the store: rows are buffered and written in batches by one writer, reads have a cursor each.
+
+DuckDB's work is done in threads: at most one for the writer, a few for readers. Cancelling a read interrupts it.
+"""
+
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import trio
+
+from protocol.errors import FednodeError, Refused
+from tracker.reader import Reader
+from tracker.rows import Row
+from tracker.store import Store
+
+FLUSH_INTERVAL_S = 0.5  # what a crash may cost of the record; metrics, not votes
+BATCH_ROWS = 2_000  # the appender is at its best from here on, and a batch takes about 20 ms
+PENDING_ROWS_MAX = 200_000  # some 60 MB; reached only while the disk takes nothing
+RETRY_S = 5.0  # after the disk said no
+CLOSE_DEADLINE_S = 10.0  # for the last rows; a disk that is stuck must not keep the node from stopping
+READERS_MAX = 2  # at once; each may use the store's whole memory
+SQL_DEADLINE_S = 30.0  # for a person's statement
+_INTERRUPT_EVERY_S = 0.02
+
+_log = logging.getLogger("fednode.record")
+T = TypeVar("T")
+
+
+class StoreRecord:
+    """The node's record, from `open_record`. Keep `run` running, and call `close` at the end. For trio's thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pending: deque[Row] = deque()
+        self._dropped = 0
+        self._has_rows = trio.Event()
+        self._has_batch = trio.Event()
+        self._writing = trio.Lock()
+        self._writer = trio.CapacityLimiter(1)
+        self._readers = trio.CapacityLimiter(READERS_MAX)
+
+    def add(self, *rows: Row) -> None:
+        """Take rows. Beyond PENDING_ROWS_MAX, which only a failing disk brings about, rows are dropped and counted."""
+        room = PENDING_ROWS_MAX - len(self._pending)
+        self._dropped += max(0, len(rows) - room)
+        self._pending.extend(rows[: max(0, room)])
+        self._has_rows.set()
+        if len(self._pending) >= BATCH_ROWS:
+            self._has_batch.set()
+
+    async def run(self) -> None:
+        """Write what is added, until cancelled. Without rows it sleeps."""
+        while True:
+            await self._has_rows.wait()
+            with trio.move_on_after(FLUSH_INTERVAL_S):
+                await self._has_batch.wait()
+            try:
+                await self.flush()
+            except FednodeError as error:
+                _log.error("the record is behind by %d rows: %s", len(self._pending), error)
+                await trio.sleep(RETRY_S)
+
+    async def flush(self) -> None:
+        """Make all rows added before durable.
+
+        Raises:
+            FednodeError: the disk says no. The rows are kept, and the next flush tries again.
+        """
+        async with self._writing:
+            remaining = len(self._pending)
+            while remaining > 0:
+                remaining -= await self._write_batch(min(remaining, BATCH_ROWS))
+            if not self._pending:
+                self._has_rows = trio.Event()
+            if len(self._pending) < BATCH_ROWS:
+                self._has_batch = trio.Event()
+        if self._dropped:
+            _log.error("%d rows of the record were dropped while the disk took none", self._dropped)
+            self._dropped = 0
+
+    async def query(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
+        """A named query of tracker.queries, over what has been flushed.
+
+        Raises:
+            FednodeError: there is no such query, or its parameters are wrong.
+        """
+        return await self._read(lambda reader: reader.query(name, parameters))
+
+    async def sql(self, statement: str, rows_max: int) -> tuple[list[str], list[tuple[Any, ...]], bool]:
+        """A person's read-only statement: columns, rows, and whether rows were cut off.
+
+        Raises:
+            Refused: it does more than read, is wrong, or takes longer than SQL_DEADLINE_S.
+        """
+        with trio.move_on_after(SQL_DEADLINE_S):
+            return await self._read(lambda reader: reader.sql(statement, rows_max))
+        raise Refused(
+            "sql-too-slow",
+            f"The statement took longer than {SQL_DEADLINE_S:.0f} seconds",
+            remedy="ask for less at once",
+        )
+
+    async def close(self) -> None:
+        """Write what is left, even where the caller is cancelled, and close the store. No read may be under way."""
+        with trio.CancelScope(deadline=trio.current_time() + CLOSE_DEADLINE_S, shield=True):
+            try:
+                await self.flush()
+            except FednodeError as error:
+                _log.error("%d rows of the record were lost: %s", len(self._pending), error)
+            await trio.to_thread.run_sync(self._store.close, limiter=self._writer)
+
+    async def _write_batch(self, count: int) -> int:
+        """Write the oldest `count` rows. They leave the buffer only once they are durable."""
+        batch = list(itertools.islice(self._pending, count))
+        # Never abandoned on cancellation: a batch that has begun is written, and is then not written again.
+        await trio.to_thread.run_sync(self._store.write, batch, limiter=self._writer)
+        for _ in batch:
+            self._pending.popleft()
+        return count
+
+    async def _read(self, work: Callable[[Reader], T]) -> T:
+        reader = self._store.reader()
+        done = trio.Event()
+
+        def attempt() -> tuple[T | None, FednodeError | None]:
+            try:
+                return work(reader), None
+            except FednodeError as error:  # handed over as a value: what passes a nursery comes out as a group
+                return None, error
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_interrupt_when_cancelled, reader, done)
+                try:
+                    result, error = await trio.to_thread.run_sync(attempt, limiter=self._readers)
+                finally:
+                    done.set()
+                nursery.cancel_scope.cancel()
+            # Where we were cancelled, that goes before the interruption which it caused.
+            await trio.lowlevel.checkpoint()
+        finally:
+            reader.close()
+        if error is not None:
+            raise error
+        return cast(T, result)
+
+
+async def open_record(path: Path) -> StoreRecord:
+    """The record in the store at `path`.
+
+    Raises:
+        FednodeError: another process holds the store, it is damaged, or it is of a newer fednode.
+    """
+    return StoreRecord(await trio.to_thread.run_sync(Store, path))
+
+
+async def _interrupt_when_cancelled(reader: Reader, done: trio.Event) -> None:
+    try:
+        await trio.sleep_forever()
+    except trio.Cancelled:
+        with trio.CancelScope(shield=True):
+            # Again and again: an interruption that comes before the statement has begun is lost.
+            while not done.is_set():
+                reader.interrupt()
+                await trio.sleep(_INTERRUPT_EVERY_S)
+        raise

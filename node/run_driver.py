@@ -1,0 +1,207 @@
+"""The one driver of a run: hands events to its pure machine and carries the outputs out, in their order.
+
+`Persist` is durable before anything after it is carried out; what takes long (fetching, training, combining) runs in
+tasks of its own, whose answers come back as events. Nothing here decides anything about the protocol.
+"""
+
+import logging
+from collections.abc import Callable
+
+import trio
+
+from node.chronicle import Chronicle
+from node.run_data import RunData
+from node.run_task import RunTask
+from node.seams import Disk, TrainerFailed
+from protocol.checkpoint import Checkpoint
+from protocol.errors import FednodeError
+from protocol.keys import BlobId, NodeId, RunId
+from protocol.run_events import (
+    Began,
+    Collect,
+    Combine,
+    Committed,
+    Elected,
+    Ended,
+    Evaluate,
+    Evidence,
+    Measured,
+    Misbehaved,
+    Note,
+    Obtain,
+    Obtained,
+    ParticipantState,
+    Persist,
+    Received,
+    RunEvent,
+    RunOutput,
+    Send,
+    SetTimer,
+    StopRequested,
+    Timer,
+    Train,
+    TrainingFailed,
+)
+from protocol.run_machine import RunMachine
+from protocol.run_messages import RunMessage
+
+log = logging.getLogger("fednode.run")
+
+# Events that wait for the machine. It handles some thousands a second; messages beyond this are dropped, as a network
+# may drop them, and said again by their senders.
+INBOX_EVENTS_MAX = 4096
+
+
+def journal_name(run: RunId) -> str:
+    return f"run-{run}"
+
+
+class RunDriver:
+    """One run on this node, from its start until the node stops. `send` hands a message to a peer, best effort."""
+
+    def __init__(
+        self,
+        run: RunId,
+        machine: RunMachine,
+        *,
+        disk: Disk,
+        data: RunData,
+        task: RunTask,
+        chronicle: Chronicle,
+        send: Callable[[NodeId, RunMessage], None],
+    ) -> None:
+        self.run_id = run
+        self.machine = machine
+        self.chronicle = chronicle
+        self.ended = trio.Event()
+        self._disk = disk
+        self._data = data
+        self._task = task
+        self._send = send
+        self._to_inbox, self._inbox = trio.open_memory_channel[RunEvent](INBOX_EVENTS_MAX)
+        self._timers: dict[str, trio.CancelScope] = {}
+        self._nursery: trio.Nursery | None = None
+
+    # --- what others do ------------------------------------------------------------------------------------------
+    def deliver(self, peer: NodeId, message: RunMessage) -> None:
+        """A message of the run came. Never blocks; one too many is dropped."""
+        try:
+            self._to_inbox.send_nowait(Received(peer, message))
+        except trio.WouldBlock:
+            log.warning("a message of %s was dropped: run %s is too busy", peer, self.run_id[:8])
+
+    async def stop(self, reason: str) -> None:
+        """The group's log says stop."""
+        await self._to_inbox.send(StopRequested(reason))
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+    async def run(self) -> None:
+        """Drive the machine until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                await self._step(Began())
+                async for event in self._inbox:
+                    await self._step(event)
+        finally:
+            self._nursery = None
+            with trio.CancelScope(shield=True):
+                await self._task.close()
+
+    async def _step(self, event: RunEvent) -> None:
+        for output in self.machine.step(event, trio.current_time()):
+            await self._carry_out(output)
+
+    async def _carry_out(self, output: RunOutput) -> None:
+        match output:
+            case Persist(record):
+                await self._disk.append(journal_name(self.run_id), record)
+            case Send(peer, message):
+                self._send(peer, message)
+            case SetTimer(name, after_s):
+                self._set_timer(name, after_s)
+            case Obtain() | Collect() | Combine() | Train() | Evaluate():
+                assert self._nursery is not None
+                self._nursery.start_soon(self._answer, output)
+            case _:
+                await self._tell(output)
+
+    def _set_timer(self, name: str, after_s: float) -> None:
+        before = self._timers.pop(name, None)
+        if before is not None:
+            before.cancel()
+        self._timers[name] = scope = trio.CancelScope()
+        assert self._nursery is not None
+        self._nursery.start_soon(self._ring, name, after_s, scope)
+
+    async def _ring(self, name: str, after_s: float, scope: trio.CancelScope) -> None:
+        with scope:
+            await trio.sleep(after_s)
+            await self._to_inbox.send(Timer(name))
+
+    # --- what takes long -----------------------------------------------------------------------------------------
+    async def _answer(self, wanted: Obtain | Collect | Combine | Train | Evaluate) -> None:
+        event = await self._do(wanted)
+        if event is not None:
+            await self._to_inbox.send(event)
+
+    async def _do(self, wanted: Obtain | Collect | Combine | Train | Evaluate) -> RunEvent | None:
+        match wanted:
+            case Obtain():
+                return Obtained(wanted.name, await self._data.obtain(wanted))
+            case Collect():
+                return await self._data.collect(wanted, self.machine.ledger.newest)
+            case Combine():
+                return await self._data.combine(wanted)
+            case Train():
+                try:
+                    return await self._task.train(wanted)
+                except FednodeError as error:
+                    self._tell_failure("Training", error)
+                    return TrainingFailed(wanted.round, error.what[:500])
+            case Evaluate():
+                try:
+                    return await self._task.evaluate(wanted)
+                except FednodeError as error:
+                    self._tell_failure("Evaluating", error)
+                    return None
+
+    def _tell_failure(self, what: str, error: FednodeError) -> None:
+        self.chronicle.log("ERROR", "fednode.run", f"{what} failed: {error.what}. To fix: {error.remedy}.")
+        if isinstance(error, TrainerFailed) and error.traceback:
+            self.chronicle.log("ERROR", "task.traceback", error.traceback)
+        log.error("run %s: %s failed: %s", self.run_id[:8], what.lower(), error.what)
+
+    # --- what people are told ------------------------------------------------------------------------------------
+    async def _tell(self, output: RunOutput) -> None:
+        match output:
+            case Committed(name, checkpoint, _):
+                self.chronicle.committed(output, await self._model_bytes(checkpoint))
+                log.info("run %s: round %d is committed (%s)", self.run_id[:8], checkpoint.round, name[:12])
+                await self._data.forget_updates(checkpoint)
+            case Elected(term, aggregator):
+                self.chronicle.elected(output)
+                if aggregator is not None:
+                    log.info("run %s: %s aggregates in term %d", self.run_id[:8], aggregator, term)
+            case Measured():
+                self.chronicle.measured(output)
+            case ParticipantState():
+                self.chronicle.participant(output)
+            case Note(text):
+                self.chronicle.note(text)
+            case Evidence(what=what):
+                self.chronicle.evidence(output)
+                log.error("run %s: %s", self.run_id[:8], what)
+            case Misbehaved(peer, what):
+                log.warning("run %s: dropped a message of %s: %s", self.run_id[:8], peer, what)
+            case Ended(outcome, reason):
+                self.chronicle.state("", outcome.upper(), reason, self.machine.ledger.committed_round)
+                log.info("run %s: %s", self.run_id[:8], outcome)
+                await self._task.close()
+                self.ended.set()
+            case _:
+                raise AssertionError(f"nobody carries out {output}")
+
+    async def _model_bytes(self, checkpoint: Checkpoint) -> int:
+        reader = await self._disk.open_blob(BlobId(checkpoint.model))
+        return reader.size

@@ -1,0 +1,45 @@
+"""What a manifest means for the parts of a node: the machine's settings, the trainer's spec."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from node.seams import TaskSpec
+from protocol.keys import NodeId, RunId
+from protocol.manifest import Manifest
+from protocol.run_events import RunSettings
+
+
+def run_settings(manifest: Manifest) -> RunSettings:
+    return RunSettings(
+        rounds=manifest.training.rounds,
+        fraction=manifest.round.fraction,
+        updates_min=manifest.round.updates_min,
+        round_deadline_s=manifest.round.deadline_s,
+        evaluate_every=manifest.evaluation.every,
+        heartbeat_s=manifest.timing.heartbeat_s,
+        election_timeout_s=manifest.timing.election_timeout_s,
+        rank_step_s=manifest.timing.rank_step_s,
+        lost_after_s=manifest.timing.lost_after_s,
+    )
+
+
+def task_spec(
+    run: RunId,
+    manifest: Manifest,
+    node: NodeId,
+    data_path: str | None,
+    data_options: Mapping[str, Any],
+    task_path: str | None,
+) -> TaskSpec:
+    """`data_path` and `data_options` are of this node's own data set; the manifest's options go before them."""
+    return TaskSpec(
+        run_id=run,
+        node_id=node,
+        task=task_path or manifest.task.name or "",
+        task_parameters=dict(manifest.task.parameters),
+        hyperparameters=manifest.training.model_dump(),
+        codec=manifest.aggregation.codec,
+        data_path=data_path,
+        data_options={**data_options, **manifest.data.options},
+        seed=manifest.seed,
+    )

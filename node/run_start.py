@@ -1,0 +1,85 @@
+"""The proposer's part before a run goes on: answers are gathered, the starting model made, the start signed.
+
+docs/protocol.md §6. From the start on the run does not need its proposer.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from node.known_run import KnownRun
+from node.run_plan import task_spec
+from node.seams import Disk, TaskOutput, TaskSpec, Trainer
+from protocol.checkpoint import RunStart
+from protocol.errors import FednodeError
+from protocol.keys import BlobId, NodeId
+from protocol.operation_kinds import Payload, RunStop
+from protocol.operation_kinds import RunStart as RunStartOperation
+from protocol.wire import pack
+
+log = logging.getLogger("fednode.run")
+
+# Once enough nodes are ready, others that are here get so long to answer: policies answer at once, people later,
+# and who is later still enters at the next round.
+START_GRACE_S = 3.0
+
+Say = Callable[[KnownRun, Payload], Awaitable[None]]
+
+
+async def see_to_start(
+    known: KnownRun,
+    *,
+    me: NodeId,
+    disk: Disk,
+    trainer: Trainer,
+    say: Say,
+    task_path: str | None,
+    now: Callable[[], float],
+    news: Callable[[], trio.Event],
+    present: Callable[[], frozenset[NodeId]],
+) -> None:
+    """Wait until enough nodes are ready and start the run; or stop it when its join deadline passes.
+
+    `news()` is an event that is set when an answer comes; `present()` are the nodes that are here to answer.
+    """
+    roster = known.manifest.roster
+    rest_s = known.entry.proposed_at + roster.join_deadline_s - now()
+    with trio.move_on_after(max(0.0, rest_s)):
+        while len(known.answers) < roster.nodes_min:
+            known.chronicle.note(f"{len(known.answers)} of at least {roster.nodes_min} nodes are ready")
+            await news().wait()
+        with trio.move_on_after(START_GRACE_S):
+            while not present() <= {*known.answers, *known.declined}:
+                await news().wait()
+    if len(known.answers) < roster.nodes_min:
+        ready = f"{len(known.answers)} of at least {roster.nodes_min} nodes were ready when the join deadline passed"
+        await say(known, RunStop(run=known.run_id, reason=ready))
+        return
+    known.starting = True
+    try:
+        start = await _make_start(known, me, disk, trainer, task_path)
+    except FednodeError as error:
+        log.error("run %s cannot start: %s", known.name, error)
+        await say(known, RunStop(run=known.run_id, reason=f"the starting model could not be made: {error.what}"[:500]))
+        return
+    await say(known, RunStartOperation(run=known.run_id, start=pack(start)))
+    known.chronicle.note("")
+
+
+async def _make_start(known: KnownRun, me: NodeId, disk: Disk, trainer: Trainer, task_path: str | None) -> RunStart:
+    """The start, with checkpoint 0's model made here, durable. Raises FednodeError when the task cannot make one."""
+    spec: TaskSpec = task_spec(known.run_id, known.manifest, me, None, {}, task_path)
+
+    def say(output: TaskOutput) -> None:
+        known.chronicle.task_said(output)
+
+    session = await trainer.open(spec, say)
+    try:
+        initial = await session.initial_model()
+    finally:
+        await session.close()
+    schema: BlobId = await disk.put_blob(initial.schema)
+    model: BlobId = await disk.put_blob(initial.model)
+    ready = tuple(list(known.answers.values())[: known.manifest.roster.nodes_max])
+    return RunStart(run=known.run_id, roster=ready, tensor_schema=schema, model=model)

@@ -1,0 +1,108 @@
+"""Our own task in one run: a warm session with the trainer, opened when it is first needed.
+
+What training gave is durable before it is told of: the update lies in the blob store when the offer is made.
+"""
+
+from collections.abc import Callable, Mapping
+from math import isfinite
+from pathlib import Path
+
+import trio
+
+from node.seams import Disk, TaskOutput, TaskSession, TaskSpec, Trainer, TrainerFailed
+from protocol.checkpoint import Checkpoint, Offer
+from protocol.keys import BlobId
+from protocol.run_events import Evaluate, Evaluated, Train, Trained
+
+METRICS_MAX = 64  # of one offer or report: what its message class allows
+
+
+class RunTask:
+    """Trains and evaluates, one call at a time. `slots` bounds how many runs of this node train at once."""
+
+    def __init__(
+        self,
+        spec: TaskSpec,
+        disk: Disk,
+        trainer: Trainer,
+        slots: trio.CapacityLimiter,
+        say: Callable[[TaskOutput], None],
+    ) -> None:
+        self._spec = spec
+        self._disk = disk
+        self._trainer = trainer
+        self._slots = slots
+        self._say = say
+        self._session: TaskSession | None = None
+        self._busy = trio.Lock()
+
+    async def train(self, wanted: Train) -> Trained:
+        """Train a round; the offer of it, unsigned. Raises TrainerFailed, and FednodeError for the disk's sake."""
+        base = wanted.base
+        async with self._busy, self._slots:
+            session = await self._open()
+            try:
+                result = await session.train(wanted.round, await self._schema(base), await self._model(base))
+                update = await self._disk.put_blob(result.update)
+            except TrainerFailed:
+                await self._drop()
+                raise
+        size = (await self._disk.open_blob(update)).size
+        return Trained(
+            Offer(
+                run=self._spec.run_id,
+                node=self._spec.node_id,
+                round=wanted.round,
+                base=wanted.name,
+                update=update,
+                update_bytes=size,
+                samples=result.samples,
+                codec=self._spec.codec,
+                metrics=finite(result.metrics),
+            )
+        )
+
+    async def evaluate(self, wanted: Evaluate) -> Evaluated:
+        """Measure a checkpoint on our held-out data; without any the samples are 0. Raises TrainerFailed."""
+        checkpoint = wanted.checkpoint
+        if self._spec.data_path is None:
+            return Evaluated(checkpoint.round, wanted.name, 0, {})
+        async with self._busy, self._slots:
+            session = await self._open()
+            try:
+                result = await session.evaluate(
+                    checkpoint.round, await self._schema(checkpoint), await self._model(checkpoint)
+                )
+            except TrainerFailed:
+                await self._drop()
+                raise
+        if result is None:
+            return Evaluated(checkpoint.round, wanted.name, 0, {})
+        return Evaluated(checkpoint.round, wanted.name, result.samples, finite(result.metrics))
+
+    async def close(self) -> None:
+        """End the worker. It is opened again when something is still to be done."""
+        async with self._busy:
+            await self._drop()
+
+    async def _open(self) -> TaskSession:
+        if self._session is None:
+            self._session = await self._trainer.open(self._spec, self._say)
+        return self._session
+
+    async def _drop(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _schema(self, checkpoint: Checkpoint) -> bytes:
+        return await self._disk.read_blob(BlobId(checkpoint.tensor_schema))
+
+    async def _model(self, checkpoint: Checkpoint) -> bytes | Path:
+        return await self._disk.blob_data(BlobId(checkpoint.model))
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """What of `metrics` others can use: a NaN of one node would hide everybody's mean."""
+    kept = {key: float(value) for key, value in metrics.items() if isfinite(value)}
+    return dict(list(kept.items())[:METRICS_MAX])

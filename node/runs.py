@@ -1,0 +1,436 @@
+"""The runs of all groups on this node: told by the groups' logs, decided by the owner, driven to their end.
+
+Every reaction to the log is a reconciliation: what the log says of a run is compared with what is done about it here,
+so it does not matter in which order, or how often, operations arrive, or when the node was restarted in between.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from node.bulk import Bulk
+from node.chronicle import Chronicle
+from node.chronicle import Sequence as Numbers
+from node.datasets import DataSet, DataSets
+from node.group_place import GroupPlace
+from node.groups import Groups
+from node.identity import Identity
+from node.known_run import Decision, KnownRun
+from node.links import Links
+from node.policy import Policy
+from node.run_data import RunData
+from node.run_driver import RunDriver, journal_name
+from node.run_plan import run_settings, task_spec
+from node.run_start import see_to_start
+from node.run_task import RunTask
+from node.seams import Disk, Network, Record, Trainer
+from node.task_files import TaskFiles
+from protocol.checkpoint import Declined, Ready, RunStart, open_declined, open_ready, sign_note
+from protocol.errors import FednodeError, Refused, RemoteProtocolError
+from protocol.group_state import RunEntry
+from protocol.keys import BlobId, NodeId, RunId
+from protocol.limits import FRAME_BYTES_MAX, OPERATION_BYTES_MAX
+from protocol.manifest import Manifest, unpack_manifest
+from protocol.operation_kinds import Payload, RunPropose, RunStop
+from protocol.operation_kinds import RunStart as RunStartOperation
+from protocol.operations import OpenOperation
+from protocol.presence import Capacity
+from protocol.run_machine import RunMachine
+from protocol.run_messages import DeclinedMessage, ReadyMessage, RunMessage
+from protocol.voters import capacity_class
+from protocol.wire import pack, unpack
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+log = logging.getLogger("fednode.run")
+
+RUN_CHANNEL = "run"
+# A ready note is repeated to the proposer so often until the run starts: it may have been off line.
+ANSWER_AGAIN_S = 5.0
+TRAINING_SLOTS = 2  # runs that train at once on one node; more would only slow each other down
+
+
+class Runs:
+    """All runs that this node knows."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        groups: Groups,
+        *,
+        network: Network,
+        disk: Disk,
+        trainer: Trainer,
+        record: Record,
+        links: Links,
+        bulk: Bulk,
+        data_sets: DataSets,
+        policy: Policy,
+        task_files: TaskFiles,
+        now: Callable[[], float],
+        random: Random,
+        capacity: Callable[[], Capacity],
+        changed: Callable[[RunId, str, tuple[Any, ...]], None],
+        moved: Callable[[RunId, NodeId, NodeId, str, int, int], None],
+    ) -> None:
+        self.known: dict[RunId, KnownRun] = {}
+        self._identity = identity
+        self._groups = groups
+        self._network = network
+        self._disk = disk
+        self._trainer = trainer
+        self._record = record
+        self._links = links
+        self._bulk = bulk
+        self._data_sets = data_sets
+        self._policy = policy
+        self._task_files = task_files
+        self._now = now
+        self._random = random
+        self._capacity = capacity
+        self._changed = changed
+        self._moved = moved
+        self._numbers = Numbers(now)
+        self._slots = trio.CapacityLimiter(TRAINING_SLOTS)
+        self._nursery: trio.Nursery | None = None
+        self._news: dict[RunId, trio.Event] = {}
+
+    # --- life ----------------------------------------------------------------------------------------------------
+    async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        """Take up what the logs say, and drive the runs until cancelled. Started once that is taken up."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for place in list(self._groups.places.values()):
+                for run_id, entry in list(place.state().runs.items()):
+                    await self._reconcile(place, run_id, entry)
+            task_status.started()
+            await trio.sleep_forever()
+
+    async def on_operations(self, place: GroupPlace, operations: Sequence[OpenOperation]) -> None:
+        """The group's log has grown: see what it says now of the runs that it speaks of."""
+        concerned: dict[RunId, None] = {}
+        for operation in operations:
+            match operation.payload:
+                case RunPropose():
+                    concerned[RunId(operation.hash)] = None
+                case RunStartOperation(run=run) | RunStop(run=run):
+                    concerned[RunId(run)] = None
+        for run_id in concerned:
+            entry = place.state().runs.get(run_id)
+            if entry is not None and self._nursery is not None:
+                await self._reconcile(place, run_id, entry)
+
+    async def _reconcile(self, place: GroupPlace, run_id: RunId, entry: RunEntry) -> None:
+        known = self.known.get(run_id)
+        if known is None:
+            known = await self._get_to_know(place, run_id, entry)
+            if known is None:
+                return
+        known.entry = entry
+        if entry.start is not None:
+            await self._take_up(known, entry.start)
+        if entry.stop is not None:
+            await self._on_stopped(known, entry.stop.reason)
+
+    async def _get_to_know(self, place: GroupPlace, run_id: RunId, entry: RunEntry) -> KnownRun | None:
+        try:
+            manifest = unpack_manifest(entry.manifest)
+        except RemoteProtocolError as error:
+            log.warning("ignored a proposal by %s: %s", entry.proposer, error.what)
+            return None
+        chronicle = Chronicle(
+            run_id,
+            self._identity.node_id,
+            self._record,
+            now=self._now,
+            sequence=self._numbers,
+            changed=lambda kind, rows: self._changed(run_id, kind, rows),
+        )
+        known = KnownRun(run_id, place, entry, manifest, chronicle)
+        await known.load_decision(self._disk)
+        self.known[run_id] = known
+        is_new = not await self._record.query("run", run_id=run_id)
+        if is_new:
+            chronicle.proposed(manifest, place.group, entry.proposer, float(entry.proposed_at))
+            chronicle.decided(known.decision.decision, known.decision.reason)
+        if entry.start is None and entry.stop is None:
+            await self._begin_gathering(known)
+        return known
+
+    # --- before the start ----------------------------------------------------------------------------------------
+    async def propose(self, place: GroupPlace, manifest: Manifest) -> KnownRun:
+        """Write a proposal into the group's log, and answer it ourselves. Raises Refused."""
+        operation = await self._groups.say(place, RunPropose(manifest=pack(manifest)))
+        known = self.known.get(RunId(operation.hash))
+        if known is None:
+            raise FednodeError("The proposal was written but is not known yet", remedy="see fednode run list")
+        return known
+
+    async def _begin_gathering(self, known: KnownRun) -> None:
+        assert self._nursery is not None
+        mine = known.entry.proposer == self._identity.node_id
+        if known.decision.decision == "undecided":
+            await self._decide_by_policy(known, mine)
+        if known.decision.decision == "accepted":
+            self._nursery.start_soon(self._answer_until_start, known)
+        if mine:
+            known.chronicle.state("", "GATHERING", "")
+            self._nursery.start_soon(self._see_to_start, known)
+
+    async def _see_to_start(self, known: KnownRun) -> None:
+        await see_to_start(
+            known,
+            me=self._identity.node_id,
+            disk=self._disk,
+            trainer=self._trainer,
+            say=self._say,
+            task_path=await self._task_files.find(known.manifest),
+            now=self._now,
+            news=lambda: self._news.setdefault(known.run_id, trio.Event()),
+            present=lambda: self._groups.connected & known.place.state().nodes.keys(),
+        )
+
+    async def _say(self, known: KnownRun, payload: Payload) -> None:
+        await self._groups.say(known.place, payload)
+
+    async def _decide_by_policy(self, known: KnownRun, mine: bool) -> None:
+        entry = known.entry
+        if not mine and not self._policy.accepts(known.manifest, entry.proposer, entry.proposer_member):
+            proposer = known.place.state().nodes.get(entry.proposer)
+            log.info("%s proposes run %s: fednode run accept %s", proposer and proposer.name, known.name, known.name)
+            return
+        try:
+            await self.accept(known, None, by_hand=False)
+        except Refused as refused:
+            if mine:
+                await self._accept_as(known, "observer", None)
+                log.warning("this node proposed run %s and only observes it: %s", known.name, refused.what)
+            else:
+                await self.decline(known, refused.what, code=refused.code)
+
+    async def accept(self, known: KnownRun, data: str | None, *, by_hand: bool = True) -> None:
+        """Take part. Raises Refused when we cannot: no such data set, no such task file, or the run is over."""
+        if known.over or (known.driver is not None and known.driver.machine.ledger.has_ended):
+            raise Refused("run-is-over", f"The run {known.name} is over", remedy="see fednode run show")
+        if known.decision.decision == "accepted":
+            raise Refused("decided-already", f"This node takes part in {known.name} already", remedy="nothing to do")
+        member = known.place.state().member_of(self._identity.node_id)
+        role = known.manifest.roster.roles.get(self._identity.node_id, "trainer")
+        if role == "observer" or (member is not None and member.role == "observer"):
+            await self._accept_as(known, "observer", None)
+            return
+        if known.manifest.task.file is not None:
+            await self._task_files.require(known.manifest)
+        await self._accept_as(known, role, self._data_sets.get(data or known.manifest.data.name))
+
+    async def _accept_as(self, known: KnownRun, role: str, data: DataSet | None) -> None:
+        capacity = self._capacity()
+        note = Ready(
+            run=known.run_id,
+            node=self._identity.node_id,
+            role=role,  # type: ignore[arg-type]
+            data_fingerprint=data.fingerprint if data else "",
+            capacity_class=capacity_class(capacity.cpu_cores, capacity.memory_bytes),
+        )
+        ready = sign_note(self._identity.keys.node, note)
+        known.decision = Decision("accepted", "", data.name if data else "", ready)
+        await known.save_decision(self._disk)
+        known.chronicle.decided("accepted", "")
+        known.chronicle.state(self._identity.node_id, "READY", "")
+        if known.entry.start is not None:
+            await self._take_up(known, known.entry.start)
+        elif self._nursery is not None and known.run_id in self.known:
+            self._nursery.start_soon(self._answer_until_start, known)
+
+    async def decline(self, known: KnownRun, reason: str, code: str = "declined") -> None:
+        """Do not take part. Raises Refused once the run goes on with us."""
+        if known.driver is not None:
+            raise Refused(
+                "run-goes-on", f"{known.name} goes on with this node already", remedy="stop it with fednode run stop"
+            )
+        known.decision = Decision("declined", reason)
+        await known.save_decision(self._disk)
+        known.chronicle.decided("declined", reason)
+        known.chronicle.state(self._identity.node_id, "DECLINED", reason)
+        note = Declined(run=known.run_id, node=self._identity.node_id, code=code[:40], reason=reason[:500])
+        raw = sign_note(self._identity.keys.node, note)
+        self.send(known.entry.proposer, DeclinedMessage(run=known.run_id, declined=raw))
+
+    async def _answer_until_start(self, known: KnownRun) -> None:
+        """Say that we are ready until the log says that the run has started, or will not."""
+        while known.entry.start is None and known.entry.stop is None and known.decision.decision == "accepted":
+            message = ReadyMessage(run=known.run_id, ready=known.decision.ready)
+            if known.entry.proposer == self._identity.node_id:
+                self._on_answer(known, self._identity.node_id, message)
+                return
+            self.send(known.entry.proposer, message)
+            await trio.sleep(ANSWER_AGAIN_S)
+
+    def _on_answer(self, known: KnownRun, peer: NodeId, message: ReadyMessage | DeclinedMessage) -> None:
+        """The proposer is told that a node is ready, or that it declines. Raises RemoteProtocolError."""
+        if known.entry.proposer != self._identity.node_id or known.starting:
+            return
+        note = open_ready(message.ready) if isinstance(message, ReadyMessage) else open_declined(message.declined)
+        if note.body.node != peer or note.body.run != known.run_id:
+            raise RemoteProtocolError(f"{peer} answers in another's name, or for another run")
+        if isinstance(message, ReadyMessage):
+            known.declined.pop(peer, None)
+            known.answers[peer] = message.ready
+            known.chronicle.state(peer, "READY", "")
+        elif isinstance(note.body, Declined):
+            known.answers.pop(peer, None)
+            known.declined[peer] = note.body.reason
+            known.chronicle.state(peer, "DECLINED", note.body.reason)
+        self._news.pop(known.run_id, trio.Event()).set()
+
+    # --- from the start on ---------------------------------------------------------------------------------------
+    async def _take_up(self, known: KnownRun, raw_start: bytes) -> None:
+        """The run has started: take our part in it, if we have one."""
+        if known.driver is not None:
+            return
+        try:
+            start = unpack(RunStart, raw_start, OPERATION_BYTES_MAX)
+            roster = self._check_roster(known, start)
+        except RemoteProtocolError as error:
+            known.over = True
+            known.chronicle.state("", "FAILED", f"its start is malformed: {error.what}")
+            return
+        mine = known.decision.decision == "accepted"
+        if not mine:
+            known.chronicle.state("", "RUNNING", "")
+            return
+        entry = None if self._identity.node_id in roster else known.decision.ready
+        machine = RunMachine(
+            me=self._identity.node_id,
+            key=self._identity.keys.node,
+            run=known.run_id,
+            start=start,
+            starter=known.entry.proposer,
+            settings=run_settings(known.manifest),
+            jitter=self._random.random,
+            records=await self._disk.records(journal_name(known.run_id)),
+            entry=entry,
+        )
+        known.chronicle.started({node: node in machine.context.voters for node in roster})
+        known.driver = await self._make_driver(known, machine)
+        assert self._nursery is not None
+        self._nursery.start_soon(self._supervise, known, known.driver)
+
+    async def _supervise(self, known: KnownRun, driver: RunDriver) -> None:
+        """One run's trouble must not end the node, nor its other runs."""
+        try:
+            await driver.run()
+        except Exception as error:  # noqa: BLE001 - the one place where whatever went wrong in a run ends
+            log.exception("run %s failed on this node", known.name)
+            reason = f"an error in fednode itself: {_innermost(error)}; restart the node to take part again"
+            known.chronicle.log("ERROR", "fednode.run", reason)
+            known.chronicle.state(self._identity.node_id, "FAILED", reason)
+
+    def _check_roster(self, known: KnownRun, start: RunStart) -> list[NodeId]:
+        """The nodes that a start names, each with its own signed ready. Raises RemoteProtocolError."""
+        nodes = []
+        for raw in start.roster:
+            note = open_ready(raw).body
+            if note.run != known.run_id or start.run != known.run_id:
+                raise RemoteProtocolError("a ready note is for another run")
+            nodes.append(NodeId(note.node))
+        if len(set(nodes)) != len(nodes):
+            raise RemoteProtocolError("a node is named twice")
+        return nodes
+
+    async def _make_driver(self, known: KnownRun, machine: RunMachine) -> RunDriver:
+        path, options = None, {}
+        if known.decision.data:
+            data = self._data_sets.get(known.decision.data)
+            path, options = data.path, dict(data.options)
+        task_path = await self._task_files.find(known.manifest)
+        spec = task_spec(known.run_id, known.manifest, self._identity.node_id, path, options, task_path)
+        chronicle = known.chronicle
+
+        def moved(source: NodeId, kind: str, size: int, round_number: int) -> None:
+            chronicle.moved(size, received=True)
+            self._moved(known.run_id, source, self._identity.node_id, kind, size, round_number)
+
+        return RunDriver(
+            known.run_id,
+            machine,
+            disk=self._disk,
+            data=RunData(known.manifest, self._disk, self._bulk, self._trainer, moved),
+            task=RunTask(spec, self._disk, self._trainer, self._slots, chronicle.task_said),
+            chronicle=chronicle,
+            send=self.send,
+        )
+
+    async def stop(self, known: KnownRun, reason: str) -> None:
+        """Ask the group to stop the run. Raises Refused when that is not ours to ask."""
+        await self._groups.say(known.place, RunStop(run=known.run_id, reason=reason[:500]))
+
+    async def _on_stopped(self, known: KnownRun, reason: str) -> None:
+        if known.driver is not None:
+            await known.driver.stop(reason)
+        elif not known.over and known.entry.start is None:
+            known.over = True
+            failed = known.entry.stop is not None and known.entry.stop.by == known.entry.proposer
+            known.chronicle.state("", "FAILED" if failed and "deadline" in reason else "STOPPED", reason)
+            self._news.pop(known.run_id, trio.Event()).set()
+
+    # --- messages ------------------------------------------------------------------------------------------------
+    def send(self, peer: NodeId, message: RunMessage) -> None:
+        self._links.send(peer, RUN_CHANNEL, pack(message))
+
+    async def on_message(self, peer: NodeId, payload: bytes) -> None:
+        """A message of some run. Raises RemoteProtocolError when it is none."""
+        message: RunMessage = unpack(RunMessage, payload, FRAME_BYTES_MAX)  # type: ignore[arg-type]
+        known = self.known.get(RunId(message.run))
+        if known is None or not known.place.state().admits(peer):
+            return
+        if known.driver is not None:
+            known.driver.deliver(peer, message)
+        elif isinstance(message, ReadyMessage | DeclinedMessage):
+            self._on_answer(known, peer, message)
+
+    # --- blobs ---------------------------------------------------------------------------------------------------
+    def may_read(self, peer: NodeId, blob: BlobId) -> bool:
+        """Checkpoints are for the run's roster; an update is for the aggregator, or for whom the manifest says."""
+        for known in self.known.values():
+            if known.driver is None or not known.place.state().admits(peer):
+                continue
+            machine = known.driver.machine
+            offer = machine.participation.offer
+            if offer is not None and offer[1].update == blob:
+                return peer == machine.election.aggregator or known.manifest.updates.readers == "members"
+            if blob in machine.ledger.blobs() and peer in machine.ledger.roster():
+                return True
+        return False
+
+    def on_sent(self, peer: NodeId, blob: BlobId, size: int) -> None:
+        """A blob went from here to `peer`: count it for its run, and tell who watches."""
+        for known in self.known.values():
+            if known.driver is None:
+                continue
+            machine = known.driver.machine
+            offer = machine.participation.offer
+            is_update = offer is not None and offer[1].update == blob
+            if is_update or blob in machine.ledger.blobs():
+                known.chronicle.moved(size, received=False)
+                kind = "update" if is_update else "checkpoint"
+                self._moved(known.run_id, self._identity.node_id, peer, kind, size, machine.ledger.committed_round)
+                return
+
+    def active(self) -> list[KnownRun]:
+        """The runs that go on here."""
+        return [
+            known
+            for known in self.known.values()
+            if known.driver is not None and not known.driver.machine.ledger.has_ended
+        ]
+
+
+def _innermost(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"

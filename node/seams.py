@@ -1,0 +1,290 @@
+"""The four narrow interfaces through which a node sees the world: Network, Disk, Trainer, Record.
+
+Each has a real and a simulated implementation, and one conformance suite under tests/ that both pass. Errors of the
+libraries underneath never pass a seam: what comes through is declared here.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from protocol.errors import FednodeError
+from protocol.keys import BlobId, NodeId
+
+ENTRANCE_PROTOCOL = "/fednode/entrance/1"  # the only one that a stranger may speak
+CONTROL_PROTOCOL = "/fednode/control/1"
+BLOB_PROTOCOL = "/fednode/blob/1"
+
+
+class Unreachable(FednodeError):
+    """The peer could not be reached within the deadline, or its door refused us (`refused` is then true)."""
+
+    def __init__(self, what: str, *, remedy: str, refused: bool = False) -> None:
+        super().__init__(what, remedy=remedy)
+        self.refused = refused
+
+
+class StreamClosed(FednodeError):
+    """The stream ended: closed, reset, the peer died, or a deadline passed. Nothing tells these apart for sure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gossip:
+    """A message heard on a topic. `peer` handed it to us; who wrote it is for the message itself to prove."""
+
+    peer: NodeId
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PeerChange:
+    """A peer's first connection came up, or its last went down."""
+
+    peer: NodeId
+    connected: bool
+
+
+@dataclass(slots=True)
+class TrafficCounters:
+    """What went through this network, in bytes. `stranger_bytes` counts bytes from peers whom the door does not
+    admit that reached any handler but the entrance's; it must stay 0."""
+
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    stranger_bytes: int = 0
+    refused_at_door: int = 0
+
+
+class Stream(Protocol):
+    """A duplex, ordered, reliable stream of frames to one authenticated peer."""
+
+    @property
+    def peer(self) -> NodeId: ...
+
+    async def send_frame(self, frame: bytes) -> None:
+        """Hand `frame` over. Raises StreamClosed, also when the peer takes nothing for SEND_DEADLINE_S."""
+
+    async def receive_frame(self, max_bytes: int) -> bytes:
+        """The next frame. Waits without limit: put a deadline around it where the peer owes an answer.
+
+        Raises StreamClosed at the end, and RemoteProtocolError (after a reset) for a frame over `max_bytes`."""
+
+    async def close(self) -> None:
+        """Say that nothing more will come, and let go. What was sent arrives. Never raises StreamClosed."""
+
+    async def reset(self) -> None:
+        """Drop the stream at once, both ways. Never raises StreamClosed."""
+
+
+StreamHandler = Callable[[Stream], Awaitable[None]]
+
+
+class Network(Protocol):
+    """Streams to peers by name, and gossip. Closed to whom `admits` does not admit, but for the entrance."""
+
+    @property
+    def node_id(self) -> NodeId: ...
+
+    @property
+    def counters(self) -> TrafficCounters: ...
+
+    def addresses(self) -> list[str]:
+        """Where members can dial us, as multiaddresses without the peer id."""
+
+    def entrance_addresses(self) -> list[str]:
+        """Where strangers can knock."""
+
+    def set_door(self, admits: Callable[[NodeId], bool]) -> None:
+        """From now on let in, and dial, only peers for which `admits` is true. The door starts closed to all."""
+
+    def learn(self, peer: NodeId, addresses: Sequence[str], entrance_addresses: Sequence[str] = ()) -> None:
+        """Remember where to dial `peer`; replaces what was known. Never blocks."""
+
+    async def open(self, peer: NodeId, protocol: str) -> Stream:
+        """A new stream to `peer`, dialling if need be: through the entrances for ENTRANCE_PROTOCOL, else through the
+        doors. Raises Unreachable within DIAL_DEADLINE_S."""
+
+    def handle(self, protocol: str, handler: StreamHandler) -> None:
+        """Serve `protocol`. A handler's exception resets that stream only."""
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """Gossip `data` (at most GOSSIP_BYTES_MAX). Best effort: anti-entropy makes good what is lost."""
+
+    def subscribe(self, topic: str) -> AsyncIterator[Gossip]:
+        """Messages of others on `topic` from now on. The subscription ends when its iterator is closed."""
+
+    def peer_changes(self) -> AsyncIterator[PeerChange]:
+        """First the peers connected now, then every change."""
+
+    async def disconnect(self, peer: NodeId) -> None:
+        """Close every connection to `peer`."""
+
+
+class BlobReader(Protocol):
+    """A verified blob: `chunk(i)` is checked against its hash on every read."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def chunk_hashes(self) -> Sequence[bytes]: ...
+
+    async def chunk(self, index: int) -> bytes: ...
+
+
+class BlobWriter(Protocol):
+    """A blob on its way in. Chunks may come in any order; `finish` makes all durable, then visible under its name."""
+
+    def missing(self) -> list[int]: ...
+
+    async def write_chunk(self, index: int, data: bytes) -> None:
+        """Raises RemoteProtocolError when `data` does not have the hash that the chunk list promises."""
+
+    async def finish(self) -> None: ...
+
+    async def abandon(self) -> None: ...
+
+
+class Disk(Protocol):
+    """Durable bytes. What a method has returned from survives a crash; what it has not is there whole or not at all."""
+
+    async def read(self, name: str) -> bytes | None:
+        """A small file's content, or None. `name` is a relative path of plain segments."""
+
+    async def write(self, name: str, data: bytes) -> None:
+        """Replace a small file, atomically, mode 0600."""
+
+    async def delete(self, name: str) -> None: ...
+
+    async def append(self, journal: str, record: bytes) -> None:
+        """Add `record` to a journal, durably."""
+
+    async def records(self, journal: str) -> list[bytes]:
+        """A journal's intact records in order. A torn or corrupted tail is cut off, on disk too."""
+
+    async def put_blob(self, source: bytes | Path) -> BlobId:
+        """Store bytes, or a file's content, as a blob. Storing the same again changes nothing."""
+
+    async def has_blob(self, blob: BlobId) -> bool: ...
+
+    async def open_blob(self, blob: BlobId) -> BlobReader:
+        """Raises FednodeError when it is not here, or its chunk list is damaged."""
+
+    async def read_blob(self, blob: BlobId) -> bytes:
+        """The whole blob, verified. Only for what is known to be small, or needed in memory anyway."""
+
+    async def blob_data(self, blob: BlobId) -> bytes | Path:
+        """The blob for reading piece by piece, any number of times: its bytes, or the file that holds nothing else.
+
+        Whoever wrote the file had it verified; what must be proven anew reads by `open_blob`."""
+
+    async def receive_blob(self, blob: BlobId, chunk_hashes: Sequence[bytes], size: int) -> BlobWriter:
+        """Begin, or take up again, a blob from elsewhere. Raises RemoteProtocolError when the list is not `blob`'s."""
+
+    async def delete_blob(self, blob: BlobId) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """What a trainer needs to know of a run. Plain values only: it crosses a pipe."""
+
+    run_id: str
+    node_id: str
+    task: str  # a built-in task's name, or the path of a local Python file
+    task_parameters: Mapping[str, Any]
+    hyperparameters: Mapping[str, Any]  # epochs, batch_size, optimizer, learning_rate, momentum, proximal_mu …
+    codec: str  # how updates are coded, a name that aggregation knows
+    data_path: str | None  # this node's own data; None for the making of a model only
+    data_options: Mapping[str, Any]
+    seed: int
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class InitialModel:
+    """`schema`: canonical bytes of the tensor schema (aggregation.schema). `model`: raw tensors in that order."""
+
+    schema: bytes
+    model: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What training one round gave: the coded difference from the base, and figures about it."""
+
+    update: Path | bytes  # coded by aggregation; a file in the worker's directory, or the bytes themselves
+    samples: int
+    metrics: Mapping[str, float]
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateResult:
+    samples: int
+    metrics: Mapping[str, float]  # means over the samples, such as loss and accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutput:
+    """Something the task's code said while it ran."""
+
+    kind: str  # "metric", "log", "stdout" or "stderr"
+    text: str = ""
+    level: str = "INFO"
+    values: Mapping[str, float] = field(default_factory=dict)
+    round: int = 0
+    epoch: int = 0
+    step: int = 0
+
+
+class TrainerFailed(FednodeError):
+    """The task's code raised, hung, ran out of memory or was killed. `traceback` is for its owner's eyes."""
+
+    def __init__(self, what: str, *, remedy: str, traceback: str = "") -> None:
+        super().__init__(what, remedy=remedy)
+        self.traceback = traceback
+
+
+class TaskSession(Protocol):
+    """One run's task on this node, kept warm between rounds. One call at a time. Every call raises TrainerFailed."""
+
+    async def initial_model(self) -> InitialModel: ...
+
+    async def train(self, round_number: int, schema: bytes, model: bytes | Path) -> TrainResult:
+        """Train from `model`. `round_number` and the spec's seed alone decide the random draws."""
+
+    async def evaluate(self, round_number: int, schema: bytes, model: bytes | Path) -> EvaluateResult | None:
+        """`model` on this node's held-out data; None where there is none."""
+
+    async def close(self) -> None:
+        """End it. Nothing of it stays behind."""
+
+
+class Trainer(Protocol):
+    """Where tasks run: worker processes, or this process in a simulation."""
+
+    async def open(self, spec: TaskSpec, say: Callable[[TaskOutput], None]) -> TaskSession:
+        """Load the task and its data. `say` is called, in the node's thread, with all that its code says."""
+
+    async def offload(self, work: Callable[[], Any]) -> Any:
+        """Run a pure function of fednode's own that takes long, without holding up the node."""
+
+    async def forget(self, run_id: str) -> None:
+        """Delete what this participant kept for a run that has ended. No session of it may be open."""
+
+
+class Record(Protocol):
+    """The node's record of what happened. Adding never blocks and never fails for the caller."""
+
+    def add(self, *rows: Any) -> None:
+        """Take rows (dataclasses of tracker.rows); they are durable after at most a flush interval."""
+
+    async def flush(self) -> None:
+        """All rows added before are durable, and seen by queries, when this returns."""
+
+    async def query(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
+        """A named query of tracker.queries."""
+
+    async def sql(self, statement: str, rows_max: int) -> tuple[list[str], list[tuple[Any, ...]], bool]:
+        """A read-only statement of a person's. Columns, rows, and whether rows were cut off at `rows_max`."""

@@ -1,0 +1,145 @@
+"""What people and programs are shown of a node, in the shapes of docs/api.md."""
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from node.group_place import GroupPlace
+from node.known_run import KnownRun
+from protocol.keys import NodeId
+from tracker.rows import MetricRow, iso
+
+if TYPE_CHECKING:
+    from node.node import Node
+
+Json = dict[str, Any]
+ROSTER_SHOWN_MAX = 4096
+
+
+def status_view(node: "Node") -> Json:
+    counters = node.network.counters
+    return {
+        "node_id": node.identity.node_id,
+        "name": node.identity.name,
+        "member_id": node.identity.member_id,
+        "version": node.version,
+        "home": node.home,
+        "pid": node.pid,
+        "started_at": iso(node.started_at),
+        "uptime_s": round(node.now() - node.started_at, 3),
+        "addresses": node.network.addresses(),
+        "entrance_addresses": node.network.entrance_addresses(),
+        "groups": [{"group_id": place.group, "name": place.state().name} for place in node.groups.places.values()],
+        "runs_active": len(node.runs.active()),
+        "peers_connected": len(node.groups.connected),
+        "bytes_sent": counters.bytes_sent,
+        "bytes_received": counters.bytes_received,
+        "stranger_bytes": counters.stranger_bytes,
+        "refused_at_door": counters.refused_at_door,
+    }
+
+
+def group_view(node: "Node", place: GroupPlace) -> Json:
+    state = place.state()
+    us = state.member_of(node.identity.node_id)
+    first = next(iter(place.log))
+    return {
+        "group_id": place.group,
+        "name": state.name,
+        "created_at": iso(first.body.claimed_at),
+        "role": us.role if us else "",
+        "operations": len(place.log),
+        "heads": list(place.log.heads()),
+        "members": [
+            {
+                "member_id": member_id,
+                "name": member.name,
+                "role": member.role,
+                "admitted_at": iso(member.admitted_at),
+                "nodes": [{"node_id": node_id, "name": state.nodes[node_id].name} for node_id in member.nodes],
+            }
+            for member_id, member in state.members.items()
+        ],
+        "invitations": [
+            {
+                "invite_id": invite_id,
+                "role": entry.role,
+                "uses": entry.uses,
+                "used": entry.used,
+                "expires_at": iso(entry.expires_at),
+                "revoked": entry.revoked,
+                "by": entry.by,
+            }
+            for invite_id, entry in state.invitations.items()
+        ],
+    }
+
+
+def peers_view(node: "Node") -> list[Json]:
+    """Ourselves first, then every node of our groups, by name."""
+    others = {entry: None for place in node.groups.places.values() for entry in place.state().nodes}
+    others.pop(node.identity.node_id, None)
+    peers = [peer_view(node, peer) for peer in others]
+    return [peer_view(node, node.identity.node_id), *sorted(peers, key=lambda peer: (peer["name"], peer["node_id"]))]
+
+
+def peer_view(node: "Node", peer: NodeId) -> Json:
+    is_self = peer == node.identity.node_id
+    places = [place for place in node.groups.places.values() if place.state().admits(peer)]
+    entry = places[0].state().nodes[peer] if places else None
+    heard = [found for place in places if (found := place.book.last(peer)) is not None]
+    newest = max(heard, key=lambda found: found.heard_at, default=None)
+    presence = newest.presence if newest else None
+    known = node.groups.addresses.of(peer)
+    capacity = node.capacity() if is_self else presence.capacity if presence else None
+    runs = [run.run_id for run in node.runs.active()] if is_self else list(presence.runs) if presence else []
+    if is_self:
+        last_seen: str | None = iso(node.now())
+    else:
+        last_seen = iso(node.now() - (trio.current_time() - newest.heard_at)) if newest else None
+    return {
+        "node_id": peer,
+        "name": node.identity.name if is_self else entry.name if entry else "",
+        "member_id": node.identity.member_id if is_self else entry.member_id if entry else "",
+        "self": is_self,
+        "connected": is_self or peer in node.groups.connected,
+        "last_seen": last_seen,
+        "addresses": node.network.addresses() if is_self else list(known.addresses) if known else [],
+        "version": node.version if is_self else presence.version if presence else "",
+        "groups": [place.group for place in places],
+        "runs": runs,
+        "capacity": capacity.model_dump(mode="json") if capacity else {},
+    }
+
+
+def run_view(row: Json, participants: list[Json], known: KnownRun | None) -> Json:
+    """A row of the record with its participants, and what is live and not recorded."""
+    view = {**row, "participants": participants[:ROSTER_SHOWN_MAX]}
+    live = known.chronicle.live if known else None
+    view["note"] = live.note if live else ""
+    view["bytes_sent"] = live.bytes_sent if live else 0
+    view["bytes_received"] = live.bytes_received if live else 0
+    if known is not None and known.driver is not None and not known.driver.machine.ledger.has_ended:
+        aggregator = known.driver.machine.election.aggregator
+        names = known.place.state().nodes
+        view["aggregator"] = aggregator or ""
+        view["aggregator_name"] = names[aggregator].name if aggregator and aggregator in names else ""
+        view["term"] = known.driver.machine.election.term
+    return view
+
+
+def metric_view(row: MetricRow) -> Json:
+    return {
+        "run_id": row.run_id,
+        "node_id": row.node_id,
+        "scope": row.scope,
+        "split": row.split,
+        "key": row.key,
+        "class": row.class_,
+        "round": row.round,
+        "epoch": row.epoch,
+        "step": row.step,
+        "value": row.value,
+        "time": iso(row.time),
+        "samples": row.samples,
+    }

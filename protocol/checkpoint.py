@@ -1,0 +1,271 @@
+"""What a round leaves behind: offers, receipts, reports, checkpoints, acknowledgements, commit certificates.
+
+All of it is signed by the node that says it, so that anybody can prove later who said what. docs/protocol.md §8.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import Field
+
+from protocol.errors import RemoteProtocolError
+from protocol.keys import BlobId, Hash, NodeId, RunId
+from protocol.limits import CHECKPOINT_BYTES_MAX, NODE_ID_CHARACTERS_MAX, ROSTER_NODES_MAX, SIGNED_NOTE_BYTES_MAX
+from protocol.signing import Signed, open_signed, sign
+from protocol.wire import Wire, hash_of, pack
+
+HexHash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+HexHashOrNone = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+NodeName = Annotated[str, Field(min_length=1, max_length=NODE_ID_CHARACTERS_MAX)]
+Round = Annotated[int, Field(ge=0, le=10_000_000)]
+Term = Annotated[int, Field(ge=0, le=2**53)]
+Samples = Annotated[int, Field(ge=0, le=2**53)]
+MetricName = Annotated[str, Field(min_length=1, max_length=80)]
+Metrics = Annotated[dict[MetricName, Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=64)]
+Reason = Annotated[str, Field(max_length=500)]
+Outcome = Literal["", "finished", "stopped", "failed"]
+NOTHING = Hash("")
+
+
+class Ready(Wire):
+    """I take part in this run."""
+
+    run: HexHash
+    node: NodeName
+    role: Literal["trainer", "validator", "observer"]
+    data_fingerprint: Annotated[str, Field(max_length=64)]
+    capacity_class: Annotated[int, Field(ge=0, le=7)]
+
+
+class Declined(Wire):
+    """I do not take part in this run, because …"""
+
+    run: HexHash
+    node: NodeName
+    code: Annotated[str, Field(max_length=40)]
+    reason: Reason
+
+
+class RunStart(Wire):
+    """The first roster and the starting model: the payload of a `run.start` operation."""
+
+    run: HexHash
+    roster: Annotated[tuple[bytes, ...], Field(min_length=1, max_length=ROSTER_NODES_MAX)]  # signed Ready notes
+    tensor_schema: HexHash
+    model: HexHash
+
+
+class Offer(Wire):
+    """I learned this from that base: an update, ready to be fetched."""
+
+    run: HexHash
+    node: NodeName
+    round: Round
+    base: HexHash
+    update: HexHash
+    update_bytes: Annotated[int, Field(ge=0)]
+    samples: Samples
+    codec: Annotated[str, Field(max_length=40)]
+    metrics: Metrics
+
+
+class Receipt(Wire):
+    """I have your update whole: the aggregator's word, which it must account for in the checkpoint."""
+
+    run: HexHash
+    term: Term
+    round: Round
+    node: NodeName
+    offer: HexHash
+
+
+class Report(Wire):
+    """What a node measured on its own held-out data with a committed checkpoint."""
+
+    run: HexHash
+    node: NodeName
+    round: Round
+    checkpoint: HexHash
+    samples: Samples
+    metrics: Metrics
+
+
+class UpdateEntry(Wire):
+    """One receipted update in a checkpoint: used with this weight, or refused for this reason."""
+
+    offer: bytes  # the signed offer as received
+    weight: Annotated[int, Field(ge=0, le=2**19)]
+    refused: Annotated[str, Field(max_length=40)]  # a code; empty when used
+    reason: Reason
+
+
+class Part(Wire):
+    """A range of the parameters and who summed it. One entry today."""
+
+    start: Annotated[int, Field(ge=0)]
+    stop: Annotated[int, Field(ge=0)]
+    aggregator: NodeName
+
+
+class Checkpoint(Wire):
+    """The result of a round: model, server state, and everything that is needed to recompute them.
+
+    Its name is the hash of its packed body: the same under whatever term it is issued again.
+    """
+
+    run: HexHash
+    round: Round
+    previous: HexHashOrNone
+    maker: NodeName
+    made_in_term: Term
+    tensor_schema: HexHash
+    model: HexHash
+    difference: HexHashOrNone  # coded, from the previous checkpoint's model; none for the starting model
+    server_state: HexHashOrNone
+    updates: Annotated[tuple[UpdateEntry, ...], Field(max_length=ROSTER_NODES_MAX)]
+    exponents: Annotated[tuple[int, ...], Field(max_length=100_000)]  # of the fixed-point sum, one a tensor
+    parts: Annotated[tuple[Part, ...], Field(max_length=64)]
+    roster: Annotated[tuple[NodeName, ...], Field(min_length=1, max_length=ROSTER_NODES_MAX)]
+    entrants: Annotated[tuple[bytes, ...], Field(max_length=ROSTER_NODES_MAX)]  # signed Ready notes of new ones
+    voters: Annotated[tuple[NodeName, ...], Field(min_length=1, max_length=31)]
+    rounds: Round
+    outcome: Outcome
+    reason: Reason
+
+
+class Issue(Wire):
+    """Under my term, this is the checkpoint of that round."""
+
+    run: HexHash
+    term: Term
+    round: Round
+    checkpoint: HexHash
+
+
+class Ack(Wire):
+    """That checkpoint and every chunk of it are durable here, and my term is still the issue's."""
+
+    run: HexHash
+    term: Term
+    round: Round
+    checkpoint: HexHash
+    node: NodeName
+
+
+_TAGS: dict[type[Wire], str] = {
+    Ready: "run-ready",
+    Declined: "run-declined",
+    Offer: "run-offer",
+    Receipt: "run-receipt",
+    Report: "run-report",
+    Checkpoint: "run-checkpoint",
+    Issue: "run-issue",
+    Ack: "run-ack",
+}
+
+
+def sign_note(key: Ed25519PrivateKey, note: Wire) -> bytes:
+    """`note`, one of the classes above, signed for its own purpose."""
+    return sign(key, _TAGS[type(note)], note)
+
+
+def open_ready(raw: bytes) -> Signed[Ready]:
+    """The note in `raw`. As every `open_…` here: raises RemoteProtocolError unless it is well formed, rightly signed,
+    and signed by the very node that it speaks for."""
+    return _by_its_node(open_signed(Ready, raw, _TAGS[Ready], SIGNED_NOTE_BYTES_MAX), "node")
+
+
+def open_declined(raw: bytes) -> Signed[Declined]:
+    return _by_its_node(open_signed(Declined, raw, _TAGS[Declined], SIGNED_NOTE_BYTES_MAX), "node")
+
+
+def open_offer(raw: bytes) -> Signed[Offer]:
+    return _by_its_node(open_signed(Offer, raw, _TAGS[Offer], SIGNED_NOTE_BYTES_MAX), "node")
+
+
+def open_report(raw: bytes) -> Signed[Report]:
+    return _by_its_node(open_signed(Report, raw, _TAGS[Report], SIGNED_NOTE_BYTES_MAX), "node")
+
+
+def open_ack(raw: bytes) -> Signed[Ack]:
+    return _by_its_node(open_signed(Ack, raw, _TAGS[Ack], SIGNED_NOTE_BYTES_MAX), "node")
+
+
+def open_receipt(raw: bytes) -> Signed[Receipt]:
+    """Signed by the aggregator; `node` is whose update it is. The caller compares the signer."""
+    return open_signed(Receipt, raw, _TAGS[Receipt], SIGNED_NOTE_BYTES_MAX)
+
+
+def open_issue(raw: bytes) -> Signed[Issue]:
+    """Signed by the aggregator of its term. The caller compares the signer."""
+    return open_signed(Issue, raw, _TAGS[Issue], SIGNED_NOTE_BYTES_MAX)
+
+
+def open_checkpoint(raw: bytes) -> Signed[Checkpoint]:
+    return _by_its_node(open_signed(Checkpoint, raw, _TAGS[Checkpoint], CHECKPOINT_BYTES_MAX), "maker")
+
+
+def starting_checkpoint(start: RunStart, maker: NodeId, voters: Sequence[NodeId], rounds: int) -> Checkpoint:
+    """Checkpoint 0, which every node makes for itself, alike, from the signed start (§8.2)."""
+    return Checkpoint(
+        run=start.run,
+        round=0,
+        previous=NOTHING,
+        maker=maker,
+        made_in_term=0,
+        tensor_schema=start.tensor_schema,
+        model=start.model,
+        difference=NOTHING,
+        server_state=NOTHING,
+        updates=(),
+        exponents=(),
+        parts=(),
+        roster=tuple(open_ready(raw).body.node for raw in start.roster),
+        entrants=(),
+        voters=tuple(voters),
+        rounds=rounds,
+        outcome="",
+        reason="",
+    )
+
+
+def checkpoint_name(checkpoint: Checkpoint) -> Hash:
+    return hash_of(pack(checkpoint))
+
+
+def checkpoint_blobs(checkpoint: Checkpoint) -> tuple[BlobId, ...]:
+    """All blobs of a checkpoint: the model, what it came from, and what the next round needs besides."""
+    blobs = (checkpoint.tensor_schema, checkpoint.model, checkpoint.difference, checkpoint.server_state)
+    return tuple(BlobId(blob) for blob in blobs if blob)
+
+
+def majority(voters: Sequence[NodeId] | Sequence[str]) -> int:
+    """How many of `voters` are more than half."""
+    return len(voters) // 2 + 1
+
+
+def check_certificate(
+    acks: Iterable[bytes], run: RunId, round_number: int, checkpoint: Hash, voters: Sequence[str]
+) -> int:
+    """The term under which `acks` commit `checkpoint` (§8.6).
+
+    A certificate holds when more than half of the voters signed that the checkpoint is durable with them, all under one
+    term. Raises RemoteProtocolError when it does not.
+    """
+    signers: dict[int, set[str]] = {}
+    for raw in acks:
+        ack = open_ack(raw).body
+        if (ack.run, ack.round, ack.checkpoint) == (run, round_number, checkpoint) and ack.node in voters:
+            signers.setdefault(ack.term, set()).add(ack.node)
+    for term, nodes in sorted(signers.items()):
+        if len(nodes) >= majority(voters):
+            return term
+    raise RemoteProtocolError(f"The certificate of round {round_number} lacks a majority of the {len(voters)} voters")
+
+
+def _by_its_node(signed: Signed[Wire], field: str) -> Signed:  # type: ignore[type-arg]
+    claimed = getattr(signed.body, field)
+    if claimed != signed.node_id:
+        raise RemoteProtocolError(f"{signed.node_id} signed a {type(signed.body).__name__} in the name of {claimed}")
+    return signed

@@ -1,0 +1,38 @@
+"""The errors of fednode: each names the culprit and the remedy."""
+
+
+class FednodeError(Exception):
+    """Something a person should read: what happened and why, then what to do.
+
+    Args:
+        what: what happened and why, as the beginning of a sentence, without a full stop.
+        remedy: what the reader can do about it, in the imperative, without a full stop.
+    """
+
+    def __init__(self, what: str, *, remedy: str) -> None:
+        super().__init__(f"{what}. To fix: {remedy}.")
+        self.what = what
+        self.remedy = remedy
+
+
+class LocalProtocolError(FednodeError):
+    """We were about to say something that the protocol forbids: a bug of ours."""
+
+
+class RemoteProtocolError(FednodeError):
+    """A peer said something that the protocol forbids: drop what it said, and perhaps the peer."""
+
+    def __init__(self, what: str, *, remedy: str = "nothing to do here; the peer runs broken or hostile code") -> None:
+        super().__init__(what, remedy=remedy)
+
+
+class Refused(FednodeError):
+    """A rule says no to a request that is well formed.
+
+    Args:
+        code: a short, stable name of the rule, in kebab-case, for programs and for the other end.
+    """
+
+    def __init__(self, code: str, what: str, *, remedy: str) -> None:
+        super().__init__(what, remedy=remedy)
+        self.code = code

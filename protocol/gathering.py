@@ -1,0 +1,91 @@
+"""One open round at its aggregator: who is to train, whose updates have come, which were refused and why.
+
+docs/protocol.md §8.7.
+"""
+
+from dataclasses import dataclass, field
+
+from protocol.checkpoint import Offer, UpdateEntry, open_offer
+from protocol.errors import RemoteProtocolError
+from protocol.keys import Hash, NodeId, RunId
+from protocol.ledger import Held
+from protocol.run_events import Collect, Collected
+from protocol.wire import hash_of
+
+
+@dataclass(slots=True)
+class Gathering:
+    """Each node offers one update; it is collected, or refused by name, and then settled."""
+
+    run: RunId
+    round: int
+    base: Held
+    trainers: frozenset[NodeId]
+    deadline: float
+    offers: dict[NodeId, bytes] = field(default_factory=dict)  # signed, in the order of their coming
+    collected: set[NodeId] = field(default_factory=set)
+    refused: dict[NodeId, UpdateEntry] = field(default_factory=dict)
+    combining: bool = False
+
+    def on_offer(self, peer: NodeId, raw: bytes) -> Collect | UpdateEntry | Hash | None:
+        """What to do about an offer: collect it; tell of its refusal; give its receipt again (its hash); or nothing.
+
+        Raises RemoteProtocolError for a second update by the same node.
+        """
+        signed = open_offer(raw)
+        offer = signed.body
+        if (offer.node, offer.run, offer.round) != (peer, self.run, self.round):
+            return None
+        if self.offers.get(peer, raw) != raw:
+            raise RemoteProtocolError(f"{peer} offers a second update for round {offer.round}")
+        if peer in self.collected:
+            return signed.hash
+        if peer in self.offers or self.combining:
+            return None
+        self.offers[peer] = raw
+        refusal = why_refused(self, peer, offer)
+        if refusal is not None:
+            return self._refuse(peer, *refusal)
+        return Collect(signed.hash, offer)
+
+    def on_collected(self, event: Collected) -> NodeId | None:
+        """Whose update is here now, or was refused on arrival. One that could not be fetched may be offered again."""
+        for peer, raw in list(self.offers.items()):
+            if hash_of(raw) != event.offer:
+                continue
+            if event.refused == "unreachable":
+                del self.offers[peer]
+                return None
+            if event.refused:
+                self._refuse(peer, event.refused, event.reason)
+            else:
+                self.collected.add(peer)
+            return peer
+        return None
+
+    def unsettled(self) -> list[NodeId]:
+        return [node for node in sorted(self.trainers) if not self.is_settled(node)]
+
+    def is_settled(self, node: NodeId) -> bool:
+        return node in self.collected or node in self.refused
+
+    def result(self) -> tuple[tuple[bytes, ...], tuple[UpdateEntry, ...]]:
+        """The offers to combine, and the refused ones."""
+        offers = tuple(raw for node, raw in self.offers.items() if node in self.collected)
+        return offers, tuple(self.refused.values())
+
+    def _refuse(self, peer: NodeId, code: str, reason: str) -> UpdateEntry:
+        entry = UpdateEntry(offer=self.offers[peer], weight=0, refused=code, reason=reason[:500])
+        self.refused[peer] = entry
+        return entry
+
+
+def why_refused(gathering: Gathering, peer: NodeId, offer: Offer) -> tuple[str, str] | None:
+    """The rules for an update that its offer alone breaks, each a code and a sentence."""
+    if peer not in gathering.trainers:
+        return "not-chosen", "this node does not train in this round"
+    if offer.base != gathering.base.name:
+        return "wrong-base", "it was learned from another checkpoint"
+    if offer.samples < 1:
+        return "no-samples", "it was learned from no samples"
+    return None

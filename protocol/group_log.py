@@ -1,0 +1,213 @@
+"""A group's log: the set of its operations as a graph, their canonical order, and what is missing.
+
+Accepting an operation depends on it and its ancestors alone, never on the order of arrival or on what else is here, so
+replicas that hold the same have accepted the same. Rules: docs/protocol.md §2.
+"""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from protocol.errors import RemoteProtocolError
+from protocol.group_history import GroupHistory
+from protocol.group_reducer import check_not_too_old
+from protocol.group_state import GroupState
+from protocol.keys import GroupId, Hash, NodeId
+from protocol.operations import OpenOperation, open_operation
+from protocol.waiting_room import WaitingRoom
+from protocol.wire import hash_of
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """What came of adding one operation.
+
+    `added`: what is new in the log, in an order in which it can be stored and added again: the operation itself, then
+    those that had waited for it. `missing`: what it waits for now. Both are empty when it was known.
+    """
+
+    added: tuple[OpenOperation, ...] = ()
+    missing: tuple[Hash, ...] = ()
+
+
+@dataclass(slots=True)
+class _Chain:
+    """One author's operations: `tips` that no later one of its own follows, and which one follows which."""
+
+    tips: set[Hash] = field(default_factory=set)
+    followers: dict[Hash, list[Hash]] = field(default_factory=dict)
+
+
+class GroupLog:
+    """The operations of one group that this node holds. Only grows. The owner makes durable what `add` returns."""
+
+    def __init__(self, group: GroupId) -> None:
+        self.group = group
+        self._operations: dict[Hash, OpenOperation] = {}
+        self._depths: dict[Hash, int] = {}
+        self._order: list[tuple[int, Hash]] = []  # canonical: by depth, then by hash
+        self._heads: set[Hash] = set()
+        self._chains: dict[NodeId, _Chain] = {}
+        self._bindings: dict[NodeId, list[Hash]] = {}  # operations that carry a certificate of this node
+        self._waiting = WaitingRoom()
+        self._history = GroupHistory(group)
+
+    def __len__(self) -> int:
+        return len(self._operations)
+
+    def __contains__(self, operation: object) -> bool:
+        return operation in self._operations
+
+    def __getitem__(self, operation: Hash) -> OpenOperation:
+        return self._operations[operation]
+
+    def __iter__(self) -> Iterator[OpenOperation]:
+        """All operations in canonical order."""
+        return (self._operations[hash_] for _, hash_ in self._order)
+
+    def add(self, raw: bytes, *, may_wait: bool = True) -> Addition:
+        """Take an operation in, if all that it rests on is here; else let it wait (unless not `may_wait`).
+
+        Raises:
+            RemoteProtocolError: it is malformed, badly signed, of another group, or stands where it cannot.
+        """
+        hash_ = hash_of(raw)
+        if hash_ in self._operations:
+            return Addition()
+        if hash_ in self._waiting:
+            return Addition(missing=self._waiting.lacked_by(hash_))
+        operation = open_operation(raw)
+        if operation.group != self.group:
+            raise RemoteProtocolError(f"An operation of group {operation.group[:12]} came to group {self.group[:12]}")
+        missing = tuple(sorted(hash_ for hash_ in operation.dependencies if hash_ not in self._operations))
+        if missing:
+            if may_wait:
+                self._waiting.put(operation, missing)
+            return Addition(missing=missing)
+        self._accept(operation)
+        return Addition(added=(operation, *self._wake(hash_)))
+
+    def state(self) -> GroupState:
+        """What the log amounts to. Raises NodeTooOld when this version does not understand all that matters in it."""
+        return check_not_too_old(self._history.state(len(self._order), self._at))
+
+    def heads(self) -> tuple[Hash, ...]:
+        """The operations that no other rests on, deepest first: the next operation's parents."""
+        return tuple(sorted(self._heads, key=self._place, reverse=True))
+
+    def missing(self) -> tuple[Hash, ...]:
+        """What waiting operations lack and nobody has brought yet, sorted."""
+        return self._waiting.missing()
+
+    def tip_of(self, author: NodeId) -> Hash:
+        """The author's last operation, for `previous` of its next: the deepest where its chain forks, "" at first."""
+        chain = self._chains.get(author)
+        return max(chain.tips, key=self._place) if chain else Hash("")
+
+    def forks_of(self, author: NodeId) -> list[tuple[Hash, ...]]:
+        """Operations of `author` that name the same previous one: the proof that it told two stories."""
+        chain = self._chains.get(author, _Chain())
+        return [tuple(sorted(followers)) for followers in chain.followers.values() if len(followers) > 1]
+
+    def bindings_of(self, node_id: NodeId) -> tuple[Hash, ...]:
+        """The operations that carry a certificate of `node_id`, whether they counted or not."""
+        return tuple(self._bindings.get(node_id, ()))
+
+    def ancestors(self, operations: Iterable[Hash]) -> set[Hash]:
+        """`operations` and all that they rest on. Those that are not here are passed over."""
+        found = {hash_ for hash_ in operations if hash_ in self._operations}
+        unvisited = list(found)
+        while unvisited:
+            for dependency in self._operations[unvisited.pop()].dependencies:
+                if dependency not in found:
+                    found.add(dependency)
+                    unvisited.append(dependency)
+        return found
+
+    def operations_since(self, heads: Iterable[Hash]) -> list[OpenOperation]:
+        """All but `heads` and what they rest on, in canonical order: what somebody with these heads lacks."""
+        known = self.ancestors(heads)
+        return [self._operations[hash_] for _, hash_ in self._order if hash_ not in known]
+
+    def sample(self) -> tuple[Hash, ...]:
+        """The last eight operations in canonical order, then ever sparser ones back to the beginning.
+
+        It tells somebody whose log has parted from ours about how far the two still agree."""
+        distances = [*range(1, 9), *(1 << power for power in range(4, len(self._order).bit_length()))]
+        return tuple(self._order[-distance][1] for distance in distances if distance <= len(self._order))
+
+    def copy(self) -> "GroupLog":
+        """An independent log of the same content, without checking it all again."""
+        other = GroupLog(self.group)
+        other._operations, other._depths = dict(self._operations), dict(self._depths)
+        other._order, other._heads = list(self._order), set(self._heads)
+        other._chains = {
+            author: _Chain(set(chain.tips), {key: list(value) for key, value in chain.followers.items()})
+            for author, chain in self._chains.items()
+        }
+        other._bindings = {node: list(hashes) for node, hashes in self._bindings.items()}
+        other._waiting, other._history = self._waiting.copy(), self._history.copy()
+        return other
+
+    def _at(self, position: int) -> OpenOperation:
+        return self._operations[self._order[position][1]]
+
+    def _place(self, hash_: Hash) -> tuple[int, Hash]:
+        return self._depths[hash_], hash_
+
+    def _wake(self, arrived: Hash) -> list[OpenOperation]:
+        woken: list[OpenOperation] = []
+        arrivals = deque([arrived])
+        while arrivals:
+            for operation in self._waiting.arrived(arrivals.popleft()):
+                try:
+                    self._accept(operation)
+                except RemoteProtocolError:
+                    continue  # it was wrong all along; who sent it is no longer known
+                woken.append(operation)
+                arrivals.append(operation.hash)
+        return woken
+
+    def _accept(self, operation: OpenOperation) -> None:
+        """Raises RemoteProtocolError, and changes nothing, when the operation cannot stand on its ancestors."""
+        self._check_author(operation)
+        hash_, author = operation.hash, operation.author
+        depth = 1 + max((self._depths[dependency] for dependency in operation.dependencies), default=-1)
+        self._operations[hash_], self._depths[hash_] = operation, depth
+        position = bisect_left(self._order, (depth, hash_))
+        self._order.insert(position, (depth, hash_))
+        self._history.inserted_at(position)
+        self._heads.difference_update(operation.dependencies)
+        self._heads.add(hash_)
+        chain = self._chains.setdefault(author, _Chain())
+        chain.tips.discard(operation.body.previous)
+        chain.tips.add(hash_)
+        chain.followers.setdefault(operation.body.previous, []).append(hash_)
+        if operation.certificate is not None:
+            self._bindings.setdefault(operation.certificate.node_id, []).append(hash_)
+
+    def _check_author(self, operation: OpenOperation) -> None:
+        previous = operation.body.previous
+        if previous and self._operations[previous].author != operation.author:
+            raise RemoteProtocolError("An operation names somebody else's as its author's previous one")
+        if operation.body.parents and not previous and not self._was_bound_before(operation):
+            # Else anybody with a key of his own could fill the log.
+            raise RemoteProtocolError(f"Node {operation.author} wrote an operation before anything made it a member")
+
+    def _was_bound_before(self, operation: OpenOperation) -> bool:
+        """Whether an ancestor carries the author's certificate."""
+        bindings = set(self._bindings.get(operation.author, ()))
+        if not bindings:
+            return False
+        shallowest = min(self._depths[hash_] for hash_ in bindings)
+        visited = set(operation.dependencies)
+        unvisited = list(visited)
+        while unvisited:
+            hash_ = unvisited.pop()
+            if hash_ in bindings:
+                return True
+            further = [dep for dep in self._operations[hash_].dependencies if dep not in visited]
+            visited.update(further)
+            unvisited.extend(dep for dep in further if self._depths[dep] >= shallowest)
+        return False

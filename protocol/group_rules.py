@@ -1,0 +1,214 @@
+"""The rules of a group, each a function under its sentence. docs/protocol.md §3 cites them by name.
+
+Every rule is a pure function of the state before the operation, in canonical order, and of signed values. It returns
+nothing, or what the next rule needs, and raises Refused where it says no. Reducer, authors and admitters share them,
+so nobody is promised what the log would void.
+"""
+
+from protocol.admission import AdmissionStatement, proof_is_valid
+from protocol.errors import Refused
+from protocol.group_state import GroupState, InvitationEntry, Member, RunEntry
+from protocol.identity import NodeCertificate
+from protocol.keys import Hash, MemberId, NodeId, RunId
+from protocol.limits import GROUP_MEMBERS_MAX, NODES_PER_MEMBER_MAX, OUTSTANDING_INVITATIONS_MAX
+from protocol.times import date_text
+
+
+def author_must_be_a_bound_node(state: GroupState, author: NodeId) -> Member:
+    """Only nodes that are bound to a member have a say in the group."""
+    member = state.member_of(author)
+    if member is None:
+        raise Refused(
+            "not-a-member", f"Node {author} belongs to no member of the group", remedy="join with an invitation first"
+        )
+    return member
+
+
+def only_admins_manage_invitations(state: GroupState, author: NodeId) -> None:
+    """Only nodes of admins post and revoke invitations."""
+    member = author_must_be_a_bound_node(state, author)
+    if member.role != "admin":
+        raise Refused(
+            "not-an-admin",
+            f"{member.name} is {_a(member.role)} of {state.name}, and only admins manage invitations",
+            remedy="ask an admin of the group to do it",
+        )
+
+
+def only_admins_and_members_admit(state: GroupState, author: NodeId) -> None:
+    """Only nodes of admins and members admit joiners."""
+    member = author_must_be_a_bound_node(state, author)
+    if member.role == "observer":
+        raise Refused(
+            "not-admitting",
+            f"{member.name} is an observer of {state.name}, and observers admit nobody",
+            remedy="knock at a node of a member or an admin",
+        )
+
+
+def nodes_are_bound_by_their_member_or_an_admitter(state: GroupState, author: NodeId, owner: MemberId) -> None:
+    """A node is bound by another node of the same member, or by one that may admit joiners."""
+    author_must_be_a_bound_node(state, author)
+    if state.nodes[author].member_id != owner:
+        only_admins_and_members_admit(state, author)
+
+
+def observers_do_not_propose(state: GroupState, author: NodeId) -> None:
+    """Observers propose no runs."""
+    member = author_must_be_a_bound_node(state, author)
+    if member.role == "observer":
+        raise Refused(
+            "not-proposing",
+            f"{member.name} is an observer of {state.name}, and observers propose no runs",
+            remedy="ask a member of the group to propose it",
+        )
+
+
+def invitations_must_not_pile_up(state: GroupState, claimed_at: int) -> None:
+    """A group has at most OUTSTANDING_INVITATIONS_MAX invitations that could still be used when a new one is posted."""
+    outstanding = sum(
+        not entry.revoked and entry.used < entry.uses and entry.expires_at > claimed_at
+        for entry in state.invitations.values()
+    )
+    if outstanding >= OUTSTANDING_INVITATIONS_MAX:
+        raise Refused(
+            "too-many-invitations",
+            f"{state.name} has {outstanding} invitations that nobody has used yet",
+            remedy="revoke some, or wait until they expire",
+        )
+
+
+def invitation_must_exist(state: GroupState, invite_id: Hash) -> InvitationEntry:
+    """An invitation counts only when an admin has posted it before."""
+    entry = state.invitations.get(invite_id)
+    if entry is None:
+        raise Refused(
+            "unknown-invitation",
+            f"No invitation {invite_id[:12]} is known in {state.name}",
+            remedy="knock at another node of the group, or ask for a new invitation",
+        )
+    return entry
+
+
+def invitation_must_not_be_revoked(entry: InvitationEntry) -> None:
+    """A revoked invitation admits nobody from then on, in canonical order."""
+    if entry.revoked:
+        raise Refused("revoked", "The invitation was revoked by an admin", remedy="ask for a new invitation")
+
+
+def invitation_must_have_uses_left(entry: InvitationEntry) -> None:
+    """Of more admissions than an invitation allows, the earliest in canonical order count."""
+    if entry.used >= entry.uses:
+        times = "once" if entry.uses == 1 else f"{entry.uses} times"
+        raise Refused("used-up", f"The invitation was good {times} and is used up", remedy="ask for a new invitation")
+
+
+def invitation_must_not_have_expired(entry: InvitationEntry, admitted_at: int) -> None:
+    """The admitter's signed reading of its clock is not after the invitation's signed expiry; no other clock counts."""
+    if admitted_at > entry.expires_at:
+        raise Refused(
+            "expired", f"The invitation expired on {date_text(entry.expires_at)}", remedy="ask for a new invitation"
+        )
+
+
+def joiner_must_hold_the_seed(entry: InvitationEntry, statement: AdmissionStatement, proof: bytes) -> None:
+    """The joiner has signed, with the invitation's seed, for this group, this joiner, this admitter and its nonce."""
+    if not proof_is_valid(entry.seed_public_key, statement, proof):
+        raise Refused(
+            "bad-proof",
+            "The joiner did not prove that it holds the invitation's secret",
+            remedy="use the token exactly as it was given, on the node that joins",
+        )
+
+
+def group_must_have_room(state: GroupState) -> None:
+    """A group has at most GROUP_MEMBERS_MAX members."""
+    if len(state.members) >= GROUP_MEMBERS_MAX:
+        raise Refused(
+            "group-full",
+            f"{state.name} has {len(state.members)} members, the most it can",
+            remedy="found another group",
+        )
+
+
+def owner_must_be_a_member(state: GroupState, member_id: MemberId) -> Member:
+    """A node is bound to a member that the group has."""
+    member = state.members.get(member_id)
+    if member is None:
+        raise Refused(
+            "not-a-member", f"{member_id} is no member of {state.name}", remedy="join with an invitation first"
+        )
+    return member
+
+
+def node_belongs_to_one_member_for_ever(state: GroupState, certificate: NodeCertificate) -> None:
+    """A node that is bound to one member is never bound to another."""
+    bound = state.nodes.get(certificate.node_id)
+    if bound is not None and bound.member_id != certificate.member_id:
+        raise Refused(
+            "bound-to-another",
+            f"Node {certificate.node_id} belongs to {state.members[bound.member_id].name} already",
+            remedy="join with a node that has a key of its own",
+        )
+
+
+def only_newer_certificates_replace(state: GroupState, certificate: NodeCertificate) -> None:
+    """A bound node's certificate is replaced by one that was issued later, and by no other."""
+    bound = state.nodes.get(certificate.node_id)
+    if bound is not None and certificate.issued_at <= bound.issued_at:
+        raise Refused("already-bound", f"Node {certificate.node_id} is bound already", remedy="nothing is left to do")
+
+
+def member_must_have_room(member: Member) -> None:
+    """A member has at most NODES_PER_MEMBER_MAX nodes in a group."""
+    if len(member.nodes) >= NODES_PER_MEMBER_MAX:
+        raise Refused(
+            "too-many-nodes",
+            f"{member.name} has {len(member.nodes)} nodes in the group, the most that one member can",
+            remedy="use one of them, or another group",
+        )
+
+
+def run_must_exist(state: GroupState, run: RunId) -> RunEntry:
+    """A run is started and stopped only once it is proposed."""
+    entry = state.runs.get(run)
+    if entry is None:
+        raise Refused("no-such-run", f"No run {run[:12]} was proposed in {state.name}", remedy="see fednode run list")
+    return entry
+
+
+def only_the_proposer_starts(entry: RunEntry, author: NodeId) -> None:
+    """A run is started by the node that proposed it."""
+    if author != entry.proposer:
+        raise Refused(
+            "not-the-proposer",
+            f"Node {author} wants to start a run that {entry.proposer} proposed",
+            remedy="start it on the node that proposed it",
+        )
+
+
+def only_the_first_start_counts(entry: RunEntry) -> None:
+    """A run starts once: the first start in canonical order counts."""
+    if entry.start is not None:
+        raise Refused("already-started", "The run has started already", remedy="nothing is left to do")
+
+
+def only_proposers_and_admins_stop(state: GroupState, entry: RunEntry, author: NodeId) -> None:
+    """A run is stopped by a node of the member that proposed it, or of an admin."""
+    member = author_must_be_a_bound_node(state, author)
+    if state.nodes[author].member_id != entry.proposer_member and member.role != "admin":
+        raise Refused(
+            "not-stopping",
+            f"{member.name} neither proposed the run nor is an admin of {state.name}",
+            remedy="ask the run's proposer or an admin; on your own nodes you can decline it",
+        )
+
+
+def only_the_first_stop_counts(entry: RunEntry) -> None:
+    """A run is stopped once: the first stop in canonical order counts."""
+    if entry.stop is not None:
+        raise Refused("already-stopped", "The run is stopped already", remedy="nothing is left to do")
+
+
+def _a(role: str) -> str:
+    return f"an {role}" if role[0] in "ao" else f"a {role}"

@@ -1,0 +1,122 @@
+"""Checkpoints on their way in from others: proposals to acknowledge once durable, commits to take over once whole.
+
+docs/protocol.md §8.4 to §8.6.
+"""
+
+from protocol.checkpoint import Ack, open_issue
+from protocol.election import Election
+from protocol.keys import Hash, NodeId
+from protocol.ledger import Held, Ledger
+from protocol.run_context import RunContext
+from protocol.run_events import Evidence, Obtain
+from protocol.run_messages import Acknowledgement, Commit, Proposal
+
+# A commit that could not be obtained is tried again so soon: its holders are the same nodes, and they come back.
+OBTAIN_AGAIN_S = 1.0
+
+Commitment = tuple[Held, int, tuple[bytes, ...]]  # the checkpoint, the term it was committed under, the certificate
+
+
+class Intake:
+    """What this node is about to hold. `on_…` give a commitment when one is whole here and new."""
+
+    def __init__(self, context: RunContext, ledger: Ledger, election: Election) -> None:
+        self.context = context
+        self.ledger = ledger
+        self.election = election
+        self._commitment: Commitment | None = None
+        self._proposal: tuple[Held, int, bytes, NodeId] | None = None
+
+    @property
+    def awaits_commit(self) -> bool:
+        return self._commitment is not None
+
+    # --- proposals -----------------------------------------------------------------------------------------------
+    def on_proposal(self, peer: NodeId, message: Proposal) -> None:
+        """Obtain what the aggregator of our term proposes, unless we hold something newer. The caller has checked that
+        `peer` is to be obeyed. Raises RemoteProtocolError."""
+        term = open_issue(message.issue).body.term
+        issue, held = self.ledger.check_proposal(peer, message)
+        position = (term, held.checkpoint.round)
+        stored = (self.ledger.stored_term, self.ledger.stored.checkpoint.round)
+        if position < stored:
+            return
+        if position == stored:
+            self._on_proposal_again(peer, held, term)
+            return
+        is_under_way = self._proposal is not None and self._proposal[0].name == held.name
+        self._proposal = (held, term, issue.raw, peer)
+        if not is_under_way:
+            self.obtain(held, (peer,))
+
+    def _on_proposal_again(self, peer: NodeId, held: Held, term: int) -> None:
+        stored = self.ledger.stored
+        if held.name == stored.name:
+            self._acknowledge(peer, held, term)
+        else:
+            what = f"{peer} issued two checkpoints for round {held.checkpoint.round} in term {term}"
+            self.context.out.append(Evidence(peer, what, stored.raw, held.raw))
+
+    def _on_proposal_obtained(self, ok: bool) -> None:
+        assert self._proposal is not None
+        held, term, issue, peer = self._proposal
+        self._proposal = None
+        # The term is looked at again: while the chunks came, we may have voted for another (§8.4).
+        if ok and term == self.election.term and held.checkpoint.round >= self.ledger.committed_round:
+            self.ledger.store(term, held, issue)
+            self._acknowledge(peer, held, term)
+
+    def _acknowledge(self, peer: NodeId, held: Held, term: int) -> None:
+        ack = Ack(
+            run=self.context.run,
+            term=term,
+            round=held.checkpoint.round,
+            checkpoint=held.name,
+            node=self.context.me,
+        )
+        self.context.send(peer, Acknowledgement(run=self.context.run, ack=self.context.sign(ack)))
+
+    # --- commits -------------------------------------------------------------------------------------------------
+    def on_commit(self, message: Commit) -> Commitment | None:
+        """Check a commit. Raises RemoteProtocolError when its certificate does not hold."""
+        if message.round < self.ledger.committed_round:
+            return None
+        held, term = self.ledger.check_commit(message)
+        if message.round == self.ledger.committed_round:
+            self._check_fork(held)
+            return None
+        commitment = (held, term, message.acks)
+        if self.ledger.stored.name == held.name and self.ledger.is_durable(held):
+            return commitment
+        if self._commitment is None or self._commitment[0].checkpoint.round < message.round:
+            self._commitment = commitment
+            self.obtain(held, ())
+        return None
+
+    def _check_fork(self, held: Held) -> None:
+        committed = self.ledger.committed
+        if committed is not None and held.name != committed.name:
+            what = f"two checkpoints are committed for round {held.checkpoint.round}: voters have lied"
+            self.context.out.append(Evidence(NodeId(held.checkpoint.maker), what, committed.raw, held.raw))
+
+    def on_obtained(self, name: Hash, ok: bool) -> Commitment | None:
+        if self._proposal is not None and self._proposal[0].name == name:
+            self._on_proposal_obtained(ok)
+        if self._commitment is None or self._commitment[0].name != name:
+            return None
+        if not ok:
+            self.context.set_timer("obtain", OBTAIN_AGAIN_S)
+            return None
+        commitment, self._commitment = self._commitment, None
+        return commitment
+
+    def on_obtain_timer(self) -> None:
+        if self._commitment is not None:
+            self.obtain(self._commitment[0], ())
+
+    def obtain(self, held: Held, first: tuple[NodeId, ...]) -> None:
+        """Have the checkpoint fetched: from `first`, else from anybody of the roster."""
+        committed = self.ledger.committed
+        previous = committed.checkpoint if committed and committed.name == held.checkpoint.previous else None
+        sources = tuple(node for node in dict.fromkeys((*first, *self.ledger.roster())) if node != self.context.me)
+        self.context.out.append(Obtain(held.name, held.checkpoint, previous, sources))

@@ -1,0 +1,74 @@
+"""The host's end of an introduction: learns of a member whose admission this node has not heard of.
+
+What the stranger shows is checked like any operation, so all that is good about it belongs into the log anyway.
+Rules: docs/protocol.md §4.
+"""
+
+from collections.abc import Iterable
+
+from protocol.entrance_messages import Ask, Introduce, Welcome
+from protocol.entrance_outputs import Close, HostOutput, KeepOperations, send
+from protocol.errors import Refused, RemoteProtocolError
+from protocol.group_log import GroupLog
+from protocol.group_reducer import NodeTooOld
+from protocol.keys import NodeId
+from protocol.limits import INTRODUCTION_BYTES_MAX, SYNC_HEADS_MAX
+from protocol.operations import OpenOperation
+
+
+class IntroductionHost:
+    """One stranger's introduction to one group. It is over once the outputs hold Close or `Refused` was raised."""
+
+    def __init__(self, log: GroupLog, peer: NodeId) -> None:
+        self._log = log
+        self._peer = peer
+        self._shown_bytes = 0
+        self._asked = False
+
+    def receive(self, message: Introduce) -> tuple[list[HostOutput], Refused | None]:
+        """What to do about `message`, and after that with which reason to refuse, if so.
+
+        Raises:
+            RemoteProtocolError: another group, or more than is allowed: reset the stream.
+        """
+        if message.group != self._log.group:
+            raise RemoteProtocolError("A stranger introduced itself to two groups at once")
+        self._shown_bytes += sum(map(len, message.operations))
+        if self._shown_bytes > INTRODUCTION_BYTES_MAX:
+            raise RemoteProtocolError(f"A stranger showed more than {INTRODUCTION_BYTES_MAX} bytes of operations")
+        added, incomplete, fault = _add_all(self._log, message.operations)
+        outputs: list[HostOutput] = [KeepOperations(self._log.group, tuple(added))] if added else []
+        if fault:
+            return outputs, Refused("bad-operation", fault.what, remedy=fault.remedy)
+        if not message.last:
+            return outputs, None
+        try:
+            state = self._log.state()
+        except NodeTooOld as error:
+            return outputs, Refused("not-admitting", error.what, remedy="knock at another node of the group")
+        if state.admits(self._peer):
+            return [*outputs, send(Welcome()), Close()], None
+        if incomplete and not self._asked:
+            self._asked = True
+            holds = dict.fromkeys((*self._log.heads()[:SYNC_HEADS_MAX], *self._log.sample()))
+            return [*outputs, send(Ask(holds=tuple(holds)))], None
+        return outputs, Refused(
+            "not-a-member", "What was shown makes this node no member's", remedy="join with an invitation first"
+        )
+
+
+def _add_all(
+    log: GroupLog, operations: Iterable[bytes]
+) -> tuple[list[OpenOperation], bool, RemoteProtocolError | None]:
+    """What is new now, whether some could not be added for want of what it rests on, and what was wrong, if any."""
+    added: list[OpenOperation] = []
+    incomplete = False
+    for raw in operations:
+        try:
+            # A stranger's orphans must not push members' out of the waiting room.
+            addition = log.add(raw, may_wait=False)
+        except RemoteProtocolError as fault:
+            return added, incomplete, fault
+        added.extend(addition.added)
+        incomplete = incomplete or bool(addition.missing)
+    return added, incomplete, None

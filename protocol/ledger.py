@@ -1,0 +1,205 @@
+"""The checkpoints that a node holds: the newest stored, the newest committed, and the rules for taking new ones.
+
+docs/protocol.md §8. A stored checkpoint is durable and acknowledged, but may yet be replaced by a newer term's; a
+committed one is final.
+"""
+
+from dataclasses import dataclass
+
+from protocol.checkpoint import (
+    Checkpoint,
+    Issue,
+    Ready,
+    RunStart,
+    UpdateEntry,
+    check_certificate,
+    checkpoint_blobs,
+    checkpoint_name,
+    open_ack,
+    open_checkpoint,
+    open_issue,
+    open_offer,
+    open_ready,
+    starting_checkpoint,
+)
+from protocol.errors import RemoteProtocolError
+from protocol.keys import BlobId, Hash, NodeId
+from protocol.run_context import RunContext
+from protocol.run_journal import CommittedRecord, StoredRecord
+from protocol.run_messages import Commit, Proposal
+from protocol.signing import Signed
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A checkpoint with its name and its signed bytes (none for the starting one)."""
+
+    name: Hash
+    checkpoint: Checkpoint
+    raw: bytes
+
+
+class Ledger:
+    """What this node holds of one run's chain of checkpoints."""
+
+    def __init__(self, context: RunContext, start: RunStart, starter: NodeId) -> None:
+        self.context = context
+        zero = starting_checkpoint(start, starter, context.voters, context.settings.rounds)
+        self.zero = Held(checkpoint_name(zero), zero, b"")
+        self.stored = self.zero
+        self.stored_term = 0
+        self.committed: Held | None = None
+        self.committed_term = 0
+        self.certificate: tuple[bytes, ...] = ()
+        self.zero_is_durable = False
+        self._first_notes = tuple(open_ready(raw).body for raw in start.roster)
+
+    @property
+    def committed_round(self) -> int:
+        """-1 before the starting checkpoint is committed."""
+        return self.committed.checkpoint.round if self.committed else -1
+
+    @property
+    def has_ended(self) -> bool:
+        return self.committed is not None and self.committed.checkpoint.outcome != ""
+
+    @property
+    def newest(self) -> Checkpoint:
+        """The newest committed checkpoint, or the starting one."""
+        return (self.committed or self.zero).checkpoint
+
+    def notes(self) -> dict[NodeId, Ready]:
+        """The ready notes of the roster: of the start, and of all who entered up to the newest commit."""
+        notes = {NodeId(note.node): note for note in self._first_notes}
+        for raw in self.newest.entrants:
+            note = open_ready(raw).body
+            notes[NodeId(note.node)] = note
+        return {node: notes[node] for node in map(NodeId, self.newest.roster) if node in notes}
+
+    def roster(self) -> tuple[NodeId, ...]:
+        return tuple(NodeId(node) for node in self.newest.roster)
+
+    def blobs(self) -> set[BlobId]:
+        """The blobs of the checkpoints that others may still ask us for."""
+        checkpoints = [held.checkpoint for held in (self.zero, self.stored, self.committed) if held is not None]
+        return {blob for checkpoint in checkpoints for blob in checkpoint_blobs(checkpoint)}
+
+    def is_durable(self, held: Held) -> bool:
+        return held.name != self.zero.name or self.zero_is_durable
+
+    # --- taking in -----------------------------------------------------------------------------------------------
+    def check_proposal(self, peer: NodeId, message: Proposal) -> tuple[Signed[Issue], Held]:
+        """The issue and checkpoint of a proposal that may be acknowledged once durable. Raises RemoteProtocolError."""
+        issue = open_issue(message.issue)
+        if issue.node_id != peer:
+            raise RemoteProtocolError(f"{peer} passes on an issue that {issue.node_id} signed")
+        held = self.open_held(message.checkpoint)
+        body = issue.body
+        if (body.run, body.round, body.checkpoint) != (self.context.run, held.checkpoint.round, held.name):
+            raise RemoteProtocolError(f"The issue of {peer} does not name the checkpoint that came with it")
+        if held.checkpoint.made_in_term > body.term:
+            raise RemoteProtocolError("A checkpoint is issued in a term before the one that it was made in")
+        self._check_succession(held)
+        return issue, held
+
+    def open_held(self, raw: bytes) -> Held:
+        """The checkpoint in `raw`, well formed and of this run; the starting one for no bytes."""
+        if not raw:
+            return self.zero
+        signed = open_checkpoint(raw)
+        checkpoint = signed.body
+        if checkpoint.run != self.context.run:
+            raise RemoteProtocolError("A checkpoint of another run")
+        if checkpoint.round < 1 or checkpoint.voters != self.zero.checkpoint.voters:
+            raise RemoteProtocolError("A checkpoint whose round or voters cannot be")
+        if checkpoint.maker not in self.context.voters:
+            raise RemoteProtocolError(f"{checkpoint.maker} made a checkpoint and is no voter")
+        _check_roster(checkpoint, self.zero.checkpoint)
+        return Held(signed.body_hash, checkpoint, raw)
+
+    def check_commit(self, message: Commit) -> tuple[Held, int]:
+        """The checkpoint that a commit proves, and the term it was committed under. Raises RemoteProtocolError."""
+        held = self.open_held(message.checkpoint)
+        if held.checkpoint.round != message.round:
+            raise RemoteProtocolError("A commit's round is not its checkpoint's")
+        term = check_certificate(message.acks, self.context.run, message.round, held.name, self.context.voters)
+        return held, term
+
+    def _check_succession(self, held: Held) -> None:
+        """A checkpoint follows the newest committed one, or is it (§8.5)."""
+        round_number = held.checkpoint.round
+        if round_number < self.committed_round:
+            raise RemoteProtocolError(f"A checkpoint of round {round_number}, but {self.committed_round} is committed")
+        if self.committed is None:
+            if round_number == 1 and held.checkpoint.previous != self.zero.name:
+                raise RemoteProtocolError("The first round's checkpoint does not build on the starting one")
+        elif round_number == self.committed_round:
+            if held.name != self.committed.name:
+                raise RemoteProtocolError(f"Another checkpoint is already committed for round {round_number}")
+        elif round_number == self.committed_round + 1 and held.checkpoint.previous != self.committed.name:
+            raise RemoteProtocolError("A checkpoint does not build on the committed one before it")
+        _check_entries(held.checkpoint)
+
+    # --- keeping -------------------------------------------------------------------------------------------------
+    def store(self, term: int, held: Held, issue: bytes) -> None:
+        """`held` is durable here under the issue of `term`. The record comes before any acknowledgement (§8.4)."""
+        self._became_durable(held)
+        self.stored, self.stored_term = held, term
+        self.context.persist(StoredRecord(issue=issue, checkpoint=held.raw))
+
+    def commit(self, term: int, held: Held, acks: tuple[bytes, ...]) -> None:
+        """`held` is durable here and committed."""
+        self._became_durable(held)
+        self._take_commit(term, held, acks)
+        self.context.persist(CommittedRecord(checkpoint=held.raw, acks=acks))
+
+    def restore_stored(self, record: StoredRecord) -> None:
+        held = self.open_held(record.checkpoint)
+        self._became_durable(held)
+        self.stored, self.stored_term = held, open_issue(record.issue).body.term
+
+    def restore_committed(self, record: CommittedRecord) -> None:
+        held = self.open_held(record.checkpoint)
+        self._became_durable(held)
+        self._take_commit(open_ack(record.acks[0]).body.term, held, record.acks)
+
+    def _take_commit(self, term: int, held: Held, acks: tuple[bytes, ...]) -> None:
+        self.committed, self.committed_term, self.certificate = held, term, acks
+        if (term, held.checkpoint.round) > (self.stored_term, self.stored.checkpoint.round):
+            self.stored, self.stored_term = held, term
+
+    def _became_durable(self, held: Held) -> None:
+        if held.name == self.zero.name:
+            self.zero_is_durable = True
+
+
+def _check_roster(checkpoint: Checkpoint, zero: Checkpoint) -> None:
+    """A roster is the start's and those who entered with their own signed ready (§6.4)."""
+    entered = []
+    for raw in checkpoint.entrants:
+        note = open_ready(raw).body
+        if note.run != checkpoint.run:
+            raise RemoteProtocolError("An entrant's ready note is for another run")
+        entered.append(note.node)
+    if checkpoint.roster != zero.roster + tuple(entered) or len(set(checkpoint.roster)) != len(checkpoint.roster):
+        raise RemoteProtocolError("A checkpoint's roster is not the start's and its entrants")
+
+
+def _check_entries(checkpoint: Checkpoint) -> None:
+    """Every update in a checkpoint is one node's signed offer of that round from that base, used or refused (§8.3)."""
+    nodes: set[str] = set()
+    for entry in checkpoint.updates:
+        offer = open_offer(entry.offer).body
+        if (offer.run, offer.round) != (checkpoint.run, checkpoint.round) or offer.node not in checkpoint.roster:
+            raise RemoteProtocolError("A checkpoint lists an update of another run, round or roster")
+        if offer.node in nodes:
+            raise RemoteProtocolError(f"A checkpoint lists two updates of {offer.node}")
+        if _is_used(entry) and offer.base != checkpoint.previous:
+            raise RemoteProtocolError("A checkpoint uses an update that was learned from another base")
+        if _is_used(entry) != (entry.weight > 0):
+            raise RemoteProtocolError("A used update has no weight, or a refused one has")
+        nodes.add(offer.node)
+
+
+def _is_used(entry: UpdateEntry) -> bool:
+    return entry.refused == ""

@@ -1,0 +1,126 @@
+"""Keys that users of FedML and Synergos know, taken as ours, and every one of them reported.
+
+What has no counterpart here is left out and said so, where leaving it out changes nothing that a run promises; what
+would change that (privacy, defence against attackers) is refused.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+# FedML's configuration has these sections; a key counts the same in any of them.
+FEDML_SECTIONS = frozenset(
+    {"common_args", "environment_args", "data_args", "model_args", "train_args", "validation_args", "device_args"}
+    | {"comm_args", "tracking_args"}
+)
+# Sections that promise something to the participants which fednode does not have.
+PROMISES = frozenset(
+    {"dp_args", "secure_aggregation_args", "fhe_args", "defense_args", "attack_args", "fednova_args", "task_args"}
+)
+
+ALIASES: Mapping[str, str] = {
+    "run_name": "name",
+    "dataset": "data.name",
+    "rounds": "training.rounds",
+    "comm_round": "training.rounds",
+    "epochs": "training.epochs",
+    "local_epoch": "training.epochs",
+    "batch_size": "training.batch_size",
+    "train_batch_size": "training.batch_size",
+    "learning_rate": "training.learning_rate",
+    "lr": "training.learning_rate",
+    "client_learning_rate": "training.learning_rate",
+    "momentum": "training.momentum",
+    "weight_decay": "training.weight_decay",
+    "l2_lambda": "training.weight_decay",
+    "optimizer": "training.optimizer",
+    "client_optimizer": "training.optimizer",
+    "mu": "training.proximal_mu",
+    "fedprox_mu": "training.proximal_mu",
+    "server_optimizer": "aggregation.server_optimizer",
+    "server_lr": "aggregation.server_learning_rate",
+    "server_momentum": "aggregation.server_momentum",
+    "frequency_of_the_test": "evaluation.every",
+    "random_seed": "seed",
+}
+
+_OWN_DATA = "every node has its own data; nothing is partitioned or downloaded"
+_OWN_MODEL = "the task brings the model"
+_OWN_DEVICE = "every node's owner decides about its devices"
+_NO_BROKER = "there is no server or broker between the nodes"
+_OWN_RECORD = "every node keeps its own record"
+LEFT_OUT: Mapping[str, str] = {
+    **dict.fromkeys(("training_type", "scenario", "config_version", "backend"), _NO_BROKER),
+    **dict.fromkeys(("mqtt_config_path", "s3_config_path", "grpc_ipconfig_path", "client_id_list"), _NO_BROKER),
+    **dict.fromkeys(("using_mlops", "enable_tracking", "log_file_dir"), _OWN_RECORD),
+    **dict.fromkeys(("enable_wandb", "wandb_only_server", "wandb_key", "wandb_project", "wandb_name"), _OWN_RECORD),
+    **dict.fromkeys(("wandb_entity", "bootstrap"), _OWN_RECORD),
+    **dict.fromkeys(("data_cache_dir", "partition_method", "partition_alpha"), _OWN_DATA),
+    **dict.fromkeys(("model", "modelName", "model_file_cache_folder", "global_model_file_path"), _OWN_MODEL),
+    **dict.fromkeys(("worker_num", "using_gpu", "gpu_id", "gpu_mapping_file", "gpu_mapping_key"), _OWN_DEVICE),
+}
+
+
+@dataclass(slots=True)
+class Translation:
+    """What a group of foreign keys means in ours. `values` by our dotted names."""
+
+    values: dict[str, object] = field(default_factory=dict)
+    problem: str = ""
+
+
+def _count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _client_counts(given: Mapping[str, object]) -> Translation:
+    """FedML counts clients, we give a share: 3 of 10 clients a round is a roster of 10 and a fraction of 0.3."""
+    total, per_round = given.get("client_num_in_total"), given.get("client_num_per_round")
+    for key, value in given.items():
+        if not _count(value):
+            return Translation(problem=f"{key} is {value!r}; allowed is a whole number from 1")
+    if total is None or per_round is None:
+        return Translation({"roster.nodes_min": total or per_round})
+    assert isinstance(total, int)
+    assert isinstance(per_round, int)
+    if per_round > total:
+        return Translation(problem=f"client_num_per_round is {per_round}: more than client_num_in_total, {total}")
+    values: dict[str, object] = {"roster.nodes_min": total}
+    if per_round < total:
+        values["round.fraction"] = per_round / total
+    return Translation(values)
+
+
+def _algorithm(given: Mapping[str, object]) -> Translation:
+    """FedAvg is the mean; FedProx adds a proximal term on the nodes, FedOpt an optimizer on the mean: keys of their
+    own here, so the name asks for nothing more."""
+    if len(given) > 1:
+        return Translation(problem=f"{' and '.join(given)} mean the same; keep one")
+    ((key, value),) = given.items()
+    if isinstance(value, str) and value.lower() in ("fedavg", "fedprox", "fedopt"):
+        return Translation({"aggregation.rule": "mean"})
+    return Translation(problem=f'{key} is {value!r}; allowed is "FedAvg", "FedProx" or "FedOpt"')
+
+
+# Foreign keys that mean something only together.
+GROUPS: Mapping[str, Callable[[Mapping[str, object]], Translation]] = {
+    "client_num_in_total": _client_counts,
+    "client_num_per_round": _client_counts,
+    "federated_optimizer": _algorithm,
+    "algorithm": _algorithm,
+}
+
+# What an algorithm's name promises beyond the mean: the key that must be given too.
+ALGORITHM_NEEDS: Mapping[str, str] = {
+    "fedprox": "training.proximal_mu",
+    "fedopt": "aggregation.server_optimizer",
+}
+
+
+def translate_value(target: str, value: object, choices: tuple[str, ...]) -> object:
+    """`value` in our spelling where only the spelling differs: "SGD" is "sgd", FedML's server "sgd" is "momentum"."""
+    if not isinstance(value, str) or not choices or value in choices:
+        return value
+    lowered = value.lower()
+    if target == "aggregation.server_optimizer" and lowered == "sgd":
+        return "momentum"
+    return lowered if lowered in choices else value

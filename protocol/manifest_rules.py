@@ -1,0 +1,100 @@
+"""Rules over several keys of a configuration: each a function under one sentence, giving what is wrong or nothing."""
+
+import math
+
+from protocol.manifest_sections import Keys, TaskKeys
+
+OUR_MODULES = frozenset({"fednode", "protocol", "aggregation", "tracker", "node", "tui", "simulations"})
+
+
+def base_name(path: str) -> str:
+    return path.replace("\\", "/").rpartition("/")[2]
+
+
+def one_task(task: TaskKeys) -> str:
+    """A run has exactly one task."""
+    if task.name is None and task.path is None:
+        return 'task.name or task.path is missing: name a built-in task, such as name = "digits", or your own file'
+    if task.name is not None and task.path is not None:
+        return "task.name and task.path are both given: keep one"
+    return ""
+
+
+def task_file_has_a_name_of_its_own(task: TaskKeys) -> str:
+    """A task's file is a Python module that hides none of fednode's own."""
+    stem, dot, ending = base_name(task.path or "task.py").rpartition(".")
+    if not dot or ending != "py" or not stem.isidentifier() or not stem.isascii() or len(stem) > 80:
+        return f"task.path is {task.path!r}: the file must be named like a Python module, such as my_task.py"
+    if stem in OUR_MODULES:
+        return f"task.path is {task.path!r}: {stem} is a module of fednode's own; rename the file"
+    return ""
+
+
+def roster_bounds_are_in_order(keys: Keys) -> str:
+    """A roster may hold at least as many nodes as it must."""
+    roster = keys.roster
+    if roster.nodes_max < roster.nodes_min:
+        return f"roster.nodes_max is {roster.nodes_max}: it must be at least roster.nodes_min, {roster.nodes_min}"
+    return ""
+
+
+def smallest_roster_can_close_a_round(keys: Keys) -> str:
+    """The nodes drawn from the smallest roster can give as many updates as a round needs."""
+    drawn = max(1, math.ceil(keys.round.fraction * keys.roster.nodes_min))
+    if keys.round.updates_min > drawn:
+        return (
+            f"round.updates_min is {keys.round.updates_min}: of roster.nodes_min = {keys.roster.nodes_min} nodes "
+            f"round.fraction = {keys.round.fraction} draws {drawn}, which could never give so many"
+        )
+    return ""
+
+
+def heartbeats_fit_into_the_timeout(keys: Keys) -> str:
+    """Three heartbeats fit into an election timeout, so that one lost message elects nobody."""
+    timing = keys.timing
+    if timing.election_timeout_s < 3 * timing.heartbeat_s:
+        return (
+            f"timing.election_timeout_s is {timing.election_timeout_s}: it must be at least three times "
+            f"timing.heartbeat_s, {timing.heartbeat_s}"
+        )
+    return ""
+
+
+def loss_is_noticed_after_a_heartbeat(keys: Keys) -> str:
+    """A node is lost only after it missed several heartbeats."""
+    timing = keys.timing
+    if timing.lost_after_s < 3 * timing.heartbeat_s:
+        return (
+            f"timing.lost_after_s is {timing.lost_after_s}: it must be at least three times timing.heartbeat_s, "
+            f"{timing.heartbeat_s}"
+        )
+    return ""
+
+
+def momentum_belongs_to_sgd(keys: Keys) -> str:
+    """Adam has its own."""
+    if keys.training.optimizer != "sgd" and keys.training.momentum != 0:
+        return f"training.momentum is {keys.training.momentum}: it belongs to the optimizer sgd; leave it out with adam"
+    return ""
+
+
+def server_learning_rate_needs_its_optimizer(keys: Keys) -> str:
+    """Nothing that is given goes unused in silence."""
+    aggregation = keys.aggregation
+    if aggregation.server_optimizer == "none" and aggregation.server_learning_rate != 1:
+        return (
+            f"aggregation.server_learning_rate is {aggregation.server_learning_rate}: it belongs to "
+            f'aggregation.server_optimizer = "momentum"'
+        )
+    return ""
+
+
+RULES = (
+    roster_bounds_are_in_order,
+    smallest_roster_can_close_a_round,
+    heartbeats_fit_into_the_timeout,
+    loss_is_noticed_after_a_heartbeat,
+    momentum_belongs_to_sgd,
+    server_learning_rate_needs_its_optimizer,
+)
+TASK_RULES = (one_task, task_file_has_a_name_of_its_own)

@@ -1,0 +1,237 @@
+"""The keys of a run's configuration: each stands here once, with its type, bounds, default and meaning.
+
+What people read about the keys, the template and the errors are made from these classes (protocol.manifest_keys,
+protocol.manifest_read). Rules over several keys are in protocol.manifest_rules.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
+from pydantic_core import PydanticCustomError
+
+from protocol.fields import HashText, Name
+from protocol.limits import NAME_CHARACTERS_MAX, ROSTER_NODES_MAX
+from protocol.wire import Wire
+
+PARAMETERS_MAX = 64  # of one table; a task that needs more reads a file of its own
+PARAMETER_CHARACTERS_MAX = 1000  # of one text: a long prompt or path, no data
+PARAMETER_ITEMS_MAX = 256  # of one list: layer sizes, class names
+TAGS_MAX = 32
+ROLES_MAX = 256  # nodes that are told their role; all others are trainers
+DURATION_S_MAX = 30 * 86_400.0  # a round or a join that takes more than a month is a mistake in units
+
+RunRole = Literal["trainer", "validator", "observer"]
+Plain = bool | int | float | str
+
+
+def _in_key_order(value: dict[str, Any]) -> dict[str, Any]:
+    # Equal tables give equal bytes, whatever the order in which somebody typed them.
+    return dict(sorted(value.items()))
+
+
+def _parameters(value: object) -> dict[str, Plain | tuple[Plain, ...]]:
+    """A bounded table of plain values and lists of them. Raises PydanticCustomError that names the culprit."""
+    if not isinstance(value, Mapping):
+        raise PydanticCustomError("parameters", "a table of plain values")
+    if len(value) > PARAMETERS_MAX:
+        raise PydanticCustomError("parameters", f"at most {PARAMETERS_MAX} entries")
+    for name, entry in value.items():
+        if not isinstance(name, str) or not 0 < len(name) <= NAME_CHARACTERS_MAX:
+            raise PydanticCustomError("parameters", f"names of 1 to {NAME_CHARACTERS_MAX} characters")
+        items = entry if isinstance(entry, tuple) else (entry,)
+        if len(items) > PARAMETER_ITEMS_MAX or not all(map(_is_plain, items)):
+            raise PydanticCustomError(
+                "parameter",
+                f"true or false, a finite number, a text of at most {PARAMETER_CHARACTERS_MAX} characters, "
+                f"or a list of at most {PARAMETER_ITEMS_MAX} of these",
+                {"entry": name, "given": entry},
+            )
+    return _in_key_order(dict(value))
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, bool):
+        return True
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63  # what msgpack and every other language can hold
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, str) and len(value) <= PARAMETER_CHARACTERS_MAX
+
+
+Parameters = Annotated[dict[str, Plain | tuple[Plain, ...]], PlainValidator(_parameters)]
+Roles = Annotated[dict[Name, RunRole], Field(max_length=ROLES_MAX), AfterValidator(_in_key_order)]
+
+
+class TaskKeys(Wire):
+    """What is trained: a task that comes with fednode, or a Python file of yours."""
+
+    name: Literal["digits", "tabular"] | None = Field(default=None, description="a task that comes with fednode")
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=PARAMETER_CHARACTERS_MAX,
+        description="a Python file with a fednode.Task, looked for beside this file; give this or task.name",
+    )
+    parameters: Parameters = Field(default={}, description="handed to the task as they are")
+
+
+class TaskReference(Wire):
+    """The task as the group's log names it: built in, or a file by its BLAKE3 hash and base name."""
+
+    name: Literal["digits", "tabular"] | None = None
+    file: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,79}\.py$")] | None = None
+    hash: HashText | None = None
+    parameters: Parameters = Field(default={})
+
+    @model_validator(mode="after")
+    def _one_task(self) -> Self:
+        if (self.name is None) == (self.file is None) or (self.file is None) != (self.hash is None):
+            raise PydanticCustomError("task", "either a name, or a file and its hash")
+        return self
+
+
+class Data(Wire):
+    """Which data set each node trains on. Only its name is known to others."""
+
+    name: Name = Field(description="the name under which every node added its own data (fednode data add NAME PATH)")
+    options: Parameters = Field(
+        default={}, description="handed to the task with the data, such as the column to predict"
+    )
+
+
+class Training(Wire):
+    """How each node trains, and for how long."""
+
+    rounds: int = Field(default=10, ge=1, le=1_000_000, description="rounds: train everywhere, combine, commit")
+    epochs: int = Field(default=1, ge=1, le=10_000, description="passes over a node's own data in each round")
+    batch_size: int = Field(default=32, ge=0, le=1_000_000, description="samples per step; 0: all of them at once")
+    learning_rate: float = Field(
+        default=0.1, gt=0, le=1000, allow_inf_nan=False, description="step size of the optimizer"
+    )
+    momentum: float = Field(default=0.0, ge=0, lt=1, allow_inf_nan=False, description="of sgd")
+    weight_decay: float = Field(
+        default=0.0, ge=0, le=1000, allow_inf_nan=False, description="L2 penalty on the weights"
+    )
+    optimizer: Literal["sgd", "adam"] = Field(default="sgd", description="of each node; starts afresh every round")
+    proximal_mu: float = Field(
+        default=0.0,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="FedProx's pull towards the round's checkpoint; 0: none",
+    )
+
+
+class Roster(Wire):
+    """Who takes part."""
+
+    nodes_min: int = Field(
+        default=2, ge=1, le=ROSTER_NODES_MAX, description="the run starts when so many nodes are ready"
+    )
+    nodes_max: int = Field(default=1000, ge=1, le=ROSTER_NODES_MAX, description="no more nodes are taken in than this")
+    join_deadline_s: float = Field(
+        default=3600.0,
+        gt=0,
+        le=DURATION_S_MAX,
+        allow_inf_nan=False,
+        description="the run fails when too few are ready by then",
+    )
+    roles: Roles = Field(default={}, description="node = role, for nodes that do not train; all others are trainers")
+
+
+class Round(Wire):
+    """When a round is complete."""
+
+    fraction: float = Field(
+        default=1.0, gt=0, le=1, allow_inf_nan=False, description="share of the nodes drawn to train in each round"
+    )
+    updates_min: int = Field(
+        default=1, ge=1, le=ROSTER_NODES_MAX, description="a round with fewer updates is not committed"
+    )
+    deadline_s: float = Field(
+        default=600.0,
+        gt=0,
+        le=DURATION_S_MAX,
+        allow_inf_nan=False,
+        description="a round does not wait longer for the slow",
+    )
+
+
+class Aggregation(Wire):
+    """How updates become the next checkpoint."""
+
+    rule: Literal["mean"] = Field(default="mean", description="how updates are combined")
+    weighting: Literal["samples", "uniform"] = Field(default="samples", description="what an update counts by")
+    codec: Literal["fp32", "bf16"] = Field(
+        default="bf16", description="how differences travel: exact, or in half the bytes"
+    )
+    server_optimizer: Literal["none", "momentum"] = Field(
+        default="none", description="applied to the combined difference"
+    )
+    server_learning_rate: float = Field(
+        default=1.0, gt=0, le=1000, allow_inf_nan=False, description="of the server optimizer; 1 with none"
+    )
+    server_momentum: float = Field(default=0.9, ge=0, lt=1, allow_inf_nan=False, description="of the server optimizer")
+    norm_max: float | None = Field(
+        default=None, gt=0, le=1e30, allow_inf_nan=False, description="updates with a larger L2 norm are refused"
+    )
+
+
+class Evaluation(Wire):
+    """When checkpoints are measured on the nodes' held-out data."""
+
+    every: int = Field(default=1, ge=1, le=1_000_000, description="measure every so many rounds, and after the last")
+
+
+class Updates(Wire):
+    """Who may read single updates."""
+
+    readers: Literal["aggregator", "members"] = Field(default="aggregator", description="who may fetch a node's update")
+
+
+class Timing(Wire):
+    """How fast a lost aggregator is noticed. Leave it unless nodes are far apart or very slow."""
+
+    heartbeat_s: float = Field(
+        default=1.0, ge=0.05, le=60, allow_inf_nan=False, description="the aggregator says that it lives this often"
+    )
+    election_timeout_s: float = Field(
+        default=5.0, ge=0.15, le=600, allow_inf_nan=False, description="after such a silence another one is elected"
+    )
+    rank_step_s: float = Field(
+        default=1.0,
+        ge=0.01,
+        le=60,
+        allow_inf_nan=False,
+        description="the next in rank stands for election so much later",
+    )
+    lost_after_s: float = Field(
+        default=15.0,
+        ge=0.15,
+        le=86_400,
+        allow_inf_nan=False,
+        description="a round waits no longer for a node so silent",
+    )
+
+
+class Keys(Wire):
+    """What a person's configuration and a manifest have in common."""
+
+    project: Name = Field(default="default", description="runs are listed by project …")
+    experiment: Name = Field(default="default", description="… and experiment")
+    tags: Annotated[tuple[Name, ...], Field(max_length=TAGS_MAX)] = Field(
+        default=(), description="words to find the run by"
+    )
+    data: Data
+    training: Training = Training()
+    roster: Roster = Roster()
+    round: Round = Round()
+    aggregation: Aggregation = Aggregation()
+    evaluation: Evaluation = Evaluation()
+    updates: Updates = Updates()
+    timing: Timing = Timing()
+    audit: Literal["none"] = Field(default="none", description="who recomputes checkpoints besides the aggregator")
+    seed: int = Field(default=0, ge=0, lt=2**53, description="every random draw of the run follows from it")

@@ -1,0 +1,108 @@
+"""What an operation can say: one payload class for every kind that this version knows.
+
+A kind's payload never changes once it is out: logs are for ever, and a node that refused a field would part from one
+that took it. New fields make a new kind. Rules: docs/protocol.md §2 and §3.
+"""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from protocol.fields import (
+    Bytes16,
+    Bytes32,
+    HashText,
+    Name,
+    Role,
+    RunIdText,
+    Seconds,
+    SignatureBytes,
+    Text,
+)
+from protocol.identity import CERTIFICATE_BYTES_MAX
+from protocol.limits import GROUP_MEMBERS_MAX, OPERATION_BYTES_MAX
+from protocol.signing import ENVELOPE_OVERHEAD_BYTES
+from protocol.wire import Wire
+
+RawCertificate = Annotated[bytes, Field(max_length=CERTIFICATE_BYTES_MAX + ENVELOPE_OVERHEAD_BYTES)]
+RunBytes = Annotated[bytes, Field(min_length=1, max_length=OPERATION_BYTES_MAX)]
+
+
+class Payload(Wire):
+    """What an operation says. `CRITICAL`: a node that does not know the kind must not go on without it."""
+
+    KIND: ClassVar[str]
+    CRITICAL: ClassVar[bool]
+
+
+class GroupCreate(Payload):
+    """The group begins; its author's member is the first admin. `nonce` keeps apart groups of one name and author."""
+
+    KIND: ClassVar[str] = "group.create"
+    CRITICAL: ClassVar[bool] = True
+    name: Name
+    certificate: RawCertificate
+    nonce: Bytes16
+
+
+class InvitePost(Payload):
+    """Whoever proves to hold the seed may be admitted, `uses` times, until `expires_at`."""
+
+    KIND: ClassVar[str] = "invite.post"
+    CRITICAL: ClassVar[bool] = True
+    seed_public_key: Bytes32
+    role: Role
+    uses: Annotated[int, Field(ge=1, le=GROUP_MEMBERS_MAX)]
+    expires_at: Seconds
+
+
+class InviteRevoke(Payload):
+    KIND: ClassVar[str] = "invite.revoke"
+    CRITICAL: ClassVar[bool] = True
+    invite_id: HashText
+
+
+class MemberAdmit(Payload):
+    """A new member and its first node. `admitted_at` is the admitter's clock, which only it has read."""
+
+    KIND: ClassVar[str] = "member.admit"
+    CRITICAL: ClassVar[bool] = True
+    invite_id: HashText
+    certificate: RawCertificate
+    nonce: Bytes32
+    proof: SignatureBytes
+    admitted_at: Seconds
+
+
+class NodeBind(Payload):
+    """One more node of a member, or a newer certificate of one."""
+
+    KIND: ClassVar[str] = "node.bind"
+    CRITICAL: ClassVar[bool] = True
+    certificate: RawCertificate
+
+
+class RunPropose(Payload):
+    KIND: ClassVar[str] = "run.propose"
+    CRITICAL: ClassVar[bool] = False
+    manifest: RunBytes
+
+
+class RunStart(Payload):
+    KIND: ClassVar[str] = "run.start"
+    CRITICAL: ClassVar[bool] = False
+    run: RunIdText
+    start: RunBytes
+
+
+class RunStop(Payload):
+    KIND: ClassVar[str] = "run.stop"
+    CRITICAL: ClassVar[bool] = False
+    run: RunIdText
+    reason: Text
+
+
+PAYLOADS: dict[str, type[Payload]] = {
+    payload.KIND: payload
+    for payload in (GroupCreate, InvitePost, InviteRevoke, MemberAdmit, NodeBind, RunPropose, RunStart, RunStop)
+}

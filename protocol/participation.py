@@ -1,0 +1,145 @@
+"""A node's own part in the rounds: train from the newest commit, offer the update, measure, report.
+
+docs/protocol.md §8.8. What was learned once from a base is offered to whoever aggregates, until a receipt comes or the
+round is over; so a round that lost its aggregator is finished without training again.
+"""
+
+from protocol.checkpoint import Offer, Report
+from protocol.keys import Hash, NodeId
+from protocol.ledger import Held, Ledger
+from protocol.run_context import RunContext
+from protocol.run_events import STATE_LETTERS, Evaluate, Evaluated, Measured, ParticipantState, Train, Trained
+from protocol.run_journal import OfferRecord
+from protocol.run_messages import OfferMessage, ReportMessage
+from protocol.voters import trainers_of
+
+
+class Participation:
+    """What this node does in a run besides voting."""
+
+    def __init__(self, context: RunContext, ledger: Ledger) -> None:
+        self.context = context
+        self.ledger = ledger
+        self.letter = "R"
+        self.failed = ""
+        self.offer: tuple[bytes, Offer] | None = None
+        self.report: bytes | None = None
+        self.receipted = False
+        self._training: Hash | None = None
+        self._evaluated: Hash | None = None
+        self._report_sent_to: NodeId | None = None
+
+    def on_commit(self, held: Held, aggregator: NodeId | None) -> None:
+        """A checkpoint was committed here: go on from it."""
+        checkpoint = held.checkpoint
+        if checkpoint.outcome:
+            self._set_letter("X" if self.failed else "F")
+            self._evaluate(held)
+        elif not self._is_chosen(checkpoint.round + 1):
+            self._set_letter("X" if self.failed else "W")
+            self._evaluate(held)
+        elif self.offer is not None and self.offer[1].base == held.name:
+            self._set_letter("U")
+            self.repeat_to(aggregator)
+        elif self._training is None:
+            self._train(held)
+
+    def repeat_to(self, aggregator: NodeId | None) -> None:
+        """Say again what the aggregator may have missed: our offer, until it is receipted, and our report, once."""
+        if aggregator is None:
+            return
+        committed = self.ledger.committed
+        is_current = committed is not None and self.offer is not None and self.offer[1].base == committed.name
+        if self.offer is not None and is_current and not self.receipted:
+            self.context.send(aggregator, OfferMessage(run=self.context.run, offer=self.offer[0]))
+        if self.report is not None and self._report_sent_to != aggregator:
+            self._report_sent_to = aggregator
+            self.context.send(aggregator, ReportMessage(run=self.context.run, report=self.report))
+
+    def on_new_aggregator(self) -> None:
+        """Receipts of the last one are worth nothing to the next."""
+        self.receipted = False
+        self._report_sent_to = None
+
+    def on_receipt(self, offer: Hash) -> None:
+        self.receipted = True
+        self._set_letter("W")
+
+    # --- training ------------------------------------------------------------------------------------------------
+    def _train(self, held: Held) -> None:
+        self._training = held.name
+        self._set_letter("T")
+        self.context.out.append(Train(held.checkpoint.round + 1, held.name, held.checkpoint))
+
+    def on_trained(self, event: Trained, aggregator: NodeId | None) -> None:
+        """Sign the offer, remember it durably, hand it to the aggregator; if the round is over, train the next."""
+        self._training = None
+        committed = self.ledger.committed
+        if committed is None or committed.checkpoint.outcome:
+            return
+        if event.offer.base != committed.name:
+            self.on_commit(committed, aggregator)
+            return
+        raw = self.context.sign(event.offer)
+        self.offer, self.receipted = (raw, event.offer), False
+        self.context.persist(OfferRecord(offer=raw))
+        self._set_letter("U")
+        self.repeat_to(aggregator)
+        self._evaluate(committed)
+
+    def on_training_failed(self, reason: str, aggregator: NodeId | None) -> None:
+        """Our training is over for this run; we go on following, and voting if we are a voter."""
+        self._training = None
+        self.failed = reason
+        self._set_letter("X", reason)
+
+    def restore_offer(self, raw: bytes, offer: Offer) -> None:
+        self.offer = (raw, offer)
+
+    def _is_chosen(self, round_number: int) -> bool:
+        notes = self.ledger.notes()
+        if self.failed or self.context.me not in notes:
+            return False
+        trainers = [node for node, note in notes.items() if note.role == "trainer"]
+        return self.context.me in trainers_of(self.context.run, round_number, trainers, self.context.settings.fraction)
+
+    # --- measuring -----------------------------------------------------------------------------------------------
+    def _evaluate(self, held: Held) -> None:
+        checkpoint = held.checkpoint
+        note = self.ledger.notes().get(self.context.me)
+        due = checkpoint.outcome != "" or checkpoint.round % self.context.settings.evaluate_every == 0
+        able = note is not None and note.role != "observer" and not self.failed
+        if due and able and self._evaluated != held.name:
+            self._evaluated = held.name
+            self.context.out.append(Evaluate(held.name, checkpoint))
+
+    def on_evaluated(self, event: Evaluated, aggregator: NodeId | None) -> None:
+        """Sign the measurement, record it, and hand it to the aggregator for the others."""
+        if event.samples < 1:
+            return
+        report = Report(
+            run=self.context.run,
+            node=self.context.me,
+            round=event.round,
+            checkpoint=event.checkpoint,
+            samples=event.samples,
+            metrics=event.metrics,
+        )
+        self.report = self.context.sign(report)
+        self._report_sent_to = None
+        self.context.out.append(Measured(self.report))
+        self.repeat_to(aggregator)
+
+    @property
+    def reports_to_come(self) -> bool:
+        """Whether the last checkpoint is still being measured here."""
+        committed = self.ledger.committed
+        return committed is not None and self._evaluated == committed.name and self.report is None
+
+    def _set_letter(self, letter: str, reason: str = "") -> None:
+        if letter != self.letter or reason:
+            self.letter = letter
+            state = STATE_LETTERS[letter]
+            self.context.out.append(
+                ParticipantState(self.context.me, state, max(0, self.ledger.committed_round), reason)
+            )

@@ -1,0 +1,123 @@
+"""Presence: what a node announces about itself now and then, and the book that its peers keep of it.
+
+Announcements are signed, so gossip may carry them; a lower sequence than was heard before is a replay, and refused.
+Rules: docs/protocol.md §5.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import Field
+
+from protocol.errors import Refused, RemoteProtocolError
+from protocol.fields import Addresses, GroupIdText, Name, NodeIdText, RunIdText, Seconds
+from protocol.group_state import GroupState
+from protocol.keys import GroupId, NodeId
+from protocol.limits import PRESENCE_BYTES_MAX, PRESENCE_S, PRESENCE_STALE_S
+from protocol.signing import open_signed, sign
+from protocol.wire import Wire
+
+PRESENCE_TAG = "presence"
+GPUS_MAX = 16  # in one machine
+RUNS_SHOWN_MAX = 64  # open at one node; whoever has more shows the newest
+# Each announcement costs every node one delivery. Up to so many nodes the interval stands; beyond, it grows with them,
+# so that every node takes in at most one announcement in 1.2 s.
+_NODES_AT_FULL_RATE = 50
+
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class Capacity(Wire):
+    """What the machine has. Memory and disk in bytes; `load_1m` as the system's load average."""
+
+    cpu_cores: Annotated[int, Field(ge=0, le=65536)]
+    memory_bytes: Count
+    memory_free_bytes: Count
+    disk_free_bytes: Count
+    gpus: Annotated[tuple[Name, ...], Field(max_length=GPUS_MAX)] = ()
+    load_1m: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
+class Presence(Wire):
+    """`sequence` never goes back, not even over a restart: begin at the clock's milliseconds.
+
+    `announced_at`: the announcer's clock, seconds; for people to read. `data_sets`: how many, never which."""
+
+    node_id: NodeIdText
+    group: GroupIdText
+    name: Name
+    version: Name
+    addresses: Addresses
+    entrance_addresses: Addresses
+    capacity: Capacity
+    runs: Annotated[tuple[RunIdText, ...], Field(max_length=RUNS_SHOWN_MAX)]
+    data_sets: Count
+    announced_at: Seconds
+    sequence: Count
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """An announcement, and when it came by the hearer's own clock: the announcer's may be wrong."""
+
+    presence: Presence
+    heard_at: float
+
+
+def interval_s(nodes: int) -> float:
+    """How long a node waits between announcements in a group of `nodes`: what each node takes in stays bounded."""
+    return PRESENCE_S * max(1.0, nodes / _NODES_AT_FULL_RATE)
+
+
+def stale_after_s(nodes: int) -> float:
+    """How long after an announcement its node counts as gone: three intervals and some slack."""
+    return PRESENCE_STALE_S / PRESENCE_S * interval_s(nodes)
+
+
+def announce(key: Ed25519PrivateKey, presence: Presence) -> bytes:
+    """The announcement, for gossip. `presence.node_id` must be the node whose key is `key`."""
+    return sign(key, PRESENCE_TAG, presence)
+
+
+class PresenceBook:
+    """The last that was heard of every node of one group."""
+
+    def __init__(self, group: GroupId) -> None:
+        self._group = group
+        self._heard: dict[NodeId, Heard] = {}  # bounded by the group's nodes
+
+    def hear(self, raw: bytes, state: GroupState, *, now: float) -> Presence:
+        """Note an announcement. `now`: the hearer's monotonic clock, seconds.
+
+        Raises:
+            RemoteProtocolError: it is malformed, forged or of another group.
+            Refused: code not-a-member, or stale-presence for one that is not newer than the last.
+        """
+        signed = open_signed(Presence, raw, PRESENCE_TAG, PRESENCE_BYTES_MAX)
+        presence = signed.body
+        if signed.node_id != presence.node_id or presence.group != self._group:
+            raise RemoteProtocolError(f"Node {signed.node_id} announced another node, or another group")
+        if not state.admits(presence.node_id):
+            raise Refused(
+                "not-a-member", f"Node {presence.node_id} is no member's", remedy="nothing to do; it is not listened to"
+            )
+        last = self._heard.get(presence.node_id)
+        if last is not None and presence.sequence <= last.presence.sequence:
+            raise Refused(
+                "stale-presence",
+                f"An announcement of {presence.name} is not newer than the last",
+                remedy="nothing to do; if it goes on, that node's clock was set back while it was down",
+            )
+        self._heard[presence.node_id] = Heard(presence, now)
+        return presence
+
+    def last(self, node_id: NodeId) -> Heard | None:
+        """What was heard of the node last, however long ago."""
+        return self._heard.get(node_id)
+
+    def present(self, state: GroupState, *, now: float) -> list[Presence]:
+        """The announcements that are not stale, of nodes that are still in the group; others are forgotten."""
+        self._heard = {node: heard for node, heard in self._heard.items() if state.admits(node)}
+        oldest = now - stale_after_s(len(state.nodes))
+        return [heard.presence for heard in self._heard.values() if heard.heard_at >= oldest]

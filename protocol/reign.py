@@ -1,0 +1,375 @@
+"""The aggregator's work in one term: issue, commit, open a round, gather updates, have them combined, issue again.
+
+docs/protocol.md §8. A reign begins by issuing the newest checkpoint that the aggregator holds under its own term;
+nothing of an earlier term is ever counted as committed by its old acknowledgements.
+"""
+
+from protocol.checkpoint import (
+    Ack,
+    Checkpoint,
+    Issue,
+    Part,
+    Receipt,
+    UpdateEntry,
+    majority,
+    open_ack,
+    open_ready,
+    open_report,
+)
+from protocol.gathering import Gathering
+from protocol.keys import Hash, NodeId
+from protocol.ledger import Held, Ledger
+from protocol.limits import REPORTS_BYTES_MAX
+from protocol.run_context import RunContext
+from protocol.run_events import STATE_LETTERS, Collect, Collected, Combine, Combined, Note, Obtain, ParticipantState
+from protocol.run_messages import Commit, Heartbeat, Proposal, ReceiptMessage, Reports
+from protocol.voters import trainers_of
+from protocol.wire import hash_of, pack
+
+# How long the last reports are waited for after the end: evaluating takes a node seconds, and nothing hangs on it.
+CLOSING_S = 20.0
+# How many heartbeats a new aggregator waits for the first answer of a node: one may be lost, three hardly are.
+_FIRST_HEARTBEATS = 3
+
+
+class Reign:
+    """Owned by the run's machine while we are the aggregator of `term`; thrown away when we are no more."""
+
+    def __init__(self, context: RunContext, ledger: Ledger, term: int) -> None:
+        self.context = context
+        self.ledger = ledger
+        self.term = term
+        self.began_at = context.now
+        self.inherited = ledger.committed is not None
+        self.opened = False
+        self.proposed: tuple[Held, bytes] | None = None  # with the signed issue
+        self.acks: dict[NodeId, bytes] = {}
+        self.gathering: Gathering | None = None
+        self.heard: dict[NodeId, float] = {}
+        self.letters: dict[NodeId, str] = {}
+        self.known_rounds: dict[NodeId, int] = {}
+        self.reports: dict[tuple[NodeId, int], bytes] = {}
+        self.entrants: dict[NodeId, bytes] = {}
+        self.stop_reason: str | None = None
+        self.closing = False
+        self._note = ""
+
+    # --- issuing and committing ----------------------------------------------------------------------------------
+    def begin(self) -> None:
+        """Issue the newest checkpoint that we hold again, under our term (§8.1)."""
+        held = self.ledger.stored
+        if self.ledger.is_durable(held):
+            self._issue(held)
+        else:
+            self.context.out.append(Obtain(held.name, held.checkpoint, None, self.ledger.roster()))
+        self.on_heartbeat_timer()
+
+    def on_obtained(self, name: Hash, ok: bool) -> None:
+        """Our own newest checkpoint, when it was not yet whole here."""
+        held = self.ledger.stored
+        if self.proposed is None and name == held.name:
+            if ok:
+                self._issue(held)
+            else:
+                self.context.set_timer("reissue", self.context.settings.heartbeat_s)
+
+    def on_reissue_timer(self) -> None:
+        held = self.ledger.stored
+        if self.proposed is None and not self.opened:
+            self.context.out.append(Obtain(held.name, held.checkpoint, None, self.ledger.roster()))
+
+    def _issue(self, held: Held) -> None:
+        issue = self.context.sign(
+            Issue(run=self.context.run, term=self.term, round=held.checkpoint.round, checkpoint=held.name)
+        )
+        self.proposed, self.acks = (held, issue), {}
+        self.ledger.store(self.term, held, issue)
+        self._propose_to(self.context.voters)
+        ack = Ack(
+            run=self.context.run,
+            term=self.term,
+            round=held.checkpoint.round,
+            checkpoint=held.name,
+            node=self.context.me,
+        )
+        self.on_ack(self.context.me, self.context.sign(ack))
+
+    def _propose_to(self, voters: tuple[NodeId, ...]) -> None:
+        if self.proposed is not None:
+            held, issue = self.proposed
+            self.context.send_all(voters, Proposal(run=self.context.run, issue=issue, checkpoint=held.raw))
+
+    def on_ack(self, peer: NodeId, raw: bytes) -> None:
+        """Keep a voter's acknowledgement of the very checkpoint that we have proposed in this term."""
+        ack = open_ack(raw).body
+        if self.proposed is None or peer not in self.context.voters or ack.node != peer:
+            return
+        held, _ = self.proposed
+        if (ack.run, ack.term, ack.checkpoint) == (self.context.run, self.term, held.name):
+            self.acks[peer] = raw
+
+    def is_committed(self) -> bool:
+        """Whether more than half of the voters have acknowledged what we proposed (§8.6)."""
+        return self.proposed is not None and len(self.acks) >= majority(self.context.voters)
+
+    def take_commit(self) -> tuple[Held, tuple[bytes, ...]]:
+        """The checkpoint that has just been committed, with its certificate. The next round may then be opened."""
+        assert self.proposed is not None
+        held, _ = self.proposed
+        acks = tuple(self.acks[node] for node in self.context.voters if node in self.acks)
+        self.proposed, self.gathering, self.opened = None, None, True
+        return held, acks
+
+    def announce(self, roster: tuple[NodeId, ...]) -> None:
+        """Tell everybody of the newest commit, with the reports that came since the last one."""
+        message = self.commit_message(self._drain_reports())
+        self.context.send_all(roster, message)
+
+    def commit_message(self, reports: tuple[bytes, ...] = ()) -> Commit:
+        committed = self.ledger.committed
+        assert committed is not None
+        return Commit(
+            run=self.context.run,
+            round=committed.checkpoint.round,
+            checkpoint=committed.raw,
+            acks=self.ledger.certificate,
+            reports=reports,
+        )
+
+    # --- a round -------------------------------------------------------------------------------------------------
+    def open_round(self) -> None:
+        """Open the round after the newest commit; or end the run, when the group has asked for that."""
+        base = self.ledger.committed
+        assert base is not None
+        if self.stop_reason is not None:
+            self._issue_stop(base)
+            return
+        round_number = base.checkpoint.round + 1
+        trainers = [node for node, note in self.ledger.notes().items() if note.role == "trainer"]
+        chosen = trainers_of(self.context.run, round_number, trainers, self.context.settings.fraction)
+        deadline = self.context.now + self.context.settings.round_deadline_s
+        self.gathering = Gathering(self.context.run, round_number, base, chosen, deadline)
+        self.context.set_timer("round", self.context.settings.round_deadline_s)
+
+    def on_offer(self, peer: NodeId, raw: bytes) -> None:
+        """An update is offered: have it collected, or say again that we have it. Raises RemoteProtocolError."""
+        if self.gathering is None:
+            return
+        match self.gathering.on_offer(peer, raw):
+            case Collect() as collect:
+                self._set_letter(peer, "U", self.gathering.round)
+                self.context.out.append(collect)
+            case UpdateEntry(reason=reason):
+                self._set_letter(peer, "W", self.gathering.round, f"update refused: {reason}")
+            case str(offer):
+                self._send_receipt(peer, Hash(offer))
+            case None:
+                pass
+
+    def on_collected(self, event: Collected) -> None:
+        if self.gathering is None:
+            return
+        peer = self.gathering.on_collected(event)
+        if peer is None:
+            return
+        if event.refused:
+            self._set_letter(peer, "W", self.gathering.round, f"update refused: {event.reason}")
+        else:
+            self._set_letter(peer, "W", self.gathering.round)
+            self._send_receipt(peer, event.offer)
+        self.combine_if_ready()
+
+    def _send_receipt(self, peer: NodeId, offer: Hash) -> None:
+        assert self.gathering is not None
+        receipt = Receipt(run=self.context.run, term=self.term, round=self.gathering.round, node=peer, offer=offer)
+        self.context.send(peer, ReceiptMessage(run=self.context.run, receipt=self.context.sign(receipt)))
+
+    def combine_if_ready(self) -> None:
+        """Combine when all who are expected have been heard; after the deadline, when enough have (§8.7)."""
+        gathering = self.gathering
+        if gathering is None or gathering.combining:
+            return
+        if self.stop_reason is not None:
+            self.gathering = None
+            self._issue_stop(gathering.base)
+            return
+        wanted = max(1, self.context.settings.updates_min)
+        due = self.context.now >= gathering.deadline or not any(map(self._is_expected, gathering.unsettled()))
+        if due and len(gathering.collected) >= wanted:
+            gathering.combining = True
+            offers, refused = gathering.result()
+            self.context.out.append(Combine(gathering.round, self.term, gathering.base.checkpoint, offers, refused))
+            self.say("")
+        elif due:
+            self.say(f"round {gathering.round} waits for updates: {len(gathering.collected)} of at least {wanted}")
+
+    def _is_expected(self, node: NodeId) -> bool:
+        """A node is waited for unless it failed, or has been silent for too long."""
+        if self.letters.get(node) == "X":
+            return False
+        return node == self.context.me or not self._is_lost(node)
+
+    def _is_lost(self, node: NodeId) -> bool:
+        """Silent for too long. In a run under way, who answers none of a new aggregator's first heartbeats is gone:
+        most likely it is the aggregator before."""
+        heard_at = self.heard.get(node)
+        if heard_at is None and self.inherited:
+            return self.context.now - self.began_at > _FIRST_HEARTBEATS * self.context.settings.heartbeat_s
+        return self.context.now - (heard_at or self.began_at) > self.context.settings.lost_after_s
+
+    def on_combined(self, event: Combined) -> None:
+        gathering = self.gathering
+        if gathering is None or (event.term, event.round) != (self.term, gathering.round):
+            return
+        if event.failed:
+            gathering.combining = False
+            self.say(f"round {event.round} could not be combined: {event.failed}")
+            return
+        base = gathering.base.checkpoint
+        entrants: dict[str, bytes] = {open_ready(raw).body.node: raw for raw in base.entrants}
+        entrants.update({str(node): raw for node, raw in self.entrants.items()})
+        finished = event.round >= base.rounds
+        self._make(
+            Checkpoint(
+                run=self.context.run,
+                round=event.round,
+                previous=gathering.base.name,
+                maker=self.context.me,
+                made_in_term=self.term,
+                tensor_schema=base.tensor_schema,
+                model=event.model,
+                difference=event.difference,
+                server_state=event.server_state,
+                updates=event.entries,
+                exponents=event.exponents,
+                parts=(Part(start=0, stop=event.parameters, aggregator=self.context.me),),
+                roster=self.ledger.zero.checkpoint.roster + tuple(entrants),
+                entrants=tuple(entrants.values()),
+                voters=base.voters,
+                rounds=base.rounds,
+                outcome="finished" if finished else "",
+                reason="",
+            )
+        )
+
+    def _issue_stop(self, base: Held) -> None:
+        """End the run by an entry of the chain, so that all nodes end alike (§8.9)."""
+        update = {
+            "round": base.checkpoint.round + 1,
+            "previous": base.name,
+            "maker": self.context.me,
+            "made_in_term": self.term,
+            "difference": "",
+            "updates": (),
+            "exponents": (),
+            "parts": (),
+            "outcome": "stopped",
+            "reason": (self.stop_reason or "")[:500],
+        }
+        self._make(base.checkpoint.model_copy(update=update))
+
+    def _make(self, checkpoint: Checkpoint) -> None:
+        raw = self.context.sign(checkpoint)
+        self._issue(Held(hash_of(pack(checkpoint)), checkpoint, raw))
+
+    # --- liveness ------------------------------------------------------------------------------------------------
+    def on_heartbeat_timer(self) -> bool:
+        """Tell everybody that we live. False when no majority of the voters does, for all that we hear (§7.8)."""
+        if not self._hears_majority():
+            return False
+        self.context.set_timer("heartbeat", self.context.settings.heartbeat_s)
+        self._send_heartbeats()
+        if self.proposed is not None:
+            missing = tuple(node for node in self.context.voters if node not in self.acks)
+            self._propose_to(missing)
+        for node in self.ledger.roster():
+            if node != self.context.me and self._is_lost(node) and self.letters.get(node) not in ("L", "X"):
+                self._set_letter(node, "L", self.ledger.committed_round)
+        self.combine_if_ready()
+        return True
+
+    def _send_heartbeats(self) -> None:
+        roster = self.ledger.roster()
+        committed = self.ledger.committed
+        heartbeat = Heartbeat(
+            run=self.context.run,
+            term=self.term,
+            committed_round=committed.checkpoint.round if committed else 0,
+            committed=committed.name if committed else "",
+            opened=self.opened,
+            states="".join(self.letters.get(node, "R") for node in roster),
+        )
+        self.context.send_all(roster, heartbeat)
+
+    def _hears_majority(self) -> bool:
+        limit = self.context.settings.election_timeout_s
+        voters = [
+            node
+            for node in self.context.voters
+            if node == self.context.me or self.context.now - self.heard.get(node, self.began_at) < limit
+        ]
+        return len(voters) >= majority(self.context.voters)
+
+    def hear(self, peer: NodeId) -> None:
+        """Any message of `peer` shows that it lives."""
+        self.heard[peer] = self.context.now
+        if self.letters.get(peer) == "L":
+            self._set_letter(peer, "R", self.ledger.committed_round)
+
+    def on_heartbeat_reply(self, peer: NodeId, committed_round: int, letter: str) -> None:
+        self.known_rounds[peer] = committed_round
+        gathering = self.gathering
+        settled = gathering is not None and gathering.is_settled(peer)
+        if letter in STATE_LETTERS and not settled:
+            self._set_letter(peer, letter, committed_round)
+
+    def on_own_letter(self, letter: str) -> None:
+        self._set_letter(self.context.me, letter, self.ledger.committed_round)
+
+    def _set_letter(self, node: NodeId, letter: str, round_number: int, reason: str = "") -> None:
+        if self.letters.get(node) != letter or reason:
+            self.letters[node] = letter
+            self.context.out.append(ParticipantState(node, STATE_LETTERS[letter], round_number, reason))
+
+    def say(self, text: str) -> None:
+        if text != self._note:
+            self._note = text
+            self.context.out.append(Note(text))
+
+    # --- reports and entrants ------------------------------------------------------------------------------------
+    def on_report(self, peer: NodeId, raw: bytes) -> None:
+        """Keep a node's measurement for the next commit; after the end, close when all have reported."""
+        report = open_report(raw).body
+        if report.node == peer and report.run == self.context.run and peer in self.ledger.roster():
+            self.reports[peer, report.round] = raw
+
+    def all_reported(self) -> bool:
+        """Whether everybody who lives has reported on the last checkpoint."""
+        last = self.ledger.committed_round
+        return all(
+            (node, last) in self.reports or self._is_lost(node) or self.letters.get(node) == "X"
+            for node in self.ledger.roster()
+        )
+
+    def close(self) -> None:
+        """Send the last reports around."""
+        reports = Reports(run=self.context.run, reports=self._drain_reports())
+        self.context.send_all(self.ledger.roster(), reports)
+
+    def _drain_reports(self) -> tuple[bytes, ...]:
+        taken: list[bytes] = []
+        size = 0
+        for key in list(self.reports):
+            size += len(self.reports[key])
+            if size > REPORTS_BYTES_MAX:
+                break
+            taken.append(self.reports.pop(key))
+        return tuple(taken)
+
+    def on_ready(self, peer: NodeId, raw: bytes) -> None:
+        """A node that was not in the start asks to be taken in, with its own signed ready (§6.4)."""
+        note = open_ready(raw).body
+        if note.node == peer and note.run == self.context.run and peer not in self.ledger.roster():
+            self.entrants[peer] = raw
+            if self.ledger.committed is not None:
+                self.context.send(peer, self.commit_message())

@@ -1,0 +1,54 @@
+"""What a node must never forget of a run, as records of its journal. docs/protocol.md §7.3, §8.4."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from protocol.checkpoint import NodeName, Term
+from protocol.limits import CHECKPOINT_BYTES_MAX, FRAME_BYTES_MAX
+from protocol.run_messages import Note, SignedCheckpoint
+from protocol.wire import Wire, unpack
+
+
+class TermRecord(Wire):
+    """I have seen this term, and voted in it for this node, or not yet."""
+
+    kind: Literal["term"] = "term"
+    term: Term
+    voted_for: NodeName | None
+
+
+class StoredRecord(Wire):
+    """This checkpoint is durable here, under this issue: I may acknowledge it, and must remember it when I vote."""
+
+    kind: Literal["stored"] = "stored"
+    issue: Note
+    checkpoint: SignedCheckpoint
+
+
+class CommittedRecord(Wire):
+    """This checkpoint is committed, as the certificate proves, and durable here."""
+
+    kind: Literal["committed"] = "committed"
+    checkpoint: SignedCheckpoint
+    acks: Annotated[tuple[Note, ...], Field(max_length=31)]
+
+
+class OfferRecord(Wire):
+    """This is my update of its round: there must never be a second."""
+
+    kind: Literal["offer"] = "offer"
+    offer: Note
+
+
+RunRecord = Annotated[TermRecord | StoredRecord | CommittedRecord | OfferRecord, Field(discriminator="kind")]
+
+
+def read_record(raw: bytes) -> TermRecord | StoredRecord | CommittedRecord | OfferRecord:
+    """Raises RemoteProtocolError for what no fednode of this version wrote."""
+    record: TermRecord | StoredRecord | CommittedRecord | OfferRecord = unpack(
+        RunRecord,  # type: ignore[arg-type]
+        raw,
+        CHECKPOINT_BYTES_MAX + FRAME_BYTES_MAX,
+    )
+    return record

@@ -1,0 +1,445 @@
+"""The machine of one run on one node: events in, outputs out, no I/O of its own. docs/protocol.md §6 to §8.
+
+It puts the parts together: `Election` (who aggregates), `Ledger` (which checkpoints are held), `Intake` (those on their
+way in), `Participation` (our own training and measuring) and, while we are the aggregator, `Reign`.
+"""
+
+from collections.abc import Callable, Iterable
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from protocol.checkpoint import RunStart, open_issue, open_offer, open_ready, open_receipt, open_report
+from protocol.election import Election, Role
+from protocol.errors import RemoteProtocolError
+from protocol.intake import Intake
+from protocol.keys import Hash, NodeId, RunId
+from protocol.ledger import Held, Ledger
+from protocol.participation import Participation
+from protocol.reign import CLOSING_S, Reign
+from protocol.run_context import RunContext
+from protocol.run_events import (
+    STATE_LETTERS,
+    Began,
+    Collected,
+    Combined,
+    Committed,
+    Ended,
+    Evaluated,
+    Measured,
+    Misbehaved,
+    Obtained,
+    ParticipantState,
+    Received,
+    RunEvent,
+    RunOutput,
+    RunSettings,
+    StopRequested,
+    Timer,
+    Trained,
+    TrainingFailed,
+)
+from protocol.run_journal import CommittedRecord, OfferRecord, StoredRecord, TermRecord, read_record
+from protocol.run_messages import (
+    Acknowledgement,
+    AskCommit,
+    Commit,
+    Heartbeat,
+    HeartbeatReply,
+    OfferMessage,
+    PreVoteReply,
+    PreVoteRequest,
+    Proposal,
+    ReadyMessage,
+    ReceiptMessage,
+    ReportMessage,
+    Reports,
+    RunMessage,
+    VoteReply,
+    VoteRequest,
+)
+from protocol.voters import voters_of
+
+# One who has missed a commit asks no more often than this: the answer may be megabytes.
+ASK_AGAIN_S = 2.0
+# Whom a node without an aggregator asks for news: enough that one of them is up, few enough not to be a burden.
+_ASKED_VOTERS = 3
+
+
+class RunMachine:
+    """One run, seen from one node.
+
+    Args:
+        me, key: this node and its signing key.
+        run, start, starter: the run, its start as the group's log has it, and the node that signed that.
+        settings: what the manifest says, in so far as it matters here.
+        jitter: numbers in [0, 1) from a seeded source.
+        records: this node's journal of the run, in order; empty the first time.
+        entry: our signed ready note, if the start does not name us and we want to be taken in.
+
+    Raises:
+        RemoteProtocolError: the start or the journal is not what fednode writes.
+    """
+
+    def __init__(
+        self,
+        *,
+        me: NodeId,
+        key: Ed25519PrivateKey,
+        run: RunId,
+        start: RunStart,
+        starter: NodeId,
+        settings: RunSettings,
+        jitter: Callable[[], float],
+        records: Iterable[bytes] = (),
+        entry: bytes | None = None,
+    ) -> None:
+        voters = voters_of(run, (open_ready(raw).body for raw in start.roster))
+        self.context = RunContext(me, key, run, voters, settings, jitter)
+        self.ledger = Ledger(self.context, start, starter)
+        self.election = Election(self.context)
+        self.intake = Intake(self.context, self.ledger, self.election)
+        self.participation = Participation(self.context, self.ledger)
+        self.reign: Reign | None = None
+        self.ended = False
+        self._entry = entry
+        self._asked_at = float("-inf")
+        self._stop_reason: str | None = None
+        self._others: dict[NodeId, str] = {}
+        self._fresh = True
+        for raw in records:
+            self._restore(raw)
+
+    # --- the driver's side ---------------------------------------------------------------------------------------
+    def step(self, event: RunEvent, now: float) -> list[RunOutput]:
+        """Handle one event at time `now` (seconds, never less than before) and say what is to be done, in order.
+
+        A message that the protocol forbids gives a `Misbehaved` and changes nothing but what its sender's honest part
+        (a newer term, say) has changed already.
+        """
+        self.context.now = now
+        out: list[RunOutput] = []
+        self.context.out = out
+        self._handle(event)
+        while self.context.to_self:
+            self._handle(self.context.to_self.popleft())
+        return out
+
+    def _handle(self, event: RunEvent) -> None:
+        match event:
+            case Received(peer, message):
+                try:
+                    self._on_message(peer, message)
+                except RemoteProtocolError as error:
+                    self.context.out.append(Misbehaved(peer, error.what))
+            case Timer(name):
+                self._on_timer(name)
+            case Began():
+                self._on_began()
+            case Obtained(checkpoint, ok):
+                self._on_obtained(checkpoint, ok)
+            case Collected():
+                if self.reign:
+                    self.reign.on_collected(event)
+            case Combined():
+                if self.reign:
+                    self.reign.on_combined(event)
+            case Trained():
+                self.participation.on_trained(event, self.election.aggregator)
+            case TrainingFailed(_, reason):
+                self.participation.on_training_failed(reason, self.election.aggregator)
+            case Evaluated():
+                self.participation.on_evaluated(event, self.election.aggregator)
+            case StopRequested(reason):
+                self._on_stop(reason)
+        self._after_event()
+
+    def _after_event(self) -> None:
+        """What follows from any event: a reign begins or ends, a majority has been reached."""
+        if self.election.role is Role.AGGREGATOR and self.reign is None:
+            self._begin_reign()
+        elif self.election.role is not Role.AGGREGATOR:
+            self.reign = None
+        if self.reign is not None:
+            self.reign.on_own_letter(self.participation.letter)
+            if self.reign.is_committed():
+                self._commit_proposed(self.reign)
+        self.election.stored = (self.ledger.stored_term, self.ledger.stored.checkpoint.round)
+
+    def _on_began(self) -> None:
+        if self.ledger.has_ended:
+            self._end_at_once()
+            return
+        self.election.begin(fresh=self._fresh)
+        if self.ledger.committed is not None:
+            self.participation.on_commit(self.ledger.committed, None)
+
+    def _restore(self, raw: bytes) -> None:
+        self._fresh = False
+        match read_record(raw):
+            case TermRecord(term=term, voted_for=voted_for):
+                self.election.term = term
+                self.election.voted_for = NodeId(voted_for) if voted_for else None
+            case StoredRecord() as record:
+                self.ledger.restore_stored(record)
+            case CommittedRecord() as record:
+                self.ledger.restore_committed(record)
+            case OfferRecord(offer=offer):
+                self.participation.restore_offer(offer, open_offer(offer).body)
+        self.election.stored = (self.ledger.stored_term, self.ledger.stored.checkpoint.round)
+
+    # --- messages ------------------------------------------------------------------------------------------------
+    def _on_message(self, peer: NodeId, message: RunMessage) -> None:
+        if self.ledger.has_ended and self._answer_after_end(peer, message):
+            return
+        if self.reign is not None:
+            self.reign.hear(peer)
+        match message:
+            case PreVoteRequest():
+                self.election.on_prevote_request(peer, message)
+            case PreVoteReply():
+                self.election.on_prevote_reply(peer, message)
+            case VoteRequest():
+                self.election.on_vote_request(peer, message)
+            case VoteReply():
+                self.election.on_vote_reply(peer, message)
+            case Heartbeat():
+                self._on_heartbeat(peer, message)
+            case HeartbeatReply():
+                self._on_heartbeat_reply(peer, message)
+            case Proposal():
+                self._on_proposal(peer, message)
+            case Commit():
+                self._on_commit(message)
+            case AskCommit():
+                self._on_ask_commit(peer, message)
+            case Reports():
+                self._on_reports(message)
+            case ReceiptMessage():
+                self._on_receipt(peer, message)
+            case _:
+                if self.reign is not None:
+                    self._on_message_to_aggregator(self.reign, peer, message)
+
+    def _on_message_to_aggregator(self, reign: Reign, peer: NodeId, message: RunMessage) -> None:
+        match message:
+            case Acknowledgement():
+                reign.on_ack(peer, message.ack)
+            case OfferMessage():
+                reign.on_offer(peer, message.offer)
+            case ReportMessage():
+                self._on_report(reign, peer, message)
+            case ReadyMessage():
+                reign.on_ready(peer, message.ready)
+            case _:
+                pass
+
+    def _answer_after_end(self, peer: NodeId, message: RunMessage) -> bool:
+        """Who still votes or asks in a run that has ended gets its last commit (§8.10). True when no more is to do."""
+        if isinstance(message, PreVoteRequest | VoteRequest | AskCommit | OfferMessage | ReadyMessage):
+            self._send_commit(peer)
+            return True
+        if isinstance(message, Heartbeat) and message.committed_round < self.ledger.committed_round:
+            self._send_commit(peer)
+            return True
+        return isinstance(message, Proposal)
+
+    def _on_heartbeat(self, peer: NodeId, message: Heartbeat) -> None:
+        if not self._obey(peer, message.term):
+            return
+        if message.committed and message.committed_round > self.ledger.committed_round:
+            self._ask_commit(peer)
+        elif message.opened:
+            self.participation.repeat_to(peer)
+        self._take_states(message.states)
+
+    def _obey(self, peer: NodeId, term: int) -> bool:
+        """Note the aggregator's word, and answer it: it counts who hears it, and learns of newer terms (§7.6, §7.8)."""
+        before = (self.election.term, self.election.aggregator)
+        obeyed = self.election.hear(peer, term)
+        if obeyed and before != (term, peer):  # the same node in a new term knows nothing of its old one
+            self.participation.on_new_aggregator()
+        reply = HeartbeatReply(
+            run=self.context.run,
+            term=self.election.term,
+            committed_round=max(0, self.ledger.committed_round),
+            state=self.participation.letter,
+        )
+        self.context.send(peer, reply)
+        return obeyed
+
+    def _on_heartbeat_reply(self, peer: NodeId, message: HeartbeatReply) -> None:
+        if peer in self.context.voters:
+            self.election.see_term(message.term)
+        if self.reign is None or self.election.role is not Role.AGGREGATOR:
+            return
+        self.reign.on_heartbeat_reply(peer, message.committed_round, message.state)
+
+    def _on_proposal(self, peer: NodeId, message: Proposal) -> None:
+        term = open_issue(message.issue).body.term
+        if self._obey(peer, term) and self.election.is_voter:
+            self.intake.on_proposal(peer, message)
+
+    def _on_commit(self, message: Commit) -> None:
+        commitment = self.intake.on_commit(message)
+        if commitment is not None:
+            self._commit(*commitment)
+        elif message.round == self.ledger.committed_round:
+            self.participation.repeat_to(self.election.aggregator)
+        self._measure(message.reports)
+
+    def _on_ask_commit(self, peer: NodeId, message: AskCommit) -> None:
+        if message.have_round < self.ledger.committed_round or self.ledger.committed_round == 0:
+            self._send_commit(peer)
+
+    def _send_commit(self, peer: NodeId) -> None:
+        committed = self.ledger.committed
+        if committed is None:
+            return
+        commit = Commit(
+            run=self.context.run,
+            round=committed.checkpoint.round,
+            checkpoint=committed.raw,
+            acks=self.ledger.certificate,
+            reports=(),
+        )
+        self.context.send(peer, commit)
+
+    def _ask_commit(self, peer: NodeId) -> None:
+        if not self.intake.awaits_commit and self.context.now - self._asked_at >= ASK_AGAIN_S:
+            self._asked_at = self.context.now
+            self.context.send(peer, AskCommit(run=self.context.run, have_round=max(0, self.ledger.committed_round)))
+
+    def _on_receipt(self, peer: NodeId, message: ReceiptMessage) -> None:
+        receipt = open_receipt(message.receipt)
+        offer = self.participation.offer
+        if receipt.node_id != peer or peer != self.election.aggregator or offer is None:
+            return
+        if receipt.body.term != self.election.term:
+            return
+        if receipt.body.node == self.context.me and receipt.body.round == offer[1].round:
+            self.participation.on_receipt(Hash(receipt.body.offer))
+
+    def _on_report(self, reign: Reign, peer: NodeId, message: ReportMessage) -> None:
+        if peer != self.context.me:
+            self._measure((message.report,))
+        reign.on_report(peer, message.report)
+        if reign.closing and reign.all_reported():
+            self._close(reign)
+
+    def _on_reports(self, message: Reports) -> None:
+        self._measure(message.reports)
+        if self.ledger.has_ended and not self.participation.reports_to_come:
+            self._end()
+
+    def _measure(self, reports: tuple[bytes, ...]) -> None:
+        roster = set(self.ledger.newest.roster)
+        for raw in reports:
+            report = open_report(raw).body
+            if report.run == self.context.run and report.node in roster and report.node != self.context.me:
+                self.context.out.append(Measured(raw))
+
+    def _take_states(self, letters: str) -> None:
+        for node, letter in zip(self.ledger.roster(), letters, strict=False):
+            if node != self.context.me and letter in STATE_LETTERS and self._others.get(node) != letter:
+                self._others[node] = letter
+                round_number = max(0, self.ledger.committed_round)
+                self.context.out.append(ParticipantState(node, STATE_LETTERS[letter], round_number))
+
+    # --- checkpoints ---------------------------------------------------------------------------------------------
+    def _on_obtained(self, name: Hash, ok: bool) -> None:
+        if self.reign is not None:
+            self.reign.on_obtained(name, ok)
+        commitment = self.intake.on_obtained(name, ok)
+        if commitment is not None:
+            self._commit(*commitment)
+
+    def _commit_proposed(self, reign: Reign) -> None:
+        held, acks = reign.take_commit()
+        is_new = self.ledger.committed is None or self.ledger.committed.name != held.name
+        if is_new:
+            self._commit(held, reign.term, acks, announce=reign)
+        else:
+            self.ledger.commit(reign.term, held, acks)
+            reign.announce(self.ledger.roster())
+        if held.checkpoint.outcome:
+            self._begin_closing(reign)
+        else:
+            reign.open_round()
+            self.participation.repeat_to(self.context.me)
+
+    def _commit(self, held: Held, term: int, acks: tuple[bytes, ...], announce: Reign | None = None) -> None:
+        """A checkpoint is committed and durable here: record it, tell the others if that is ours to do, go on."""
+        if held.checkpoint.round <= self.ledger.committed_round:
+            return
+        self.ledger.commit(term, held, acks)
+        if announce is not None:
+            announce.announce(self.ledger.roster())
+        self.context.out.append(Committed(held.name, held.checkpoint, term))
+        self.participation.on_commit(held, self.election.aggregator)
+        if held.checkpoint.outcome and announce is None:
+            self.context.set_timer("closing", CLOSING_S + self.context.settings.heartbeat_s)
+
+    # --- the reign -----------------------------------------------------------------------------------------------
+    def _begin_reign(self) -> None:
+        self.participation.on_new_aggregator()
+        self.reign = Reign(self.context, self.ledger, self.election.term)
+        self.reign.stop_reason = self._stop_reason
+        self.reign.begin()
+
+    def _begin_closing(self, reign: Reign) -> None:
+        reign.closing = True
+        self.context.set_timer("closing", CLOSING_S)
+
+    def _close(self, reign: Reign) -> None:
+        if not self.ended:
+            reign.close()
+            self._end()
+
+    def _on_stop(self, reason: str) -> None:
+        self._stop_reason = reason
+        if self.reign is not None:
+            self.reign.stop_reason = reason
+            self.reign.combine_if_ready()
+
+    def _end(self) -> None:
+        if not self.ended:
+            self._end_at_once()
+
+    def _end_at_once(self) -> None:
+        self.ended = True
+        newest = self.ledger.newest
+        self.context.out.append(Ended(newest.outcome, newest.reason))
+
+    # --- timers --------------------------------------------------------------------------------------------------
+    def _on_timer(self, name: str) -> None:
+        if name == "election" and not self.ledger.has_ended:
+            self.election.on_timer()
+            self._seek_news()
+        elif name == "heartbeat" and self.reign is not None and not self.ended:
+            if not self.reign.on_heartbeat_timer():
+                self.election.step_down()
+        elif name == "round" and self.reign is not None:
+            self.reign.combine_if_ready()
+        elif name == "reissue" and self.reign is not None:
+            self.reign.on_reissue_timer()
+        elif name == "obtain":
+            self.intake.on_obtain_timer()
+        elif name == "closing":
+            self._on_closing_timer()
+
+    def _on_closing_timer(self) -> None:
+        if self.reign is not None:
+            self._close(self.reign)
+        else:
+            self._end()
+
+    def _seek_news(self) -> None:
+        """Without an aggregator, ask some voters whether we have missed something; or to be taken in (§8.10)."""
+        if self.election.aggregator is not None:
+            return
+        others = [node for node in self.context.voters if node != self.context.me]
+        for node in others[:_ASKED_VOTERS]:
+            have_round = max(0, self.ledger.committed_round)
+            self.context.send(node, AskCommit(run=self.context.run, have_round=have_round))
+        if self._entry is not None and self.context.me not in self.ledger.newest.roster:
+            self.context.send_all(others, ReadyMessage(run=self.context.run, ready=self._entry))

@@ -1,0 +1,170 @@
+"""What the nodes of a run say to each other over their control streams. docs/protocol.md §7 and §8.
+
+The stream authenticates the sender; what must be proven to third parties is signed besides (protocol.checkpoint).
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from protocol.checkpoint import HexHash, HexHashOrNone, Round, Term
+from protocol.limits import CHECKPOINT_BYTES_MAX, ROSTER_NODES_MAX, SIGNED_NOTE_BYTES_MAX
+from protocol.wire import Wire
+
+Note = Annotated[bytes, Field(max_length=SIGNED_NOTE_BYTES_MAX)]
+SignedCheckpoint = Annotated[bytes, Field(max_length=CHECKPOINT_BYTES_MAX)]
+
+
+class PreVoteRequest(Wire):
+    """Would you vote for me in `term`? My newest stored checkpoint is this one."""
+
+    kind: Literal["prevote"] = "prevote"
+    run: HexHash
+    term: Term
+    stored_term: Term
+    stored_round: Round
+
+
+class PreVoteReply(Wire):
+    """`term` is the one asked about when granted, else the replier's own."""
+
+    kind: Literal["prevote-reply"] = "prevote-reply"
+    run: HexHash
+    term: Term
+    granted: bool
+
+
+class VoteRequest(Wire):
+    kind: Literal["vote"] = "vote"
+    run: HexHash
+    term: Term
+    stored_term: Term
+    stored_round: Round
+
+
+class VoteReply(Wire):
+    kind: Literal["vote-reply"] = "vote-reply"
+    run: HexHash
+    term: Term
+    granted: bool
+
+
+class Heartbeat(Wire):
+    """I am the aggregator of `term`. The newest committed checkpoint is this one, if any is.
+
+    `opened` says that it was committed under this very term, so that the next round is open. `states` has a letter
+    for each node of the roster, in its order (see protocol.run_events.STATE_LETTERS).
+    """
+
+    kind: Literal["heartbeat"] = "heartbeat"
+    run: HexHash
+    term: Term
+    committed_round: Round
+    committed: HexHashOrNone
+    opened: bool
+    states: Annotated[str, Field(max_length=ROSTER_NODES_MAX)]
+
+
+class HeartbeatReply(Wire):
+    """I am here; `state` is a letter of STATE_LETTERS, `committed_round` the newest that I know."""
+
+    kind: Literal["heartbeat-reply"] = "heartbeat-reply"
+    run: HexHash
+    term: Term
+    committed_round: Round
+    state: Annotated[str, Field(min_length=1, max_length=1)]
+
+
+class Proposal(Wire):
+    """Make this checkpoint durable and acknowledge it."""
+
+    kind: Literal["proposal"] = "proposal"
+    run: HexHash
+    issue: Note
+    checkpoint: SignedCheckpoint  # empty for the starting one, which everybody makes for himself
+
+
+class Acknowledgement(Wire):
+    kind: Literal["ack"] = "ack"
+    run: HexHash
+    ack: Note
+
+
+class Commit(Wire):
+    """This checkpoint is committed: the certificate proves it. `reports` are the nodes' measurements since the last."""
+
+    kind: Literal["commit"] = "commit"
+    run: HexHash
+    round: Round
+    checkpoint: SignedCheckpoint
+    acks: Annotated[tuple[Note, ...], Field(max_length=31)]
+    reports: Annotated[tuple[Note, ...], Field(max_length=ROSTER_NODES_MAX)]
+
+
+class AskCommit(Wire):
+    """Send me your newest commit: I know none newer than `have_round`."""
+
+    kind: Literal["ask-commit"] = "ask-commit"
+    run: HexHash
+    have_round: Round
+
+
+class OfferMessage(Wire):
+    kind: Literal["offer"] = "offer"
+    run: HexHash
+    offer: Note
+
+
+class ReceiptMessage(Wire):
+    kind: Literal["receipt"] = "receipt"
+    run: HexHash
+    receipt: Note
+
+
+class ReportMessage(Wire):
+    kind: Literal["report"] = "report"
+    run: HexHash
+    report: Note
+
+
+class Reports(Wire):
+    """The measurements of the last checkpoint, once the run has ended."""
+
+    kind: Literal["reports"] = "reports"
+    run: HexHash
+    reports: Annotated[tuple[Note, ...], Field(max_length=ROSTER_NODES_MAX)]
+
+
+class ReadyMessage(Wire):
+    """A node's answer to the proposal, for the proposer; or, after the start, for the voters: take me in."""
+
+    kind: Literal["ready"] = "ready"
+    run: HexHash
+    ready: Note
+
+
+class DeclinedMessage(Wire):
+    kind: Literal["declined"] = "declined"
+    run: HexHash
+    declined: Note
+
+
+RunMessage = Annotated[
+    PreVoteRequest
+    | PreVoteReply
+    | VoteRequest
+    | VoteReply
+    | Heartbeat
+    | HeartbeatReply
+    | Proposal
+    | Acknowledgement
+    | Commit
+    | AskCommit
+    | OfferMessage
+    | ReceiptMessage
+    | ReportMessage
+    | Reports
+    | ReadyMessage
+    | DeclinedMessage,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,63 @@
+"""Messages as frozen models, and their one encoding: msgpack maps, checked strictly when they come in.
+
+Every message class of the protocol derives from `Wire`. Fields are tuples, never lists; unknown fields, wrong types and
+numbers written as strings are refused. `pack` of equal messages gives equal bytes.
+"""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgpack
+from blake3 import blake3
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from protocol.errors import RemoteProtocolError
+from protocol.keys import Hash
+
+
+class Wire(BaseModel):
+    """A message or a part of one: frozen, strict, closed to unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+T = TypeVar("T")
+_adapters: dict[object, TypeAdapter[object]] = {}
+
+
+def hash_of(raw: bytes) -> Hash:
+    return Hash(blake3(raw).hexdigest())
+
+
+def pack(message: Wire) -> bytes:
+    packed: bytes = msgpack.packb(message.model_dump(), use_bin_type=True)
+    return packed
+
+
+def pack_plain(value: Mapping[str, object]) -> bytes:
+    """msgpack of plain values, for what has no message class of its own."""
+    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    return packed
+
+
+def unpack(kind: type[T], raw: bytes, bytes_max: int) -> T:
+    """The message in `raw`, checked against `kind`: a `Wire` class or a union of them told apart by a literal field.
+
+    Raises RemoteProtocolError when `raw` is longer than `bytes_max`, is not msgpack or does not fit.
+    """
+    name = getattr(kind, "__name__", "message")
+    if len(raw) > bytes_max:
+        raise RemoteProtocolError(f"A {name} of {len(raw)} bytes is over the limit of {bytes_max}")
+    try:
+        value = msgpack.unpackb(raw, use_list=False, raw=False, strict_map_key=True)
+    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
+        raise RemoteProtocolError(f"A {name} is not msgpack ({type(error).__name__})") from None
+    adapter = _adapters.get(kind)
+    if adapter is None:
+        adapter = _adapters[kind] = TypeAdapter(kind)
+    try:
+        return adapter.validate_python(value)  # type: ignore[return-value]
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise RemoteProtocolError(f"A {name} does not fit at {place}: {first['msg']}") from None

@@ -1,0 +1,1 @@
+"""Many nodes of the same code on a simulated network, disk and clock."""

@@ -1,0 +1,153 @@
+"""The Record seam for many simulated nodes: one store for all of them, written in the same thread, when it is asked.
+
+A thousand nodes each record the whole run's metrics; each figure is kept once, by its source and sequence. Facts, such
+as a round's commit, are the same on every node: the one recorded last stays.
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from node.record import FLUSH_INTERVAL_S
+from tracker.reader import Reader
+from tracker.rows import LogRow, MetricRow, Row, StatusRow
+from tracker.store import Store
+
+WRITE_ROWS = 20_000  # at once into the store: large enough to cost little, some 10 MB
+
+
+class SeenSequences:
+    """The numbers that one source has given out, as ranges: a source counts up, so there are few."""
+
+    def __init__(self) -> None:
+        self._ranges: list[list[int]] = []  # [first, last], in order, apart
+
+    def add(self, number: int) -> bool:
+        """Whether `number` is new."""
+        ranges = self._ranges
+        place = len(ranges)
+        while place and ranges[place - 1][0] > number:
+            place -= 1
+        if place and number <= ranges[place - 1][1]:
+            return False
+        joins_before = place > 0 and ranges[place - 1][1] == number - 1
+        joins_after = place < len(ranges) and ranges[place][0] == number + 1
+        if joins_before and joins_after:
+            ranges[place - 1][1] = ranges.pop(place)[1]
+        elif joins_before:
+            ranges[place - 1][1] = number
+        elif joins_after:
+            ranges[place][0] = number
+        else:
+            ranges.insert(place, [number, number])
+        return True
+
+
+class SharedStore:
+    """What all nodes of a simulation record.
+
+    Args:
+        path: where the store is kept; None for memory. It is opened when it is first needed.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._store: Store | None = None
+        self._rows: list[Row] = []
+        self._seen: dict[tuple[type[Row], str], SeenSequences] = {}
+
+    def take(self, row: Row) -> None:
+        """Keep a row, unless it is an event that is here already."""
+        if isinstance(row, MetricRow | StatusRow):
+            source = row.source_node
+        elif isinstance(row, LogRow):
+            source = row.node_id
+        else:
+            self._rows.append(row)
+            return
+        seen = self._seen.setdefault((type(row), source), SeenSequences())
+        if seen.add(row.sequence):
+            self._rows.append(row)
+
+    def write(self) -> None:
+        """Put what was taken into the store. Raises FednodeError when its disk says no."""
+        rows, self._rows = self._rows, []
+        self.store.write(rows)
+
+    def write_if_many(self) -> None:
+        if len(self._rows) >= WRITE_ROWS:
+            self.write()
+
+    @property
+    def store(self) -> Store:
+        if self._store is None:
+            self._store = Store(self._path)
+        return self._store
+
+    def close(self) -> None:
+        """Write the rest, if there is anything, and let go of the store."""
+        if self._rows or self._store is not None:
+            self.write()
+            self.store.close()
+            self._store = None
+
+
+class SimulatedRecord:
+    """One simulated node's record. Queries see what all nodes of `shared` have flushed.
+
+    Args:
+        node_id: whose it is; statuses that name no source are its own.
+        shared: None for a store of its own.
+    """
+
+    def __init__(self, node_id: str, shared: SharedStore | None = None) -> None:
+        self._node_id = node_id
+        self._shared = shared or SharedStore()
+        self._pending: deque[tuple[float, Row]] = deque()
+
+    def add(self, *rows: Row) -> None:
+        now = trio.current_time()
+        self._settle(now - FLUSH_INTERVAL_S)
+        for row in rows:
+            if isinstance(row, StatusRow) and not row.source_node:
+                row = replace(row, source_node=self._node_id)
+            self._pending.append((now, row))
+
+    def crash(self) -> None:
+        """Lose what was added within the last flush interval, as a killed node does."""
+        self._settle(trio.current_time() - FLUSH_INTERVAL_S)
+        self._pending.clear()
+
+    async def flush(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._settle(trio.current_time())
+
+    async def query(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
+        await trio.lowlevel.checkpoint()
+        with self._reader() as reader:
+            return reader.query(name, parameters)
+
+    async def sql(self, statement: str, rows_max: int) -> tuple[list[str], list[tuple[Any, ...]], bool]:
+        await trio.lowlevel.checkpoint()
+        with self._reader() as reader:
+            return reader.sql(statement, rows_max)
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[Reader]:
+        self._shared.write()
+        reader = self._shared.store.reader()
+        try:
+            yield reader
+        finally:
+            reader.close()
+
+    def _settle(self, until: float) -> None:
+        """Hand over what was added by `until`: from then on no crash of this node loses it."""
+        while self._pending and self._pending[0][0] <= until:
+            self._shared.take(self._pending.popleft()[1])
+        self._shared.write_if_many()

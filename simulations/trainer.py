@@ -1,0 +1,92 @@
+"""The simulated Trainer: tasks run in this process, one after another, and take virtual time.
+
+The same core as in a worker process does the work (node.training), with the same bits. No threads: under a mock clock
+an hour of virtual time would pass before a thread's answer came.
+"""
+
+import shutil
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trio
+
+from node.capture import captured_in_process
+from node.seams import EvaluateResult, InitialModel, TaskOutput, TaskSpec, TrainerFailed, TrainResult
+from node.sgd import Progress
+from node.training import LoadedTask
+
+EVALUATION_SPEEDUP = 3.0  # a forward pass takes about a third of a training step
+
+Say = Callable[[TaskOutput], None]
+T = TypeVar("T")
+
+
+class InProcessTrainer:
+    """One node's trainer. It trains on `samples_per_s` samples in a second of virtual time.
+
+    `directory` holds the participant's state of each run, and is the caller's to make and to remove.
+    """
+
+    def __init__(self, directory: Path, samples_per_s: float = 1000.0) -> None:
+        self._directory = directory
+        self._samples_per_s = samples_per_s
+
+    async def open(self, spec: TaskSpec, say: Say) -> "InProcessSession":
+        await trio.lowlevel.checkpoint()
+        state = self._state_of(spec.run_id)
+        state.mkdir(exist_ok=True)
+        return InProcessSession(spec, state, say, self._samples_per_s)
+
+    async def offload(self, work: Callable[[], Any]) -> Any:
+        """Done at once: computing takes no virtual time."""
+        await trio.lowlevel.checkpoint()
+        return work()
+
+    async def forget(self, run_id: str) -> None:
+        """Delete what this participant kept of a run that has ended."""
+        await trio.lowlevel.checkpoint()
+        shutil.rmtree(self._state_of(run_id), ignore_errors=True)
+
+    def _state_of(self, run_id: str) -> Path:
+        return self._directory / blake2b(run_id.encode(), digest_size=16).hexdigest()
+
+
+class InProcessSession:
+    """A task loaded into this process. A call that is cancelled has done its work all the same."""
+
+    def __init__(self, spec: TaskSpec, state: Path, say: Say, samples_per_s: float) -> None:
+        self._say = say
+        self._samples_per_s = samples_per_s
+        self._epochs = float(spec.hyperparameters.get("epochs", 1))
+        self._progress = Progress()
+        with captured_in_process(say, self._progress):
+            self._loaded: LoadedTask | None = LoadedTask(spec, state, say, self._progress)
+
+    async def initial_model(self) -> InitialModel:
+        made = self._run(0, LoadedTask.initial_model)
+        await trio.lowlevel.checkpoint()
+        return made
+
+    async def train(self, round_number: int, schema: bytes, model: bytes | Path) -> TrainResult:
+        trained = self._run(round_number, lambda loaded: loaded.train(round_number, schema, model))
+        await trio.sleep(self._epochs * trained.samples / self._samples_per_s)
+        return TrainResult(trained.update, trained.samples, trained.metrics, trained.steps)
+
+    async def evaluate(self, round_number: int, schema: bytes, model: bytes | Path) -> EvaluateResult | None:
+        result = self._run(round_number, lambda loaded: loaded.evaluate(round_number, schema, model))
+        samples = 0 if result is None else result.samples
+        await trio.sleep(samples / self._samples_per_s / EVALUATION_SPEEDUP)
+        return result
+
+    async def close(self) -> None:
+        self._loaded = None
+        await trio.lowlevel.checkpoint()
+
+    def _run(self, round_number: int, work: Callable[[LoadedTask], T]) -> T:
+        if self._loaded is None:
+            raise TrainerFailed("The session is closed", remedy="open a new one")
+        self._progress.begin(self._progress.call + 1, round_number)
+        with captured_in_process(self._say, self._progress):
+            return work(self._loaded)

@@ -1,0 +1,477 @@
+"""What every Disk promises, asked of both: files and threads, and the simulated one in memory."""
+
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from node.disk import FileDisk
+from node.seams import Disk
+from protocol.errors import FednodeError, LocalProtocolError, Refused, RemoteProtocolError
+from protocol.keys import BlobId
+from protocol.limits import CHUNK_BYTES
+from simulations.disk import SimulatedDisk
+from tracker.chunks import blob_id_of, chunk_hashes_of
+
+
+class FilePlace:
+    """A real disk, and the ways to hurt it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.home = directory / "home"
+        self.disk = FileDisk(self.home)
+
+    def run(self, test: Callable[[], Awaitable[None]]) -> None:
+        trio.run(test)
+
+    def restart(self) -> Disk:
+        self.disk = FileDisk(self.home)
+        return self.disk
+
+    def damage_blob(self, blob: BlobId, index: int) -> None:
+        flip(self.home / "blobs" / "whole" / blob, index * CHUNK_BYTES)
+
+    def damage_journal(self, journal: str, offset: int) -> None:
+        flip(self.home / "journals" / journal, offset)
+
+
+class SimulatedPlace:
+    """A simulated disk; a restart is a crash."""
+
+    def __init__(self) -> None:
+        self.disk = SimulatedDisk(randomness=random.Random(1))
+
+    def run(self, test: Callable[[], Awaitable[None]]) -> None:
+        trio.run(test, clock=trio.testing.MockClock(autojump_threshold=0))
+
+    def restart(self) -> Disk:
+        self.disk.crash()
+        return self.disk
+
+    def damage_blob(self, blob: BlobId, index: int) -> None:
+        self.disk.damage_blob(blob, index)
+
+    def damage_journal(self, journal: str, offset: int) -> None:
+        self.disk.damage_journal(journal, offset)
+
+
+def flip(path: Path, offset: int) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[offset] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.fixture(params=["file", "simulated"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> FilePlace | SimulatedPlace:
+    return FilePlace(tmp_path) if request.param == "file" else SimulatedPlace()
+
+
+Place = Any
+SIZES = [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES + 7]
+
+
+def content(size: int) -> bytes:
+    return random.Random(size).randbytes(size)
+
+
+def chunks_of(data: bytes) -> list[bytes]:
+    return [data[start : start + CHUNK_BYTES] for start in range(0, len(data), CHUNK_BYTES)]
+
+
+def test_small_files(place: Place) -> None:
+    async def main() -> None:
+        disk = place.disk
+        assert await disk.read("keys/node.key") is None
+        await disk.write("keys/node.key", b"one")
+        await disk.write("keys/node.key", b"two")
+        await disk.write("plain", b"")
+        await disk.delete("never-there/at-all")
+        disk = place.restart()
+        assert await disk.read("keys/node.key") == b"two"
+        assert await disk.read("plain") == b""
+        await disk.delete("keys/node.key")
+        assert await place.restart().read("keys/node.key") is None
+
+    place.run(main)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/etc/x", "../x", "a/../b", "a//b", "a/", ".hidden", "a/.x", "a\0b", "a b", "ä", "x" * 201, "a\n"]
+)
+def test_names_that_could_leave_the_folder_are_refused(place: Place, name: str) -> None:
+    async def main() -> None:
+        for call in (
+            lambda: place.disk.read(name),
+            lambda: place.disk.write(name, b""),
+            lambda: place.disk.delete(name),
+            lambda: place.disk.append(name, b""),
+            lambda: place.disk.records(name),
+        ):
+            with pytest.raises(Refused) as refused:
+                await call()
+            assert refused.value.code == "bad-name"
+
+    place.run(main)
+
+
+@pytest.mark.parametrize("name", ["journals/x", "blobs/whole/x"])
+def test_small_files_stay_out_of_the_disks_own_folders(place: Place, name: str) -> None:
+    async def main() -> None:
+        with pytest.raises(Refused):
+            await place.disk.write(name, b"")
+
+    place.run(main)
+
+
+def test_a_journal_keeps_its_records_in_order(place: Place) -> None:
+    async def main() -> None:
+        records = [b"", b"a", b"\xf5JR\x01" * 3, content(70_000)]
+        assert await place.disk.records("votes/run-1") == []
+        for record in records:
+            await place.disk.append("votes/run-1", record)
+        await place.disk.append("votes/run-2", b"other")
+        disk = place.restart()
+        assert await disk.records("votes/run-1") == records
+        await disk.append("votes/run-1", b"after")
+        assert await place.restart().records("votes/run-1") == [*records, b"after"]
+        assert await place.disk.records("votes/run-2") == [b"other"]
+
+    place.run(main)
+
+
+def test_a_journals_torn_tail_is_cut_off_for_good(place: Place) -> None:
+    async def main() -> None:
+        for record in (b"first", b"second"):
+            await place.disk.append("votes", record)
+        place.damage_journal("votes", -1)
+        disk = place.restart()
+        assert await disk.records("votes") == [b"first"]
+        await disk.append("votes", b"third")
+        assert await place.restart().records("votes") == [b"first", b"third"]
+
+    place.run(main)
+
+
+def test_damage_in_a_journals_middle_is_an_error_not_a_loss(place: Place) -> None:
+    async def main() -> None:
+        for record in (b"first", b"second", b"third"):
+            await place.disk.append("votes", record)
+        place.damage_journal("votes", 17)
+        disk = place.restart()
+        for call in (lambda: disk.records("votes"), lambda: disk.append("votes", b"x")):
+            with pytest.raises(FednodeError, match="damaged"):
+                await call()
+
+    if isinstance(place, SimulatedPlace):
+        # Without the random tail of a crash, which would make the damage the tail's.
+        place.restart = lambda: place.disk  # type: ignore[method-assign]
+    place.run(main)
+
+
+def test_a_record_over_the_limit_is_refused(place: Place) -> None:
+    async def main() -> None:
+        with pytest.raises(FednodeError, match="over the limit"):
+            await place.disk.append("votes", bytes(16 * 1024 * 1024 + 1))
+        assert await place.disk.records("votes") == []
+
+    place.run(main)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", ["bytes", "file"])
+def test_a_blob_comes_out_as_it_went_in(place: Place, size: int, kind: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        data = content(size)
+        source = tmp_path / "source"
+        source.write_bytes(data)
+        blob = await place.disk.put_blob(data if kind == "bytes" else source)
+        assert blob == blob_id_of(chunk_hashes_of(data), size)
+        disk = place.restart()
+        assert await disk.has_blob(blob)
+        assert await disk.read_blob(blob) == data
+        reader = await disk.open_blob(blob)
+        assert reader.size == size
+        assert list(reader.chunk_hashes) == chunk_hashes_of(data)
+        assert [await reader.chunk(i) for i in range(len(reader.chunk_hashes))] == chunks_of(data)
+        assert await disk.put_blob(data) == blob
+        await disk.delete_blob(blob)
+        assert not await disk.has_blob(blob)
+        with pytest.raises(FednodeError, match=blob):
+            await disk.open_blob(blob)
+
+    place.run(main)
+
+
+def test_a_missing_source_is_an_error_of_ours(place: Place, tmp_path: Path) -> None:
+    async def main() -> None:
+        with pytest.raises(FednodeError, match="nowhere"):
+            await place.disk.put_blob(tmp_path / "nowhere")
+
+    place.run(main)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_blob_is_received_in_any_order(place: Place, size: int) -> None:
+    async def main() -> None:
+        data = content(size)
+        hashes = chunk_hashes_of(data)
+        blob = blob_id_of(hashes, size)
+        writer = await place.disk.receive_blob(blob, hashes, size)
+        assert writer.missing() == list(range(len(hashes)))
+        for index in reversed(writer.missing()):
+            assert not await place.disk.has_blob(blob)
+            with pytest.raises(LocalProtocolError):
+                await writer.finish()
+            await writer.write_chunk(index, chunks_of(data)[index])
+        assert not await place.disk.has_blob(blob)
+        await writer.finish()
+        await writer.finish()
+        disk = place.restart()
+        assert await disk.read_blob(blob) == data
+        again = await disk.receive_blob(blob, hashes, size)
+        assert again.missing() == []
+        await again.finish()
+        await again.abandon()
+        assert await disk.read_blob(blob) == data
+
+    place.run(main)
+
+
+def test_what_does_not_have_the_promised_hash_is_refused(place: Place) -> None:
+    async def main() -> None:
+        data = content(CHUNK_BYTES + 5)
+        hashes = chunk_hashes_of(data)
+        blob = blob_id_of(hashes, len(data))
+        writer = await place.disk.receive_blob(blob, hashes, len(data))
+        first, last = chunks_of(data)
+        wrong = bytes([last[0] ^ 1]) + last[1:]
+        for index, chunk in [(1, wrong), (1, last + b"\0"), (1, b""), (0, last), (1, first), (2, last), (-1, last)]:
+            with pytest.raises(RemoteProtocolError):
+                await writer.write_chunk(index, chunk)
+        assert writer.missing() == [0, 1]
+        await writer.write_chunk(0, first)
+        await writer.write_chunk(1, last)
+        await writer.finish()
+        assert await place.disk.read_blob(blob) == data
+
+    place.run(main)
+
+
+def test_a_chunk_list_that_is_not_the_blobs_is_refused(place: Place) -> None:
+    async def main() -> None:
+        data = content(CHUNK_BYTES + 5)
+        hashes = chunk_hashes_of(data)
+        blob = blob_id_of(hashes, len(data))
+        for wrong_blob, wrong_hashes, size in [
+            (blob, hashes, len(data) - 1),
+            (blob, hashes[::-1], len(data)),
+            (blob, hashes[:1], len(data)),
+            (blob, [hashes[0] + hashes[1]], len(data)),
+            (blob, hashes, -1),
+            (blob, hashes, 2**60),
+            (BlobId("../" + blob[3:]), hashes, len(data)),
+            (BlobId(blob.upper()), hashes, len(data)),
+        ]:
+            with pytest.raises(RemoteProtocolError):
+                await place.disk.receive_blob(wrong_blob, wrong_hashes, size)
+
+    place.run(main)
+
+
+def test_a_half_blob_is_taken_up_where_it_stopped_or_forgotten(place: Place) -> None:
+    async def main() -> None:
+        data = content(3 * CHUNK_BYTES)
+        hashes = chunk_hashes_of(data)
+        blob = blob_id_of(hashes, len(data))
+        writer = await place.disk.receive_blob(blob, hashes, len(data))
+        await writer.write_chunk(1, chunks_of(data)[1])
+        writer = await place.disk.receive_blob(blob, hashes, len(data))
+        assert writer.missing() == [0, 2]
+        await writer.abandon()
+        writer = await place.disk.receive_blob(blob, hashes, len(data))
+        assert writer.missing() == [0, 1, 2]
+        for index in (0, 2):
+            await writer.write_chunk(index, chunks_of(data)[index])
+        disk = place.restart()
+        assert not await disk.has_blob(blob)
+        writer = await disk.receive_blob(blob, hashes, len(data))
+        assert 1 in writer.missing()
+        for index in writer.missing():
+            await writer.write_chunk(index, chunks_of(data)[index])
+        await writer.finish()
+        assert await place.restart().read_blob(blob) == data
+
+    place.run(main)
+
+
+def test_a_damaged_chunk_is_found_on_every_read_and_names_the_blob(place: Place) -> None:
+    async def main() -> None:
+        data = content(2 * CHUNK_BYTES)
+        blob = await place.disk.put_blob(data)
+        reader = await place.disk.open_blob(blob)
+        place.damage_blob(blob, 1)
+        assert await reader.chunk(0) == data[:CHUNK_BYTES]
+        for call in (lambda: reader.chunk(1), lambda: place.disk.read_blob(blob)):
+            with pytest.raises(FednodeError, match=f"{blob}.*damaged"):
+                await call()
+        await place.disk.delete_blob(blob)
+        assert await place.disk.put_blob(data) == blob
+        assert await place.disk.read_blob(blob) == data
+
+    place.run(main)
+
+
+def test_two_transfers_of_one_blob_do_not_hurt_each_other(place: Place) -> None:
+    async def main() -> None:
+        data = content(2 * CHUNK_BYTES)
+        hashes = chunk_hashes_of(data)
+        blob = blob_id_of(hashes, len(data))
+        one = await place.disk.receive_blob(blob, hashes, len(data))
+        other = await place.disk.receive_blob(blob, hashes, len(data))
+        for index, chunk in enumerate(chunks_of(data)):
+            await one.write_chunk(index, chunk)
+            await other.write_chunk(index, chunk)
+        await one.finish()
+        await other.finish()
+        assert await place.restart().read_blob(blob) == data
+
+    place.run(main)
+
+
+def test_many_at_once(place: Place) -> None:
+    async def main() -> None:
+        async def append(number: int) -> None:
+            await place.disk.append("log", b"%d" % number)
+            await place.disk.write(f"files/{number}", b"%d" % number)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(40):
+                nursery.start_soon(append, number)
+        disk = place.restart()
+        assert sorted(await disk.records("log")) == sorted(b"%d" % number for number in range(40))
+        assert [await disk.read(f"files/{number}") for number in range(40)] == [b"%d" % n for n in range(40)]
+
+    place.run(main)
+
+
+# --- the real one alone ------------------------------------------------------------------------------------------
+
+
+def test_a_put_that_is_cancelled_leaves_all_or_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        disk = FileDisk(tmp_path / "home")
+        source = tmp_path / "source"
+        source.write_bytes(content(CHUNK_BYTES) * 40)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(disk.put_blob, source)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        left = [path for path in (tmp_path / "home" / "blobs").rglob("*") if path.is_file()]
+        for blob in disk.blobs.blobs():
+            disk.blobs.verify(blob)
+        assert len(left) in (0, 2)
+
+    trio.run(main)
+
+
+def test_more_journals_than_may_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.disk.JOURNALS_OPEN_MAX", 3)
+
+    async def main() -> None:
+        disk = FileDisk(tmp_path)
+        for turn in range(3):
+            for number in range(8):
+                await disk.append(f"votes/{number}", b"%d" % turn)
+        assert [await disk.records(f"votes/{number}") for number in range(8)] == [[b"0", b"1", b"2"]] * 8
+        disk.close()
+        assert await disk.records("votes/1") == [b"0", b"1", b"2"]
+
+    trio.run(main)
+
+
+def test_what_a_killed_writer_left_is_removed_and_files_are_the_owners(tmp_path: Path) -> None:
+    async def main() -> None:
+        disk = FileDisk(tmp_path / "home")
+        await disk.write("keys/node.key", b"secret")
+        await disk.append("votes/run", b"x")
+        leftover = tmp_path / "home" / "keys" / ".new-abc"
+        leftover.write_bytes(b"half a key")
+        FileDisk(tmp_path / "home")
+        assert not leftover.exists()
+        for path in (tmp_path / "home").rglob("*"):
+            assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600)
+
+    trio.run(main)
+
+
+def test_what_the_disk_says_comes_as_an_error_of_ours(tmp_path: Path) -> None:
+    async def main() -> None:
+        disk = FileDisk(tmp_path / "home")
+        await disk.write("file", b"x")
+        (tmp_path / "home" / "journals" / "directory").mkdir()
+        for call in (
+            lambda: disk.write("file/below", b"x"),
+            lambda: disk.append("directory", b"x"),
+            lambda: disk.records("directory"),
+        ):
+            with pytest.raises(FednodeError, match="could not"):
+                await call()
+
+    trio.run(main)
+
+
+# --- the simulated one alone -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_crash_leaves_each_write_whole_or_not_at_all(seed: int) -> None:
+    """What was under way may be there or not; what had returned is there."""
+
+    async def main() -> None:
+        disk = SimulatedDisk(randomness=random.Random(seed), write_latency_s=1.0)
+        await disk.write("file", b"old")
+        await disk.append("log", b"old")
+        errors: list[FednodeError] = []
+
+        async def under_way(call: Callable[[], Awaitable[object]]) -> None:
+            try:
+                await call()
+            except FednodeError as error:
+                errors.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(under_way, lambda: disk.write("file", b"new"))
+            nursery.start_soon(under_way, lambda: disk.append("log", b"new"))
+            nursery.start_soon(under_way, lambda: disk.put_blob(b"blob"))
+            await trio.testing.wait_all_tasks_blocked()
+            disk.crash()
+        assert len(errors) == 3
+        assert await disk.read("file") in (b"old", b"new")
+        assert await disk.records("log") in ([b"old"], [b"old", b"new"])
+        blob = blob_id_of(chunk_hashes_of(b"blob"), 4)
+        assert not await disk.has_blob(blob) or await disk.read_blob(blob) == b"blob"
+        await disk.append("log", b"later")
+        assert (await disk.records("log"))[-1] == b"later"
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_simulated_disks_share_what_they_verified() -> None:
+    async def main() -> None:
+        one = SimulatedDisk()
+        other = SimulatedDisk(pool=one.pool)
+        data = content(CHUNK_BYTES + 1)
+        blob = await one.put_blob(data)
+        reader = await one.open_blob(blob)
+        writer = await other.receive_blob(blob, reader.chunk_hashes, reader.size)
+        for index in writer.missing():
+            await writer.write_chunk(index, await reader.chunk(index))
+        await writer.finish()
+        assert await other.read_blob(blob) == data
+        assert one.pool.remembered == 6
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -1,0 +1,259 @@
+"""A small NodeService that keeps everything in memory, for tests of the API and of the commands."""
+
+import logging
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from node.api import serve_api
+from node.home import Home, Settings
+from node.service import LogsQuery, MetricsQuery, ModelFile, NotFound
+from protocol.errors import FednodeError, Refused
+from protocol.manifest_read import read_configuration
+
+Json = dict[str, Any]
+NODE = "12D3KooWTestNodeTestNodeTestNodeTestNodeTestNodeTest"
+START_DEADLINE_S = 30
+
+
+class MemoryService:
+    """Answers in the shapes of docs/api.md. `batches` is what the event stream gives after its snapshot."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.group_names: list[str] = []
+        self.data: dict[str, Json] = {}
+        self.all_runs: dict[str, Json] = {}
+        self.batches: list[list[Json]] = []
+        self.subscriptions = 0
+        self.unsubscribed = threading.Event()
+        self.calls: list[tuple[Any, ...]] = []
+        self.model_bytes = b""
+
+    async def status(self) -> Json:
+        return {
+            "node_id": NODE,
+            "name": "alpha",
+            "member_id": "Mabc",
+            "version": "0.1.0",
+            "home": str(self.home),
+            "pid": 1,
+            "started_at": "2026-01-01T00:00:00Z",
+            "uptime_s": 93784.0,
+            "addresses": ["/ip4/127.0.0.1/tcp/20001"],
+            "entrance_addresses": ["/ip4/127.0.0.1/tcp/20002"],
+            "groups": [{"group_id": "ab" * 32, "name": name} for name in self.group_names],
+            "runs_active": len(self.all_runs),
+            "peers_connected": 0,
+            "bytes_sent": 1500,
+            "bytes_received": 2_500_000,
+            "stranger_bytes": 0,
+            "refused_at_door": 0,
+        }
+
+    async def stop(self) -> None:
+        self.calls.append(("stop",))
+
+    async def peers(self) -> list[Json]:
+        capacity = {"cpu_cores": 2, "memory_bytes": 8 << 30, "memory_free_bytes": 4 << 30, "load_1m": 0.5, "gpus": []}
+        mine = {"node_id": NODE, "name": "alpha", "self": True, "connected": True, "capacity": capacity}
+        other = {"node_id": "12D3KooWOther", "name": "beta", "self": False, "connected": False, "capacity": {}}
+        return [{"groups": [], "runs": [], "last_seen": "2026-01-01T00:00:00Z", **peer} for peer in (mine, other)]
+
+    def _group(self, name: str) -> Json:
+        members = [{"member_id": "Mabc", "name": "Ann", "role": "admin", "admitted_at": None, "nodes": []}]
+        return {"group_id": "ab" * 32, "name": name, "role": "admin", "members": members, "invitations": []} | {
+            "created_at": "2026-01-01T00:00:00Z",
+            "operations": 1,
+            "heads": [],
+        }
+
+    async def groups(self) -> list[Json]:
+        return [self._group(name) for name in self.group_names]
+
+    async def create_group(self, name: str) -> Json:
+        if name in self.group_names:
+            raise Refused("group-exists", f"You are in a group called {name!r} already", remedy="choose another name")
+        self.group_names.append(name)
+        return self._group(name)
+
+    async def group(self, group: str) -> Json:
+        if group not in self.group_names:
+            raise NotFound("no-such-group", f"No group is called {group!r}", remedy="see fednode group list")
+        return self._group(group)
+
+    async def invite(self, group: str | None, role: str, uses: int, expires_s: int) -> Json:
+        self.calls.append(("invite", group, role, uses, expires_s))
+        return {"token": "fed1token", "group_id": "ab" * 32, "group": "g", "role": role, "uses": uses} | {
+            "expires_at": "2026-01-08T00:00:00Z",
+            "invite_id": "i1",
+        }
+
+    async def join(self, token: str) -> Json:
+        if token != "fed1token":
+            raise Refused("token-mistyped", "The token's checksum is wrong", remedy="copy it again, all of it")
+        return {"group_id": "ab" * 32, "name": "study", "role": "member", "admitted_by": NODE}
+
+    async def data_list(self) -> list[Json]:
+        return list(self.data.values())
+
+    async def data_add(self, name: str, path: str, options: Mapping[str, Any]) -> Json:
+        entry = {"name": name, "path": path, "kind": "folder", "bytes": 3, "fingerprint": "f", "options": dict(options)}
+        self.data[name] = {**entry, "added_at": "2026-01-01T00:00:00Z"}
+        return self.data[name]
+
+    async def data_remove(self, name: str) -> None:
+        if self.data.pop(name, None) is None:
+            raise NotFound("no-such-data", f"No data set is called {name!r}", remedy="see fednode data list")
+
+    async def runs(self, limit: int, before: str | None) -> list[Json]:
+        self.calls.append(("runs", limit, before))
+        return list(self.all_runs.values())[:limit]
+
+    async def run(self, run: str) -> Json:
+        if run not in self.all_runs:
+            raise NotFound("no-such-run", f"No run is called {run!r}", remedy="see fednode run list")
+        return {**self.all_runs[run], "manifest": {"training": {"rounds": 10}}}
+
+    async def start_run(self, config: str, source: str | None, group: str | None, overrides: Mapping[str, Any]) -> Json:
+        reading = read_configuration(config, source=source or "", overrides=overrides)
+        self.calls.append(("start_run", source, group, dict(overrides)))
+        run = run_json(reading.configuration.name, rounds=reading.configuration.training.rounds)
+        self.all_runs[run["name"]] = run
+        return {**run, "taken_as": list(reading.taken_as)}
+
+    async def accept(self, run: str, data: str | None) -> Json:
+        self.calls.append(("accept", run, data))
+        return {**await self.run(run), "decision": "accepted"}
+
+    async def decline(self, run: str, reason: str) -> Json:
+        self.calls.append(("decline", run, reason))
+        return {**await self.run(run), "decision": "declined"}
+
+    async def stop_run(self, run: str, reason: str) -> Json:
+        self.calls.append(("stop_run", run, reason))
+        return {**await self.run(run), "state": "STOPPED", "reason": reason}
+
+    async def metrics(self, run: str, query: MetricsQuery) -> list[Json]:
+        self.calls.append(("metrics", run, query))
+        points = [(1, "accuracy", 0.5), (1, "loss", float("nan")), (2, "accuracy", 0.75)]
+        return [metric_json(round_number, key, value) for round_number, key, value in points]
+
+    async def rounds(self, run: str) -> list[Json]:
+        return []
+
+    async def logs(self, run: str | None, query: LogsQuery) -> tuple[list[Json], int]:
+        self.calls.append(("logs", run, query))
+        return [log_json(1, "first", run or ""), log_json(2, "second", run or "")], 2
+
+    async def model_file(self, run: str, round_number: int | None) -> ModelFile:
+        if not self.model_bytes:
+            raise NotFound("no-such-model", "No round is committed yet", remedy="wait for the first round")
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for start in range(0, len(self.model_bytes), 1 << 20):
+                yield self.model_bytes[start : start + (1 << 20)]
+                await trio.lowlevel.checkpoint()
+
+        return ModelFile(round_number or 7, "cd" * 32, len(self.model_bytes), chunks())
+
+    async def sql(self, statement: str, rows_max: int) -> tuple[Sequence[str], Sequence[Sequence[Any]], bool]:
+        if statement == "bug":
+            raise KeyError("bug")
+        if statement == "later":
+            raise FednodeError("The disk is full", remedy="make room")
+        return ["a", "b"], [(1, "x"), (2, None)][:rows_max], rows_max < 2
+
+    async def events(self) -> AsyncIterator[list[Json]]:
+        self.subscriptions += 1
+        try:
+            snapshot = {"type": "snapshot", "status": await self.status(), "groups": [], "peers": [], "runs": []}
+            yield [snapshot]
+            for batch in self.batches:
+                yield batch
+            await trio.sleep_forever()
+        finally:
+            self.unsubscribed.set()
+
+    async def prometheus(self) -> str:
+        return "fednode_peers_connected 0\n"
+
+
+def run_json(name: str, **changes: Any) -> Json:
+    run = {"run_id": "cd" * 32, "name": name, "project": "default", "experiment": "default", "group_id": "ab" * 32}
+    run |= {"task": "digits", "data": "digits", "proposer": NODE, "proposer_name": "alpha", "state": "RUNNING"}
+    run |= {"reason": "", "note": "", "round": 2, "rounds": 10, "term": 1, "aggregator": NODE, "elections": 1}
+    run |= {"aggregator_name": "alpha", "created_at": "2026-01-01T00:00:00Z", "started_at": None, "ended_at": None}
+    run |= {"accuracy": 0.75, "loss": None, "decision": "accepted", "bytes_sent": 10, "bytes_received": 20}
+    participant = {"node_id": NODE, "name": "alpha", "state": "TRAINING", "reason": "", "round": 2, "samples": 100}
+    return {**run, "participants": [{**participant, "voter": True}], **changes}
+
+
+def metric_json(round_number: int, key: str, value: float) -> Json:
+    point = {"run_id": "cd" * 32, "node_id": "", "scope": "global", "split": "eval", "key": key, "class": None}
+    return {**point, "round": round_number, "epoch": 0, "step": 0, "value": value, "time": "2026", "samples": 10}
+
+
+def log_json(seq: int, message: str, run_id: str) -> Json:
+    time = "2026-01-01T00:00:00.000000Z"
+    line = {"seq": seq, "time": time, "level": "INFO", "node_id": NODE, "run_id": run_id, "logger": "fednode"}
+    return {**line, "message": message}
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[MemoryService]:
+    """The service behind a real socket at `home`, in a thread with a trio loop of its own."""
+    service = MemoryService(home)
+    ready = threading.Event()
+    loop: list[Any] = []
+
+    async def main() -> None:
+        stopping = trio.Event()
+        loop.extend((trio.lowlevel.current_trio_token(), stopping))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve_api, service, held.socket(), stopping)
+            ready.set()
+
+    with Home(home) as held:
+        thread = threading.Thread(target=trio.run, args=(main,))
+        thread.start()
+        try:
+            assert ready.wait(START_DEADLINE_S)
+            yield service
+        finally:
+            with suppress(trio.RunFinishedError):
+                trio.from_thread.run_sync(loop[1].set, trio_token=loop[0])
+            thread.join(START_DEADLINE_S)
+    assert not thread.is_alive()
+
+
+@asynccontextmanager
+async def open_memory_node(home: Home, settings: Settings) -> AsyncIterator[MemoryService]:
+    """In the place of node.daemon.open_real_node. MEMORY_NODE in the environment makes it misbehave."""
+    misbehave = os.environ.get("MEMORY_NODE", "")
+    logging.getLogger("fednode.memory").info("opened as %s at %s", settings.name, settings.listen)
+    if misbehave == "refused":
+        raise FednodeError("The port is taken", remedy="name another")
+    if misbehave == "bug":
+        raise KeyError("a bug")
+    service = MemoryService(home.path)
+    service.batches = [[{"type": "log", "log": log_json(n, "x" * 1000, "")} for n in range(100)]] * (
+        100 if misbehave == "flood" else 0
+    )
+    if misbehave == "slow goodbye":
+        service.stop = trio.sleep_forever  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        if misbehave == "dies":
+            nursery.start_soon(_die)
+        yield service
+        nursery.cancel_scope.cancel()
+    (home.path / "closed").write_text("in order")
+
+
+async def _die() -> None:
+    raise FednodeError("The network broke", remedy="restart it")

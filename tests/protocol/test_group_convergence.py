@@ -1,0 +1,165 @@
+"""Properties of the whole: one set of operations, one state (docs/protocol.md §3.1), and replicas that agree (§5.3)."""
+
+from functools import cache, reduce
+
+from group_helpers import (
+    ANN,
+    BOB,
+    CAT,
+    DAN,
+    EVE,
+    NOW,
+    Person,
+    admission,
+    admit,
+    converse,
+    force,
+    new_group,
+    post,
+    say,
+    secret,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocol.admission import seed_public_key
+from protocol.errors import Refused
+from protocol.group_log import GroupLog
+from protocol.group_reducer import apply
+from protocol.group_state import GroupState
+from protocol.keys import Hash, RunId
+from protocol.operation_kinds import InvitePost, InviteRevoke, NodeBind, Payload, RunPropose, RunStart, RunStop
+from protocol.operations import OpenOperation
+
+PEOPLE = [ANN, BOB, CAT, DAN]
+JOINERS = [EVE, *(Person(name) for name in ("fay", "gil", "hal", "ida"))]
+ROLES = ("member", "observer", "admin")
+Step = tuple[int, int, int]
+STEPS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6), st.integers(0, 9)), min_size=5, max_size=40)
+
+
+class World:
+    """Some replicas, each written to by whoever is near it, that hear of each other now and then."""
+
+    def __init__(self) -> None:
+        log = new_group()
+        for person, role in zip((BOB, CAT, DAN), ROLES, strict=True):
+            admit(log, person, role=role)
+        self.seeds: dict[Hash, bytes] = dict(post(log, uses=1 + number) for number in range(3))
+        self.replicas = [log, log.copy(), log.copy()]
+
+    def step(self, who: int, action: int, detail: int) -> None:
+        log, author = self.replicas[detail % 3], PEOPLE[who]
+        if action == 6:
+            converse(log, self.replicas[(detail + 1) % 3])
+            return
+        payload = self._payload(log, author, action, detail)
+        if payload is None:
+            return
+        try:
+            operation = say(log, author, payload)
+        except Refused:
+            if detail % 2 == 0 or author.node_id not in log.state().nodes:
+                return
+            operation = force(log, author, payload)  # not every node keeps the rules
+        self.seeds[operation.hash] = secret("seed", who, detail)
+
+    def _payload(self, log: GroupLog, author: Person, action: int, detail: int) -> Payload | None:
+        runs = list(log.state().runs)
+        invitations = [invite_id for invite_id in log.state().invitations if invite_id in self.seeds]
+        if action == 0:
+            key = seed_public_key(secret("seed", PEOPLE.index(author), detail))
+            return InvitePost(seed_public_key=key, role=ROLES[detail % 3], uses=1 + detail % 2, expires_at=NOW + detail)
+        if action == 1 and invitations:
+            invite_id = invitations[detail % len(invitations)]
+            joiner = JOINERS[(PEOPLE.index(author) + detail) % 5]
+            return admission(
+                log, joiner, invite_id, self.seeds[invite_id], by=author, admitted_at=NOW + 5 * (detail % 2)
+            )
+        if action == 2 and invitations:
+            return InviteRevoke(invite_id=invitations[detail % len(invitations)])
+        if action == 3:
+            owner = (PEOPLE + JOINERS)[detail % 9]
+            return NodeBind(certificate=Person(f"more-{detail}", member=owner.name).certificate)
+        if action == 4:
+            return RunPropose(manifest=bytes([1 + detail]))
+        if action == 5 and runs:
+            run = RunId(runs[detail % len(runs)])
+            return RunStart(run=run, start=b"s") if detail % 2 else RunStop(run=run, reason="")
+        return None
+
+
+def dumb_state(operations: list[OpenOperation]) -> GroupState:
+    """The state, straight from the sentence: sort by depth and hash, apply one by one."""
+    by_hash = {operation.hash: operation for operation in operations}
+
+    @cache
+    def depth(hash_: Hash) -> int:
+        return max((1 + depth(below) for below in by_hash[hash_].dependencies), default=0)
+
+    ordered = sorted(operations, key=lambda operation: (depth(operation.hash), operation.hash))
+    return reduce(apply, ordered, GroupState(operations[0].group))
+
+
+def histories(steps: list[Step]) -> World:
+    world = World()
+    for step in steps:
+        world.step(*step)
+    return world
+
+
+@settings(deadline=None, max_examples=150)
+@given(STEPS, st.randoms(use_true_random=False))
+def test_the_state_depends_on_the_set_alone(steps: list[Step], random):
+    """§3.1: whatever the order of arrival, however often, looked at in between or not; equal to the dumb twin's."""
+    world = histories(steps)
+    everything = [operation for replica in world.replicas for operation in replica]
+    expected = dumb_state(list({operation.hash: operation for operation in everything}.values()))
+    for look in (True, False):
+        random.shuffle(everything)
+        log = GroupLog(world.replicas[0].group)
+        for operation in everything + everything[:5]:
+            log.add(operation.raw)
+            if look:
+                log.state()
+        assert log.missing() == ()
+        assert log.state() == expected
+        assert list(log.state().members) == list(expected.members)
+
+
+@settings(deadline=None, max_examples=150)
+@given(STEPS)
+def test_any_two_replicas_agree_after_a_conversation(steps: list[Step]):
+    """§5.3: both hold the union, after three messages at the most when it fits one batch."""
+    left, right, _ = histories(steps).replicas
+    union = {operation.hash for log in (left, right) for operation in log}
+    assert converse(left, right) <= 3
+    assert {operation.hash for operation in left} == union == {operation.hash for operation in right}
+    assert left.state() == right.state()
+    assert converse(right, left) == 1
+
+
+@settings(deadline=None, max_examples=50)
+@given(STEPS)
+def test_a_journal_replays_to_the_same_log(steps: list[Step]):
+    """§3.1: what `add` returned, stored in that order and added again, gives the same."""
+    source = histories(steps).replicas[0]
+    log, journal = GroupLog(source.group), []
+    for operation in sorted(source, key=lambda operation: operation.hash):
+        journal += [added.raw for added in log.add(operation.raw).added]
+    replayed = GroupLog(source.group)
+    for raw in journal:
+        assert replayed.add(raw).added
+    assert replayed.state() == source.state()
+    assert replayed.heads() == source.heads()
+
+
+def test_the_world_reaches_interesting_places():
+    """The properties above would hold for an idle group, too: see that ours is not."""
+    steps = [(who, action, detail) for action in (1, 0, 1, 3, 4, 5, 2, 1) for who in range(4) for detail in range(10)]
+    world = histories(steps)
+    converse(world.replicas[0], world.replicas[1])
+    state = world.replicas[0].state()
+    assert len(state.members) >= 7
+    assert len(state.runs) > 5
+    assert {"used-up", "expired", "not-an-admin", "revoked"} <= set(state.refused.values())

@@ -1,0 +1,165 @@
+"""The bytes of every signed thing and message of membership, as they were first released (docs/protocol.md §1 to §5).
+
+A difference here means that nodes of two versions no longer understand each other, or that old logs change their
+meaning. Run this file as a program (with PYTHONPATH=.) to write them anew, if they were never released.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+from group_helpers import ANN, BOB, CAT, GROUP_KEY, NOW, WEEK, admission, admit, bind, new_group, post, say, secret
+
+from protocol.entrance_messages import (
+    Admitted,
+    Ask,
+    Challenge,
+    Hello,
+    Introduce,
+    LogPart,
+    Proof,
+    Refusal,
+    Welcome,
+    open_entrance_message,
+)
+from protocol.fields import NodeAddresses
+from protocol.group_key import open_gossip, open_sealed, seal_gossip, seal_to
+from protocol.group_log import GroupLog
+from protocol.identity import open_certificate
+from protocol.invitation import TokenBody, make_token, open_token
+from protocol.keys import GroupId, Hash, RunId
+from protocol.operation_kinds import PAYLOADS, InviteRevoke, RunPropose, RunStart, RunStop
+from protocol.operations import open_operation
+from protocol.presence import Capacity, Presence, PresenceBook, announce
+from protocol.sync import SyncMessage, SyncSession
+from protocol.wire import pack, unpack
+
+FILE = Path(__file__).with_name("group_golden.json")
+ADDRESSES = (NodeAddresses(node_id=ANN.node_id, addresses=("/ip4/192.0.2.7/tcp/4001",), entrance_addresses=()),)
+
+
+def a_log() -> GroupLog:
+    """Every kind of operation once."""
+    log = new_group()
+    invite_id, seed = post(log, uses=2)
+    say(log, ANN, admission(log, BOB, invite_id, seed))
+    say(log, ANN, InviteRevoke(invite_id=invite_id))
+    bind(log, type(ANN)("ann-2", member="ann"), by=ANN)
+    run = RunId(say(log, BOB, RunPropose(manifest=b"manifest")).hash)
+    say(log, BOB, RunStart(run=run, start=b"start"))
+    say(log, ANN, RunStop(run=run, reason="enough"))
+    return log
+
+
+def operations() -> dict[str, bytes]:
+    return {f"operation {operation.body.kind}": operation.raw for operation in a_log()}
+
+
+def entrance() -> dict[str, bytes]:
+    hash_, sealed = (
+        Hash("0" * 64),
+        seal_to(open_certificate(BOB.certificate).seal_key, GROUP_KEY, GroupId(""), ephemeral_secret=secret("e")),
+    )
+    messages = (
+        Hello(group=GroupId(hash_), invite_id=hash_, certificate=BOB.certificate),
+        Challenge(nonce=secret("nonce")),
+        Proof(signature=bytes(range(64))),
+        LogPart(operations=(b"one", b"two")),
+        Admitted(operations=(b"three",), epoch=1, sealed_key=sealed, known=ADDRESSES),
+        Introduce(group=GroupId(hash_), operations=(b"one",), last=True),
+        Ask(holds=(hash_,)),
+        Welcome(),
+        Refusal(code="used-up", what="It is used up", remedy="ask again"),
+    )
+    return {f"entrance {message.type}": pack(message) for message in messages}
+
+
+def others() -> dict[str, bytes]:
+    log = a_log()
+    token = TokenBody(
+        group=bytes.fromhex(log.group),
+        group_name="study",
+        invite=secret("invite"),
+        seed=secret("seed"),
+        role="member",
+        uses=1,
+        expires_at=NOW + WEEK,
+        entrances=ADDRESSES,
+    )
+    presence = Presence(
+        node_id=BOB.node_id,
+        group=log.group,
+        name="bob-node",
+        version="0.1.0",
+        addresses=("/ip4/192.0.2.8/tcp/4001",),
+        entrance_addresses=(),
+        capacity=Capacity(
+            cpu_cores=2, memory_bytes=3, memory_free_bytes=2, disk_free_bytes=1, gpus=("H100",), load_1m=0.5
+        ),
+        runs=(),
+        data_sets=1,
+        announced_at=NOW,
+        sequence=7,
+    )
+    return {
+        "certificate": ANN.certificate,
+        "token": make_token(ANN.key, token).encode(),
+        "presence": announce(BOB.key, presence),
+        "sync": pack(SyncSession(log).open().model_copy(update={"operations": (b"one",)})),
+        "sealed group key": seal_to(
+            open_certificate(BOB.certificate).seal_key, GROUP_KEY, log.group, ephemeral_secret=secret("e")
+        ),
+        "gossip": seal_gossip(GROUP_KEY, log.group, "operations", b"hello", nonce=bytes(12)),
+    }
+
+
+def everything() -> dict[str, bytes]:
+    return operations() | entrance() | others()
+
+
+GOLDEN: dict[str, str] = json.loads(FILE.read_text()) if FILE.exists() else {}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_bytes_are_as_they_were(name: str):
+    assert everything()[name].hex() == GOLDEN[name]
+
+
+def test_every_kind_is_there():
+    """§2.12: what a kind's payload is stays for ever."""
+    assert set(GOLDEN) == set(everything())
+    assert {f"operation {kind}" for kind in PAYLOADS} <= set(GOLDEN)
+
+
+def test_the_old_bytes_are_understood():
+    """§3.1: an old log gives the state that it always gave; each old message is still read."""
+    golden = {name: bytes.fromhex(data) for name, data in GOLDEN.items()}
+    group = open_operation(golden["operation group.create"]).group
+    log = GroupLog(group)
+    for name, raw in golden.items():
+        if name.startswith("operation"):
+            log.add(raw)
+    state = log.state()
+    assert log.missing() == ()
+    assert not state.refused
+    assert [(member.name, member.role, len(member.nodes)) for member in state.members.values()] == [
+        ("ann", "admin", 2),
+        ("bob", "member", 1),
+    ]
+    assert [(entry.used, entry.revoked) for entry in state.invitations.values()] == [(1, True)]
+    (run,) = state.runs.values()
+    assert (run.manifest, run.start, run.stop and run.stop.reason) == (b"manifest", b"start", "enough")
+    for name, raw in golden.items():
+        if name.startswith("entrance"):
+            assert open_entrance_message(raw).type == name.removeprefix("entrance ")
+    assert unpack(SyncMessage, golden["sync"], 10_000).group == group
+    assert open_token(golden["token"].decode(), now=NOW).group == group
+    assert PresenceBook(group).hear(golden["presence"], state, now=0.0).sequence == 7
+    assert open_sealed(BOB.seal_secret, golden["sealed group key"], group, 1) == GROUP_KEY
+    assert open_gossip({1: GROUP_KEY}, group, "operations", golden["gossip"]) == b"hello"
+    assert CAT.node_id not in state.nodes
+    assert admit(log, CAT).author == ANN.node_id
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps({name: raw.hex() for name, raw in everything().items()}, indent=1) + "\n")

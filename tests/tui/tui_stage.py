@@ -1,0 +1,72 @@
+"""Puts the dashboard on a stage for a test: a size, a client, a clock that stands still."""
+
+import asyncio
+import io
+from contextlib import asynccontextmanager
+
+from rich.console import Console
+
+from tui.app import Dashboard
+from tui.feed import LiveFeed
+
+DEADLINE_S = 20.0
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class Stage:
+    """A dashboard that runs without a terminal."""
+
+    def __init__(self, app, pilot, clock):
+        self.app, self.pilot, self.clock = app, pilot, clock
+
+    async def press(self, *keys):
+        for key in keys:
+            await self.pilot.press(key)
+        await self.pilot.pause()
+
+    async def until(self, condition):
+        """Go on until `condition()` is true; every turn lets all messages be handled."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not condition():
+                await self.pilot.pause()
+
+    async def settle(self):
+        """Everything that was told is painted, and nothing is on its way any more."""
+        self.clock.now += 10
+        await self.pilot.pause()
+        self.app.paint()
+        await self.pilot.pause()
+
+    def text(self):
+        """The screen's characters."""
+        width, height = self.app.size
+        console = Console(width=width, height=height, file=io.StringIO(), force_terminal=True, record=True)
+        console.print(self.app.screen._compositor.render_update(full=True, screen_stack=self.app._background_screens))
+        return "\n".join(line.rstrip() for line in console.export_text().split("\n")).rstrip() + "\n"
+
+
+@asynccontextmanager
+async def stage(client, size=(120, 36), feed=None):
+    clock = Clock()
+    app = Dashboard(feed or LiveFeed(client.connect, retry_first_s=0.001), clock=clock, repaint_s=0.0)
+    async with app.run_test(size=size, notifications=True) as pilot:
+        on_stage = Stage(app, pilot, clock)
+        await on_stage.until(lambda: app.state.snapshots or app.state.connection.state == "absent")
+        await on_stage.settle()
+        yield on_stage
+
+
+def play(scene):
+    """Run a test's scene within a deadline."""
+
+    async def within_deadline():
+        async with asyncio.timeout(DEADLINE_S * 2):
+            await scene()
+
+    asyncio.run(within_deadline())

@@ -1,0 +1,282 @@
+"""Blobs on disk: content-addressed, durable before visible, verified whenever read.
+
+In the store's directory, `whole/ID` is exactly a blob's bytes and `whole/ID.chunks` its chunk hashes (only where there
+is more than one chunk; a single one is its own list). `half/ID` is a blob on its way in, with its chunks at their
+places; it needs no notes, since on taking it up again each chunk is hashed and those that fit are here. `new/` holds
+what is being written from this machine. A name in `whole/` appears by renaming, after its bytes and its chunk list are
+on the disk, so there is never half a blob under its final name; the list without the blob means nothing.
+"""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from protocol.errors import FednodeError, Refused
+from protocol.keys import BlobId
+from protocol.limits import CHUNK_BYTES
+from tracker.chunks import (
+    HASH_BYTES,
+    blob_id_of,
+    check_blob_id,
+    check_chunk_list,
+    chunk_count,
+    chunk_hashes_of,
+    chunk_length,
+    hash_chunk,
+    is_blob_id,
+)
+from tracker.durable import (
+    TEMPORARY_PREFIX,
+    disk_errors,
+    make_directory,
+    remove_temporaries,
+    sync,
+    sync_directory,
+    write_atomically,
+)
+from tracker.halves import HalfBlob
+
+_LIST_SUFFIX = ".chunks"
+
+
+@dataclass(frozen=True, slots=True)
+class BlobUsage:
+    blobs: int
+    bytes: int  # of whole blobs, without their lists
+    half_bytes: int
+
+
+class BlobFile:
+    """A whole blob, open for reading. Its chunk list has been verified, each chunk is verified as it is read."""
+
+    def __init__(self, blob: BlobId, path: Path, size: int, chunk_hashes: Sequence[bytes]) -> None:
+        self.blob = blob
+        self.path = path
+        self.size = size
+        self.chunk_hashes = tuple(chunk_hashes)
+
+    def chunk(self, index: int) -> bytes:
+        """Chunk `index`. Raises FednodeError naming the blob when it is damaged or gone; IndexError beyond the end."""
+        expected = self.chunk_hashes[index]
+        doing = f"read the blob {self.blob}"
+        with disk_errors(doing), _present(self.blob), self.path.open("rb", buffering=0) as file:
+            data = os.pread(file.fileno(), CHUNK_BYTES, index * CHUNK_BYTES)
+        if len(data) != chunk_length(self.size, index) or hash_chunk(data) != expected:
+            raise damaged(self.blob, f"in chunk {index}")
+        return data
+
+    def read(self) -> bytes:
+        """All of it, verified."""
+        return b"".join(self.chunk(index) for index in range(len(self.chunk_hashes)))
+
+
+class BlobStore:
+    """The blobs under a directory, made when missing. For any thread; for one process.
+
+    Args:
+        bytes_max: quota over whole and half blobs; None for none. A blob that would go over is refused.
+    """
+
+    def __init__(self, directory: Path, *, bytes_max: int | None = None) -> None:
+        self._whole = directory / "whole"
+        self._half = directory / "half"
+        self._new = directory / "new"
+        self._bytes_max = bytes_max
+        with disk_errors(f"open the blobs in {directory}"):
+            for folder in (self._whole, self._half, self._new):
+                make_directory(folder)
+            remove_temporaries(self._new)
+            remove_temporaries(self._whole)
+
+    def put(self, source: bytes | Path, check_cancelled: Callable[[], None] = lambda: None) -> BlobId:
+        """Store bytes, or a file's content a chunk at a time, durably. What is here already is not written again.
+
+        Args:
+            check_cancelled: called between chunks of a file; what it raises ends the call, and nothing stays behind.
+
+        Raises:
+            Refused: the quota is used up.
+            FednodeError: the disk says no.
+        """
+        if isinstance(source, bytes):
+            hashes = chunk_hashes_of(source)
+            blob = blob_id_of(hashes, len(source))
+            with disk_errors(f"store the blob {blob}"):
+                if not self._touch(blob):
+                    self._check_quota(len(source))
+                    with self._new_file() as file:
+                        file.write(source)
+                        self._publish(file, Path(file.name), blob, hashes)
+            return blob
+        with disk_errors(f"store {source} as a blob"), source.open("rb") as original, self._new_file() as file:
+            self._check_quota(os.fstat(original.fileno()).st_size)
+            hashes, size = _copy(original, file, check_cancelled)
+            blob = blob_id_of(hashes, size)
+            if not self._touch(blob):
+                self._publish(file, Path(file.name), blob, hashes)
+        return blob
+
+    def has(self, blob: BlobId) -> bool:
+        return self.path(blob).exists()
+
+    def path(self, blob: BlobId) -> Path:
+        """Where the blob's bytes lie, if it is here. Only for reading, and not verified."""
+        return self._whole / check_blob_id(blob)
+
+    def open(self, blob: BlobId) -> BlobFile:
+        """Raises FednodeError when the blob is not here, or its chunk list is damaged."""
+        path = self.path(blob)
+        with disk_errors(f"read the blob {blob}"), _present(blob):
+            size = path.stat().st_size
+            if chunk_count(size) == 1:
+                raw = hash_chunk(path.read_bytes())
+            else:
+                raw = self._list_path(blob).read_bytes() if size else b""
+        hashes = [raw[start : start + HASH_BYTES] for start in range(0, len(raw), HASH_BYTES)]
+        if blob_id_of(hashes, size) != blob:
+            raise damaged(blob, "in its bytes or in its chunk list")
+        return BlobFile(blob, path, size, hashes)
+
+    def receive(self, blob: BlobId, chunk_hashes: Sequence[bytes], size: int) -> HalfBlob:
+        """Begin a blob that comes from elsewhere, or take it up again where it stopped.
+
+        Raises:
+            RemoteProtocolError: the list is not the one that `blob` names.
+            Refused: the quota is used up.
+        """
+        check_chunk_list(blob, chunk_hashes, size)
+        with disk_errors(f"receive the blob {blob}"):
+            if self._touch(blob):
+                return HalfBlob(blob, None, chunk_hashes, size, publish=lambda: None)
+            path = self._half / blob
+            self._check_quota(size - _size(path))
+            return HalfBlob(blob, path, chunk_hashes, size, lambda: self._publish_half(path, blob, chunk_hashes))
+
+    def delete(self, blob: BlobId) -> None:
+        """Remove a blob, whole or half. One that is not here is no error."""
+        with disk_errors(f"delete the blob {blob}"):
+            self.path(blob).unlink(missing_ok=True)
+            self._list_path(blob).unlink(missing_ok=True)
+            (self._half / blob).unlink(missing_ok=True)
+
+    def verify(self, blob: BlobId) -> None:
+        """Read all of it. Raises FednodeError naming the blob when any of it is damaged or missing."""
+        opened = self.open(blob)
+        for index in range(len(opened.chunk_hashes)):
+            opened.chunk(index)
+
+    def blobs(self) -> list[BlobId]:
+        """The whole blobs, in order of their ids."""
+        return sorted(BlobId(path.name) for path in _blob_files(self._whole))
+
+    def usage(self) -> BlobUsage:
+        whole = [_size(path) for path in _blob_files(self._whole)]
+        return BlobUsage(len(whole), sum(whole), sum(_size(path) for path in _blob_files(self._half)))
+
+    def collect(self, keep: Collection[BlobId], *, before: float | None = None) -> int:
+        """Remove every blob, whole or half, that is not in `keep`. Gives the bytes freed.
+
+        Args:
+            before: epoch seconds, the time at which `keep` began to be worked out: blobs that came, or were put again,
+                after that stay. Leave it out only while nothing is being stored.
+        """
+        freed = 0
+        kept = set(keep)
+        with disk_errors("collect blobs"):
+            for path in [*_blob_files(self._whole), *_blob_files(self._half)]:
+                if path.name not in kept and (before is None or path.stat().st_mtime < before):
+                    freed += _size(path)
+                    path.unlink(missing_ok=True)
+                    path.with_name(path.name + _LIST_SUFFIX).unlink(missing_ok=True)
+        return freed
+
+    def _publish(self, file: IO[bytes], path: Path, blob: BlobId, hashes: Sequence[bytes]) -> None:
+        """Make a complete, verified file durable, then visible under its name. One chunk: two syncs; more: four."""
+        file.flush()
+        sync(file.fileno())
+        if len(hashes) > 1:
+            write_atomically(self._list_path(blob), b"".join(hashes))
+        os.replace(path, self._whole / blob)
+        sync_directory(self._whole)
+
+    def _publish_half(self, path: Path, blob: BlobId, hashes: Sequence[bytes]) -> None:
+        if not path.exists() and self._touch(blob):
+            return  # another transfer of the same blob was first
+        with path.open("r+b") as file:
+            self._publish(file, path, blob, hashes)
+
+    @contextlib.contextmanager
+    def _new_file(self) -> Iterator[IO[bytes]]:
+        """A temporary file of mode 0600, gone at the end unless it was published."""
+        with tempfile.NamedTemporaryFile(prefix=TEMPORARY_PREFIX, dir=self._new, delete=False) as file:
+            try:
+                yield file
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(file.name)
+
+    def _touch(self, blob: BlobId) -> bool:
+        """Whether the blob is here; if so it counts as new for `collect`."""
+        try:
+            os.utime(self._whole / blob)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _check_quota(self, more: int) -> None:
+        if self._bytes_max is None:
+            return
+        used = self.usage()
+        if used.bytes + used.half_bytes + more > self._bytes_max:
+            raise Refused(
+                "blob-quota",
+                f"{more} bytes more would go over the quota of {self._bytes_max} bytes for blobs",
+                remedy="raise the quota, or remove runs that are no longer wanted",
+            )
+
+    def _list_path(self, blob: BlobId) -> Path:
+        return self._whole / (blob + _LIST_SUFFIX)
+
+
+def damaged(blob: BlobId, where: str) -> FednodeError:
+    return FednodeError(
+        f"The blob {blob} is damaged {where}", remedy="delete it; it can be fetched again from a node that has it"
+    )
+
+
+@contextlib.contextmanager
+def _present(blob: BlobId) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise FednodeError(
+            f"The blob {blob}, or its chunk list, is not here", remedy="fetch it from a node that has it"
+        ) from None
+
+
+def _copy(original: IO[bytes], file: IO[bytes], check_cancelled: Callable[[], None]) -> tuple[list[bytes], int]:
+    """Copy a chunk at a time. Gives the chunks' hashes and the size, of what was copied."""
+    hashes: list[bytes] = []
+    size = 0
+    while chunk := original.read(CHUNK_BYTES):
+        check_cancelled()
+        file.write(chunk)
+        hashes.append(hash_chunk(chunk))
+        size += len(chunk)
+    return hashes, size
+
+
+def _blob_files(directory: Path) -> list[Path]:
+    return [path for path in directory.iterdir() if is_blob_id(path.name)]
+
+
+def _size(path: Path) -> int:
+    """0 where it is gone meanwhile."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,76 @@
+"""How bytes are cut into chunks, and how a blob gets its name. Pure.
+
+A blob is cut into chunks of CHUNK_BYTES, the last one shorter; an empty blob has none. A chunk's hash is the plain
+BLAKE3 of its bytes. The blob's id is, in hex, the BLAKE3 of
+
+    "fednode/blob/1\\n"  ·  the size in bytes as 8 bytes, little-endian  ·  the chunks' hashes, 32 bytes each, in order
+
+so the list of hashes proves itself against the id, and each chunk proves itself against the list. The tag keeps a
+chunk from passing for a list of chunks.
+"""
+
+import re
+from collections.abc import Sequence
+
+from blake3 import blake3
+
+from protocol.errors import RemoteProtocolError
+from protocol.keys import BlobId
+from protocol.limits import BLOB_BYTES_MAX, CHUNK_BYTES
+
+HASH_BYTES = 32
+_TAG = b"fednode/blob/1\n"
+_BLOB_ID = re.compile(r"[0-9a-f]{64}")
+
+
+def chunk_count(size: int) -> int:
+    return -(-size // CHUNK_BYTES)
+
+
+def chunk_length(size: int, index: int) -> int:
+    """Bytes in chunk `index`, from 0, of a blob of `size` bytes."""
+    return min(CHUNK_BYTES, size - index * CHUNK_BYTES)
+
+
+def hash_chunk(chunk: bytes | memoryview) -> bytes:
+    digest: bytes = blake3(chunk).digest()
+    return digest
+
+
+def chunk_hashes_of(data: bytes) -> list[bytes]:
+    view = memoryview(data)
+    return [hash_chunk(view[start : start + CHUNK_BYTES]) for start in range(0, len(data), CHUNK_BYTES)]
+
+
+def blob_id_of(chunk_hashes: Sequence[bytes], size: int) -> BlobId:
+    """The name of the blob with these chunks."""
+    return BlobId(blake3(_TAG + size.to_bytes(8, "little") + b"".join(chunk_hashes)).hexdigest())
+
+
+def is_blob_id(text: str) -> bool:
+    return _BLOB_ID.fullmatch(text) is not None
+
+
+def check_blob_id(blob: str) -> BlobId:
+    """Raise RemoteProtocolError unless `blob` looks like a blob's id; ids come from peers and become file names."""
+    if not is_blob_id(blob):
+        raise RemoteProtocolError(f"{blob[:80]!r} is not a blob's id")
+    return BlobId(blob)
+
+
+def check_chunk_list(blob: BlobId, chunk_hashes: Sequence[bytes], size: int) -> None:
+    """Raise RemoteProtocolError unless this is the chunk list that `blob` names."""
+    check_blob_id(blob)
+    if not 0 <= size <= BLOB_BYTES_MAX:
+        raise RemoteProtocolError(f"The blob {blob} is said to have {size} bytes; the limit is {BLOB_BYTES_MAX}")
+    fits = len(chunk_hashes) == chunk_count(size) and all(len(item) == HASH_BYTES for item in chunk_hashes)
+    if not fits or blob_id_of(chunk_hashes, size) != blob:
+        raise RemoteProtocolError(f"The chunk list sent for the blob {blob} is not that blob's")
+
+
+def check_chunk(blob: BlobId, chunk_hashes: Sequence[bytes], size: int, index: int, chunk: bytes) -> None:
+    """Raise RemoteProtocolError unless `chunk` is what the list promises at `index`."""
+    if not 0 <= index < len(chunk_hashes):
+        raise RemoteProtocolError(f"The blob {blob} has no chunk {index}")
+    if len(chunk) != chunk_length(size, index) or hash_chunk(chunk) != chunk_hashes[index]:
+        raise RemoteProtocolError(f"Chunk {index} sent for the blob {blob} does not have the promised hash")

@@ -1,0 +1,222 @@
+"""The record in one DuckDB file: what goes in, once and whole. What comes out is in `tracker.reader`.
+
+Synchronous and for one thread at a time; `node.record` keeps it off the event loop. Batches go through DuckDB's
+appender, a transaction each (a single row of its own costs three orders of magnitude more).
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from protocol.errors import FednodeError
+from tracker.connect import connect, first_line
+from tracker.reader import Reader
+from tracker.rows import Row, utc
+from tracker.schema import TABLES, Table, check_version, migrate, version_of
+
+_log = logging.getLogger("fednode.tracker")
+
+# What a single row can be blamed for: a number over 64 bits, half a surrogate pair, a time that is none.
+_ROW_ERRORS = (
+    duckdb.ConversionException,
+    duckdb.InvalidInputException,
+    duckdb.ConstraintException,
+    duckdb.OutOfRangeException,
+    TypeError,
+    ValueError,
+    OverflowError,
+    OSError,
+)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Rows of one table, ready to be written, and what is known once they are."""
+
+    table: Table
+    values: list[tuple[Any, ...]]
+    marks: dict[str, int]
+
+
+class Store:
+    """The record of one node.
+
+    Args:
+        path: the file, made when missing; None for a store in memory.
+        read_only: for the file of a node that is stopped.
+
+    Raises:
+        FednodeError: the file is in use (by whom is said), is no store, or is of a newer fednode.
+    """
+
+    def __init__(self, path: Path | None, *, read_only: bool = False) -> None:
+        self.path = path
+        self._read_only = read_only
+        place = str(path) if path else "in memory"
+        self._connection = connect(path, read_only=read_only)
+        try:
+            if read_only:
+                check_version(version_of(self._connection), place, read_only=True)
+            else:
+                migrate(self._connection, place)
+            # Cursors are made from a connection that never runs a statement, so making one never waits for a write.
+            self._root = self._connection.cursor()
+            self._marks = {table.name: self._highest(table) for table in _event_tables()}
+            self._positions = {table.name: self._next_position(table) for table in _event_tables()}
+        except duckdb.Error as error:
+            self._connection.close()
+            raise FednodeError(
+                f"The store {place} is damaged: {first_line(str(error))}",
+                remedy="put back a copy of it, or move it away",
+            ) from error
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def write(self, rows: Sequence[Row]) -> int:
+        """Add rows, durably; events that are here already are passed over. Gives how many were added or replaced.
+
+        All or nothing, except that a row which cannot be stored at all is left out with a warning.
+
+        Raises:
+            FednodeError: the disk says no. Nothing was added; the same call can be made again.
+        """
+        if self._read_only:
+            raise FednodeError(f"The store {self.path} is open for reading only", remedy="start its node to add to it")
+        try:
+            return self._write_all(rows)
+        except _ROW_ERRORS as error:
+            if len(rows) > 1:
+                half = len(rows) // 2
+                return self.write(rows[:half]) + self.write(rows[half:])
+            _log.warning("left out of the record: %.200r: %s", rows[0], first_line(str(error)))
+            return 0
+        except duckdb.Error as error:
+            raise FednodeError(
+                f"The store could not be written: {first_line(str(error))}", remedy="see that its disk has room"
+            ) from error
+
+    def reader(self) -> Reader:
+        """A view for reading, which may be used in another thread than `write`. Close it."""
+        return Reader(self._root.cursor())
+
+    def close(self) -> None:
+        """Let go of the file, with its journal folded in."""
+        self._root.close()
+        self._connection.close()
+
+    def _write_all(self, rows: Sequence[Row]) -> int:
+        by_class: dict[type[Any], list[Any]] = {}
+        for row in rows:
+            by_class.setdefault(type(row), []).append(row)
+        batches = [self._prepare(row_class, group) for row_class, group in by_class.items()]
+        self._connection.begin()
+        try:
+            for batch in batches:
+                action = "insert" if batch.table.is_event else "upsert"
+                appender = self._connection.appender(batch.table.name, action=action)
+                appender.append_rows(batch.values)
+                appender.flush()
+            self._connection.commit()
+        except BaseException:
+            with contextlib.suppress(duckdb.Error):  # a commit that failed has rolled back by itself
+                self._connection.rollback()
+            raise
+        for batch in batches:
+            self._remember(batch)
+        return sum(len(batch.values) for batch in batches)
+
+    def _prepare(self, row_class: type[Any], rows: list[Any]) -> _Batch:
+        table = TABLES.get(row_class)
+        if table is None:
+            raise TypeError(f"{row_class.__name__} is no row of the record")
+        values_of = _values_of(table)
+        key_of = attrgetter(*table.key)
+        if not table.is_event:
+            # An upsert keeps the first of several rows of one key; ours is to keep the last.
+            return _Batch(table, [values_of(row) for row in {key_of(row): row for row in rows}.values()], {})
+        marks: dict[str, int] = {}
+        new = self._unseen(table, [(key_of(row), row) for row in rows], marks)
+        start = self._positions[table.name]
+        return _Batch(table, [(*values_of(row), start + i) for i, row in enumerate(new)], marks)
+
+    def _unseen(self, table: Table, keyed: list[tuple[tuple[str, int], Any]], marks: dict[str, int]) -> list[Any]:
+        """The events that are not here yet, each once.
+
+        One numbered above all that its source has sent is new by that alone; only the others are looked up.
+        """
+        highest = self._marks[table.name]
+        batch_keys: set[tuple[str, int]] = set()
+        new: list[Any] = []
+        late: list[tuple[tuple[str, int], Any]] = []
+        for key, row in keyed:
+            if key in batch_keys:
+                continue
+            batch_keys.add(key)
+            source, sequence = key
+            if sequence > marks.get(source, highest.get(source, -1)):
+                marks[source] = sequence
+                new.append(row)
+            else:
+                late.append((key, row))
+        if late:
+            known = self._known(table, [key for key, _ in late])
+            new += [row for key, row in late if key not in known]
+        return new
+
+    def _known(self, table: Table, keys: list[tuple[str, int]]) -> set[tuple[str, int]]:
+        source = table.key[0]
+        found = self._connection.execute(
+            f"SELECT {source}, sequence FROM {table.name} SEMI JOIN "
+            f"(SELECT unnest(?::VARCHAR[]) AS {source}, unnest(?::BIGINT[]) AS sequence) USING ({source}, sequence)",
+            [[key[0] for key in keys], [key[1] for key in keys]],
+        )
+        return set(found.fetchall())
+
+    def _remember(self, batch: _Batch) -> None:
+        if batch.table.is_event:
+            self._marks[batch.table.name].update(batch.marks)
+            self._positions[batch.table.name] += len(batch.values)
+
+    def _highest(self, table: Table) -> dict[str, int]:
+        source = table.key[0]
+        found = self._connection.execute(f"SELECT {source}, max(sequence) FROM {table.name} GROUP BY {source}")
+        return dict(found.fetchall())
+
+    def _next_position(self, table: Table) -> int:
+        found = self._connection.execute(f"SELECT coalesce(max(position) + 1, 0) FROM {table.name}").fetchone()
+        position: int = found[0]
+        return position
+
+
+def open_stopped(path: Path) -> Store:
+    """The store of a node that is not running, for reading.
+
+    Raises:
+        FednodeError: a running node holds it (its process id is said), or it is no store.
+    """
+    return Store(path, read_only=True)
+
+
+def _event_tables() -> list[Table]:
+    return [table for table in TABLES.values() if table.is_event]
+
+
+def _values_of(table: Table) -> Callable[[Any], tuple[Any, ...]]:
+    """A function from a row to its columns."""
+    fields_of = attrgetter(*table.fields)
+    times = table.times
+
+    def values(row: Any) -> tuple[Any, ...]:
+        columns = list(fields_of(row))
+        for index in times:
+            columns[index] = utc(columns[index])
+        return tuple(columns)
+
+    return values

@@ -1,0 +1,1 @@
+"""The dashboard. Speaks to a node through fednode.AsyncClient alone."""

@@ -1,0 +1,95 @@
+"""What can be done about runs from the dashboard: accept, decline, stop. What cannot be taken back is asked once."""
+
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
+
+from textual.app import App
+from textual.notifications import SeverityLevel
+
+from tui.choice import Choice
+from tui.dialogs import Question
+from tui.feed import Feed, FeedError
+from tui.palette import Deed
+from tui.run_facts import Run
+from tui.state import State
+
+
+class OwnersApp(App[None]):
+    """An app in which a node's owner decides on the chosen run, or on the one that waits for a decision."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self.feed = feed
+        self.state = State()
+        self.choice = Choice()
+        self._doable: tuple[bool, ...] = ()
+
+    def action_accept(self) -> None:
+        if run := self._asking():
+            self._do(self.feed.accept(run.run_id), f"accepted {run.name}")
+
+    def action_decline(self) -> None:
+        if run := self._asking():
+            question = Question(f"Decline {run.name}?", f"This node will then take no part in {run.name}.")
+            self.push_screen(question, partial(self._declined, run))
+
+    def action_stop(self) -> None:
+        if run := self._stoppable():
+            question = Question(f"Stop {run.name}?", f"{run.name} ends for all of its nodes at round {run.round}.")
+            self.push_screen(question, partial(self._stopped, run))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in ("accept", "decline"):
+            return self._asking() is not None
+        return self._stoppable() is not None if action == "stop" else True
+
+    def run_deeds(self) -> list[Deed]:
+        """What the owner can decide now, by name."""
+        deeds = []
+        if run := self._asking():
+            deeds.append(Deed(f"Accept run {run.name}", "take part with our data", self.action_accept))
+            deeds.append(Deed(f"Decline run {run.name}", "take no part; asks once", self.action_decline))
+        if run := self._stoppable():
+            deeds.append(Deed(f"Stop run {run.name}", "for all of its nodes; asks once", self.action_stop))
+        return deeds
+
+    def show_doable(self) -> None:
+        """Let the footer offer what can be done now."""
+        doable = (self._asking() is not None, self._stoppable() is not None)
+        if doable != self._doable:
+            self._doable = doable
+            self.refresh_bindings()
+
+    def tell(self, text: str, *, severity: SeverityLevel = "information") -> None:
+        """A short word in the corner, never taken for markup."""
+        self.notify(text, severity=severity, markup=False, timeout=4)
+
+    def _asking(self) -> Run | None:
+        chosen = self.choice.run(self.state)
+        if chosen is not None and chosen.asks_us:
+            return chosen
+        return next((run for run in self.state.runs() if run.asks_us), None)
+
+    def _stoppable(self) -> Run | None:
+        chosen = self.choice.run(self.state)
+        return chosen if chosen is not None and not chosen.ended else None
+
+    def _declined(self, run: Run, yes: bool | None) -> None:
+        if yes:
+            self._do(self.feed.decline(run.run_id), f"declined {run.name}")
+
+    def _stopped(self, run: Run, yes: bool | None) -> None:
+        if yes:
+            self._do(self.feed.stop(run.run_id), f"asked for {run.name} to stop")
+
+    def _do(self, wish: Coroutine[Any, Any, None], done: str) -> None:
+        self.run_worker(self._carry_out(wish, done), group="deeds")
+
+    async def _carry_out(self, wish: Coroutine[Any, Any, None], done: str) -> None:
+        try:
+            await wish
+        except FeedError as error:
+            self.tell(str(error), severity="error")
+        else:
+            self.tell(done)

@@ -1,0 +1,67 @@
+"""Reading fields of the local API's JSON, which may come from an older or newer node, or through a hostile peer.
+
+Nothing raises: a missing or strange field becomes its default. Texts come out safe to put on a terminal: peers choose
+their names and messages, so control characters and invisible marks, which could forge what is shown, do not pass.
+"""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+Json = Mapping[str, Any]
+
+TEXT_CHARS_MAX = 2_000  # more than any terminal line shows; keeps one absurd message from costing memory
+LIST_ITEMS_MAX = 200_000  # ten times a page of metrics; keeps a broken answer from freezing the screen
+
+
+def safe(value: str) -> str:
+    """`value` with line ends shown as a sign and other unprintable characters as a dot."""
+    value = value[:TEXT_CHARS_MAX]
+    if value.isprintable():
+        return value
+    return "".join(c if c.isprintable() else " ⏎ " if c == "\n" else " " if c.isspace() else "·" for c in value).strip()
+
+
+def text(source: Json, key: str) -> str:
+    """The field as safe text; absent and null are empty."""
+    value = source.get(key)
+    return "" if value is None else safe(value if isinstance(value, str) else str(value))
+
+
+def number(source: Json, key: str) -> int:
+    """The field as a whole number, or 0."""
+    value = source.get(key)
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
+
+
+def measure(source: Json, key: str) -> float | None:
+    """The field as a finite float, or None."""
+    value = source.get(key)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def moment(source: Json, key: str) -> datetime | None:
+    """The field, an ISO 8601 time, as an aware datetime in UTC, or None."""
+    try:
+        when = datetime.fromisoformat(text(source, key))
+        return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def items(source: Json, key: str) -> list[Json]:
+    """The field as a list of objects; whatever else is in it is left out."""
+    value = source.get(key)
+    return [item for item in value[:LIST_ITEMS_MAX] if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def texts(source: Json, key: str) -> tuple[str, ...]:
+    """The field as a tuple of safe texts, or an empty one."""
+    value = source.get(key)
+    return tuple(safe(str(item)) for item in value[:LIST_ITEMS_MAX]) if isinstance(value, list) else ()
+
+
+def name_of(source: Json, name_key: str, id_key: str) -> str:
+    """A name to show: the given one, or the end of the id (peer ids differ at their ends, not at their beginnings)."""
+    return text(source, name_key) or text(source, id_key)[-8:]

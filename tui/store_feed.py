@@ -1,0 +1,82 @@
+"""A stopped node's, or a simulation's, store in the same screens: what was recorded, with nothing going on."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from tracker.reader import Reader
+from tracker.store import open_stopped
+from tui.feed import FeedError, told
+from tui.fields import Json
+from tui.state import LOG_LINES_MAX
+
+Result = TypeVar("Result")
+RUNS_MAX = 1_000  # more than a person pages through
+
+
+class StoreFeed:
+    """Events made of the record. Opening raises what tracker.store raises; `close` lets go of the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._store = open_stopped(path)
+        self._reader: Reader = self._store.reader()
+        self._one_at_a_time = asyncio.Lock()
+        self._title = f"store {path.name}"
+
+    @property
+    def title(self) -> str:
+        return self._title
+
+    def close(self) -> None:
+        self._reader.close()
+        self._store.close()
+
+    async def events(self) -> AsyncIterator[Json]:
+        yield await self._read(self.snapshot)
+        await asyncio.Event().wait()  # a stopped node has no more to tell
+
+    def snapshot(self) -> Json:
+        """Everything that the first line of /v1/events has, as far as the record knows it. Blocks."""
+        parts: dict[str, list[Json]] = {}
+        for part in self._reader.query("participants", {}):
+            parts.setdefault(part["run_id"], []).append(part)
+        runs = self._reader.query("runs", {"limit": RUNS_MAX})
+        peers = [{**node, "connected": False} for node in self._reader.query("nodes", {})]
+        told_runs = [{**run, "participants": parts.get(run["run_id"], [])} for run in runs]
+        return {"type": "snapshot", "status": {"name": self._title}, "groups": [], "peers": peers, "runs": told_runs}
+
+    async def metrics(self, run_id: str) -> AsyncIterator[Json]:
+        rows = await self._read(lambda: self._reader.query("metrics", {"run_id": run_id}))
+        yield {"type": "metrics", "metrics": rows}
+
+    async def logs(self) -> AsyncIterator[Json]:
+        lines = await self._read(lambda: self._reader.query("logs_tail", {"limit": LOG_LINES_MAX}))
+        yield {"type": "logs", "logs": lines}
+
+    async def rounds(self, run_id: str) -> Json:
+        rows = await self._read(lambda: self._reader.query("rounds", {"run_id": run_id}))
+        return {"type": "rounds", "run_id": run_id, "rounds": rows}
+
+    async def accept(self, run_id: str) -> None:
+        raise _only_a_record()
+
+    async def decline(self, run_id: str) -> None:
+        raise _only_a_record()
+
+    async def stop(self, run_id: str) -> None:
+        raise _only_a_record()
+
+    async def _read(self, read: Callable[[], Result]) -> Result:
+        """Read in a thread, one at a time. Raises FeedError with the record's own words."""
+        async with self._one_at_a_time:
+            try:
+                return await asyncio.to_thread(read)
+            except Exception as error:
+                if not hasattr(error, "remedy"):  # by this the record's errors are known: they are the protocol's,
+                    raise  # which this room may not name
+                raise FeedError(told(error)) from error
+
+
+def _only_a_record() -> FeedError:
+    return FeedError("this is a record, not a running node – start the node with fednode start")
