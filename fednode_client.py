@@ -10,7 +10,7 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -134,14 +134,20 @@ class _Endpoints(Generic[Answer]):
         Options: `group`, and `overrides`, dotted keys that count instead of the text's."""
         return self._post("runs", config=config, source=_absolute(source), deadline_s=LONG_DEADLINE_S, **options)
 
-    def accept(self, run: str, data: str | None = None) -> Answer:
-        return self._post("runs", run, "accept", data=data)
+    def accept(self, run: str, data: str | None = None, task: str | Path | None = None) -> Answer:
+        return self._post("runs", run, "accept", data=data, task=_absolute(task))
 
     def decline(self, run: str, reason: str | None = None) -> Answer:
         return self._post("runs", run, "decline", reason=reason)
 
     def stop_run(self, run: str, reason: str | None = None) -> Answer:
         return self._post("runs", run, "stop", reason=reason)
+
+    def policy(self) -> Answer:
+        return self._get("policy")
+
+    def set_policy(self, rules: Sequence[str]) -> Answer:
+        return self._call("PUT", _path("policy"), {"rules": list(rules)})
 
     def metrics(self, run: str, **filters: object) -> Answer:
         return self._get("runs", run, "metrics", **filters)

@@ -4,6 +4,7 @@ Decides that everybody computes a checkpoint from the same coded bytes in the sa
 nodes hold the same bits, however coarse the codec.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def check_model(schema: Schema, model: Buffer | Path | Source) -> None:
     schema.check_length(model.size)
     layout = FlatLayout.of(schema)
     scratch = memoryview(bytearray(8 * SLAB_ELEMENTS))
-    for tensor, (start, stop) in enumerate(zip(layout.starts, layout.starts[1:], strict=False)):
+    for tensor, (start, stop) in enumerate(pairwise(layout.starts)):
         for low in range(start, stop, SLAB_ELEMENTS):
             for dtype, offset, part in layout.stored(low, min(low + SLAB_ELEMENTS, stop)):
                 if not is_finite(read_stored(model, dtype, offset, part.stop - part.start, scratch), dtype):

@@ -209,8 +209,9 @@ class _Round:
     def combine(self, plan: Plan | None, threads: int) -> float:
         """Write the averaged tensors' part of all outputs. The greatest magnitude in the decoded difference."""
         slabs = self.slabs(plan.slab_elements if plan else SLAB_ELEMENTS)
-        # Each thread takes every so-manieth slab; slabs share nothing, so who does which makes no difference.
-        shares = [slabs[first::threads] for first in range(min(threads, len(slabs)))]
+        # Each thread takes every n-th slab; slabs share nothing, so who does which makes no difference.
+        count = max(threads, 1)
+        shares = [slabs[first::count] for first in range(min(count, len(slabs)))]
         return max(_in_threads(lambda share: self._combine_share(plan, share), shares, threads), default=0.0)
 
     def _combine_share(self, plan: Plan | None, slabs: Sequence[Slab]) -> float:
@@ -293,7 +294,7 @@ class _StateSlabs:
 
     def write(self, slab: Slab, arrays: Sequence[F32]) -> None:
         for index, values in enumerate(arrays):
-            self._sink.write(self._offset(index, slab), values.astype("<f4", copy=False).data)
+            self._sink.write(self._offset(index, slab), values.astype("<f4", copy=False).view(np.uint8).data)
 
     def _offset(self, index: int, slab: Slab) -> int:
         return 4 * (index * self._elements + slab.start)

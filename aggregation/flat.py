@@ -149,7 +149,7 @@ def round_to_bfloat16(values: F32) -> npt.NDArray[np.uint16]:
 
 
 def write_stored(sink: Sink, offset: int, values: npt.NDArray[Any]) -> None:
-    sink.write(offset, values.data)
+    sink.write(offset, values.view(np.uint8).data)
 
 
 def _widened(dtype: str, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -32,6 +32,7 @@ from node.api_bodies import (
     ModelQuery,
     Nothing,
     RunsQuery,
+    SetPolicy,
     Sql,
     StartRun,
     body_of,
@@ -118,7 +119,7 @@ class _Handlers:
 
     async def accept(self, request: Request) -> Response:
         body = await body_of(request, Accept)
-        return answer(await self.service.accept(_named(request, "run"), body.data))
+        return answer(await self.service.accept(_named(request, "run"), body.data, body.task))
 
     async def decline(self, request: Request) -> Response:
         body = await body_of(request, Because)
@@ -127,6 +128,13 @@ class _Handlers:
     async def stop_run(self, request: Request) -> Response:
         body = await body_of(request, Because)
         return answer(await self.service.stop_run(_named(request, "run"), body.reason))
+
+    async def policy(self, request: Request) -> Response:
+        return answer({"rules": await self.service.policy()})
+
+    async def set_policy(self, request: Request) -> Response:
+        body = await body_of(request, SetPolicy)
+        return answer({"rules": await self.service.set_policy(body.rules)})
 
     async def metrics(self, request: Request) -> Response:
         query = MetricsQuery(**query_of(request, MetricsText).model_dump())
@@ -182,6 +190,8 @@ def _routes(handlers: _Handlers) -> list[Route]:
         route("POST", "/v1/runs/{run}/accept", handlers.accept),
         route("POST", "/v1/runs/{run}/decline", handlers.decline),
         route("POST", "/v1/runs/{run}/stop", handlers.stop_run),
+        route("GET", "/v1/policy", handlers.policy),
+        route("PUT", "/v1/policy", handlers.set_policy),
         route("GET", "/v1/runs/{run}/metrics", handlers.metrics),
         route("GET", "/v1/runs/{run}/rounds", handlers.rounds),
         route("GET", "/v1/runs/{run}/logs", handlers.logs),

@@ -17,6 +17,7 @@ ROWS_MAX = 1_000_000  # of one answer: more is an export's work
 USES_MAX = 10_000
 EXPIRES_S_MAX = 366 * 86_400
 OVERRIDES_MAX = 100
+RULES_MAX = 256  # people write them by hand
 
 NameText = Annotated[str, Field(min_length=1, max_length=NAME_CHARACTERS_MAX)]
 PathText = Annotated[str, Field(min_length=1, max_length=PATH_CHARACTERS_MAX)]
@@ -62,6 +63,11 @@ class StartRun(_Body):
 
 class Accept(_Body):
     data: NameText | None = None
+    task: PathText | None = None
+
+
+class SetPolicy(_Body):
+    rules: Annotated[list[NameText], Field(max_length=RULES_MAX)]
 
 
 class Because(_Body):

@@ -87,7 +87,7 @@ class EventStream(Streamed):
                 with trio.move_on_after(ALIVE_S):
                     batch = await incoming.receive()
                 await send(b"".join(json_bytes(event) + b"\n" for event in batch))
-                if batch == _BYE:
+                if batch and batch[-1].get("type") == "bye":  # ours, or the service's own
                     break
             nursery.cancel_scope.cancel()
 

@@ -147,21 +147,25 @@ class Bulk:
             return DAMAGED, None
 
     async def _answer(self, stream: Stream, index: int, blob: BlobId, reader: BlobReader) -> None:
-        indexes = [index]
-        if index == LIST:
-            await stream.send_frame(OK)
-            await stream.send_frame(reader.size.to_bytes(SIZE_BYTES, "little") + b"".join(reader.chunk_hashes))
-            indexes = [0] if len(reader.chunk_hashes) == 1 else []
-        elif index >= len(reader.chunk_hashes):
+        if index != LIST and index >= len(reader.chunk_hashes):
             raise RemoteProtocolError(f"{stream.peer} asked for chunk {index} of {blob}, which has fewer")
-        for each in indexes:
-            try:
-                chunk = await reader.chunk(each)
-            except FednodeError as error:
-                log.error("chunk %d of the blob %s cannot be served: %s", each, blob, error.what)
-                await stream.send_frame(DAMAGED)
-                return
-            if index != LIST:
-                await stream.send_frame(OK)
+        try:
+            chunk_list, chunk = await _read(reader, index)
+        except FednodeError as error:
+            log.error("chunk %d of the blob %s cannot be served: %s", index, blob, error.what)
+            await stream.send_frame(DAMAGED)
+            return
+        await stream.send_frame(OK)
+        if chunk_list is not None:
+            await stream.send_frame(chunk_list)
+        if chunk is not None:
             await stream.send_frame(chunk)
             self._on_transfer(Transfer(stream.peer, blob, len(chunk), incoming=False))
+
+
+async def _read(reader: BlobReader, index: int) -> tuple[bytes | None, bytes | None]:
+    """What an answer carries: the chunk list where that was asked for, and a chunk."""
+    if index != LIST:
+        return None, await reader.chunk(index)
+    chunk_list = reader.size.to_bytes(SIZE_BYTES, "little") + b"".join(reader.chunk_hashes)
+    return chunk_list, await reader.chunk(0) if len(reader.chunk_hashes) == 1 else None

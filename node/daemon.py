@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import random
-import secrets
 import signal
 import sys
 import threading
@@ -16,6 +15,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -42,6 +42,7 @@ class DaemonOptions:
 
     home: Path
     name: str | None = None
+    member_name: str | None = None
     listen: str | None = None
     log_format: LogFormat = "text"
     json: bool = False
@@ -62,7 +63,7 @@ def run_daemon(options: DaemonOptions, open_node: OpenNode | None = None) -> int
     try:
         with Home(options.home) as home:
             set_up_logging(home.path / LOG, terminal=parent is None, log_format=options.log_format, debug=options.debug)
-            settings = home.settings(name=options.name, listen=options.listen)
+            settings = home.settings(name=options.name, member_name=options.member_name, listen=options.listen)
             trio.run(_Daemon(options, home, settings, parent, open_node or open_real_node).run)
             return 0
     except KeyboardInterrupt:  # before anything listened for signals
@@ -140,6 +141,7 @@ class _Daemon:
 async def open_real_node(home: Home, settings: Settings) -> AsyncIterator[NodeService]:
     """The node of `home` on its real seams, running; it is closed, all durable, when the context ends."""
     # Here, for a refused start must not wait for libp2p: it takes seconds to import.
+    from node.capacity import measure_capacity
     from node.disk import FileDisk
     from node.libp2p_network import open_network
     from node.node import Node
@@ -152,25 +154,27 @@ async def open_real_node(home: Home, settings: Settings) -> AsyncIterator[NodeSe
         async with (
             worker_trainer(home.path / "workers") as trainer,
             open_network(home.key, [settings.listen]) as network,
-            trio.open_nursery() as nursery,
-        ):
-            nursery.start_soon(record.run)
-            node = Node(
+            Node(
                 key=home.key,
                 member_key=home.member_key,
                 seal_key=home.seal_key,
                 name=settings.name,
+                member_name=settings.member_name,
                 network=network,
                 disk=disk,
                 trainer=trainer,
                 record=record,
-                random=random.Random(secrets.randbits(256)),
+                random=random.SystemRandom(),
                 version=our_version(),
-            )
-            async with node:
-                await nursery.start(node.run)
-                yield node.service
-                nursery.cancel_scope.cancel()
+                capacity=partial(measure_capacity, home.path),
+                home=str(home.path),
+            ) as node,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(record.run)
+            await nursery.start(node.run)
+            yield node.service
+            nursery.cancel_scope.cancel()
     finally:
         await record.close()
         disk.close()

@@ -6,6 +6,7 @@ refused, as ssh does.
 
 import contextlib
 import fcntl
+import getpass
 import hashlib
 import ipaddress
 import json
@@ -15,7 +16,7 @@ import socket
 import stat
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -58,6 +59,7 @@ class Settings:
     """What a node remembers from its first start. People may edit it while the node is stopped."""
 
     name: str
+    member_name: str  # of the owner; the same on all nodes of one
     listen: str  # a multiaddress with a port; the entrance has the next port
 
 
@@ -105,7 +107,9 @@ class Home:
             self._socket = None
         os.close(self._lock)
 
-    def settings(self, *, name: str | None = None, listen: str | None = None) -> Settings:
+    def settings(
+        self, *, name: str | None = None, member_name: str | None = None, listen: str | None = None
+    ) -> Settings:
         """What was remembered, changed by what is given now, and remembered so.
 
         `listen` is a multiaddress; with port 0 two free neighbouring ports are picked, once: addresses that others
@@ -117,8 +121,12 @@ class Home:
         if chosen.endswith("/tcp/0"):
             any_port = chosen.removesuffix("0")
             chosen = before if before.startswith(any_port) else f"{any_port}{_free_port(chosen)}"
-        settings = Settings(_checked_name(name or known.get("name") or _machine_name()), chosen)
-        now = {**known, "name": settings.name, "listen": settings.listen}
+        settings = Settings(
+            name=_checked_name(name or known.get("name") or _machine_name()),
+            member_name=_checked_name(member_name or known.get("member_name") or _login_name()),
+            listen=chosen,
+        )
+        now = known | asdict(settings)
         if now != known:
             write_atomically(self.path / SETTINGS, json.dumps(now, indent=2).encode() + b"\n")
         return settings
@@ -253,13 +261,20 @@ def _checked_name(name: str) -> str:
     except ValidationError:
         raise Refused(
             "bad-name",
-            f"{name[:100]!r} cannot be a node's name",
+            f"{name[:100]!r} cannot be the name of a node or a member",
             remedy=f"choose 1 to {NAME_CHARACTERS_MAX} characters on one line",
         ) from None
 
 
 def _machine_name() -> str:
     return socket.gethostname().partition(".")[0][:NAME_CHARACTERS_MAX] or "node"
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()[:NAME_CHARACTERS_MAX] or "member"
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return "member"
 
 
 def _free_port(listen: str) -> int:

@@ -191,7 +191,7 @@ class Libp2pHost:
         failures = []
         for position, address in enumerate(addresses):
             left = trio.current_effective_deadline() - trio.current_time()
-            with trio.move_on_after(left / (len(addresses) - position)) as attempt:
+            with trio.move_on_after(max(left, 0.0) / (len(addresses) - position)) as attempt:
                 try:
                     return await self._dial(peer, address, bytes_max)
                 except Exception as error:  # as in welcome

@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 
 class NotFound(Refused):
-    """Nothing, or more than one thing, answers to a name. The code begins with `no-such-` or is `ambiguous`."""
+    """Nothing answers to a name. The code begins with `no-such-`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +90,17 @@ class NodeService(Protocol):
         `config` does not. The answer is RUN with `taken_as`, the reading's notes.
         """
 
-    async def accept(self, run: str, data: str | None) -> Json: ...
+    async def accept(self, run: str, data: str | None, task: str | None) -> Json:
+        """Take part. `task`: the path of our copy of the task's file, where the run's task is one."""
 
     async def decline(self, run: str, reason: str) -> Json: ...
 
     async def stop_run(self, run: str, reason: str) -> Json: ...
+
+    async def policy(self) -> list[str]:
+        """The rules by which this node accepts runs by itself: `all`, `mine`, `task:NAME`, `proposer:ID`."""
+
+    async def set_policy(self, rules: Sequence[str]) -> list[str]: ...
 
     async def metrics(self, run: str, query: MetricsQuery) -> list[Json]: ...
 

@@ -5,6 +5,7 @@ To the node: {"is": "answer" | "failure", "call", …}, {"is": "output", …}, {
 Bytes in them that are large lie in files of the session's directory: `to_field` and `from_field`.
 """
 
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +35,9 @@ def to_field(content: bytes, file: Path) -> bytes | bool:
     """What stands for `content` in a frame: itself, or true once it is written to `file`. Blocks on the disk then."""
     if len(content) <= INLINE_BYTES_MAX:
         return content
-    file.write_bytes(content)
+    fresh = file.with_suffix(".fresh")
+    fresh.write_bytes(content)
+    os.replace(fresh, file)  # never changed in place: the reader may still have the one before mapped
     return True
 
 

@@ -76,7 +76,7 @@ class WorkerSession:
     async def _large(self, schema: bytes, model: bytes | Path) -> dict[str, Any]:
         """Schema and base model for the worker: bytes, a path, or true for a file of this session's."""
         if isinstance(model, Path):
-            field: Any = os.path.abspath(model)
+            field: Any = _absolute(model)
         else:
             field = await self._field(model, self._work / "base")
         return {"schema": await self._field(schema, self._work / "schema"), "model": field}
@@ -106,3 +106,8 @@ def _plain(spec: TaskSpec) -> dict[str, Any]:
     """The spec in msgpack's types: mappings of any kind become dicts."""
     values = {entry.name: getattr(spec, entry.name) for entry in fields(spec)}
     return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+
+
+def _absolute(path: Path) -> str:
+    """For the worker, which has another working directory."""
+    return os.path.abspath(path)

@@ -129,10 +129,10 @@ class SimulatedNetwork:
 
     async def _dial(self, peer: NodeId, entrance: bool) -> SimulatedConnection:
         addresses = self._known.get(peer, ((), ()))[entrance]
-        deadline = trio.current_effective_deadline()
         for position, address in enumerate(addresses):
             target = None
-            with trio.move_on_after((deadline - trio.current_time()) / (len(addresses) - position)):
+            left = trio.current_effective_deadline() - trio.current_time()
+            with trio.move_on_after(max(left, 0.0) / (len(addresses) - position)):
                 target = await self.world.reach(self, address)
             if target is not None and target.node_id == peer and self._nursery is not None:
                 return self._knock_at(target, entrance)

@@ -3,7 +3,6 @@
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -13,14 +12,18 @@ import trio
 
 from node.node import Node
 from node.shares import digits_split
+from protocol.limits import ENTRANCE_ATTEMPTS_PER_MINUTE
 from simulations.deterministic import run_deterministically
 from simulations.network import SimulatedWorld
 from simulations.record import SharedStore
-from simulations.simulated_node import simulated_node
+from simulations.simulated_node import live
 from simulations.trace import Trace
 
 # Far beyond what any honest run takes; a simulation that hangs ends with a word instead of going on for ever.
 VIRTUAL_DEADLINE_S = 7 * 86_400.0
+
+# An entrance takes so many attempts a minute; waiting costs nothing in virtual time.
+JOIN_PAUSE_S = 60.0 / ENTRANCE_ATTEMPTS_PER_MINUTE
 
 CONFIGURATION = """
 name = "simulation"
@@ -122,16 +125,18 @@ class _Play:
         with trio.fail_after(VIRTUAL_DEADLINE_S):
             async with trio.open_nursery() as nursery:
                 await nursery.start(world.run)
-                async with AsyncExitStack() as stack:
-                    nodes = [await stack.enter_async_context(self._node(i, world)) for i in range(self._nodes)]
-                    await self._gather(nodes, paths)
-                    summary = await self._train(nodes)
+                nodes: list[Node] = []
+                for number in range(self._nodes):
+                    folder = self._folder / f"node-{number}"
+                    nodes.append(
+                        await nursery.start(
+                            live, number, self._seed, world, self._shared, folder, self._samples_per_s
+                        )
+                    )
+                await self._gather(nodes, paths)
+                summary = await self._train(nodes)
                 nursery.cancel_scope.cancel()
         return summary
-
-    def _node(self, number: int, world: SimulatedWorld) -> AbstractAsyncContextManager[Node]:
-        folder = self._folder / f"node-{number}"
-        return simulated_node(number, self._seed, world, self._shared, folder, self._samples_per_s)
 
     async def _gather(self, nodes: list[Node], paths: list[Path]) -> None:
         """The group is created, and everybody joins with one token."""
@@ -145,6 +150,7 @@ class _Play:
             for number, node in enumerate(nodes[1:], 1):
                 self._on_progress(Progress(f"node {number} of {len(nodes)} joins", 0, self._rounds, trio.current_time()))
                 await node.service.join(invitation["token"])
+                await trio.sleep(JOIN_PAUSE_S)
 
     async def _train(self, nodes: list[Node]) -> dict[str, Any]:
         configuration = CONFIGURATION.format(seed=self._seed, rounds=self._rounds, nodes=self._nodes)

@@ -1,9 +1,8 @@
 """One node of a simulation: the real node.Node on simulated seams, with keys that follow from the seed."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,6 +16,9 @@ from simulations.network import SimulatedWorld
 from simulations.record import SharedStore, SimulatedRecord
 from simulations.trainer import InProcessTrainer
 
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
 # Virtual time begins here, so that nothing depends on when a simulation is run.
 EPOCH_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 _GIBIBYTE = 1024**3
@@ -27,11 +29,17 @@ def virtual_now() -> float:
     return EPOCH_S + trio.current_time()
 
 
-@asynccontextmanager
-async def simulated_node(
-    number: int, seed: int, world: SimulatedWorld, store: SharedStore, folder: Path, samples_per_s: float
-) -> AsyncIterator[Node]:
-    """Node `number` of the simulation `seed`, alive within the context. `folder`: for its task's state."""
+async def live(
+    number: int,
+    seed: int,
+    world: SimulatedWorld,
+    store: SharedStore,
+    folder: Path,
+    samples_per_s: float,
+    *,
+    task_status: "TaskStatus[Node]",
+) -> None:
+    """Be node `number` of the simulation `seed` until cancelled; started with the node. `folder`: its task's state."""
     random = Random(f"node {number} of {seed}")
     key = Ed25519PrivateKey.from_private_bytes(random.randbytes(32))
     node_id = node_id_of(public_key_of(key))
@@ -58,5 +66,5 @@ async def simulated_node(
         await nursery.start(network.run)
         async with node:
             await nursery.start(node.run)
-            yield node
-            nursery.cancel_scope.cancel()
+            task_status.started(node)
+            await trio.sleep_forever()

@@ -267,12 +267,13 @@ class Dashboard(OwnersApp):
         elif message.table in ("participants", "run-participants"):
             self.action_view("nodes")
             self.view.table("nodes").move_to(message.key)
+            self.paint()
         elif message.table == "nodes":
             self.choice.filters["log"] = names_of(self.state).get(message.key, "")
             self.action_view("log")
         else:
             table = self.query(f"#{message.table}").first(RowTable)
-            self.push_screen(Dialog(str(table.border_title), table.in_full))
+            self.push_screen(Dialog(table.words[0], table.in_full))
 
     def _look_at(self, run_id: str) -> None:
         self.choice.run_id = run_id

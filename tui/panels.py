@@ -11,19 +11,20 @@ from tui.topology import Scene, Topology
 from tui.views import names_of, scene
 from tui.words import counted
 
+LEGEND = "→ update  ⇒ checkpoint"
+
 
 class TopologyPanel(PictureView, can_focus=True):
     """The nodes on their ring, seen from the chosen run."""
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, title="Topology")
-        self.border_subtitle = "→ update  ⇒ checkpoint"
         self._drawn: tuple[Scene, int, int, Topology] | None = None
 
     def show_glance(self, glance: Glance) -> None:
         seen = scene(glance.state, glance.run)
         moving = glance.state.moving(glance.now)
-        self.set_words(f"Topology of {seen.run_name}" if seen.run_name else "Topology")
+        self.set_words(f"Topology of {seen.run_name}" if seen.run_name else "Topology", LEGEND)
         self.show(
             lambda width, height: self._topology(seen, width, height).picture(moving, glance.now, TRANSFER_SHOWN_S)
         )

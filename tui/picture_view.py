@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.content import Content
 from textual.events import Resize
 from textual.geometry import Region
 from textual.strip import Strip
@@ -24,14 +25,17 @@ def strip_of(line: Line, width: int, look: Any, base: Style) -> Strip:
 
 
 class Panel(Widget):
-    """A widget with a border and words in it."""
+    """A widget with a border and words in it, which are never taken for markup: runs have names that peers chose."""
 
-    def set_words(self, title: str, subtitle: str | None = None) -> None:
+    words: tuple[str, str] = ("", "")
+
+    def set_words(self, title: str, subtitle: str = "") -> None:
         """Put words into the border. Setting a border's text paints the whole widget, so only if it is another."""
-        if self.border_title != title:
-            self.border_title = title
-        if subtitle is not None and self.border_subtitle != subtitle:
-            self.border_subtitle = subtitle
+        if title != self.words[0]:
+            self.border_title = Content(title)
+        if subtitle != self.words[1]:
+            self.border_subtitle = Content(subtitle)
+        self.words = (title, subtitle)
 
 
 class PictureView(Panel):
@@ -39,7 +43,7 @@ class PictureView(Panel):
 
     def __init__(self, *, id: str, title: str = "") -> None:
         super().__init__(id=id)
-        self.border_title = title
+        self.set_words(title)
         self._draw: Draw | None = None
         self._picture = BLANK
 

@@ -46,7 +46,7 @@ class RowTable(ScrollView, Panel, can_focus=True):
     ) -> None:
         super().__init__(id=id)
         self._heading_lines = int(headed)
-        self.border_title = title
+        self.set_words(title)
         self._columns = columns
         self._empty = empty
         self._follow = follow

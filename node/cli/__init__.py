@@ -19,6 +19,7 @@ COMMANDS = {
     "peers": ("node.cli.nodes:peers", "List the nodes of your groups."),
     "data": ("node.cli.data:data", "Register your own data sets. They never leave this machine."),
     "run": ("node.cli.runs:run", "Start, follow, accept and stop runs."),
+    "policy": ("node.cli.policy:policy", "Say which runs this node accepts by itself."),
     "model": ("node.cli.models:model", "Get trained models."),
     "sql": ("node.cli.sql:sql", "Ask the node's record in SQL."),
 }

@@ -58,7 +58,7 @@ class Answer:
             told |= getattr(error, "details", {})
             click.echo(json.dumps({"error": told}, ensure_ascii=False), err=True)
         else:
-            end = "" if what.endswith((".", "\n")) or "\n" in what else "."
+            end = "" if what.endswith((".", "!", "?")) or "\n" in what else "."
             click.echo(f"{click.style('Error:', fg='red')} {clean(what)}{end}", err=True)
             click.echo(f"{click.style('To fix:', bold=True)} {clean(remedy)}.", err=True)
         if self.debug:

@@ -75,7 +75,13 @@ def show_group(answer: Answer, group: str) -> None:
     click.echo()
     show.table(["MEMBER", "ROLE", "ADMITTED", "NODES"], members)
     invitations = [
-        (invite["invite_id"], invite["role"], f"{invite['used']} of {invite['uses']}", _until(invite), invite["by"])
+        (
+            show.short(invite["invite_id"]),
+            invite["role"],
+            f"{invite['used']} of {invite['uses']}",
+            _until(invite),
+            show.node(invite["by"]),
+        )
         for invite in entry["invitations"]
     ]
     if invitations:

@@ -16,6 +16,7 @@ STOP_POLL_S = 0.05
 
 @click.command()
 @click.option("--name", help="What others call this node. Remembered. [default: this machine's name]")
+@click.option("--member-name", help="What others call you. Remembered. [default: your login name]")
 @click.option(
     "--listen",
     metavar="ADDRESS",
@@ -27,9 +28,7 @@ STOP_POLL_S = 0.05
 @click.option("--ready-fd", type=int, hidden=True)
 @common_options
 @click.pass_obj
-def start(
-    answer: Answer, name: str | None, listen: str | None, detach: bool, log_format: str, ready_fd: int | None
-) -> int:
+def start(answer: Answer, /, detach: bool, log_format: str, ready_fd: int | None, **remembered: str | None) -> int:
     """Start this machine's node.
 
     The first start makes the node's identity and the member's (yours), picks a port and remembers it. To run several
@@ -37,14 +36,16 @@ def start(
     """
     home = home_path(answer.home)
     if detach:
-        return _start_detached(answer, home, name, listen, log_format)
+        return _start_detached(answer, home, log_format, remembered)
     from node.daemon import DaemonOptions, run_daemon
     from node.home import listen_address
 
+    listen = remembered["listen"]
     return run_daemon(
         DaemonOptions(
             home=home,
-            name=name,
+            name=remembered["name"],
+            member_name=remembered["member_name"],
             listen=listen_address(listen) if listen else None,
             log_format="json" if log_format == "json" else "text",
             json=answer.json,
@@ -54,12 +55,12 @@ def start(
     )
 
 
-def _start_detached(answer: Answer, home: Path, name: str | None, listen: str | None, log_format: str) -> int:
+def _start_detached(answer: Answer, home: Path, log_format: str, remembered: dict[str, str | None]) -> int:
     from node.detach import start_detached
 
     arguments = ["--home", str(home), "--log-format", log_format]
-    arguments += ["--name", name] if name else []
-    arguments += ["--listen", listen] if listen else []
+    for option, value in remembered.items():
+        arguments += [f"--{option.replace('_', '-')}", value] if value else []
     arguments += ["--debug"] if answer.debug else []
     told = start_detached(home, arguments)
     if "status" in told:

@@ -158,11 +158,16 @@ def _next_step(entry: dict[str, Any]) -> str:
 @run.command("accept")
 @click.argument("run_name", metavar="RUN")
 @click.option("--data", help="Which of your data sets; may be left out when it has the name that the run asks for.")
+@click.option(
+    "--task",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Your copy of the task's file, where RUN's task is one.",
+)
 @common_options
 @click.pass_obj
-def accept(answer: Answer, run_name: str, data: str | None) -> None:
+def accept(answer: Answer, run_name: str, data: str | None, task: str | None) -> None:
     """Take part in RUN with your own data."""
-    entry = answer.client().accept(run_name, data=data)
+    entry = answer.client().accept(run_name, data=data, task=task)
     answer.give(entry, lambda: f"This node takes part in {entry['name']}: {entry['state']}.")
     answer.hint(f"Next: fednode run show {entry['name']!r}")
 

@@ -1,6 +1,6 @@
 """fednode run metrics, fednode run logs: what a run measures and says."""
 
-from collections.abc import Iterator
+import time
 from typing import Any
 
 import click
@@ -8,6 +8,8 @@ import click
 from node.cli import show
 from node.cli.common import Answer, common_options
 
+FOLLOW_INTERVAL_S = 0.5  # the record's own interval of writing
+FOLLOW_LINES = 10_000  # at a time, when more was said than fits
 ENDED = frozenset({"FINISHED", "STOPPED", "FAILED"})
 
 
@@ -76,40 +78,21 @@ def logs(answer: Answer, /, run_name: str | None, follow: bool, limit: int, **fi
     """Show what RUN's task and the nodes said about it; without RUN, everything that this node logged."""
     filters["level"] = filters["level"] and filters["level"].upper()
     client = answer.client()
-    if not follow:
-        for line in client.logs(run_name, limit=limit, **filters)["logs"]:
-            _print_line(answer, line)
-        return
-    run_id = client.run(run_name)["run_id"] if run_name else None
-    # The stream is opened before the past is asked for: nothing that is logged in between is missed.
-    events = client.events()
-    snapshot = next(events)
     told = client.logs(run_name, limit=limit, **filters)
-    for line in told["logs"]:
+    _print_lines(answer, told["logs"])
+    while follow:
+        # Whether it has ended is asked before what it said: nothing that was said before the end is missed.
+        ended = run_name is not None and client.run(run_name)["state"] in ENDED
+        told = client.logs(run_name, limit=FOLLOW_LINES, after=told["next"], **filters)
+        _print_lines(answer, told["logs"])
+        if ended and not told["logs"]:
+            break
+        time.sleep(0 if told["logs"] else FOLLOW_INTERVAL_S)
+
+
+def _print_lines(answer: Answer, lines: list[dict[str, Any]]) -> None:
+    for line in lines:
         _print_line(answer, line)
-    if any(run["run_id"] == run_id and run["state"] in ENDED for run in snapshot["runs"]):
-        return
-    for line in _following(events, run_id):
-        if line["seq"] > told["next"] and _wanted(line, filters):
-            _print_line(answer, line)
-
-
-def _following(events: Iterator[dict[str, Any]], run_id: str | None) -> Iterator[dict[str, Any]]:
-    """Lines of the run, or all without one, until the run has ended."""
-    for event in events:
-        if event["type"] == "log" and run_id in (None, event["log"]["run_id"]):
-            yield event["log"]
-        elif event["type"] == "run" and event["run"]["run_id"] == run_id and event["run"]["state"] in ENDED:
-            return
-
-
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-
-
-def _wanted(line: dict[str, Any], filters: dict[str, str | None]) -> bool:
-    level, node = filters["level"], filters["node"]
-    loud_enough = level is None or _LEVELS.index(line["level"]) >= _LEVELS.index(level)
-    return loud_enough and (node is None or line["node_id"].startswith(node))
 
 
 def _print_line(answer: Answer, line: dict[str, Any]) -> None:

@@ -75,7 +75,7 @@ def test_a_slab_is_coded_as_if_it_were_alone(name: str) -> None:
 
 
 def test_an_unknown_codec_is_named_with_the_known_ones() -> None:
-    with pytest.raises(FednodeError, match="no codec 'zip'.*fp32, bf16"):
+    with pytest.raises(FednodeError, match=r"no codec 'zip'.*fp32, bf16"):
         codec_named("zip")
 
 

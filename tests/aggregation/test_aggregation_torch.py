@@ -116,7 +116,7 @@ def test_a_tensor_that_no_schema_knows_is_named() -> None:
     module.register_buffer("phase", torch.zeros(2, dtype=torch.complex64))
     with pytest.raises(FednodeError, match=r"'phase' is complex64.*persistent=False"):
         module_schema(module)
-    with pytest.raises(FednodeError, match="'weight' is float32.*meta"):
+    with pytest.raises(FednodeError, match=r"'weight' is float32.*meta"):
         module_schema(nn.Linear(2, 2, device="meta"))
 
 

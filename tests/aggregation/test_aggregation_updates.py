@@ -60,6 +60,7 @@ def test_a_good_update_passes_with_its_findings() -> None:
 
 GOOD = [1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0]
 NAN, INF = float("nan"), float("inf")
+COUNTER_SENTENCE = "its counter 'steps' rises by more than 2^32 in one round"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ NAN, INF = float("nan"), float("inf")
         (_blob(GOOD), 5.0, "samples-out-of-range", None),
         (_blob(GOOD), NAN, "samples-out-of-range", None),
         (_blob(GOOD), True, "samples-out-of-range", None),
-        (_blob(GOOD, 11 + COUNTER_RISE_MAX), 5, "counter-too-large", "its counter 'steps' rises by more than 2^32 in one round"),
+        (_blob(GOOD, 11 + COUNTER_RISE_MAX), 5, "counter-too-large", COUNTER_SENTENCE),
         (_blob(GOOD, 2**63 - 1), 5, "counter-too-large", None),
     ],
 )  # fmt: skip

@@ -34,6 +34,8 @@ class MemoryService:
         self.unsubscribed = threading.Event()
         self.calls: list[tuple[Any, ...]] = []
         self.model_bytes = b""
+        self.rules = ["mine"]
+        self.log_lines: list[Json] = []
 
     async def status(self) -> Json:
         return {
@@ -127,8 +129,8 @@ class MemoryService:
         self.all_runs[run["name"]] = run
         return {**run, "taken_as": list(reading.taken_as)}
 
-    async def accept(self, run: str, data: str | None) -> Json:
-        self.calls.append(("accept", run, data))
+    async def accept(self, run: str, data: str | None, task: str | None) -> Json:
+        self.calls.append(("accept", run, data, task))
         return {**await self.run(run), "decision": "accepted"}
 
     async def decline(self, run: str, reason: str) -> Json:
@@ -138,6 +140,13 @@ class MemoryService:
     async def stop_run(self, run: str, reason: str) -> Json:
         self.calls.append(("stop_run", run, reason))
         return {**await self.run(run), "state": "STOPPED", "reason": reason}
+
+    async def policy(self) -> list[str]:
+        return self.rules
+
+    async def set_policy(self, rules: Sequence[str]) -> list[str]:
+        self.rules = list(rules)
+        return self.rules
 
     async def metrics(self, run: str, query: MetricsQuery) -> list[Json]:
         self.calls.append(("metrics", run, query))
@@ -149,7 +158,9 @@ class MemoryService:
 
     async def logs(self, run: str | None, query: LogsQuery) -> tuple[list[Json], int]:
         self.calls.append(("logs", run, query))
-        return [log_json(1, "first", run or ""), log_json(2, "second", run or "")], 2
+        lines = [log_json(1, "first", run or ""), log_json(2, "second", run or ""), *self.log_lines]
+        told = [line for line in lines if line["seq"] > (query.after or 0)]
+        return told, told[-1]["seq"] if told else query.after or 0
 
     async def model_file(self, run: str, round_number: int | None) -> ModelFile:
         if not self.model_bytes:

@@ -86,12 +86,14 @@ def test_every_endpoint_of_runs_answers(service: MemoryService, client: Client, 
     assert service.calls[-1] == ("runs", 5, "2026")
     assert client.run("my study")["manifest"]["training"]["rounds"] == 10
     assert client.accept("my study", data="mine")["decision"] == "accepted"
+    assert client.policy() == {"rules": ["mine"]}
+    assert client.set_policy(["all"]) == {"rules": ["all"]}
     assert client.decline("my study", "busy")["decision"] == "declined"
     assert client.stop_run("my study")["state"] == "STOPPED"
     assert client.rounds("my study") == {"rounds": []}
     assert client.metrics("my study", key="loss", after_round=3)["metrics"][0]["value"] == 0.5
     assert service.calls[-1] == ("metrics", "my study", MetricsQuery(key="loss", after_round=3))
-    assert client.logs("my study", after=7, level="INFO")["next"] == 2
+    assert client.logs("my study", after=7, level="INFO") == {"logs": [], "next": 7}
     assert service.calls[-1] == ("logs", "my study", LogsQuery(after=7, level="INFO"))
     assert client.logs()["logs"][0]["run_id"] == ""
     assert client.sql("select 1", rows_max=1) == {"columns": ["a", "b"], "rows": [[1, "x"]], "truncated": True}
@@ -166,7 +168,7 @@ def test_it_can_be_asked_by_hand(service: MemoryService) -> None:
         (Refused("malformed", "w", remedy="r"), 400),
         (Refused("bad-manifest", "w", remedy="r"), 400),
         (Refused("no-such-run", "w", remedy="r"), 404),
-        (NotFound("ambiguous", "w", remedy="r"), 404),
+        (NotFound("no-such-model", "w", remedy="r"), 404),
         (Refused("invite-expired", "w", remedy="r"), 409),
         (FednodeError("w", remedy="r"), 503),
     ],

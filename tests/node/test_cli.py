@@ -255,8 +255,8 @@ def test_listing_and_showing_runs(service: MemoryService) -> None:
 
 def test_deciding_about_runs(service: MemoryService) -> None:
     service.all_runs["a"] = run_json("a")
-    done("run", "accept", "a", "--data", "mine")
-    assert service.calls[-1] == ("accept", "a", "mine")
+    done("run", "accept", "a", "--data", "mine", "--task", __file__)
+    assert service.calls[-1] == ("accept", "a", "mine", __file__)
     done("run", "decline", "a", "--reason", "busy")
     assert service.calls[-1] == ("decline", "a", "busy")
     assert "STOPPED" in done("run", "stop", "a").stdout
@@ -280,14 +280,28 @@ def test_logs(service: MemoryService) -> None:
     assert json.loads(done("run", "logs", "--json").stdout.splitlines()[0])["message"] == "first"
 
 
-def test_following_logs_misses_and_repeats_nothing_and_ends_with_the_run(service: MemoryService) -> None:
+def test_following_logs_ends_with_the_run(service: MemoryService, monkeypatch: pytest.MonkeyPatch) -> None:
     service.all_runs["a"] = run_json("a")
-    run_id = service.all_runs["a"]["run_id"]
-    lines = [log_json(2, "second", run_id), log_json(3, "other run", "x"), log_json(4, "third\x1b[2J", run_id)]
-    service.batches = [[{"type": "log", "log": line} for line in lines]]
-    service.batches.append([{"type": "run", "run": run_json("a", state="FINISHED")}])
+    waits = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:  # it has asked before, and there was nothing new
+            service.log_lines.append(log_json(3, "third\x1b[2J", "a"))
+            service.all_runs["a"] = run_json("a", state="FINISHED")
+
+    monkeypatch.setattr("node.cli.runs_watch.time.sleep", wait)
     printed = done("run", "logs", "-f", "a").stdout.splitlines()
     assert [line.split()[-1] for line in printed] == ["first", "second", "third�[2J"]
+
+
+def test_policy(service: MemoryService) -> None:
+    assert done("policy", "list").stdout == "mine\n"
+    assert done("policy", "add", "task:digits").stdout == "mine\ntask:digits\n"
+    done("policy", "add", "task:digits")
+    assert json.loads(done("policy", "remove", "mine", "--json").stdout) == ["task:digits"]
+    assert run("policy", "remove", "mine").exit_code == 2
+    assert "every run waits" in done("policy", "remove", "task:digits").stdout
 
 
 def test_template_and_keys_need_no_node() -> None:

@@ -226,3 +226,24 @@ def test_detached_it_says_why_it_did_not_start(environment: dict[str, str]) -> N
     assert done.returncode == 1
     assert "The port is taken" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.real
+def test_the_real_node_starts_keeps_its_identity_and_stops(tmp_path: Path, home: Path) -> None:
+    environment = {**os.environ, "FEDNODE_HOME": str(home)}
+    told = []
+    for _ in range(2):
+        done = fednode(environment, "start", "--detach", "--listen", "127.0.0.1", "--json")
+        assert done.returncode == 0, done.stderr
+        told.append(json.loads(done.stdout))
+        if not told[-1]["groups"]:
+            assert fednode(environment, "group", "create", "study").returncode == 0
+        begun = time.monotonic()
+        assert fednode(environment, "stop").returncode == 0
+        assert time.monotonic() - begun < STOP_S
+    assert told[0]["node_id"] == told[1]["node_id"]
+    assert told[0]["addresses"] == told[1]["addresses"]
+    assert [group["name"] for group in told[1]["groups"]] == ["study"]
+    assert (home / "node.stderr").read_text() == ""
+    tables = fednode(environment, "sql", "show tables", "--json")  # from the stopped node's file
+    assert len(json.loads(tables.stdout)["rows"]) > 5

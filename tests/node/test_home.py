@@ -142,7 +142,7 @@ def test_damaged_settings_are_said(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("name", [" a", "a\n", "\x1b[31m", "x" * 81])
 def test_names_that_do_not_fit_a_line_are_refused(tmp_path: Path, name: str) -> None:
-    with Home(tmp_path) as home, pytest.raises(Refused, match="cannot be a node's name"):
+    with Home(tmp_path) as home, pytest.raises(Refused, match="cannot be the name of a node"):
         home.settings(name=name)
 
 

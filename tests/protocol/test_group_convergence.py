@@ -108,7 +108,7 @@ def histories(steps: list[Step]) -> World:
     return world
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(STEPS, st.randoms(use_true_random=False))
 def test_the_state_depends_on_the_set_alone(steps: list[Step], random):
     """§3.1: whatever the order of arrival, however often, looked at in between or not; equal to the dumb twin's."""
@@ -127,7 +127,7 @@ def test_the_state_depends_on_the_set_alone(steps: list[Step], random):
         assert list(log.state().members) == list(expected.members)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(STEPS)
 def test_any_two_replicas_agree_after_a_conversation(steps: list[Step]):
     """§5.3: both hold the union, after three messages at the most when it fits one batch."""
@@ -139,7 +139,7 @@ def test_any_two_replicas_agree_after_a_conversation(steps: list[Step]):
     assert converse(right, left) == 1
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(STEPS)
 def test_a_journal_replays_to_the_same_log(steps: list[Step]):
     """§3.1: what `add` returned, stored in that order and added again, gives the same."""

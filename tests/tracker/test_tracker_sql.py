@@ -169,6 +169,27 @@ def test_all_other_statements_are_refused_and_change_nothing(
     assert fingerprint(store, tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("statement", "word"),
+    [
+        ("DELETE FROM metrics", "read-only"),
+        ("CREATE TABLE x AS SELECT 1", "read-only"),
+        ("WITH w AS (DELETE FROM metrics RETURNING *) SELECT * FROM w", "read-only"),
+        ("SET memory_limit = '10GB'", "locked"),
+        ("SET enable_external_access = true", "locked|running"),
+        ("CALL enable_profiling(save_location = 'x')", "locked"),
+        ("SELECT * FROM read_text('/etc/passwd')", "disabled"),
+        ("COPY metrics TO 'x'", "disabled"),
+    ],
+)
+def test_the_engine_refuses_by_itself(
+    reader: Reader, statement: str, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.reader.check_statement", lambda connection, statement: None)
+    with pytest.raises(Refused, match=word):
+        reader.sql(statement, 1)
+
+
 # Ending the transaction is what only our check refuses.
 @pytest.mark.parametrize("statement", [text for text in REFUSED if not text.startswith("COMMIT")])
 def test_the_engine_holds_the_same_line_without_our_check(
@@ -185,20 +206,6 @@ def test_the_engine_holds_the_same_line_without_our_check(
         rows = []
     assert not any("root:" in str(value) for row in rows for value in row)
     assert fingerprint(store, tmp_path) == before
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "DELETE FROM metrics",
-        "CREATE TABLE x AS SELECT 1",
-        "WITH w AS (DELETE FROM metrics RETURNING *) SELECT * FROM w",
-    ],
-)
-def test_the_engine_refuses_to_write_by_itself(reader: Reader, statement: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracker.reader.check_statement", lambda connection, statement: None)
-    with pytest.raises(Refused, match="read-only"):
-        reader.sql(statement, 1)
 
 
 def fingerprint(store: Store, directory: Path) -> object:

@@ -43,6 +43,10 @@ class Stage:
         self.app.paint()
         await self.pilot.pause()
 
+    def told(self):
+        """The words in the corner."""
+        return " | ".join(notification.message for notification in self.app._notifications)
+
     def text(self):
         """The screen's characters."""
         width, height = self.app.size

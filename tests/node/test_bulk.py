@@ -1,0 +1,389 @@
+"""Bulk transfer: whole blobs from good sources, nothing from bad ones, nothing twice."""
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from network_ground import Ground, introduce, run_on_simulated
+
+from node.bulk import Bulk, Fetched, Transfer
+from node.bulk_source import NOT_HERE, OK, REQUEST_BYTES
+from node.disk import FileDisk
+from node.libp2p_network import Libp2pNetwork
+from node.seams import BLOB_PROTOCOL, Disk, Network, Stream, StreamClosed
+from protocol.errors import FednodeError, Refused
+from protocol.keys import BlobId, NodeId
+from protocol.limits import BLOB_STALL_S, CHUNK_BYTES
+from simulations.disk import SimulatedDisk
+from simulations.network_node import SimulatedNetwork
+from simulations.network_wires import WireProfile
+from tracker.chunks import blob_id_of, chunk_hashes_of
+
+TEN_MB = Random(3).randbytes(10_000_000)
+NOBODY = BlobId("ab" * 32)
+
+
+class Place:
+    """A node's bulk transfer, its disk, and what went over it."""
+
+    def __init__(
+        self, network: Network, disk: Disk, may_read: Callable[[NodeId, BlobId], bool] = lambda peer, blob: True
+    ) -> None:
+        self.network = network
+        self.disk = disk
+        self.transfers: list[Transfer] = []
+        self.bulk = Bulk(network, disk, may_read, self.transfers.append)
+
+    @property
+    def me(self) -> NodeId:
+        return self.network.node_id
+
+    def came(self) -> int:
+        return sum(transfer.size for transfer in self.transfers if transfer.incoming)
+
+
+async def _place(ground: Ground, network: SimulatedNetwork, **options: Callable[[NodeId, BlobId], bool]) -> Place:
+    place = Place(network, SimulatedDisk(), **options)
+    await ground.nursery.start(place.bulk.run)
+    return place
+
+
+async def _places(ground: Ground, count: int) -> list[Place]:
+    return [await _place(ground, network) for network in await ground.nodes(count)]
+
+
+async def _time_passes(seconds: float) -> None:
+    with trio.move_on_after(seconds):
+        await trio.Event().wait()
+
+
+async def _ten_megabytes(here: Place, there: Place) -> None:
+    blob = await there.disk.put_blob(TEN_MB)
+    assert await here.bulk.fetch(blob, [there.me], 10_000_000) == Fetched(there.me, 10_000_000)
+    assert await here.disk.read_blob(blob) == TEN_MB
+    assert here.came() == 10_000_000
+    assert {(each.peer, each.blob, each.incoming) for each in there.transfers} == {(here.me, blob, False)}
+
+
+def test_ten_megabytes_arrive_over_the_simulated_network() -> None:
+    async def test(ground: Ground) -> None:
+        here, there = await _places(ground, 2)
+        await _ten_megabytes(here, there)
+        here.transfers.clear()
+        blob = await there.disk.put_blob(TEN_MB)
+        assert await here.bulk.fetch(blob, [], 10_000_000) == Fetched(here.me, 10_000_000)
+        assert here.transfers == []
+
+    run_on_simulated(test)
+
+
+@pytest.mark.real
+def test_ten_megabytes_arrive_over_the_real_network(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            places: list[Place] = []
+            for name in ("here", "there"):
+                network = Libp2pNetwork(Ed25519PrivateKey.generate(), ["/ip4/127.0.0.1/tcp/0"])
+                await nursery.start(network.run)
+                (tmp_path / name).mkdir()
+                places.append(Place(network, FileDisk(tmp_path / name)))
+                await nursery.start(places[-1].bulk.run)
+            introduce(*(place.network for place in places))  # type: ignore[arg-type]
+            for place in places:
+                place.network.set_door(lambda peer: True)
+            with trio.fail_after(30):
+                await _ten_megabytes(*places)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1])
+def test_blobs_of_every_shape_arrive(size: int) -> None:
+    async def test(ground: Ground) -> None:
+        here, there = await _places(ground, 2)
+        data = TEN_MB[:size]
+        blob = await there.disk.put_blob(data)
+        assert await here.bulk.fetch(blob, [there.me], size) == Fetched(there.me, size)
+        assert await here.disk.read_blob(blob) == data
+        assert here.came() == size
+
+    run_on_simulated(test)
+
+
+def test_who_may_not_read_gets_nothing_and_is_not_told_whether_it_is_there() -> None:
+    async def test(ground: Ground) -> None:
+        one, other, owner = await ground.nodes(3)
+        secret = await _place(ground, owner, may_read=lambda peer, blob: peer == other.node_id)
+        refused, reader = await _place(ground, one), await _place(ground, other)
+        blob = await secret.disk.put_blob(b"for one only")
+        for wanted in (blob, NOBODY):
+            with pytest.raises(FednodeError, match="may not give it to us"):
+                await refused.bulk.fetch(wanted, [owner.node_id], 100)
+        await reader.bulk.fetch(blob, [owner.node_id], 100)
+        with pytest.raises(FednodeError, match="does not have it"):
+            await reader.bulk.fetch(NOBODY, [owner.node_id], 100)
+        # The first reader has it now, and lets everybody read.
+        assert (await refused.bulk.fetch(blob, [owner.node_id, other.node_id], 100)).source == other.node_id
+
+    run_on_simulated(test)
+
+
+def test_when_nobody_gives_it_the_error_says_why() -> None:
+    async def test(ground: Ground) -> None:
+        here, there = await _places(ground, 2)
+        with pytest.raises(FednodeError, match="nobody was named"):
+            await here.bulk.fetch(NOBODY, [here.me], 100)
+        ground.world.crash(there.me)
+        with pytest.raises(FednodeError, match="cannot be reached"):
+            await here.bulk.fetch(NOBODY, [there.me], 100)
+
+    run_on_simulated(test)
+
+
+def test_a_blob_that_is_too_large_is_refused_before_anything_is_stored() -> None:
+    async def test(ground: Ground) -> None:
+        here, there = await _places(ground, 2)
+        blob = await there.disk.put_blob(TEN_MB)
+        with pytest.raises(Refused) as refusal:
+            await here.bulk.fetch(blob, [there.me], 9_999_999)
+        assert refusal.value.code == "blob-too-large"
+        assert here.came() == 0
+        assert isinstance(here.disk, SimulatedDisk)
+        assert len(here.disk.missing_chunks(blob, 10)) == 10
+        await here.bulk.fetch(blob, [there.me], 10_000_000)
+        with pytest.raises(Refused):
+            await here.bulk.fetch(blob, [there.me], 100)
+
+    run_on_simulated(test)
+
+
+Answers = Callable[[int], list[bytes]]
+
+
+def _serve(network: Network, answers: Answers) -> None:
+    """Have `network` answer requests for blobs with whatever `answers` gives for an index."""
+
+    async def serve(stream: Stream) -> None:
+        try:
+            while True:
+                request = await stream.receive_frame(REQUEST_BYTES)
+                for frame in answers(int.from_bytes(request[32:], "big")):
+                    await stream.send_frame(frame)
+        except StreamClosed:
+            return
+
+    network.handle(BLOB_PROTOCOL, serve)
+
+
+def _list_frame(data: bytes) -> bytes:
+    return len(data).to_bytes(8, "little") + b"".join(chunk_hashes_of(data))
+
+
+TWO_CHUNKS = TEN_MB[: 2 * CHUNK_BYTES]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param(lambda index: [OK, _list_frame(TEN_MB)], id="another blob's list"),
+        pytest.param(lambda index: [OK, b"short"], id="no list at all"),
+        pytest.param(lambda index: [OK, (1 << 40).to_bytes(8, "little")], id="a size that is a lie"),
+        pytest.param(
+            lambda index: [OK, _list_frame(TWO_CHUNKS) if index > 9 else bytes(CHUNK_BYTES)], id="a chunk that is a lie"
+        ),
+        pytest.param(
+            lambda index: [OK, _list_frame(TWO_CHUNKS) if index > 9 else bytes(CHUNK_BYTES + 1)], id="too long a chunk"
+        ),
+        pytest.param(lambda index: [NOT_HERE], id="does not have it"),
+        pytest.param(lambda index: [b"?"], id="a status that nobody knows"),
+        pytest.param(lambda index: [b"status too long"], id="a frame that is too long"),
+        pytest.param(lambda index: [], id="says nothing"),
+        pytest.param(lambda index: [OK, _list_frame(TWO_CHUNKS)] if index > 9 else [], id="stalls after the list"),
+    ],
+)
+def test_a_bad_source_is_dropped_for_a_good_one(answers: Answers) -> None:
+    async def test(ground: Ground) -> None:
+        one, bad, good = await ground.nodes(3)
+        here, there = await _place(ground, one), await _place(ground, good)
+        _serve(bad, answers)
+        blob = await there.disk.put_blob(TWO_CHUNKS)
+        with trio.fail_after(3 * BLOB_STALL_S):
+            fetched = await here.bulk.fetch(blob, [bad.node_id, good.node_id], len(TWO_CHUNKS))
+        assert fetched == Fetched(good.node_id, len(TWO_CHUNKS))
+        assert await here.disk.read_blob(blob) == TWO_CHUNKS
+
+    run_on_simulated(test)
+
+
+def test_a_lie_about_an_only_chunk_is_found() -> None:
+    async def test(ground: Ground) -> None:
+        one, bad, good = await ground.nodes(3)
+        here, there = await _place(ground, one), await _place(ground, good)
+        _serve(bad, lambda index: [OK, _list_frame(b"truth"), b"a lie"])
+        blob = await there.disk.put_blob(b"truth")
+        assert blob == blob_id_of(chunk_hashes_of(b"truth"), 5)
+        assert (await here.bulk.fetch(blob, [bad.node_id, good.node_id], 5)).source == good.node_id
+
+    run_on_simulated(test)
+
+
+def test_an_interrupted_fetch_is_taken_up_where_it_was() -> None:
+    async def test(ground: Ground) -> None:
+        here, there, another = await _places(ground, 3)
+        blob = await there.disk.put_blob(TEN_MB)
+        await another.disk.put_blob(TEN_MB)
+
+        def crash_half_way(transfer: Transfer) -> None:
+            here.transfers.append(transfer)
+            if len(here.transfers) == 5:
+                ground.world.crash(there.me)
+
+        here.bulk._on_transfer = crash_half_way
+        with pytest.raises(FednodeError, match="Nobody gave"):
+            await here.bulk.fetch(blob, [there.me], 10_000_000)
+        before = here.came()
+        assert 4 * CHUNK_BYTES < before < 10_000_000
+        assert (await here.bulk.fetch(blob, [there.me, another.me], 10_000_000)).source == another.me
+        assert here.came() == 10_000_000
+        assert await here.disk.read_blob(blob) == TEN_MB
+
+    run_on_simulated(test)
+
+
+def test_fetches_of_one_blob_are_one() -> None:
+    async def test(ground: Ground) -> None:
+        here, there = await _places(ground, 2)
+        blob = await there.disk.put_blob(TEN_MB)
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(here.bulk.fetch, blob, [there.me], 10_000_000)
+        assert here.came() == 10_000_000
+
+    run_on_simulated(test)
+
+
+def test_a_fetch_that_failed_for_one_is_tried_with_the_others_sources() -> None:
+    async def test(ground: Ground) -> None:
+        here, there, without = await _places(ground, 3)
+        blob = await there.disk.put_blob(TEN_MB)
+
+        async def fails() -> None:
+            with pytest.raises(FednodeError):
+                await here.bulk.fetch(blob, [without.me], 10_000_000)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fails)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await here.bulk.fetch(blob, [there.me], 10_000_000) == Fetched(there.me, 10_000_000)
+
+    run_on_simulated(test)
+
+
+def test_a_caller_who_leaves_leaves_it_to_the_others_and_the_last_one_ends_it() -> None:
+    async def test(ground: Ground) -> None:
+        here, there = await _places(ground, 2)
+        blob = await there.disk.put_blob(TEN_MB)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(here.bulk.fetch, blob, [there.me], 10_000_000)
+            with trio.move_on_after(0.15) as patience:
+                await here.bulk.fetch(blob, [there.me], 10_000_000)
+            assert patience.cancelled_caught
+        assert await here.disk.has_blob(blob)
+        await here.disk.delete_blob(blob)
+        here.transfers.clear()
+        with trio.move_on_after(0.15):
+            await here.bulk.fetch(blob, [there.me], 10_000_000)
+        await _time_passes(60)
+        assert here.came() < 10_000_000
+        assert not here.bulk._fetches
+
+    run_on_simulated(test)
+
+
+def test_several_sources_share_the_work() -> None:
+    async def test(ground: Ground) -> None:
+        here, *others = await _places(ground, 4)
+        blob = BlobId("")
+        for other in others:
+            blob = await other.disk.put_blob(TEN_MB)
+        await here.bulk.fetch(blob, [other.me for other in others], 10_000_000)
+        assert all(other.transfers for other in others)
+        assert here.came() == 10_000_000
+
+    run_on_simulated(test, profile=WireProfile(bytes_per_s=10e6))
+
+
+def test_a_source_that_restarted_meanwhile_is_asked_again() -> None:
+    async def test(ground: Ground) -> None:
+        here, there = await _places(ground, 2)
+        first, second = await there.disk.put_blob(b"first"), await there.disk.put_blob(b"second")
+        await here.bulk.fetch(first, [there.me], 10)
+        ground.world.crash(there.me)
+        network = await ground.again(there.me)
+        back = Place(network, there.disk)
+        await ground.nursery.start(back.bulk.run)
+        assert (await here.bulk.fetch(second, [there.me], 10)).size == 6
+
+    run_on_simulated(test)
+
+
+def test_an_idle_stream_is_let_go_and_opened_again() -> None:
+    async def test(ground: Ground) -> None:
+        here, there = await _places(ground, 2)
+        first, second = await there.disk.put_blob(b"first"), await there.disk.put_blob(b"second")
+        await here.bulk.fetch(first, [there.me], 10)
+        await _time_passes(200)
+        assert here.bulk._sources[there.me]._stream is None
+        assert (await here.bulk.fetch(second, [there.me], 10)).size == 6
+
+    run_on_simulated(test)
+
+
+def test_streams_that_break_by_themselves_do_not_end_a_fetch_that_is_tried_again() -> None:
+    async def test(ground: Ground) -> None:
+        here, *others = await _places(ground, 4)
+        blob = BlobId("")
+        for other in others:
+            blob = await other.disk.put_blob(TEN_MB)
+        for _ in range(20):
+            try:
+                await here.bulk.fetch(blob, [other.me for other in others], 10_000_000)
+                break
+            except FednodeError:
+                continue
+        assert await here.disk.read_blob(blob) == TEN_MB
+
+    run_on_simulated(test, profile=WireProfile(stream_break_probability=0.05))
+
+
+def test_a_damaged_chunk_is_not_served() -> None:
+    async def test(ground: Ground) -> None:
+        here, there, good = await _places(ground, 3)
+        blob = await there.disk.put_blob(TWO_CHUNKS)
+        await good.disk.put_blob(TWO_CHUNKS)
+        assert isinstance(there.disk, SimulatedDisk)
+        there.disk.damage_blob(blob, 1)
+        with pytest.raises(FednodeError, match="has it damaged"):
+            await here.bulk.fetch(blob, [there.me], len(TWO_CHUNKS))
+        await here.bulk.fetch(blob, [there.me, good.me], len(TWO_CHUNKS))
+        assert await here.disk.read_blob(blob) == TWO_CHUNKS
+
+    run_on_simulated(test)
+
+
+@pytest.mark.parametrize("request_frame", [b"short", bytes(32) + b"\0\0\0\x63"])
+def test_a_malformed_request_resets_the_stream(request_frame: bytes) -> None:
+    async def test(ground: Ground) -> None:
+        here, there = await _places(ground, 2)
+        blob = await there.disk.put_blob(b"x")
+        frame = bytes.fromhex(blob) + request_frame[32:] if len(request_frame) == REQUEST_BYTES else request_frame
+        stream = await here.network.open(there.me, BLOB_PROTOCOL)
+        await stream.send_frame(frame)
+        with pytest.raises(StreamClosed):
+            await stream.receive_frame(10)
+
+    run_on_simulated(test)

@@ -1,0 +1,61 @@
+"""What every view looks like, character by character, at the sizes that matter.
+
+Set FEDNODE_REDRAW=1 to write the pictures under tests/tui/pictures anew; look at them before you keep them.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from tui_fakes import FakeClient, recorded, rounds_answer
+from tui_stage import play, stage
+
+PICTURES = Path(__file__).with_name("pictures")
+MIDDLE = 110
+SCENES = [
+    ("overview", (80, 24), MIDDLE, ()),
+    ("overview", (120, 36), MIDDLE, ()),
+    ("overview", (200, 60), None, ()),
+    ("run", (80, 24), MIDDLE, ("2",)),
+    ("run", (120, 36), MIDDLE, ("2",)),
+    ("nodes", (80, 24), MIDDLE, ("3",)),
+    ("log", (80, 24), MIDDLE, ("4",)),
+    ("groups", (80, 24), MIDDLE, ("5",)),
+    ("help", (80, 24), MIDDLE, ("question_mark",)),
+    ("nothing", (80, 24), 0, ()),
+]
+
+
+@pytest.fixture(autouse=True)
+def in_utc(monkeypatch):
+    """Times are shown in this machine's zone, so there must be but one."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(("name", "size", "upto", "keys"), SCENES, ids=lambda part: str(part).replace(" ", ""))
+def test_the_view_looks_as_it_did(name, size, upto, keys):
+    async def scene():
+        events = recorded()[:upto] if upto != 0 else [{"type": "snapshot"}]
+        client = FakeClient(events, {"rounds": rounds_answer()})
+        async with stage(client, size) as on:
+            await on.until(lambda: client.told == len(events))
+            await on.press(*keys)
+            if name == "run":
+                await on.until(lambda: on.app.state.rounds)
+            await on.settle()
+            compare(f"{name}_{size[0]}x{size[1]}", on.text())
+
+    play(scene)
+
+
+def compare(name, text):
+    path = PICTURES / f"{name}.txt"
+    if os.environ.get("FEDNODE_REDRAW"):
+        PICTURES.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
