@@ -165,7 +165,7 @@ def check_norm_bound(bound: float) -> None:
 
 def _form_fault(schema: Schema, codec: Codec, update: Update) -> tuple[str, str] | None:
     if type(update.samples) is not int or not 1 <= update.samples <= SAMPLES_MAX:
-        return "samples-out-of-range", f"it claims {update.samples!r} samples, not a whole number from 1 to 2^48"
+        return "samples-out-of-range", f"it claims {update.samples!r:.40} samples, not a whole number from 1 to 2^48"
     expected = difference_bytes(schema, codec)
     if update.source.size != expected:
         return "update-length", f"it has {update.source.size} bytes; the schema in {codec.name} makes {expected}"

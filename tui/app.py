@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import ClassVar
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
 from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Footer, Input
 
@@ -129,10 +131,12 @@ class Dashboard(OwnersApp):
     def _paint_news(self) -> None:
         self._armed = None
         if not self._paused:
-            self.paint()
+            with suppress(NoMatches):  # the app is closing, and its widgets are gone already
+                self.paint()
 
     def paint(self) -> None:
         """Bring what is in sight up to date; every widget paints only what differs from before."""
+        self.choice.keep_up(self.state)
         glance = self.glance
         self._painted_at = glance.now
         self._paint_bars()

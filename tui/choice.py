@@ -15,18 +15,28 @@ _MOST_WANTED = ("RUNNING", "GATHERING", "PROPOSED")
 
 @dataclass(slots=True)
 class Choice:
-    """Starts with nothing chosen: then the run most worth a look is shown, and its most telling curve."""
+    """Starts with nothing chosen: then the run most worth a look is shown, and its most telling curve.
+
+    A run that ends while it is looked at stays in sight until another is running.
+    """
 
     run_id: str = ""
     kind: Kind | None = None
     node_id: str = ""
     filters: dict[str, str] = field(default_factory=dict)  # by the name of what is filtered
     level: int = 1  # the least level of log lines shown, an index into LEVELS
+    _looked_at: str = ""  # the run shown without having been chosen
 
     def run(self, state: State) -> Run | None:
-        """The chosen run; without a choice the newest that goes on, else the newest."""
+        """The run to show: the chosen one, else the one looked at, else the one most worth a look."""
         chosen = state.run(self.run_id) if self.run_id else None
-        return chosen or _most_worth_a_look(state.runs())
+        return chosen or state.run(self._looked_at) or _most_worth_a_look(state.runs())
+
+    def keep_up(self, state: State) -> None:
+        """Look at another run if that is called for. To be called before each look."""
+        looked_at, best = state.run(self._looked_at), _most_worth_a_look(state.runs())
+        if best is not None and (looked_at is None or (looked_at.ended and best.state == "RUNNING")):
+            self._looked_at = best.run_id
 
     def next_run(self, state: State, step: int) -> None:
         """Go `step` runs on, in the order of the list, round and round."""

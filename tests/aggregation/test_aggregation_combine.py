@@ -1,5 +1,6 @@
-"""Combining a round: the defined bits in any order, slab, thread or place, and no update can stop or poison it."""
+"""Combining a round: the defined bits, in any order, slab, thread or place, on any instruction set."""
 
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -9,76 +10,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from aggregation_examples import SCHEMA, make_round
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregation import combine as combine_module
-from aggregation import flat, rules
-from aggregation.checkpoints import apply_difference, check_model
-from aggregation.codecs import codec_named, difference_bytes
-from aggregation.combine import Combined, Outputs, Used, combine, combine_into, output_sizes
-from aggregation.exact_sum import TERMS_MAX, WEIGHT_MAX
-from aggregation.schema import ELEMENT_TYPES, Schema, TensorSpec
+from aggregation import rules
+from aggregation.checkpoints import apply_difference
+from aggregation.combine import Combined, Outputs, Used, combine, combine_into
+from aggregation.exact_sum import WEIGHT_MAX
+from aggregation.schema import Schema, TensorSpec
 from aggregation.settings import CombineSettings
 from aggregation.sources import FileSink
-from aggregation.updates import Update, encode_update, update_of
-from protocol.errors import FednodeError, RemoteProtocolError
-
-Named = dict[str, np.ndarray]
-
-
-def _model(random: np.random.Generator, schema: Schema, scale: float = 1.0) -> bytes:
-    """Random values for every tensor; bfloat16 from the upper half of a float32."""
-    arrays: Named = {}
-    for spec in schema.tensors:
-        values = random.standard_normal(spec.shape) * scale
-        if spec.dtype == "bfloat16":
-            arrays[spec.name] = np.asarray(np.asarray(values, "<f4").view("<u4") >> 16).astype("<u2")
-        elif spec.dtype.startswith("float"):
-            arrays[spec.name] = np.asarray(values).astype(spec.numpy_dtype)
-        else:
-            arrays[spec.name] = random.integers(0, 2, spec.shape).astype(spec.numpy_dtype)
-    return schema.raw_of(arrays)
+from aggregation.updates import Update, update_of
 
 
 def _float_of(spec: TensorSpec, array: np.ndarray) -> np.ndarray:
     wide = (array.astype("<u4") << 16).view("<f4") if spec.dtype == "bfloat16" else array
     return np.asarray(wide, np.float64)
-
-
-def _round(
-    schema: Schema, count: int, *, codec: str = "fp32", seed: int = 1, scale: float = 0.01
-) -> tuple[bytes, list[Update]]:
-    random = np.random.default_rng(seed)
-    base = _model(random, schema)
-    updates = []
-    for index in range(count):
-        moved = schema.views(bytearray(base))
-        for spec in (*schema.averaged, *schema.counters):
-            if spec.kind == "counter":
-                moved[spec.name] = (moved[spec.name] + random.integers(0, 3)).astype(spec.numpy_dtype)
-            elif spec.dtype != "bfloat16":
-                step = random.standard_normal(spec.shape) * scale
-                moved[spec.name] = np.asarray(moved[spec.name] + step).astype(spec.numpy_dtype)
-        blob = encode_update(schema, base, schema.raw_of(moved), codec_named(codec))
-        updates.append(update_of(f"node-{index:02}", blob, int(random.integers(1, 500))))
-    return base, updates
-
-
-SCHEMA = Schema.of(
-    [
-        TensorSpec("embed", "float32", (300, 7), "averaged"),
-        TensorSpec("scale", "float64", (), "averaged"),
-        TensorSpec("half", "float16", (5, 2), "averaged"),
-        TensorSpec("brain", "bfloat16", (9,), "averaged"),
-        TensorSpec("none", "float32", (0,), "averaged"),
-        TensorSpec("seen", "int64", (), "counter"),
-        TensorSpec("ids", "int32", (4,), "counter"),
-        TensorSpec("mask", "bool", (3,), "frozen"),
-        TensorSpec("table", "float32", (2, 2), "frozen"),
-        TensorSpec("mine", "float32", (4,), "local"),
-    ]
-)
 
 
 # --- the definition ------------------------------------------------------------------------------------------------
@@ -147,7 +96,7 @@ def test_the_bits_of_a_small_round_are_these() -> None:
 
 
 def test_a_dumb_average_agrees() -> None:
-    base, updates = _round(SCHEMA, 12)
+    base, updates = make_round(SCHEMA, 12)
     combined = combine(base, SCHEMA, updates, CombineSettings())
     views, after = SCHEMA.views(base), SCHEMA.views(combined.model)
     weights = [update.samples for update in updates]
@@ -187,7 +136,7 @@ RICH = CombineSettings(
 @settings(max_examples=15, deadline=None)
 @given(st.permutations(range(20)), st.integers(0, 5))
 def test_order_and_threads_change_no_bit(order: list[int], threads: int) -> None:
-    base, updates = _round(SCHEMA, 20, codec="bf16")
+    base, updates = make_round(SCHEMA, 20, codec="bf16")
     state = combine(base, SCHEMA, updates[:3], RICH).server_state
     expected = combine(base, SCHEMA, updates, RICH, state)
     assert combine(base, SCHEMA, [updates[i] for i in order], RICH, state, threads) == expected
@@ -200,14 +149,14 @@ LARGE = Schema.of_arrays(
 
 @pytest.mark.parametrize("slab_elements", [4096, 32_768])
 def test_slabs_change_no_bit(slab_elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    base, updates = _round(LARGE, 5, codec="bf16")
+    base, updates = make_round(LARGE, 5, codec="bf16")
     expected = combine(base, LARGE, updates, RICH)
     monkeypatch.setattr(rules.Plan, "slab_elements", slab_elements)
     assert combine(base, LARGE, updates, RICH, threads=3) == expected
 
 
 def test_files_and_bytes_give_the_same(tmp_path: Path) -> None:
-    base, updates = _round(LARGE, 5, codec="bf16")
+    base, updates = make_round(LARGE, 5, codec="bf16")
     state = combine(base, LARGE, updates[:3], RICH).server_state
     expected = combine(base, LARGE, updates, RICH, state)
     (tmp_path / "base").write_bytes(base)
@@ -228,7 +177,7 @@ def test_files_and_bytes_give_the_same(tmp_path: Path) -> None:
 
 
 def test_bytes_within_a_larger_message_give_the_same() -> None:
-    base, updates = _round(SCHEMA, 3)
+    base, updates = make_round(SCHEMA, 3)
     askew = [
         update_of(u.name, memoryview(b"x" + u.source.view(0, u.source.size, memoryview(b"")))[1:], u.samples)
         for u in updates
@@ -238,7 +187,7 @@ def test_bytes_within_a_larger_message_give_the_same() -> None:
 
 
 def test_findings_of_an_earlier_check_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    base, updates = _round(LARGE, 4, codec="bf16")
+    base, updates = make_round(LARGE, 4, codec="bf16")
     expected = combine(base, LARGE, updates, RICH)
     found = {}
     real = combine_module.check_update
@@ -271,222 +220,54 @@ def test_memory_does_not_grow_with_the_number_of_updates(tmp_path: Path) -> None
     assert peak < schema.model_bytes  # not even one model, of nine that are read
 
 
-# --- bad updates ---------------------------------------------------------------------------------------------------
-
-
-def _spoilt(update: Update, how: str) -> Update:
-    blob = bytearray(update.source.view(0, update.source.size, memoryview(b"")))
-    match how:
-        case "nan":
-            blob[0:4] = np.float32(np.nan).tobytes()
-        case "infinite":
-            blob[8:12] = np.float32(-np.inf).tobytes()
-        case "huge":
-            blob[0:4] = np.float32(3e38).tobytes()
-        case "far":
-            blob[0:4] = np.float32(1e6).tobytes()
-        case "short":
-            blob = blob[:-1]
-        case "long":
-            blob += b"\0"
-        case "counter":
-            blob[-24:-16] = np.int64(2**62).tobytes()
-    return update_of("mallory", bytes(blob), -7 if how == "samples" else 10**9)
-
-
-@pytest.mark.parametrize(
-    ("how", "code"),
-    [
-        ("nan", "update-not-finite"),
-        ("infinite", "update-not-finite"),
-        ("huge", "update-too-large"),
-        ("far", "norm-too-large"),
-        ("short", "update-length"),
-        ("long", "update-length"),
-        ("counter", "counter-too-large"),
-        ("samples", "samples-out-of-range"),
-    ],
-)
-def test_a_bad_update_is_refused_and_leaves_no_trace(how: str, code: str) -> None:
-    base, updates = _round(SCHEMA, 4)
-    run = CombineSettings(norm_bound=1000.0)
-    expected = combine(base, SCHEMA, updates[:3], run)
-    combined = combine(base, SCHEMA, [*updates[:2], _spoilt(updates[3], how), updates[2]], run)
-    assert [(refusal.name, refusal.code) for refusal in combined.refused] == [("mallory", code)]
-    assert combined.refused[0].sentence
-    assert (combined.model, combined.difference, combined.used) == (expected.model, expected.difference, expected.used)
-
-
-def test_two_updates_of_one_sender_do_not_count() -> None:
-    base, updates = _round(SCHEMA, 4)
-    twice = [*updates, update_of(updates[1].name, updates[2].source, 3)]
-    for given_order in (twice, twice[::-1]):
-        combined = combine(base, SCHEMA, given_order, CombineSettings())
-        assert [(r.name, r.code) for r in combined.refused] == [("node-01", "duplicate-update")]
-        assert combined.model == combine(base, SCHEMA, [updates[0], *updates[2:]], CombineSettings()).model
-
-
-def test_updates_beyond_the_limit_are_refused_by_order_of_names() -> None:
-    schema = Schema.of_arrays({"w": np.zeros(1, np.float32)})
-    updates = [update_of(f"{i:04}", np.float32(1).tobytes(), 1) for i in range(TERMS_MAX + 2)]
-    combined = combine(bytes(4), schema, updates[::-1], CombineSettings())
-    assert [(r.name, r.code) for r in combined.refused] == [("4096", "too-many-updates"), ("4097", "too-many-updates")]
-    assert len(combined.used) == TERMS_MAX
-    assert np.frombuffer(combined.model, "<f4")[0] == 1
-
-
-@pytest.mark.parametrize("codec", ["fp32", "bf16"])
-@pytest.mark.parametrize("count", [0, 2])
-def test_without_a_usable_update_nothing_changes(codec: str, count: int) -> None:
-    base, updates = _round(SCHEMA, 4)
-    views = SCHEMA.views(bytearray(base))
-    views["embed"][0, 0] = -0.0
-    base = SCHEMA.raw_of(views)
-    run = CombineSettings(checkpoint_codec=codec, server_optimizer="momentum")
-    state = combine(base, SCHEMA, updates, run).server_state
-    combined = combine(base, SCHEMA, [_spoilt(updates[0], "nan")] * count, run, state)
-    assert (combined.model, combined.server_state, combined.used) == (base, state, ())
-    assert apply_difference(base, SCHEMA, combined.difference, codec) == base
-    assert (combined.stats["updates_used"], combined.stats["weight"], combined.exponents) == (0, 0, ())
-
-
-# --- counters, kinds, dtypes ---------------------------------------------------------------------------------------
-
-
-def test_counters_take_the_greatest_and_frozen_tensors_stay() -> None:
-    base, _ = _round(SCHEMA, 0)
-    updates = []
-    for name, seen, ids in (("a", 40, [1, 9, -3, 0]), ("b", 12, [5, -9, 2, 0])):
-        moved = {**SCHEMA.views(base), "seen": np.array(seen), "ids": np.array(ids, np.int32)}
-        updates.append(update_of(name, encode_update(SCHEMA, base, SCHEMA.raw_of(moved), codec_named("fp32")), 5))
-    combined = combine(base, SCHEMA, updates, CombineSettings())
-    before, after = SCHEMA.views(base), SCHEMA.views(combined.model)
-    assert after["seen"] == 40
-    assert after["ids"].tolist() == np.maximum(before["ids"], [5, 9, 2, 0]).tolist()
-    assert (after["mask"] == before["mask"]).all()
-    assert after["table"].tobytes() == before["table"].tobytes()
-
-
-def test_half_precision_saturates_instead_of_becoming_infinite() -> None:
-    schema = Schema.of_arrays({"w": np.zeros(1, np.float16)})
-    base = np.float16(65000).tobytes()
-    combined = combine(base, schema, [update_of("a", np.float32(1e6).tobytes(), 1)], CombineSettings())
-    assert np.frombuffer(combined.model, "<f2")[0] == 65504
-
-
-@st.composite
-def _schemas(draw: st.DrawFn) -> Schema:
-    specs = []
-    for index in range(draw(st.integers(0, 7))):
-        dtype = draw(st.sampled_from(sorted(ELEMENT_TYPES)))
-        shape = tuple(draw(st.lists(st.integers(0, 5), max_size=3)))
-        specs.append(TensorSpec(f"t{index}", dtype, shape, draw(st.sampled_from(ELEMENT_TYPES[dtype].kinds))))
-    return Schema.of(specs)
-
-
-@settings(max_examples=80, deadline=None)
-@given(_schemas(), st.integers(0, 2**32), st.sampled_from(["fp32", "bf16"]), st.integers(0, 5))
-def test_any_schema_combines_and_everybody_computes_the_same(schema: Schema, seed: int, codec: str, count: int) -> None:
-    base, updates = _round(schema, count, codec=codec, seed=seed)
-    run = CombineSettings(update_codec=codec, checkpoint_codec=codec, server_optimizer="momentum")
-    combined = combine(base, schema, updates, run)
-    assert (len(combined.model), len(combined.difference), len(combined.server_state)) == output_sizes(schema, run)
-    assert combined.refused == ()
-    assert apply_difference(base, schema, combined.difference, codec) == combined.model
-    check_model(schema, combined.model)
-
-
-# --- the server's side ---------------------------------------------------------------------------------------------
-
-
-def test_momentum_is_carried_in_the_state() -> None:
-    schema = Schema.of_arrays({"w": np.zeros(1, np.float32)})
-    updates = [update_of("a", np.float32(1.0).tobytes(), 1)]
-    run = CombineSettings(server_optimizer="momentum", server_learning_rate=0.5, server_parameters={"momentum": 0.5})
-    model, state, values = bytes(4), b"", []
-    for _ in range(3):
-        combined = combine(model, schema, updates, run, state)
-        model, state = combined.model, combined.server_state
-        values.append((float(np.frombuffer(model, "<f4")[0]), float(np.frombuffer(state, "<f4")[0])))
-    assert values == [(0.5, 1.0), (1.25, 1.5), (2.125, 1.75)]
-
-
-@pytest.mark.parametrize("state", [b"\0" * 3, np.float32(np.nan).tobytes(), np.float32(np.inf).tobytes()])
-def test_a_damaged_state_is_an_error(state: bytes) -> None:
-    schema = Schema.of_arrays({"w": np.zeros(1, np.float32)})
-    with pytest.raises(FednodeError, match=r"[Tt]he server state"):
-        combine(bytes(4), schema, [update_of("a", bytes(4), 1)], CombineSettings(server_optimizer="momentum"), state)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
-def test_a_base_that_is_not_finite_is_an_error(bad: float, dtype: str) -> None:
-    schema = Schema.of_arrays({"ok": np.zeros(2, dtype), "w": np.zeros(1, dtype)})
-    base = schema.raw_of({"ok": np.zeros(2, dtype), "w": np.array([bad], dtype)})
-    with pytest.raises(FednodeError, match="base checkpoint holds a NaN"):
-        combine(base, schema, [], CombineSettings())
-    with pytest.raises(FednodeError, match="tensor 'w' holds a NaN"):
-        check_model(schema, base)
-
-
-def test_a_base_of_another_length_is_an_error() -> None:
-    with pytest.raises(FednodeError, match="its schema says"):
-        combine(bytes(SCHEMA.model_bytes - 1), SCHEMA, [], CombineSettings())
-
-
-def test_a_difference_from_outside_is_checked() -> None:
-    base, updates = _round(SCHEMA, 3)
-    difference = combine(base, SCHEMA, updates, CombineSettings()).difference
-    assert len(difference) == difference_bytes(SCHEMA, codec_named("fp32"))
-    for wrong in (difference[:-1], difference + b"\0", b""):
-        with pytest.raises(RemoteProtocolError, match="bytes instead of"):
-            apply_difference(base, SCHEMA, wrong)
-    with pytest.raises(RemoteProtocolError, match="holds a NaN"):
-        apply_difference(base, SCHEMA, np.float32(np.nan).tobytes() + difference[4:])
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        ({"rule": "magic"}, "no rule 'magic'.*mean"),
-        ({"weighting": "loud"}, "no weighting 'loud'.*samples, uniform"),
-        ({"rule_parameters": {"f": 2}}, "no parameter 'f'"),
-        ({"server_optimizer": "warp"}, "no server optimizer 'warp'.*none, momentum"),
-        ({"server_parameters": {"beta": 2}}, "no parameter 'beta'"),
-        ({"server_optimizer": "momentum", "server_parameters": {"momentum": 1.0}}, "momentum of 1.0 is impossible"),
-        ({"server_learning_rate": 0.0}, "learning rate of 0.0 is impossible"),
-        ({"server_learning_rate": float("nan")}, "learning rate of nan is impossible"),
-        ({"update_codec": "zip"}, "no codec 'zip'"),
-        ({"checkpoint_codec": "zip"}, "no codec 'zip'"),
-        ({"norm_bound": -1.0}, "norm bound of -1.0 is impossible"),
-    ],
-)
-def test_impossible_settings_are_refused_before_anything_is_computed(change: dict, complaint: str) -> None:
-    with pytest.raises(FednodeError, match=complaint):
-        CombineSettings(**change)
-
-
-def test_a_file_that_shrank_is_an_error_of_ours_not_of_its_sender(tmp_path: Path) -> None:
-    path = tmp_path / "update"
-    path.write_bytes(bytes(4 * flat.SLAB_ELEMENTS))
-    schema = Schema.of_arrays({"w": np.zeros(flat.SLAB_ELEMENTS, np.float32)})
-    update = update_of("a", path, 1)
-    path.write_bytes(bytes(100))
-    with pytest.raises(FednodeError, match="shorter than it was"):
-        combine(bytes(schema.model_bytes), schema, [update], CombineSettings())
-    path.unlink()
-    with pytest.raises(FednodeError, match="cannot be read"):
-        combine(bytes(schema.model_bytes), schema, [update], CombineSettings())
-
-
 def test_combining_needs_no_torch() -> None:
     code = "import sys, aggregation.combine, aggregation.safetensors_file; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
 
 
 def test_an_outcome_is_plain_data() -> None:
-    base, updates = _round(SCHEMA, 3)
+    base, updates = make_round(SCHEMA, 3)
     combined = combine(base, SCHEMA, updates, CombineSettings())
     assert isinstance(combined, Combined)
     assert combined.stats["samples"] == sum(update.samples for update in updates) == combined.stats["weight"]
     assert set(map(type, combined.stats.values())) <= {int, float}
+
+
+_HASH_A_ROUND = """
+import numpy as np
+from blake3 import blake3
+from aggregation.combine import combine
+from aggregation.schema import Schema
+from aggregation.settings import CombineSettings
+from aggregation.updates import norm_squared_of, update_of
+
+random = np.random.default_rng(11)
+vectors = random.integers(-(2**31), 2**31, (20, 80_000)) * 2.0 ** random.integers(-90, -30, (20, 1))
+vectors = vectors.astype(np.float32)
+schema = Schema.of_arrays({"a": np.zeros(70_001, np.float32), "b": np.zeros(9_999, np.float64)})
+run = CombineSettings(server_optimizer="momentum", server_learning_rate=0.3, checkpoint_codec="bf16", norm_bound=1e9)
+updates = [update_of(f"{i:02}", vector.tobytes(), 77 * i + 1) for i, vector in enumerate(vectors)]
+base = schema.raw_of({"a": vectors[0, :70_001], "b": vectors[1, :9_999].astype(np.float64)})
+combined = combine(base, schema, updates, run)
+combined = combine(combined.model, schema, updates[:7], run, combined.server_state, threads=2)
+print(blake3(combined.model + combined.difference + combined.server_state).hexdigest(), norm_squared_of(vectors[3]))
+"""
+
+
+def test_other_instruction_sets_and_blas_kernels_give_the_same_bits() -> None:
+    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__  # type: ignore[attr-defined]
+
+    plain = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": os.environ["PATH"]}
+    without = " ".join(feature for feature in __cpu_dispatch__ if __cpu_features__.get(feature))
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", _HASH_A_ROUND], env={**plain, **change}, capture_output=True, check=True
+        ).stdout
+        for change in (
+            {},
+            {"NPY_DISABLE_CPU_FEATURES": without},
+            {"OPENBLAS_CORETYPE": "Nehalem", "OPENBLAS_NUM_THREADS": "1"},
+        )
+    ]
+    assert outputs[0] == outputs[1] == outputs[2]
+    assert len(outputs[0]) > 64

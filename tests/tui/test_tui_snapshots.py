@@ -16,7 +16,7 @@ MIDDLE = 110
 SCENES = [
     ("overview", (80, 24), MIDDLE, ()),
     ("overview", (120, 36), MIDDLE, ()),
-    ("overview", (200, 60), None, ()),
+    ("overview", (200, 60), None, ("j",)),
     ("run", (80, 24), MIDDLE, ("2",)),
     ("run", (120, 36), MIDDLE, ("2",)),
     ("nodes", (80, 24), MIDDLE, ("3",)),

@@ -179,9 +179,22 @@ def test_the_choice_falls_on_the_run_that_goes_on():
     assert choice.run(state).name == "xray-cnn"
     choice.next_run(state, 1)
     assert choice.run(state).name == "digits-mlp"
-    choice.run_id = "gone"
+    choice.run_id = "gone"  # whatever a node forgets
     assert choice.run(state).name == "digits-mlp"
     assert Choice().run(State()) is None
+
+
+def test_a_run_that_ends_stays_in_sight_until_another_runs():
+    events = recorded()
+    state, choice = told(events, 1), Choice()
+    choice.keep_up(state)
+    for event in events:
+        state.apply(event, 0.0)
+    choice.keep_up(state)
+    assert choice.run(state).state == "FINISHED"
+    state.apply({"type": "run", "run": events[0]["runs"][1] | {"state": "RUNNING"}}, 0.0)
+    choice.keep_up(state)
+    assert choice.run(state).name == "xray-cnn"
 
 
 def test_kinds_of_curve_go_round():

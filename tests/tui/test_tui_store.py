@@ -64,7 +64,7 @@ def store(tmp_path):
 def test_a_stores_screens(store):
     async def scene():
         feed = StoreFeed(store)
-        async with stage(None, feed=feed) as on:
+        async with stage(None, (200, 60), feed=feed) as on:
             await on.until(lambda: on.app.state.curves and on.app.state.logs)
             await on.settle()
             text = on.text()
