@@ -37,7 +37,7 @@ class Transfer:
 
 
 class Bulk:
-    """Serves and fetches blobs. Start `run` in a nursery before anything is fetched.
+    """Serves and fetches blobs. Start `run` in a nursery; what is fetched before that waits.
 
     Args:
         may_read: whether a peer may have a blob. Asked for every chunk, so a change of mind takes effect at once.
@@ -58,10 +58,12 @@ class Bulk:
         self._sources: dict[NodeId, BlobSource] = {}
         self._fetches: dict[BlobId, Fetch] = {}
         self._nursery: trio.Nursery | None = None
+        self._started = trio.Event()
 
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as self._nursery:
             self._network.handle(BLOB_PROTOCOL, self._serve)
+            self._started.set()
             task_status.started()
             await trio.sleep_forever()
 
@@ -74,6 +76,7 @@ class Bulk:
             Refused: it is larger than `bytes_max`.
             FednodeError: no source gave it; what came in so far is kept for the next time.
         """
+        await self._started.wait()
         others = [source for source in dict.fromkeys(sources) if source != self._network.node_id]
         while True:
             if blob not in self._fetches and await self._disk.has_blob(blob):
@@ -92,8 +95,7 @@ class Bulk:
                 raise fetch.failure
 
     def _begin(self, blob: BlobId, sources: Sequence[NodeId], bytes_max: int) -> None:
-        if self._nursery is None:
-            raise FednodeError("Bulk transfer does not run", remedy="start the node first")
+        assert self._nursery is not None  # set before _started is
         fetch = Fetch(self._disk, blob, [self._source(peer) for peer in sources], bytes_max, self._came)
         self._fetches[blob] = fetch
         self._nursery.start_soon(self._run_fetch, fetch)

@@ -144,10 +144,12 @@ class Libp2pHost:
             muxer_of(connection).cut_off()
         self.swarm.connections.clear()
 
-    def spawn(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run `work` as long as the host lives; nothing happens when it lives no more."""
-        if self._nursery is not None and not self._nursery.cancel_scope.cancel_called:
-            self._nursery.start_soon(self._supervised, work)
+    def spawn(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """Run `work` as long as the host lives. False, and nothing done, when it lives no more."""
+        if self._nursery is None or self._nursery.cancel_scope.cancel_called:
+            return False
+        self._nursery.start_soon(self._supervised, work)
+        return True
 
     async def _supervised(self, work: Callable[[], Awaitable[None]]) -> None:
         try:

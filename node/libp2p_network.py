@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fednode.network")
 
+HANDSHAKE_BYTES_MAX = 64 * 1024  # from whoever dials us, until it has proved a name that we admit; about 400 are needed
 STREAMS_MAX = 256  # on one member's connection at once; a node needs five
 
 Admits = Callable[[NodeId], bool]
@@ -152,7 +153,7 @@ class Libp2pNetwork:
             task_status.started(self)
 
     async def _welcome(self, stream: trio.SocketStream) -> None:
-        connection = await self._inner.welcome(stream)
+        connection = await self._inner.welcome(stream, HANDSHAKE_BYTES_MAX)
         if connection is not None:
             await connection.event_closed.wait()  # the socket is closed when we return
 

@@ -52,16 +52,16 @@ class CountedConnection(RawConnection):
         keep_alive(stream)
         self._socket = stream.socket
         self._counters = counters
-        self._bytes_left = bytes_max
+        self.bytes_left = bytes_max
         self.heard_at = trio.current_time()
 
     async def read(self, n: int | None = None) -> bytes:
         data = await super().read(n)
         self._counters.bytes_received += len(data)
         self.heard_at = trio.current_time()
-        if self._bytes_left is not None:
-            self._bytes_left -= len(data)
-            if self._bytes_left < 0:
+        if self.bytes_left is not None:
+            self.bytes_left -= len(data)
+            if self.bytes_left < 0:
                 self.hang_up()
                 raise ConnectionClosedError("more bytes than this connection may send", transport="tcp")
         return data
@@ -83,14 +83,16 @@ class GatedNoise(NoiseTransport):
         self._admits = admits
 
     async def secure_inbound(self, conn: IRawConnection) -> ISecureConn:
-        return await self._gate(await super().secure_inbound(conn))
+        return await self._gate(conn, await super().secure_inbound(conn))
 
     async def secure_outbound(self, conn: IRawConnection, peer_id: ID) -> ISecureConn:
-        return await self._gate(await super().secure_outbound(conn, peer_id))
+        return await self._gate(conn, await super().secure_outbound(conn, peer_id))
 
-    async def _gate(self, session: ISecureConn) -> ISecureConn:
+    async def _gate(self, conn: IRawConnection, session: ISecureConn) -> ISecureConn:
         peer = NodeId(session.get_remote_peer().to_base58())
         if self._admits(peer):
+            assert isinstance(conn, CountedConnection)
+            conn.bytes_left = None  # a member may send what it likes
             return session
         await session.close()
         raise HandshakeFailure(f"{peer} is not admitted")
@@ -149,6 +151,12 @@ class SteadyYamux(yamux.Yamux):
             self.cut_off()
             raise MuxedConnUnavailable("too many streams")
         return stream
+
+    def _sweep_stale_streams(self, now: float | None = None) -> int:
+        """The library's, twice a minute; it forgets that a reader's last wait leaves an event behind."""
+        for stream_id in self.stream_events.keys() - self.streams.keys():
+            del self.stream_events[stream_id]
+        return super()._sweep_stale_streams(now)
 
     def cut_off(self) -> None:
         """Hang up now. What was received and not yet read is not handed over any more."""

@@ -25,14 +25,14 @@ READ_AHEAD_BYTES = 256 * 1024  # beyond the frame that is being waited for; the 
 CREDIT_POLL_S = 0.005  # the library has no event for credit; a stalled writer looks 200 times a second
 LINGER_S = 10.0  # for the peer to close its side too, after we closed ours
 
-Spawn = Callable[[Callable[[], Awaitable[None]]], None]
+Spawn = Callable[[Callable[[], Awaitable[None]]], bool]
 
 
 class FrameStream:
     """A stream of frames to one peer, as `node.seams.Stream` has it.
 
     Args:
-        spawn: runs an async function beyond the life of the caller, as long as the host lives.
+        spawn: runs an async function beyond the life of the caller, as long as the host lives; false if it does not.
         handed_over: told of every frame's size when it is handed to whoever reads.
         bytes_max: after so many bytes received the stream is reset; None for no bound.
         on_end: runs once when both directions are done with.
@@ -61,7 +61,8 @@ class FrameStream:
         self._sending = trio.Lock()
         self._ended = False  # by us
         self._no_more = trio.Event()  # from the peer
-        spawn(self._read_all)
+        if not spawn(self._read_all):
+            self._no_more.set()
 
     @property
     def peer(self) -> NodeId:

@@ -140,11 +140,13 @@ class Links:
         wanted = dict.fromkeys(sorted(peers))  # sorted: a set's order would make simulations differ
         wanted.pop(self._network.node_id, None)
         for peer in wanted:
-            self._link(peer).kept = True
-        for link in self._links.values():
-            link.kept = link.peer in wanted
-            link.ring()
+            link = self._link(peer)
+            link.kept = True
             self._tend(link)
+        for link in self._links.values():
+            if link.kept and link.peer not in wanted:
+                link.kept = False
+                link.ring()
 
     def status(self) -> list[LinkStatus]:
         peers = dict.fromkeys([*self._links, *self._heard])

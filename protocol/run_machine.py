@@ -8,27 +8,26 @@ from collections.abc import Callable, Iterable
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol.checkpoint import RunStart, open_issue, open_offer, open_ready, open_receipt, open_report
+from protocol.checkpoint import RunStart, open_issue, open_offer, open_ready, open_receipt
 from protocol.election import Election, Role
 from protocol.errors import RemoteProtocolError
 from protocol.intake import Intake
 from protocol.keys import Hash, NodeId, RunId
 from protocol.ledger import Held, Ledger
+from protocol.news import News
+from protocol.overview import Overview
 from protocol.participation import Participation
 from protocol.reign import CLOSING_S, Reign
 from protocol.run_context import RunContext
 from protocol.run_events import (
-    STATE_LETTERS,
     Began,
     Collected,
     Combined,
     Committed,
     Ended,
     Evaluated,
-    Measured,
     Misbehaved,
     Obtained,
-    ParticipantState,
     Received,
     RunEvent,
     RunOutput,
@@ -58,11 +57,6 @@ from protocol.run_messages import (
     VoteRequest,
 )
 from protocol.voters import voters_of
-
-# One who has missed a commit asks no more often than this: the answer may be megabytes.
-ASK_AGAIN_S = 2.0
-# Whom a node without an aggregator asks for news: enough that one of them is up, few enough not to be a burden.
-_ASKED_VOTERS = 3
 
 
 class RunMachine:
@@ -99,12 +93,11 @@ class RunMachine:
         self.election = Election(self.context)
         self.intake = Intake(self.context, self.ledger, self.election)
         self.participation = Participation(self.context, self.ledger)
+        self.overview = Overview(self.context, self.ledger)
+        self.news = News(self.context, self.ledger, self.intake, self.election, entry)
         self.reign: Reign | None = None
         self.ended = False
-        self._entry = entry
-        self._asked_at = float("-inf")
         self._stop_reason: str | None = None
-        self._others: dict[NodeId, str] = {}
         self._fresh = True
         for raw in records:
             self._restore(raw)
@@ -189,7 +182,7 @@ class RunMachine:
 
     # --- messages ------------------------------------------------------------------------------------------------
     def _on_message(self, peer: NodeId, message: RunMessage) -> None:
-        if self.ledger.has_ended and self._answer_after_end(peer, message):
+        if self.ledger.has_ended and self.news.answer_after_end(peer, message):
             return
         if self.reign is not None:
             self.reign.hear(peer)
@@ -211,7 +204,7 @@ class RunMachine:
             case Commit():
                 self._on_commit(message)
             case AskCommit():
-                self._on_ask_commit(peer, message)
+                self.news.on_ask(peer, message)
             case Reports():
                 self._on_reports(message)
             case ReceiptMessage():
@@ -233,24 +226,14 @@ class RunMachine:
             case _:
                 pass
 
-    def _answer_after_end(self, peer: NodeId, message: RunMessage) -> bool:
-        """Who still votes or asks in a run that has ended gets its last commit (§8.10). True when no more is to do."""
-        if isinstance(message, PreVoteRequest | VoteRequest | AskCommit | OfferMessage | ReadyMessage):
-            self._send_commit(peer)
-            return True
-        if isinstance(message, Heartbeat) and message.committed_round < self.ledger.committed_round:
-            self._send_commit(peer)
-            return True
-        return isinstance(message, Proposal)
-
     def _on_heartbeat(self, peer: NodeId, message: Heartbeat) -> None:
         if not self._obey(peer, message.term):
             return
         if message.committed and message.committed_round > self.ledger.committed_round:
-            self._ask_commit(peer)
+            self.news.ask(peer)
         elif message.opened:
             self.participation.repeat_to(peer)
-        self._take_states(message.states)
+        self.overview.take_states(message.states)
 
     def _obey(self, peer: NodeId, term: int) -> bool:
         """Note the aggregator's word, and answer it: it counts who hears it, and learns of newer terms (§7.6, §7.8)."""
@@ -285,29 +268,7 @@ class RunMachine:
             self._commit(*commitment)
         elif message.round == self.ledger.committed_round:
             self.participation.repeat_to(self.election.aggregator)
-        self._measure(message.reports)
-
-    def _on_ask_commit(self, peer: NodeId, message: AskCommit) -> None:
-        if message.have_round < self.ledger.committed_round or self.ledger.committed_round == 0:
-            self._send_commit(peer)
-
-    def _send_commit(self, peer: NodeId) -> None:
-        committed = self.ledger.committed
-        if committed is None:
-            return
-        commit = Commit(
-            run=self.context.run,
-            round=committed.checkpoint.round,
-            checkpoint=committed.raw,
-            acks=self.ledger.certificate,
-            reports=(),
-        )
-        self.context.send(peer, commit)
-
-    def _ask_commit(self, peer: NodeId) -> None:
-        if not self.intake.awaits_commit and self.context.now - self._asked_at >= ASK_AGAIN_S:
-            self._asked_at = self.context.now
-            self.context.send(peer, AskCommit(run=self.context.run, have_round=max(0, self.ledger.committed_round)))
+        self.overview.take_reports(message.reports)
 
     def _on_receipt(self, peer: NodeId, message: ReceiptMessage) -> None:
         receipt = open_receipt(message.receipt)
@@ -321,29 +282,15 @@ class RunMachine:
 
     def _on_report(self, reign: Reign, peer: NodeId, message: ReportMessage) -> None:
         if peer != self.context.me:
-            self._measure((message.report,))
+            self.overview.take_reports((message.report,))
         reign.on_report(peer, message.report)
         if reign.closing and reign.all_reported():
             self._close(reign)
 
     def _on_reports(self, message: Reports) -> None:
-        self._measure(message.reports)
+        self.overview.take_reports(message.reports)
         if self.ledger.has_ended and not self.participation.reports_to_come:
             self._end()
-
-    def _measure(self, reports: tuple[bytes, ...]) -> None:
-        roster = set(self.ledger.newest.roster)
-        for raw in reports:
-            report = open_report(raw).body
-            if report.run == self.context.run and report.node in roster and report.node != self.context.me:
-                self.context.out.append(Measured(raw))
-
-    def _take_states(self, letters: str) -> None:
-        for node, letter in zip(self.ledger.roster(), letters, strict=False):
-            if node != self.context.me and letter in STATE_LETTERS and self._others.get(node) != letter:
-                self._others[node] = letter
-                round_number = max(0, self.ledger.committed_round)
-                self.context.out.append(ParticipantState(node, STATE_LETTERS[letter], round_number))
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
     def _on_obtained(self, name: Hash, ok: bool) -> None:
@@ -414,7 +361,7 @@ class RunMachine:
     def _on_timer(self, name: str) -> None:
         if name == "election" and not self.ledger.has_ended:
             self.election.on_timer()
-            self._seek_news()
+            self.news.seek()
         elif name == "heartbeat" and self.reign is not None and not self.ended:
             if not self.reign.on_heartbeat_timer():
                 self.election.step_down()
@@ -432,14 +379,3 @@ class RunMachine:
             self._close(self.reign)
         else:
             self._end()
-
-    def _seek_news(self) -> None:
-        """Without an aggregator, ask some voters whether we have missed something; or to be taken in (§8.10)."""
-        if self.election.aggregator is not None:
-            return
-        others = [node for node in self.context.voters if node != self.context.me]
-        for node in others[:_ASKED_VOTERS]:
-            have_round = max(0, self.ledger.committed_round)
-            self.context.send(node, AskCommit(run=self.context.run, have_round=have_round))
-        if self._entry is not None and self.context.me not in self.ledger.newest.roster:
-            self.context.send_all(others, ReadyMessage(run=self.context.run, ready=self._entry))

@@ -1,4 +1,4 @@
-"""A whole group in one process: nodes of the real code form a group, run the digits task, and end; all in virtual time."""
+"""A whole group in one process: nodes of the real code form a group and run the digits task, in virtual time."""
 
 import tempfile
 import time
@@ -56,7 +56,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """What came of a simulation. `trace` is the same for the same arguments, on every machine with the same libraries."""
+    """What came of a simulation. `trace` is the same for the same arguments and the same versions of libraries."""
 
     run_id: str
     outcome: str
@@ -128,10 +128,9 @@ class _Play:
                 nodes: list[Node] = []
                 for number in range(self._nodes):
                     folder = self._folder / f"node-{number}"
+                    folder.mkdir()
                     nodes.append(
-                        await nursery.start(
-                            live, number, self._seed, world, self._shared, folder, self._samples_per_s
-                        )
+                        await nursery.start(live, number, self._seed, world, self._shared, folder, self._samples_per_s)
                     )
                 await self._gather(nodes, paths)
                 summary = await self._train(nodes)
@@ -148,7 +147,9 @@ class _Play:
         if len(nodes) > 1:
             invitation = await founder.invite(None, "member", len(nodes) - 1, 86_400)
             for number, node in enumerate(nodes[1:], 1):
-                self._on_progress(Progress(f"node {number} of {len(nodes)} joins", 0, self._rounds, trio.current_time()))
+                self._on_progress(
+                    Progress(f"node {number} of {len(nodes)} joins", 0, self._rounds, trio.current_time())
+                )
                 await node.service.join(invitation["token"])
                 await trio.sleep(JOIN_PAUSE_S)
 
@@ -161,8 +162,8 @@ class _Play:
             self._on_progress(Progress("training", self._round(nodes[0], run_id), self._rounds, trio.current_time()))
         for node in nodes:
             driver = node.runs.known[run_id].driver
-            assert driver is not None and driver.machine.ledger.committed is not None
-            self.trace.add("committed", node.identity.node_id, driver.machine.ledger.committed.name)
+            committed = driver.machine.ledger.committed if driver else None
+            self.trace.add("committed", node.identity.node_id, committed.name if committed else "nothing")
         seen = await nodes[0].service.run(run_id)
         return {
             "run_id": run_id,

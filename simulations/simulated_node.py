@@ -43,7 +43,6 @@ async def live(
     random = Random(f"node {number} of {seed}")
     key = Ed25519PrivateKey.from_private_bytes(random.randbytes(32))
     node_id = node_id_of(public_key_of(key))
-    folder.mkdir(parents=True, exist_ok=True)
     network = world.network(node_id)
     node = Node(
         key=key,

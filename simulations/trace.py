@@ -1,4 +1,4 @@
-"""A simulation's trace: everything that its network did and its nodes committed, as one hash. Equal seeds, equal hashes."""
+"""A simulation's trace: all that its network did and its nodes committed, as one hash. Equal seeds, equal hashes."""
 
 from blake3 import blake3
 

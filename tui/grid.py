@@ -9,6 +9,7 @@ from tui.picture import Line, Span
 from tui.words import shortened
 
 GAP = 1  # cells between two columns
+NAME_WIDTH = 24  # most names are shorter
 MEASURED_ROWS_MAX = 200  # widths are taken from so many rows; beyond that a longer text is cut
 
 
@@ -60,26 +61,33 @@ class Fitted(NamedTuple):
 
 
 def fit(columns: Sequence[Column], rows: Rows, width: int) -> list[Fitted]:
-    """Share `width` cells out: each column its least, then what its texts ask for, from the left."""
+    """Share `width` cells out: each column its least, then what its texts ask for, from the left.
+
+    Columns of rank 0 hold names: before one of them is cut short, another column goes.
+    """
+    wishes = [_wish(column, rows, index) for index, column in enumerate(columns)]
+    wanted = [
+        column.least if column.rank else min(wish, NAME_WIDTH) for column, wish in zip(columns, wishes, strict=True)
+    ]
     kept = list(range(len(columns)))
-    while len(kept) > 1 and _least(columns, kept) > width:
-        worst = max(kept, key=lambda index: (columns[index].rank, index))
-        if columns[worst].rank == 0:
-            break
-        kept.remove(worst)
-    spare = max(width - _least(columns, kept), 0)
+    while _sum(wanted, kept) > width and any(columns[index].rank for index in kept):
+        kept.remove(max(kept, key=lambda index: (columns[index].rank, index)))
+    spare = max(width - _sum([column.least for column in columns], kept), 0)
     fitted = []
     for index in kept:
         column = columns[index]
-        wish = column.most if column.least == column.most else min(_natural(column, rows, index), column.most)
-        more = min(max(wish - column.least, 0), spare)
+        more = min(max(wishes[index] - column.least, 0), spare)
         spare -= more
         fitted.append(Fitted(index, column.least + more, column))
     return fitted
 
 
-def _least(columns: Sequence[Column], kept: list[int]) -> int:
-    return sum(columns[index].least for index in kept) + GAP * (len(kept) - 1)
+def _sum(widths: Sequence[int], kept: list[int]) -> int:
+    return sum(widths[index] for index in kept) + GAP * (len(kept) - 1)
+
+
+def _wish(column: Column, rows: Rows, index: int) -> int:
+    return column.most if column.least == column.most else min(_natural(column, rows, index), column.most)
 
 
 def _natural(column: Column, rows: Rows, index: int) -> int:

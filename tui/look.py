@@ -8,11 +8,12 @@ from textual.app import App
 from textual.color import Color, ColorParseError
 
 SELF_DARK, SELF_LIGHT = "#5fd7ff", "#00708f"
-DARK_SERIES = ("#5fafff", "#87d75f", "#d787ff", "#5fd7d7", "#d7af5f", "#ff87af", "#afafff", "#afd7af")
-LIGHT_SERIES = ("#005fd7", "#3a7d00", "#8700af", "#00797d", "#8a5a00", "#c2185b", "#4b4bc8", "#4d7a4d")
+DARK_SERIES = ("#5fafff", "#87d75f", "#d787ff", "#5fd7d7", "#ff8787", "#afafff", "#b0b0b0", "#afd7af")
+LIGHT_SERIES = ("#005fd7", "#3a7d00", "#8700af", "#00797d", "#b03030", "#4b4bc8", "#6a6a6a", "#4d7a4d")
 ANSI_SERIES = ("blue", "green", "magenta", "cyan", "yellow", "bright_blue", "bright_green", "bright_magenta")
 QUIET = 0.45  # how far quiet things fade into the background
 FAINT = 0.72
+CONTRAST_LEAST = 3.0  # WCAG 2.2, 1.4.11: what signs and lines need to be told from their ground
 
 
 class Look:
@@ -56,9 +57,16 @@ class Look:
         if ansi:
             return Style(color=plain)
         try:
-            return Style(color=Color.parse(self._variables[variable]).rich_color)
+            colour, front, back = (
+                Color.parse(self._variables[name]) for name in (variable, "foreground", "background")
+            )
         except (KeyError, ColorParseError):
             return Style(color=plain)
+        for part in (0.0, 0.2, 0.4, 0.6):
+            legible = colour.blend(front, part)
+            if contrast(legible, back) >= CONTRAST_LEAST:
+                break
+        return Style(color=legible.rich_color)
 
     def _ground(self, *variables: str) -> Style:
         for variable in variables:
@@ -74,6 +82,19 @@ class Look:
         except (KeyError, ColorParseError):
             return Style(dim=True)
         return Style(color=front.blend(back, part).rich_color)
+
+
+def contrast(one: Color, other: Color) -> float:
+    """The contrast ratio of two colours, 1 to 21 (WCAG 2.2, definitions of contrast ratio and relative luminance)."""
+    darker, lighter = sorted((_luminance(one), _luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour: Color) -> float:
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour.normalized
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def look_of(app: App[Any]) -> Look:

@@ -208,7 +208,7 @@ def log_row(key: str, line: LogLine, names: Mapping[str, str]) -> Row:
         (
             Cell(clock_text(line.time), "dim"),
             Cell(LEVEL_WORDS.get(line.level, line.level[:5]), LEVEL_STYLES.get(line.level, "") or "dim"),
-            Cell(names.get(line.node_id, line.node_id[-8:]), "accent"),
+            Cell(names.get(line.node_id, line.node_id[-8:]), "dim"),
             Cell(line.message, LEVEL_STYLES.get(line.level, "")),
         ),
     )

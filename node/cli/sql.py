@@ -15,26 +15,35 @@ from node.cli.common import Answer, common_options
 @click.command()
 @click.argument("statement")
 @click.option("--rows", "rows_max", type=click.IntRange(1, 1_000_000), default=1000, show_default=True)
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Ask this store's file instead, a simulation's for instance.",
+)
 @common_options
 @click.pass_obj
-def sql(answer: Answer, statement: str, rows_max: int) -> None:
+def sql(answer: Answer, statement: str, rows_max: int, store: Path | None) -> None:
     """Ask the node's record in SQL (DuckDB's), reading only; - reads the statement from standard input.
 
     \b
     Which tables there are:  fednode sql "show tables"
     """
     text = sys.stdin.read() if statement == "-" else statement
-    client = answer.client()
-    try:
-        told = client.sql(text, rows_max)
-    except NodeNotRunning:
-        told = _from_file(client.home / "record.duckdb", text, rows_max)
+    told = _from_file(store, text, rows_max) if store else _from_node(answer, text, rows_max)
     if answer.json:
         answer.give(told, "")
         return
     show.table(told["columns"], told["rows"])
     if told["truncated"]:
         answer.hint(f"There are more than {rows_max} rows; --rows asks for more of them.")
+
+
+def _from_node(answer: Answer, statement: str, rows_max: int) -> dict[str, Any]:
+    client = answer.client()
+    try:
+        return client.sql(statement, rows_max)
+    except NodeNotRunning:
+        return _from_file(client.home / "record.duckdb", statement, rows_max)
 
 
 def _from_file(path: Path, statement: str, rows_max: int) -> dict[str, Any]:

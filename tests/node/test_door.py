@@ -174,6 +174,24 @@ def test_garbage_on_both_ports_harms_nobody() -> None:
     _run(test)
 
 
+def test_a_flood_before_the_handshake_is_cut_off() -> None:
+    async def pour(raw: trio.SocketStream) -> None:
+        while True:
+            await raw.send_all(bytes(10_000))
+
+    async def test() -> None:
+        async with _house() as house:
+            host, port = house.addresses()[0].split("/")[2::2]
+            raw = await trio.open_tcp_stream(host, int(port))
+            # A length that never ends, where the name of a protocol belongs.
+            await raw.send_all(b"\xff\xff\xff\x7f")
+            with pytest.raises(trio.BrokenResourceError):
+                await pour(raw)
+            assert house.counters.bytes_received < libp2p_network.HANDSHAKE_BYTES_MAX + 100_000
+
+    _run(test)
+
+
 def test_a_protocols_name_that_is_no_text_harms_nobody() -> None:
     """In a stock host it ends the listener."""
 

@@ -1,0 +1,34 @@
+"""What this node is told of the others in a run: where they are, and what they measured. docs/protocol.md §8.8."""
+
+from collections.abc import Iterable
+
+from protocol.checkpoint import open_report
+from protocol.keys import NodeId
+from protocol.ledger import Ledger
+from protocol.run_context import RunContext
+from protocol.run_events import STATE_LETTERS, Measured, ParticipantState
+
+
+class Overview:
+    """Keeps the others' states, so that only changes are told."""
+
+    def __init__(self, context: RunContext, ledger: Ledger) -> None:
+        self.context = context
+        self.ledger = ledger
+        self._states: dict[NodeId, str] = {}
+
+    def take_states(self, letters: str) -> None:
+        """The aggregator's word on all of the roster, a letter each, in its order."""
+        for node, letter in zip(self.ledger.roster(), letters, strict=False):
+            if node != self.context.me and letter in STATE_LETTERS and self._states.get(node) != letter:
+                self._states[node] = letter
+                round_number = max(0, self.ledger.committed_round)
+                self.context.out.append(ParticipantState(node, STATE_LETTERS[letter], round_number))
+
+    def take_reports(self, reports: Iterable[bytes]) -> None:
+        """Measurements as their nodes signed them; our own we have already. Raises RemoteProtocolError."""
+        roster = set(self.ledger.newest.roster)
+        for raw in reports:
+            report = open_report(raw).body
+            if report.run == self.context.run and report.node in roster and report.node != self.context.me:
+                self.context.out.append(Measured(raw))
