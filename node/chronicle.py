@@ -5,6 +5,7 @@ Rows go into the record's buffer and are durable within its flush interval. Whoe
 """
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from node.seams import Record, TaskOutput
 from protocol.checkpoint import Checkpoint, open_offer, open_report
 from protocol.keys import NodeId, RunId
 from protocol.manifest import Manifest
-from protocol.run_events import Committed, Elected, Evidence, Measured, ParticipantState
+from protocol.run_events import Committed, Elected, Measured, ParticipantState
 from tracker.rows import (
     DecisionRow,
     ElectionRow,
@@ -25,7 +26,6 @@ from tracker.rows import (
     RunRow,
     StatusRow,
 )
-
 
 _SIGNED_METRICS_MAX = 64  # of one offer or report: protocol.checkpoint's bound
 
@@ -56,7 +56,7 @@ class Live:
 class Chronicle:
     """One run's entries in this node's record.
 
-    `changed(kind, rows)`: kind "run" when the run looks different now, "metrics" with new rows.
+    `changed(kind, rows)`: kind "run" when the run looks different now, "metrics" or "log" with new rows.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Chronicle:
         *,
         now: Callable[[], float],
         sequence: Sequence,
-        changed: Callable[[str, tuple[MetricRow, ...]], None],
+        changed: Callable[[str, tuple[MetricRow, ...] | tuple[LogRow, ...]], None],
     ) -> None:
         self.run = run
         self.live = Live()
@@ -192,11 +192,6 @@ class Chronicle:
     def participant(self, event: ParticipantState) -> None:
         self.state(event.node, event.state, event.reason, event.round)
 
-    def evidence(self, event: Evidence) -> None:
-        self.log(
-            "ERROR", "fednode.run", f"{event.what} (signed by {event.node}; both statements are in the run's journal)"
-        )
-
     # --- what the task says --------------------------------------------------------------------------------------
     def task_said(self, output: TaskOutput) -> None:
         """A line or a live metric out of our own worker."""
@@ -214,7 +209,14 @@ class Chronicle:
         )
 
     def log(self, level: str, logger: str, message: str) -> None:
-        self._record.add(LogRow(self._me, self.run, level, logger, message, self._now(), self._sequence()))
+        """A line of this run's log: into the record, and to whoever reads the node's own."""
+        row = LogRow(self._me, self.run, level, logger, message, self._now(), self._sequence())
+        self._record.add(row)
+        self._changed("log", (row,))
+        line = message.splitlines()[0] if message else ""
+        logging.getLogger(logger).log(
+            logging.getLevelName(level), "run %s: %s", self.run[:8], line, extra={"is_recorded": True}
+        )
 
     def moved(self, size: int, *, received: bool) -> None:
         """Bytes of updates or checkpoints came here, or went from here."""
@@ -225,12 +227,21 @@ class Chronicle:
             self.live.bytes_sent += size
 
     def _signed_metrics(
-        self, node: str, scope: str, split: str, round_number: int, samples: int, metrics: Mapping[str, float], at: float
+        self,
+        node: str,
+        scope: str,
+        split: str,
+        round_number: int,
+        samples: int,
+        metrics: Mapping[str, float],
+        at: float,
     ) -> list[MetricRow]:
         """What a node has signed. Its numbers follow from what they count, so all who record it number it alike."""
         first = (round_number * 2 + (scope == "global")) * _SIGNED_METRICS_MAX
         return [
-            MetricRow(self.run, node, scope, split, key, None, round_number, 0, 0, value, samples, at, node, first + place)
+            MetricRow(
+                self.run, node, scope, split, key, None, round_number, 0, 0, value, samples, at, node, first + place
+            )
             for place, (key, value) in enumerate(sorted(metrics.items()))
         ]
 

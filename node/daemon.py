@@ -12,8 +12,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError
@@ -171,13 +171,25 @@ async def open_real_node(home: Home, settings: Settings) -> AsyncIterator[NodeSe
             ) as node,
             trio.open_nursery() as nursery,
         ):
-            nursery.start_soon(record.run)
-            await nursery.start(node.run)
-            yield node.service
-            nursery.cancel_scope.cancel()
+            with recorded_in(node.log_handler()):
+                nursery.start_soon(record.run)
+                await nursery.start(node.run)
+                yield node.service
+                nursery.cancel_scope.cancel()
     finally:
         await record.close()
         disk.close()
+
+
+@contextmanager
+def recorded_in(handler: logging.Handler) -> Iterator[None]:
+    """Give the node's own lines to `handler` too."""
+    logger = logging.getLogger("fednode")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def our_version() -> str:

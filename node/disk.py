@@ -5,6 +5,7 @@ In the node's home, small files stand under their own names, journals under `jou
 
 import functools
 import os
+import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from tracker.journal import Journal
 
 BULK_THREADS_MAX = 4  # enough to keep a disk and two cores busy with hashing and writing
 RECORD_THREADS_MAX = 2  # of their own: a vote never waits for somebody's hundred megabytes
+SCRATCH = "scratch"
 JOURNALS_OPEN_MAX = 64  # a file descriptor each; a node in more runs and groups opens the rest anew as needed
 
 T = TypeVar("T")
@@ -51,6 +53,8 @@ class FileDisk:
         with disk_errors(f"open the home {home}"):
             make_directory(home)
             make_directory(home / "journals")
+            shutil.rmtree(home / SCRATCH, ignore_errors=True)
+            make_directory(home / SCRATCH)
             for directory, folders, _ in os.walk(home):
                 folders[:] = [folder for folder in folders if folder not in RESERVED_FOLDERS]
                 remove_temporaries(Path(directory))
@@ -93,6 +97,9 @@ class FileDisk:
 
     async def blob_data(self, blob: BlobId) -> bytes | Path:
         return (await self._in_thread(self._bulk, functools.partial(self.blobs.open, blob))).path
+
+    def scratch(self) -> Path | None:
+        return self.home / SCRATCH
 
     async def receive_blob(self, blob: BlobId, chunk_hashes: Sequence[bytes], size: int) -> "FileBlobWriter":
         begin = functools.partial(self.blobs.receive, blob, chunk_hashes, size)

@@ -21,14 +21,16 @@ from node.identity import Identity, Keys, load_identity
 from node.links import Links
 from node.node_service import Service
 from node.policy import Policy
+from node.record_log import RecordHandler
 from node.runs import RUN_CHANNEL, Runs
 from node.seams import Disk, Network, Record, Trainer
 from node.task_files import TaskFiles
+from node.views import log_view
 from protocol.errors import RemoteProtocolError
 from protocol.keys import BlobId, NodeId, RunId
 from protocol.operations import OpenOperation
 from protocol.presence import Capacity, Presence
-from tracker.rows import NodeRow
+from tracker.rows import LogRow, NodeRow
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -193,6 +195,17 @@ class Node:
         self.service.mark_run(run)
         if kind == "metrics":
             self.service.mark_metrics(rows)
+        elif kind == "log":
+            for row in rows:
+                self.hub.publish({"type": "log", "log": log_view(row)})
+
+    def log_handler(self) -> logging.Handler:
+        """What puts the process's log lines into this node's record. For a process with one node."""
+        return RecordHandler(self.identity.node_id, self._take_log_row, self.now, self.runs.numbers)
+
+    def _take_log_row(self, row: LogRow) -> None:
+        self.record.add(row)
+        self.hub.publish({"type": "log", "log": log_view(row)})
 
     def _on_moved(self, run: RunId, source: NodeId, target: NodeId, kind: str, size: int, round_number: int) -> None:
         self.hub.publish(

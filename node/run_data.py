@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("fednode.run")
 
 SCHEMA_BYTES_MAX = 1024 * 1024  # aggregation.schema's own bound on what it parses
-# Combining uses so many threads: the other core belongs to the node and its worker.
-COMBINE_THREADS = 1
 
 
 class RunData:
@@ -43,7 +41,7 @@ class RunData:
         self._bulk = bulk
         self._trainer = trainer
         self._moved = moved
-        self._checked: "dict[str, Checked]" = {}  # of collected updates, by blob: saves the second reading
+        self._checked: dict[str, Checked] = {}  # of collected updates, by blob: saves the second reading
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
     async def obtain(self, wanted: Obtain) -> bool:
@@ -132,8 +130,8 @@ class RunData:
 
     async def combine(self, wanted: Combine) -> Combined:
         """Combine the collected updates with the base, and store what comes of it."""
-        from aggregation.combine import combine
         from aggregation.updates import update_of
+        from node.run_combine import combine_round
 
         offers = {offer.node: (raw, offer) for raw in wanted.offers for offer in (open_offer(raw).body,)}
         try:
@@ -148,25 +146,21 @@ class RunData:
                 )
                 for _, offer in offers.values()
             ]
-            work = partial(
-                combine,
-                await self._disk.blob_data(BlobId(wanted.base.model)),
-                schema,
-                updates,
-                self._settings(),
-                await self._disk.blob_data(BlobId(state)) if state else b"",
-                COMBINE_THREADS,
-            )
-            result = await self._trainer.offload(work)
-            model, difference = await self._disk.put_blob(result.model), await self._disk.put_blob(result.difference)
-            server_state = await self._disk.put_blob(result.server_state) if result.server_state else ""
+            base = await self._disk.blob_data(BlobId(wanted.base.model))
+            server = await self._disk.blob_data(BlobId(state)) if state else b""
+            work = partial(combine_round, base, schema, updates, self._settings(), server, self._disk.scratch())
+            with await self._trainer.offload(work) as result:
+                model = await self._disk.put_blob(result.model)
+                difference = await self._disk.put_blob(result.difference)
+                server_state = await self._disk.put_blob(result.server_state) if result.has_server_state else ""
         except FednodeError as error:
             return Combined(wanted.round, wanted.term, failed=error.what)
         self._checked.clear()
-        used = [UpdateEntry(offer=offers[u.name][0], weight=u.weight, refused="", reason="") for u in result.used]
+        outcome = result.outcome
+        used = [UpdateEntry(offer=offers[u.name][0], weight=u.weight, refused="", reason="") for u in outcome.used]
         refused = [
             UpdateEntry(offer=offers[r.name][0], weight=0, refused=r.code, reason=r.sentence[:500])
-            for r in result.refused
+            for r in outcome.refused
         ]
         return Combined(
             wanted.round,
@@ -175,7 +169,7 @@ class RunData:
             difference=difference,
             server_state=server_state,
             entries=(*used, *refused, *wanted.refused),
-            exponents=result.exponents,
+            exponents=outcome.exponents,
             parameters=schema.averaged_elements,
         )
 

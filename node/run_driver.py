@@ -57,7 +57,8 @@ def journal_name(run: RunId) -> str:
 
 
 class RunDriver:
-    """One run on this node, from its start until the node stops. `send` hands a message to a peer, best effort."""
+    """One run on this node, from its start until the node stops. `send` hands a message to a peer, best effort;
+    `name_of` gives what people call a node."""
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class RunDriver:
         task: RunTask,
         chronicle: Chronicle,
         send: Callable[[NodeId, RunMessage], None],
+        name_of: Callable[[NodeId], str],
     ) -> None:
         self.run_id = run
         self.machine = machine
@@ -78,6 +80,7 @@ class RunDriver:
         self._data = data
         self._task = task
         self._send = send
+        self._name_of = name_of
         self._to_inbox, self._inbox = trio.open_memory_channel[RunEvent](INBOX_EVENTS_MAX)
         self._timers: dict[str, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
@@ -167,22 +170,21 @@ class RunDriver:
                     return None
 
     def _tell_failure(self, what: str, error: FednodeError) -> None:
-        self.chronicle.log("ERROR", "fednode.run", f"{what} failed: {error.what}. To fix: {error.remedy}.")
+        self._say("ERROR", f"{what} failed: {error.what}. To fix: {error.remedy}.")
         if isinstance(error, TrainerFailed) and error.traceback:
             self.chronicle.log("ERROR", "task.traceback", error.traceback)
-        log.error("run %s: %s failed: %s", self.run_id[:8], what.lower(), error.what)
 
     # --- what people are told ------------------------------------------------------------------------------------
     async def _tell(self, output: RunOutput) -> None:
         match output:
             case Committed(name, checkpoint, _):
                 self.chronicle.committed(output, await self._model_bytes(checkpoint))
-                log.info("run %s: round %d is committed (%s)", self.run_id[:8], checkpoint.round, name[:12])
+                self._say("INFO", f"round {checkpoint.round} is committed ({name[:12]})")
                 await self._data.forget_updates(checkpoint)
             case Elected(term, aggregator):
                 self.chronicle.elected(output)
                 if aggregator is not None:
-                    log.info("run %s: %s aggregates in term %d", self.run_id[:8], aggregator, term)
+                    self._say("INFO", f"{self._name_of(aggregator)} aggregates in term {term}")
             case Measured():
                 self.chronicle.measured(output)
             case ParticipantState():
@@ -190,17 +192,21 @@ class RunDriver:
             case Note(text):
                 self.chronicle.note(text)
             case Evidence(what=what):
-                self.chronicle.evidence(output)
-                log.error("run %s: %s", self.run_id[:8], what)
+                self._say(
+                    "ERROR", f"{what} (signed by {self._name_of(output.node)}; both statements are kept in the journal)"
+                )
             case Misbehaved(peer, what):
-                log.warning("run %s: dropped a message of %s: %s", self.run_id[:8], peer, what)
+                self._say("WARNING", f"dropped a message of {self._name_of(peer)}: {what}")
             case Ended(outcome, reason):
                 self.chronicle.state("", outcome.upper(), reason, self.machine.ledger.committed_round)
-                log.info("run %s: %s", self.run_id[:8], outcome)
+                self._say("INFO", f"the run is {outcome}" + (f": {reason}" if reason else ""))
                 await self._task.close()
                 self.ended.set()
             case _:
                 raise AssertionError(f"nobody carries out {output}")
+
+    def _say(self, level: str, message: str) -> None:
+        self.chronicle.log(level, "fednode.run", message)
 
     async def _model_bytes(self, checkpoint: Checkpoint) -> int:
         reader = await self._disk.open_blob(BlobId(checkpoint.model))

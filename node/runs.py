@@ -94,7 +94,7 @@ class Runs:
         self._capacity = capacity
         self._changed = changed
         self._moved = moved
-        self._numbers = Numbers(now)
+        self.numbers = Numbers(now)
         self._slots = trio.CapacityLimiter(TRAINING_SLOTS)
         self._nursery: trio.Nursery | None = None
         self._news: dict[RunId, trio.Event] = {}
@@ -147,7 +147,7 @@ class Runs:
             self._identity.node_id,
             self._record,
             now=self._now,
-            sequence=self._numbers,
+            sequence=self.numbers,
             changed=lambda kind, rows: self._changed(run_id, kind, rows),
         )
         known = KnownRun(run_id, place, entry, manifest, chronicle)
@@ -324,8 +324,8 @@ class Runs:
         """One run's trouble must not end the node, nor its other runs."""
         try:
             await driver.run()
-        except Exception as error:  # noqa: BLE001 - the one place where whatever went wrong in a run ends
-            log.exception("run %s failed on this node", known.name)
+        except Exception as error:
+            log.debug("run %s failed on this node", known.name, exc_info=True)
             reason = f"an error in fednode itself: {_innermost(error)}; restart the node to take part again"
             known.chronicle.log("ERROR", "fednode.run", reason)
             known.chronicle.state(self._identity.node_id, "FAILED", reason)
@@ -363,6 +363,7 @@ class Runs:
             task=RunTask(spec, self._disk, self._trainer, self._slots, chronicle.task_said),
             chronicle=chronicle,
             send=self.send,
+            name_of=lambda node: entry.name if (entry := known.place.state().nodes.get(node)) else node,
         )
 
     async def stop(self, known: KnownRun, reason: str) -> None:

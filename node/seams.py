@@ -179,6 +179,9 @@ class Disk(Protocol):
 
         Whoever wrote the file had it verified; what must be proven anew reads by `open_blob`."""
 
+    def scratch(self) -> Path | None:
+        """A folder for large files on their way to `put_blob`, emptied at every start; None: keep them in memory."""
+
     async def receive_blob(self, blob: BlobId, chunk_hashes: Sequence[bytes], size: int) -> BlobWriter:
         """Begin, or take up again, a blob from elsewhere. Raises RemoteProtocolError when the list is not `blob`'s."""
 

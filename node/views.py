@@ -7,7 +7,7 @@ import trio
 from node.group_place import GroupPlace
 from node.known_run import KnownRun
 from protocol.keys import NodeId
-from tracker.rows import MetricRow, iso
+from tracker.rows import LogRow, MetricRow, iso
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -126,6 +126,18 @@ def run_view(row: Json, participants: list[Json], known: KnownRun | None) -> Jso
         view["aggregator_name"] = names[aggregator].name if aggregator and aggregator in names else ""
         view["term"] = known.driver.machine.election.term
     return view
+
+
+def log_view(row: LogRow) -> Json:
+    return {
+        "seq": row.sequence,
+        "time": iso(row.time),
+        "level": row.level,
+        "node_id": row.node_id,
+        "run_id": row.run_id,
+        "logger": row.logger,
+        "message": row.message,
+    }
 
 
 def metric_view(row: MetricRow) -> Json:

@@ -179,6 +179,9 @@ class SimulatedDisk:
     async def blob_data(self, blob: BlobId) -> bytes | Path:
         return await self.read_blob(blob)
 
+    def scratch(self) -> Path | None:
+        return None
+
     async def receive_blob(self, blob: BlobId, chunk_hashes: Sequence[bytes], size: int) -> "SimulatedBlobWriter":
         await trio.lowlevel.checkpoint()
         check_chunk_list(blob, chunk_hashes, size)

@@ -142,6 +142,8 @@ class Dashboard(OwnersApp):
         self._paint_bars()
         self.view.show(glance)
         self.show_doable()
+        while self.state.notes:
+            self.tell(self.state.notes.popleft(), severity="warning")
         for due in self._questions.due(self.state, glance.run, rounds_shown=self._view == "run"):
             self.run_worker(self._ask(due), group="questions")
         if self.state.moving(glance.now):

@@ -15,7 +15,7 @@ from tui.fields import Json, items, number, safe
 RETRY_FIRST_S = 0.25  # a node that was only restarted is back within a second or so
 RETRY_MOST_S = 5.0
 METRICS_PAGE = 20_000  # rows asked for at once: some 4 MB of JSON, well under a second
-LOG_PAGE = 2_000
+LOG_LINES_ASKED = 2_000  # the newest; what one scrolls back to at the start
 PAGES_MAX = 50  # a million metrics; beyond that a picture of all would be no picture
 
 # What a client raises when nobody answers, when the answer is no, and when the answer is not JSON (cut off, say).
@@ -58,7 +58,7 @@ class Feed(Protocol):
         """All metrics of a run so far, as a few `metrics` events."""
 
     def logs(self) -> AsyncIterator[Json]:
-        """The log so far, as a few `logs` events."""
+        """The newest lines of the log so far, as a few `logs` events."""
 
     async def rounds(self, run_id: str) -> Json: ...
 
@@ -120,13 +120,8 @@ class LiveFeed:
             after = max(number(row, "round") for row in rows)
 
     async def logs(self) -> AsyncIterator[Json]:
-        after: int | None = None
-        for _ in range(PAGES_MAX):
-            page = await _answer(self._node.logs(after=after, limit=LOG_PAGE))
-            yield {"type": "logs", "logs": items(page, "logs")}
-            if len(items(page, "logs")) < LOG_PAGE:
-                return
-            after = number(page, "next")
+        newest = await _answer(self._node.logs(limit=LOG_LINES_ASKED))
+        yield {"type": "logs", "logs": items(newest, "logs")}
 
     async def rounds(self, run_id: str) -> Json:
         return {**await _answer(self._node.rounds(run_id)), "type": "rounds", "run_id": run_id}

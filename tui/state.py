@@ -21,15 +21,16 @@ from tui.facts import Group, LogLine, Peer, Status, Transfer
 from tui.fields import Json, items, number, text
 from tui.run_facts import Round, Run
 
-Topic = Literal["connection", "status", "groups", "peers", "runs", "metrics", "rounds", "transfers", "logs"]
+Topic = Literal["connection", "status", "groups", "peers", "runs", "metrics", "rounds", "transfers", "logs", "notes"]
 Changes = frozenset[Topic]
 
 NOTHING: Changes = frozenset()
 EVERYTHING: Changes = frozenset(
-    ("connection", "status", "groups", "peers", "runs", "metrics", "rounds", "transfers", "logs")
+    ("connection", "status", "groups", "peers", "runs", "metrics", "rounds", "transfers", "logs", "notes")
 )
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 LOG_LINES_MAX = 10_000  # what one scrolls through at most; the record has the rest
+NOTES_MAX = 8  # more at once would cover the screen
 TRANSFERS_MAX = 256  # two rounds of the 100 nodes that a drawing can still show
 TRANSFER_SHOWN_S = 2.0  # long enough to follow a mark by eye, short enough to mean "now"
 
@@ -58,6 +59,7 @@ class State:
         self.logs: deque[LogLine] = deque(maxlen=LOG_LINES_MAX)
         self.logs_count = 0  # lines ever taken in; grows also when old ones fall out
         self.transfers: deque[Transfer] = deque(maxlen=TRANSFERS_MAX)
+        self.notes: deque[str] = deque(maxlen=NOTES_MAX)  # what a person should know, until somebody shows it
         self._told_runs: dict[str, Json] = {}
         self._runs: dict[str, Run] = {}
 
@@ -153,6 +155,10 @@ class State:
         self.logs_count += len(fresh)
         return frozenset(("logs",))
 
+    def _note(self, event: Json, _now: float) -> Changes:
+        self.notes.append(text(event, "text"))
+        return frozenset(("notes",))
+
     def _dropped(self, event: Json, _now: float) -> Changes:
         self.dropped += max(number(event, "count"), 1)
         return frozenset(("connection",))
@@ -189,6 +195,7 @@ _FOLDS: dict[str, Callable[[State, Json, float], Changes]] = {
     "transfer": State._transfer,
     "log": State._log,
     "logs": State._logs,
+    "note": State._note,
     "dropped": State._dropped,
     "bye": State._bye,
     "absent": State._absent,

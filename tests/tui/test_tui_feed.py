@@ -7,7 +7,7 @@ import pytest
 from tui_fakes import FakeClient, recorded
 
 from fednode import ClientError
-from tui.feed import LOG_PAGE, METRICS_PAGE, FeedError, LiveFeed, told
+from tui.feed import METRICS_PAGE, FeedError, LiveFeed, told
 
 DEADLINE_S = 5.0
 
@@ -92,22 +92,6 @@ def test_many_metrics_come_page_by_page():
             pages = [len(event["metrics"]) async for event in feed.metrics("r")]
         assert pages == [METRICS_PAGE, 3]
         assert [asked["after_round"] for asked in client.asked] == [None, 1]
-
-    run(scene)
-
-
-def test_a_long_log_comes_page_by_page():
-    class Paged(FakeClient):
-        async def logs(self, run=None, **filters):
-            first = filters["after"] or 0
-            count = LOG_PAGE if first < LOG_PAGE else 1
-            return {"logs": [{"seq": first + i} for i in range(count)], "next": first + count}
-
-    async def scene():
-        feed = feed_of(Paged(recorded()[:1]))
-        async with aclosing(feed.events()) as events:
-            await anext(events)
-            assert [len(event["logs"]) async for event in feed.logs()] == [LOG_PAGE, 1]
 
     run(scene)
 

@@ -261,6 +261,18 @@ def test_nothing_is_painted_when_nothing_changes():
     play(scene)
 
 
+def test_what_the_node_wants_a_person_to_know_is_shown_once():
+    async def scene():
+        client = client_of(1)
+        async with stage(client) as on:
+            await client.say({"type": "note", "text": "the disk is [nearly] full"})
+            await on.until(lambda: "the disk is [nearly] full" in on.told())
+            await on.settle()
+            assert on.told().count("nearly") == 1
+
+    play(scene)
+
+
 def test_paused_the_picture_stands_still():
     async def scene():
         client = client_of(1)

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from click.testing import CliRunner
 from tui_stage import play, stage
 
 from protocol.errors import FednodeError
@@ -20,6 +21,7 @@ from tracker.rows import (
 )
 from tracker.store import Store
 from tui.app import Dashboard
+from tui.command import tui
 from tui.feed import FeedError
 from tui.store_feed import StoreFeed
 
@@ -79,6 +81,12 @@ def test_a_stores_screens(store):
         feed.close()
 
     play(scene)
+
+
+def test_a_store_at_a_glance(store):
+    done = CliRunner().invoke(tui, ["--once", "--store", str(store)])
+    assert "✓ FINISHED" in done.output
+    assert "participants of digits-mlp" in done.output
 
 
 def test_wishes_are_refused_with_the_reason(store):

@@ -1,0 +1,30 @@
+"""Shared by all tests with real processes: each marks its processes and leaves none behind."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nodes import Study, check_nothing_stays_behind, real_nodes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.real)
+
+
+@pytest.fixture(scope="module")
+def whole_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
+    base = tmp_path_factory.mktemp("study")
+    with real_nodes(base, "alpha", "beta", "gamma") as nodes:
+        study = Study(nodes, base)
+        study.form()
+        yield study
+
+
+@pytest.fixture
+def study(whole_study: Study) -> Iterator[Study]:
+    """Three nodes of a group, all running and connected; the test may stop and kill them, and ends every run."""
+    whole_study.heal()
+    yield whole_study
+    check_nothing_stays_behind(whole_study.base, whole_study.nodes)

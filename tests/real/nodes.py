@@ -1,0 +1,322 @@
+"""Real nodes for tests: processes with homes of their own on 127.0.0.1, and waits that end with a word.
+
+Every wait has a deadline and says what was last seen. What a node prints goes into a file beside its home.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+from fednode import Client, NodeNotRunning
+
+ROOT = Path(__file__).parents[2]
+START_DEADLINE_S = 60.0  # alone a node is up in 2.5 s; the tests' machines are never alone
+WAIT_DEADLINE_S = 40.0
+COMMAND_DEADLINE_S = 60.0
+POLL_S = 0.05
+ENDED = frozenset({"FINISHED", "STOPPED", "FAILED"})
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], what: str, within_s: float = WAIT_DEADLINE_S) -> T:
+    """What `condition` gives once it gives something true. Raises AssertionError when it never does."""
+    deadline = time.monotonic() + within_s
+    while not (given := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {within_s:.0f} s"
+        time.sleep(POLL_S)
+    return given
+
+
+class RealNode:
+    """One node: `fednode start` as a process in the foreground, its client, its command line."""
+
+    def __init__(self, base: Path, name: str) -> None:
+        self.name = name
+        self.home = base / name
+        self.client = Client(self.home)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.exit_code: int | None = None  # of the last process that ended
+        self._stderr = base / f"{name}.stderr"
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def node_id(self) -> str:
+        return str(self.client.status()["node_id"])
+
+    # --- life ----------------------------------------------------------------------------------------------------
+    def launch(self) -> None:
+        """Begin to start it; `ready` waits until it is up."""
+        assert not self.is_running
+        with self._stderr.open("ab") as stderr:
+            self.process = subprocess.Popen(
+                self._command("start", "--name", self.name, "--listen", "127.0.0.1", "--json"),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=_environment(),
+                cwd=ROOT,
+                start_new_session=True,  # a Ctrl-C at the tests is theirs to hand on
+            )
+
+    def ready(self) -> "RealNode":
+        assert self.process is not None
+        assert self.process.stdout is not None
+        readable, _, _ = select.select([self.process.stdout], [], [], START_DEADLINE_S)
+        line = self.process.stdout.readline() if readable else b""
+        assert line, f"{self.name} did not start: {self.stderr()}"
+        assert json.loads(line)["name"] == self.name
+        return self
+
+    def start(self) -> "RealNode":
+        self.launch()
+        return self.ready()
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> float:
+        """Send a signal and wait for the end of the process. Gives the seconds that it took."""
+        assert self.process is not None
+        begun = time.monotonic()
+        self.process.send_signal(number)
+        self.exit_code = self.process.wait(WAIT_DEADLINE_S)
+        seconds = time.monotonic() - begun
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.process = None
+        return seconds
+
+    def kill(self) -> None:
+        self.end(signal.SIGKILL)
+
+    def stderr(self) -> str:
+        return self._stderr.read_text()
+
+    def log(self) -> str:
+        return (self.home / "node.log").read_text()
+
+    def workers(self) -> list[psutil.Process]:
+        return psutil.Process(self.pid).children()
+
+    # --- asking it -----------------------------------------------------------------------------------------------
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "node", *arguments, "--home", str(self.home)]
+
+    def cli(self, *arguments: str, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
+        """Run a command for this node. It may fail; look at the answer's returncode."""
+        return subprocess.run(
+            self._command(*arguments),
+            capture_output=True,
+            input=stdin,
+            text=True,
+            env=_environment(),
+            cwd=ROOT,
+            timeout=COMMAND_DEADLINE_S,
+            check=False,
+        )
+
+    def told(self, *arguments: str) -> Any:
+        """What a command that must succeed says in JSON."""
+        done = self.cli(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def refusal(self, *arguments: str) -> tuple[int, Json]:
+        """Exit code and error of a command that must fail."""
+        done = self.cli(*arguments, "--json")
+        assert done.returncode != 0, done.stdout
+        return done.returncode, json.loads(done.stderr.splitlines()[-1])["error"]
+
+    def wait_for_run(
+        self, run: str, condition: Callable[[Json], object], what: str, within_s: float = WAIT_DEADLINE_S
+    ) -> Json:
+        """The run, by its id, as the event stream shows it once `condition` holds."""
+        deadline, seen = time.monotonic() + within_s, None
+        for event in self.client.events():  # says something every 5 seconds at the latest
+            for shown in [*event.get("runs", ()), *([event["run"]] if "run" in event else ())]:
+                if shown["run_id"] == run:
+                    seen = shown
+            if seen is not None and condition(seen):
+                return seen
+            assert time.monotonic() < deadline, f"{what} on {self.name}: not within {within_s:.0f} s, but {seen}"
+        raise AssertionError(f"{self.name} stopped while we waited for: {what}")
+
+    def wait_for_round(self, run: str, round_number: int, within_s: float = WAIT_DEADLINE_S) -> Json:
+        return self.wait_for_run(run, lambda seen: seen["round"] >= round_number, f"round {round_number}", within_s)
+
+    def wait_for_end(self, run: str, within_s: float = WAIT_DEADLINE_S) -> Json:
+        return self.wait_for_run(run, lambda seen: seen["state"] in ENDED, "the run's end", within_s)
+
+    def participant(self, run: str, node_id: str) -> Json:
+        found = [entry for entry in self.client.run(run)["participants"] if entry["node_id"] == node_id]
+        return dict(found[0]) if found else {}
+
+    def committed(self, run: str) -> dict[int, tuple[str, str]]:
+        """Checkpoint and model of every round that this node knows to be committed."""
+        return {row["round"]: (row["checkpoint"], row["model"]) for row in self.client.rounds(run)["rounds"]}
+
+    def connected_to(self) -> set[str]:
+        return {peer["name"] for peer in self.client.peers()["peers"] if peer["connected"] and not peer["self"]}
+
+
+def _environment() -> dict[str, str]:
+    """Ours without what would name another home."""
+    return {key: value for key, value in os.environ.items() if key != "FEDNODE_HOME"}
+
+
+# --- many nodes ------------------------------------------------------------------------------------------------
+def start_all(nodes: Iterable[RealNode]) -> None:
+    """Start them at once."""
+    launched = [node for node in nodes if not node.is_running]
+    for node in launched:
+        node.launch()
+    for node in launched:
+        node.ready()
+
+
+def wait_until_connected(nodes: list[RealNode]) -> None:
+    names = {node.name for node in nodes}
+    for node in nodes:
+        wait_until(lambda node=node: node.connected_to() >= names - {node.name}, f"{node.name} meets all")
+
+
+@contextmanager
+def real_nodes(base: Path, *names: str) -> Iterator[list[RealNode]]:
+    """Running nodes, which end with the context; none of their processes may outlive it, and no stranger's byte may
+    have reached a handler."""
+    nodes = [RealNode(base, name) for name in names]
+    try:
+        start_all(nodes)
+        yield nodes
+        for node in nodes:
+            if node.is_running:
+                assert node.client.status()["stranger_bytes"] == 0
+                assert node.end() < 5.5, f"{node.name} stopped too slowly"
+                assert node.exit_code == 0, node.stderr()
+        wait_until(lambda: not processes_of(base), "all processes end")
+    finally:
+        for node in nodes:
+            if node.is_running:
+                node.kill()
+
+
+def processes_of(base: Path) -> list[psutil.Process]:
+    """Every process that lives for a node below `base`: nodes have it in their command line, workers work there."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(base) in f"{process.cmdline()} {process.cwd()}" and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def check_nothing_stays_behind(base: Path, nodes: Iterable[RealNode]) -> None:
+    """Between tests there are the running nodes, and no worker: all runs have ended."""
+    ours = {node.pid for node in nodes if node.is_running}
+    wait_until(lambda: {process.pid for process in processes_of(base)} <= ours, "only the nodes themselves are left", 10)
+
+
+# --- a group that trains ---------------------------------------------------------------------------------------
+CONFIGURATION = """
+seed = 7
+[task]
+name = "digits"
+[data]
+name = "digits"
+[training]
+rounds = 5
+[roster]
+nodes_min = {nodes}
+[timing]
+heartbeat_s = 0.3
+election_timeout_s = 1.5
+rank_step_s = 0.3
+lost_after_s = 3
+"""
+TABLES = "select table_name from duckdb_tables()"
+
+
+class Study:
+    """Nodes of one group that all have digits of their own and accept every run."""
+
+    def __init__(self, nodes: list[RealNode], base: Path) -> None:
+        self.nodes = nodes
+        self.base = base
+        self._runs = 0
+
+    def form(self) -> None:
+        """The first creates the group, the others join; everybody gets a data set and a policy."""
+        from node.shares import digits_split
+
+        first, *others = self.nodes
+        paths = digits_split(len(self.nodes), seed=7).write(self.base / "digits")
+        first.client.create_group("study")
+        token = first.client.invite(uses=len(self.nodes))["token"]
+        for node in others:
+            node.client.join(token)
+        for node, path in zip(self.nodes, paths, strict=True):
+            node.client.add_data("digits", path)
+            node.client.set_policy(["all"])
+        wait_until_connected(self.nodes)
+
+    def propose(
+        self, by: RealNode, overrides: Mapping[str, Any], config: str = CONFIGURATION, source: Path | None = None
+    ) -> str:
+        """Propose a run and give its id. `config` may have {nodes} in it."""
+        self._runs += 1
+        text = config.format(nodes=len(self.nodes))
+        named = {"name": f"run-{self._runs}", **overrides}
+        return str(by.client.start_run(text, source, overrides=named)["run_id"])
+
+    def heal(self) -> None:
+        """Start whoever is not running."""
+        start_all(self.nodes)
+        wait_until_connected(self.nodes)
+
+    def aggregator_of(self, run: str) -> RealNode:
+        ids = {node.node_id: node for node in self.nodes if node.is_running}
+
+        def reigning() -> RealNode | None:
+            views = [node.client.run(run)["aggregator"] for node in ids.values()]
+            return ids.get(views[0]) if len(set(views)) == 1 else None
+
+        return wait_until(reigning, "all agree on the aggregator")
+
+    def all_end(self, run: str) -> list[Json]:
+        return [node.wait_for_end(run) for node in self.nodes if node.is_running]
+
+    def check_same_commits(self, run: str) -> dict[int, tuple[str, str]]:
+        """All running nodes hold the same checkpoints of the rounds that they know; gives the longest list."""
+        known = [node.committed(run) for node in self.nodes if node.is_running]
+        longest = max(known, key=len)
+        for commits in known:
+            assert commits.items() <= longest.items()
+        assert all(max(commits) == max(longest) for commits in known)
+        return longest
+
+
+def is_gone(node: RealNode) -> bool:
+    try:
+        node.client.status()
+    except NodeNotRunning:
+        return True
+    return False
