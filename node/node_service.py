@@ -1,5 +1,7 @@
 """The node as its local API asks it: actions, and views of what is known. The one implementation of NodeService."""
 
+import json
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -132,8 +134,6 @@ class Service:
         self._record_data(data, removed=True)
 
     def _record_data(self, data: Any, *, removed: bool) -> None:
-        import json
-
         options = json.dumps(dict(data.options))
         self._node.record.add(
             DataSetRow(
@@ -156,13 +156,13 @@ class Service:
     async def _task_hash(self, configuration: Configuration, source: str | None) -> str:
         if configuration.task.path is None:
             return ""
-        folder = Path(source).parent if source else Path.cwd()
-        return await self._node.task_files.register((folder / configuration.task.path).resolve())
+        folder = os.path.dirname(source) if source else os.getcwd()
+        return await self._node.task_files.register(Path(os.path.join(folder, configuration.task.path)))
 
     async def accept(self, run: str, data: str | None, task: str | None = None) -> Json:
         known = self._known(run)
         if task is not None:
-            await self._node.task_files.register(Path(task).resolve())
+            await self._node.task_files.register(Path(os.path.abspath(task)))
         await self._node.runs.accept(known, data)
         return await self.run(known.run_id)
 

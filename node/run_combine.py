@@ -54,7 +54,8 @@ def combine_round(
     if scratch is None or sum(sizes) <= IN_MEMORY_BYTES_MAX:
         memory = [MemorySink(size) for size in sizes]
         outcome = combine_into(Outputs(*memory), base, schema, updates, settings, server_state, COMBINE_THREADS)
-        return CombinedRound(outcome, *(sink.take() for sink in memory), sizes[2] > 0)
+        model, difference, state = (sink.take() for sink in memory)
+        return CombinedRound(outcome, model, difference, state, sizes[2] > 0)
     paths: list[Path] = []
     with contextlib.ExitStack() as stack:
         sinks: list[Any] = []
@@ -63,4 +64,4 @@ def combine_round(
             paths.append(Path(handle.name))
             sinks.append(stack.enter_context(FileSink(paths[-1])))
         outcome = combine_into(Outputs(*sinks), base, schema, updates, settings, server_state, COMBINE_THREADS)
-    return CombinedRound(outcome, *paths, sizes[2] > 0)
+    return CombinedRound(outcome, paths[0], paths[1], paths[2], sizes[2] > 0)

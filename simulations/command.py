@@ -61,8 +61,8 @@ def _ignore(progress: "Progress") -> None:
 
 @contextmanager
 def _progress_bar(rounds: int) -> Iterator[Callable[["Progress"], None]]:
-    from rich.console import Console
     from rich import progress as bars
+    from rich.console import Console
 
     columns = (
         bars.TextColumn("{task.description}"),

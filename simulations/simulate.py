@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -129,9 +130,8 @@ class _Play:
                 for number in range(self._nodes):
                     folder = self._folder / f"node-{number}"
                     folder.mkdir()
-                    nodes.append(
-                        await nursery.start(live, number, self._seed, world, self._shared, folder, self._samples_per_s)
-                    )
+                    be = partial(live, number, self._seed, world, self._shared, folder, self._samples_per_s)
+                    nodes.append(await nursery.start(be))
                 await self._gather(nodes, paths)
                 summary = await self._train(nodes)
                 nursery.cancel_scope.cancel()

@@ -6,7 +6,6 @@ Nothing here trusts the machine's own bookkeeping: the journal's records and the
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Protocol
 
 from protocol.checkpoint import Checkpoint, open_ack, open_checkpoint, open_issue, open_offer
 from protocol.keys import Hash, NodeId
@@ -44,12 +43,6 @@ def _signed_checkpoint(raw: bytes) -> tuple[Hash, Checkpoint]:
     return signed.body_hash, signed.body
 
 
-class Machine(Protocol):
-    """What of a machine is looked at: which checkpoint the run begins with."""
-
-    zero: Hash
-
-
 @dataclass
 class Durable:
     """What a node's journal says, kept up to date record by record."""
@@ -78,6 +71,7 @@ class Invariants:
     previous: dict[int, str] = field(default_factory=dict)  # what the committed checkpoint of a round builds on
     positions: dict[Position, Hash] = field(default_factory=dict)  # of all certificates seen, (term, round)
     offered: dict[tuple[NodeId, str], str] = field(default_factory=dict)
+    models: dict[Hash, str] = field(default_factory=dict)  # of checkpoints, by name
 
     def __post_init__(self) -> None:
         self.durable = {node: Durable() for node in self.voters}
@@ -97,6 +91,7 @@ class Invariants:
                 if body.term < mine.term:
                     raise Broken(f"§8.4: {node} took over a checkpoint of term {body.term} in term {mine.term}")
                 name = self._name(checkpoint)
+                self.models[name] = _signed_checkpoint(checkpoint)[1].model if checkpoint else "zero"
                 mine.stored[name] = max(body.term, mine.stored.get(name, 0))
                 mine.position = max(mine.position, (body.term, body.round))
             case CommittedRecord(checkpoint=checkpoint, acks=acks):
@@ -123,12 +118,12 @@ class Invariants:
                 if committed and committed not in mine.committed:
                     raise Broken(f"§8.6: {node} speaks of a commit that it may forget")
             case Proposal(issue=issue, checkpoint=checkpoint):
-                self._check_stored(node, self._name(checkpoint), open_issue(issue).body.term, checkpoint, blobs)
+                self._check_stored(node, self._name(checkpoint), open_issue(issue).body.term, blobs)
             case Acknowledgement(ack=raw):
                 ack = open_ack(raw).body
                 if ack.term != mine.term:
                     raise Broken(f"§8.4: {node} acknowledges in term {mine.term} what was issued in term {ack.term}")
-                self._check_stored(node, Hash(ack.checkpoint), ack.term, b"", blobs)
+                self._check_stored(node, Hash(ack.checkpoint), ack.term, blobs)
             case Commit(checkpoint=checkpoint, acks=acks):
                 name = self._name(checkpoint)
                 self._check_certificate(name, acks)
@@ -142,11 +137,10 @@ class Invariants:
         if (mine.term, mine.voted_for) != (term, candidate):
             raise Broken(f"§7.3: {voter} votes in term {term} and may forget it: {mine.term}, {mine.voted_for}")
 
-    def _check_stored(self, node: NodeId, name: Hash, term: int, raw: bytes, blobs: set[str]) -> None:
+    def _check_stored(self, node: NodeId, name: Hash, term: int, blobs: set[str]) -> None:
         if self.durable[node].stored.get(name, -1) < term:
             raise Broken(f"§8.4: {node} stands for a checkpoint of term {term} and may forget it")
-        model = "zero" if name == self.zero else (_signed_checkpoint(raw)[1].model if raw else "")
-        if model and model not in blobs:
+        if self.models[name] not in blobs:
             raise Broken(f"§8.4: {node} stands for a checkpoint that is not durable there")
 
     def _check_offer(self, node: NodeId, raw: bytes) -> None:

@@ -7,8 +7,20 @@ import random
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from run_invariants import Broken, Invariants
 
-from protocol.checkpoint import Checkpoint, Offer, Ready, RunStart, UpdateEntry, open_offer, sign_note
+from protocol.checkpoint import (
+    Checkpoint,
+    Offer,
+    Ready,
+    RunStart,
+    UpdateEntry,
+    checkpoint_name,
+    open_offer,
+    open_ready,
+    sign_note,
+    starting_checkpoint,
+)
 from protocol.keys import Hash, NodeId, RunId, node_id_of, public_key_of
 from protocol.run_events import (
     Began,
@@ -39,8 +51,8 @@ from protocol.run_events import (
     Trained,
     TrainingFailed,
 )
-from protocol.run_journal import TermRecord, read_record
 from protocol.run_machine import RunMachine
+from protocol.voters import voters_of
 from protocol.wire import hash_of
 
 RUN = RunId(hash_of(b"a run"))
@@ -58,10 +70,6 @@ def ready_note(index: int, role: str = "trainer") -> bytes:
     return _READY[index, role]
 
 
-class Broken(AssertionError):
-    """An invariant does not hold."""
-
-
 @dataclass
 class Faults:
     loss: float = 0.0
@@ -71,6 +79,7 @@ class Faults:
     down_s: tuple[float, float] = (1.0, 20.0)
     cut_rate_per_s: float = 0.0
     crash_at_outputs: bool = False  # a crash falls between any two outputs of a step
+    obtain_s: tuple[float, float] = (0.01, 0.5)
     until_s: float = 0.0
 
 
@@ -89,7 +98,9 @@ class SimNode:
 class World:
     """`voters` nodes, of which node 0 has the starting model. `run(until_s)` plays it."""
 
-    def __init__(self, seed: int, nodes: int = 5, *, rounds: int = 3, faults: Faults | None = None, **settings: float) -> None:
+    def __init__(
+        self, seed: int, nodes: int = 5, *, rounds: int = 3, faults: Faults | None = None, **settings: float
+    ) -> None:
         self.random = random.Random(seed)
         self.faults = faults or Faults()
         self.settings = RunSettings(rounds=rounds, **settings)  # type: ignore[arg-type]
@@ -98,11 +109,16 @@ class World:
         self.count = 0
         self.nodes = [SimNode(i) for i in range(nodes)]
         self.nodes[0].durable.add("zero")
-        self.start = RunStart(run=RUN, roster=tuple(ready_note(i) for i in range(nodes)), tensor_schema=SCHEMA, model=MODEL)
+        self.start = RunStart(
+            run=RUN, roster=tuple(ready_note(i) for i in range(nodes)), tensor_schema=SCHEMA, model=MODEL
+        )
         self.cut: set[frozenset[int]] = set()
-        self.committed: dict[int, str] = {}
-        self.reigns: dict[int, NodeId] = {}
-        self.votes: dict[tuple[int, int], str] = {}
+        self.one_way_cut: set[tuple[int, int]] = set()  # (from, to)
+        zero = starting_checkpoint(
+            self.start, IDS[0], voters_of(RUN, (open_ready(raw).body for raw in self.start.roster)), rounds
+        )
+        self.invariants = Invariants(checkpoint_name(zero), tuple(IDS[:nodes]))
+        self.committed, self.reigns = self.invariants.committed, self.invariants.reigns
         self.trace: list[str] = []
         self.evidence: list[Evidence] = []
         self.misbehaved: list[Misbehaved] = []
@@ -208,8 +224,9 @@ class World:
         match output:
             case Persist(record):
                 node.journal.append(record)
-                self._check_vote(node, record)
+                self.invariants.on_record(IDS[node.index], record)
             case Send(peer, message):
+                self.invariants.on_send(IDS[node.index], peer, message, node.durable)
                 self._send(node.index, IDS.index(peer), Received(IDS[node.index], message))
             case SetTimer(name, after_s):
                 self.count += 1
@@ -220,6 +237,7 @@ class World:
             case Collect(name, offer):
                 self._collect(node, name, offer)
             case Combine():
+                self.invariants.on_combine(IDS[node.index], output.term, checkpoint_name(output.base))
                 self._combine(node, output)
             case Train(round=round_number, name=name):
                 self._train(node, round_number, name)
@@ -227,9 +245,11 @@ class World:
                 done = Evaluated(checkpoint.round, name, 10, {"accuracy": 0.5})
                 self._push(self.now + 0.05, node.index, done)
             case Elected(term, aggregator):
-                self._check_reign(node, term, aggregator)
+                assert node.machine is not None
+                self.invariants.on_elected(IDS[node.index], term, aggregator, node.machine.election.stored)
             case Committed(name, checkpoint, _):
-                self._check_commit(node, name, checkpoint)
+                self.invariants.on_commit(IDS[node.index], name, checkpoint)
+                self.commit_times.append((self.now, checkpoint.round))
             case Evidence():
                 self.evidence.append(output)
             case Misbehaved():
@@ -246,7 +266,11 @@ class World:
 
     def _send(self, source: int, target: int, event: Received) -> None:
         faulty = self.now < self.faults.until_s
-        if not self.reachable(source, target) or (faulty and self.random.random() < self.faults.loss):
+        if (
+            not self.reachable(source, target)
+            or (source, target) in self.one_way_cut
+            or (faulty and self.random.random() < self.faults.loss)
+        ):
             return
         copies = 2 if faulty and self.random.random() < self.faults.repeat else 1
         for _ in range(copies):
@@ -254,11 +278,14 @@ class World:
 
     def _obtain(self, node: SimNode, name: Hash, checkpoint: Checkpoint, sources: tuple[NodeId, ...]) -> None:
         key = "zero" if checkpoint.round == 0 else checkpoint.model
-        holders = [s for s in sources if self.reachable(node.index, IDS.index(s)) and key in self.nodes[IDS.index(s)].durable]
+        holders = [
+            s for s in sources if self.reachable(node.index, IDS.index(s)) and key in self.nodes[IDS.index(s)].durable
+        ]
         ok = key in node.durable or bool(holders)
         if ok:
             node.durable.add(key)
-        self._push(self.now + self.random.uniform(0.01, 0.5), node.index, Obtained(name, ok))
+        obtain_s = self.faults.obtain_s if self.now < self.faults.until_s else (0.01, 0.5)
+        self._push(self.now + self.random.uniform(*obtain_s), node.index, Obtained(name, ok))
 
     def _collect(self, node: SimNode, name: Hash, offer: Offer) -> None:
         source = IDS.index(NodeId(offer.node))
@@ -267,11 +294,15 @@ class World:
         self._push(self.now + self.random.uniform(0.01, 0.2), node.index, event)
 
     def _combine(self, node: SimNode, output: Combine) -> None:
-        entries = tuple(UpdateEntry(offer=raw, weight=10, refused="", reason="") for raw in output.offers) + output.refused
+        entries = (
+            tuple(UpdateEntry(offer=raw, weight=10, refused="", reason="") for raw in output.offers) + output.refused
+        )
         names = sorted(open_offer(raw).body.update for raw in output.offers)
         model = hash_of("\n".join([output.base.model, *names]).encode())
         node.durable.add(model)
-        done = Combined(output.round, output.term, model=model, difference=hash_of(model.encode()), entries=entries, parameters=7)
+        done = Combined(
+            output.round, output.term, model=model, difference=hash_of(model.encode()), entries=entries, parameters=7
+        )
         self._push(self.now + self.random.uniform(0.01, 0.1), node.index, done)
 
     def _train(self, node: SimNode, round_number: int, name: Hash) -> None:
@@ -290,30 +321,13 @@ class World:
     def stop(self, index: int, reason: str) -> None:
         self._push(self.now, index, StopRequested(reason))
 
-    # --- invariants ------------------------------------------------------------------------------------------------
-    def _check_vote(self, node: SimNode, raw: bytes) -> None:
-        record = read_record(raw)
-        if isinstance(record, TermRecord) and record.voted_for is not None:
-            before = self.votes.setdefault((node.index, record.term), record.voted_for)
-            if before != record.voted_for:
-                raise Broken(f"node {node.index} voted twice in term {record.term}")
-
-    def _check_reign(self, node: SimNode, term: int, aggregator: NodeId | None) -> None:
-        if aggregator is not None and self.reigns.setdefault(term, aggregator) != aggregator:
-            raise Broken(f"two aggregators in term {term}")
-
-    def _check_commit(self, node: SimNode, name: Hash, checkpoint: Checkpoint) -> None:
-        if self.committed.setdefault(checkpoint.round, name) != name:
-            raise Broken(f"two checkpoints committed for round {checkpoint.round}")
-        if checkpoint.round > 1 and checkpoint.round - 1 in self.committed:
-            if checkpoint.previous != self.committed[checkpoint.round - 1]:
-                raise Broken(f"round {checkpoint.round} does not build on the committed round before it")
-        self.commit_times.append((self.now, checkpoint.round))
-
+    # --- the end ---------------------------------------------------------------------------------------------------
     def check_ended(self, outcome: str) -> None:
         for node in self.nodes:
             if node.ended != outcome:
-                raise Broken(f"node {node.index} ended {node.ended!r} at {self.now:.1f} s, rounds {sorted(self.committed)}")
+                raise Broken(
+                    f"node {node.index} ended {node.ended!r} at {self.now:.1f} s, rounds {sorted(self.committed)}"
+                )
 
 
 def play(seed: int, nodes: int, faults: Faults, rounds: int = 3, **settings: float) -> World:
