@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from trio_typing import TaskStatus  # type checkers see trio through stubs that lack it
 
 GRACE_S = 1.0  # for answers on their way when the node stops
+REFUSED = 409  # by a rule
 _log = logging.getLogger("fednode.api")
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -93,7 +94,10 @@ class _Handlers:
 
     async def join(self, request: Request) -> Response:
         body = await body_of(request, Join)
-        return answer(await self.service.join(body.token))
+        try:
+            return answer(await self.service.join(body.token))
+        except Refused as refused:  # the code may be the admitter's, so it says nothing about our request's form
+            return error_answer(refused, REFUSED)
 
     async def data_list(self, request: Request) -> Response:
         return answer({"data": await self.service.data_list()})
@@ -211,11 +215,12 @@ def status_of(error: FednodeError) -> int:
         return 400
     if isinstance(error, NotFound) or error.code.startswith("no-such-"):
         return 404
-    return 409
+    return REFUSED
 
 
-def error_answer(error: FednodeError) -> Response:
-    status = status_of(error)
+def error_answer(error: FednodeError, status: int | None = None) -> Response:
+    """`error` as docs/api.md has it, with `status`, or else that of its kind."""
+    status = status_of(error) if status is None else status
     code = error.code if isinstance(error, Refused) else "unavailable"
     body: dict[str, Any] = {"code": code, "what": error.what, "remedy": error.remedy, "status": status}
     if problems := getattr(error, "problems", None):

@@ -50,6 +50,26 @@ class _Request:
     failure: FednodeError | None = None
 
 
+class _Conversation:
+    """One stream, and the requests sent on it that are not yet answered, in order."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.waiting: deque[_Request] = deque()
+        self.ended = False
+        self.asked = trio.Event()
+
+    def add(self, request: _Request) -> None:
+        self.waiting.append(request)
+        self.asked.set()
+
+    def end(self, failure: FednodeError) -> None:
+        self.ended = True
+        for request in self.waiting:
+            request.failure = failure
+            request.answered.set()
+
+
 class BlobSource:
     """One peer, as somebody to ask for blobs.
 
@@ -58,18 +78,19 @@ class BlobSource:
     """
 
     def __init__(
-        self, network: Network, peer: NodeId, spawn: Callable[[Callable[[Stream], Awaitable[None]], Stream], None]
+        self,
+        network: Network,
+        peer: NodeId,
+        spawn: Callable[[Callable[[_Conversation], Awaitable[None]], _Conversation], None],
     ) -> None:
         self.peer = peer
         self._network = network
         self._spawn = spawn
-        self._stream: Stream | None = None
-        self._waiting: deque[_Request] = deque()
+        self._current: _Conversation | None = None
         self._asking = trio.Lock()
         self._places = trio.Semaphore(PIPELINE_REQUESTS)
-        self._asked = trio.Event()
 
-    async def chunk_list(self, blob: BlobId) -> "ChunkList":
+    async def chunk_list(self, blob: BlobId) -> ChunkList:
         """What this peer says that the blob consists of. Raises FednodeError."""
         request = await self._ask(blob, LIST)
         body = request.body
@@ -86,35 +107,36 @@ class BlobSource:
         request = _Request(index)
         async with self._places:
             async with self._asking:
-                await self._send(bytes.fromhex(blob) + index.to_bytes(4, "big"))
-                self._waiting.append(request)
-                self._asked.set()
+                await self._send(bytes.fromhex(blob) + index.to_bytes(4, "big"), request)
             await request.answered.wait()
         if request.failure is not None:
             raise request.failure
         return request
 
-    async def _send(self, frame: bytes) -> None:
+    async def _send(self, frame: bytes, request: _Request) -> None:
         """Over the stream that there is, or a new one where that has ended meanwhile."""
-        if self._stream is not None:
+        current = self._current
+        if current is not None:
             try:
-                await self._stream.send_frame(frame)
-                return
-            except StreamClosed:
-                self._stream = None
-        stream = await self._network.open(self.peer, BLOB_PROTOCOL)
-        await stream.send_frame(frame)
-        self._stream = stream
-        self._spawn(self._read, stream)
+                await current.stream.send_frame(frame)
+                if not current.ended:
+                    current.add(request)
+                    return
+            except StreamClosed as error:
+                log.debug("asking %s again: %s", self.peer, error.what)
+        current = self._current = _Conversation(await self._network.open(self.peer, BLOB_PROTOCOL))
+        self._spawn(self._read, current)
+        await current.stream.send_frame(frame)
+        current.add(request)
 
-    async def _read(self, stream: Stream) -> None:
+    async def _read(self, conversation: _Conversation) -> None:
         """Read the answers until the stream ends, stalls or idles."""
         failure: FednodeError = StreamClosed(f"{self.peer} was not asked anything", remedy="nothing to do")
         try:
-            while await self._is_asked():
+            while await self._is_asked(conversation):
                 with trio.fail_after(BLOB_STALL_S):
-                    await self._read_answer(stream, self._waiting[0])
-                self._waiting.popleft().answered.set()
+                    await self._read_answer(conversation.stream, conversation.waiting[0])
+                conversation.waiting.popleft().answered.set()
         except trio.TooSlowError:
             failure = SourceFailed(
                 f"{self.peer} sent nothing for {BLOB_STALL_S:.0f} s", remedy="another source will do"
@@ -122,16 +144,18 @@ class BlobSource:
         except FednodeError as error:
             failure = error
         finally:
-            self._end(stream, failure)
-        await stream.reset()
+            if self._current is conversation:
+                self._current = None
+            conversation.end(failure)
+        await conversation.stream.reset()
 
-    async def _is_asked(self) -> bool:
+    async def _is_asked(self, conversation: _Conversation) -> bool:
         """Wait for a request; no when none comes for long."""
-        while not self._waiting:
-            self._asked = trio.Event()
+        while not conversation.waiting:
+            conversation.asked = trio.Event()
             with trio.move_on_after(IDLE_S) as patience:
-                await self._asked.wait()
-            if patience.cancelled_caught and not self._asking.locked():
+                await conversation.asked.wait()
+            if patience.cancelled_caught:
                 return False
         return True
 
@@ -146,11 +170,3 @@ class BlobSource:
             request.failure = SourceFailed(
                 f"{self.peer} {why.get(status, 'gives no reason that we know')}", remedy="another source will do"
             )
-
-    def _end(self, stream: Stream, failure: FednodeError) -> None:
-        if self._stream is stream:
-            self._stream = None
-        while self._waiting:
-            request = self._waiting.popleft()
-            request.failure = failure
-            request.answered.set()

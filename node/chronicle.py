@@ -27,6 +27,7 @@ from tracker.rows import (
     StatusRow,
 )
 
+_OUTCOMES = ("FINISHED", "STOPPED", "FAILED")
 _SIGNED_METRICS_MAX = 64  # of one offer or report: protocol.checkpoint's bound
 
 
@@ -101,6 +102,11 @@ class Chronicle:
         )
         self.state("", "PROPOSED", "")
 
+    def restore(self, state: str, reason: str, participants: Mapping[str, str]) -> None:
+        """Take up where the record left off, so that a restart does not write the same states again."""
+        self._states[""] = (state, reason)
+        self._states.update({node: (entry, "") for node, entry in participants.items()})
+
     def decided(self, decision: str, reason: str) -> None:
         self._record.add(DecisionRow(self.run, decision, reason, self._now()))
         self._changed("run", ())
@@ -108,7 +114,8 @@ class Chronicle:
     def started(self, roster: Mapping[str, bool]) -> None:
         """The run has started: `roster` says of every node whether it votes."""
         self._record.add(*(ParticipantRow(self.run, node, voter, 0) for node, voter in roster.items()))
-        self.state("", "RUNNING", "")
+        if self._states.get("", ("", ""))[0] not in _OUTCOMES:
+            self.state("", "RUNNING", "")
         self.live.committed_at = self._now()
 
     def state(self, node: str, state: str, reason: str, round_number: int = 0) -> None:

@@ -35,7 +35,7 @@ def start_detached(home: Path, arguments: Sequence[str]) -> dict[str, Any]:
                 stderr=stderr,
                 pass_fds=(theirs,),
                 cwd="/",  # no folder is kept busy
-                env={**os.environ, "PYTHONPATH": _search_path()},
+                env={**os.environ, "PYTHONPATH": search_path()},
                 start_new_session=True,
             )
     finally:
@@ -62,8 +62,8 @@ def start_detached(home: Path, arguments: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _search_path() -> str:
-    # The same fednode as ours, also where it was never installed.
+def search_path() -> str:
+    """PYTHONPATH for a process of ours: the same fednode, also where it was never installed."""
     return os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]))
 
 

@@ -39,6 +39,8 @@ _OPERATION, _PRESENCE = b"o", b"p"  # the first byte of what is gossiped
 KEPT_PEERS_MAX = 12
 # A wanted peer that stays away so long is told at its entrance who we are: it may not have heard of our admission.
 INTRODUCE_AFTER_S = 5.0
+# Between two announcements that new connections call for, as a share of the usual interval: 6 s in a small group.
+_ANNOUNCE_GAP_SHARE = 0.1
 RECENT_MESSAGES = 4096  # hashes of gossip already handled; a minute's worth in the largest group
 
 OnOperations = Callable[[GroupPlace, Sequence[OpenOperation]], Awaitable[None]]
@@ -299,15 +301,17 @@ class Groups:
 
     async def _announce_forever(self) -> None:
         while True:
-            self._announce_now = trio.Event()
             nodes = max((len(place.state().nodes) for place in self.places.values()), default=1)
             # Jitter keeps a group that was started by one script from announcing in one breath.
             with trio.move_on_after(interval_s(nodes) * (0.9 + 0.2 * self._random.random())):
                 await self._announce_now.wait()
-                await trio.sleep(0.2 + 0.3 * self._random.random())  # several connections come up together
+                # Several connections come up together, in a large group many.
+                await trio.sleep(interval_s(nodes) * (0.005 + 0.005 * self._random.random()))
+            self._announce_now = trio.Event()
             for place in list(self.places.values()):
                 await self._announce(place)
             await self.addresses.save()
+            await trio.sleep(interval_s(nodes) * _ANNOUNCE_GAP_SHARE)
 
     async def _announce(self, place: GroupPlace) -> None:
         capacity, runs, data_sets = self._describe()

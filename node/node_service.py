@@ -162,7 +162,7 @@ class Service:
     async def accept(self, run: str, data: str | None, task: str | None = None) -> Json:
         known = self._known(run)
         if task is not None:
-            await self._node.task_files.register(Path(os.path.abspath(task)))
+            await self._node.task_files.register(Path(task))
         await self._node.runs.accept(known, data)
         return await self.run(known.run_id)
 

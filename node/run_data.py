@@ -41,6 +41,7 @@ class RunData:
         self._bulk = bulk
         self._trainer = trainer
         self._moved = moved
+        self._committed: Checkpoint | None = None
         self._checked: dict[str, Checked] = {}  # of collected updates, by blob: saves the second reading
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
@@ -188,7 +189,11 @@ class RunData:
             norm_bound=keys.norm_max,
         )
 
-    async def forget_updates(self, checkpoint: Checkpoint) -> None:
-        """A round is committed: its updates are not needed any more."""
+    async def forget_before(self, checkpoint: Checkpoint) -> None:
+        """A checkpoint is committed: what only led to it is not needed any more. Models stay, for who wants them."""
         for entry in checkpoint.updates:
             await self._disk.delete_blob(BlobId(open_offer(entry.offer).body.update))
+        before, self._committed = self._committed, checkpoint
+        if before is not None:
+            for blob in {before.difference, before.server_state} - {checkpoint.difference, checkpoint.server_state, ""}:
+                await self._disk.delete_blob(BlobId(blob))

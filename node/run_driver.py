@@ -180,7 +180,7 @@ class RunDriver:
             case Committed(name, checkpoint, _):
                 self.chronicle.committed(output, await self._model_bytes(checkpoint))
                 self._say("INFO", f"round {checkpoint.round} is committed ({name[:12]})")
-                await self._data.forget_updates(checkpoint)
+                await self._data.forget_before(checkpoint)
             case Elected(term, aggregator):
                 self.chronicle.elected(output)
                 if aggregator is not None:
@@ -200,7 +200,7 @@ class RunDriver:
             case Ended(outcome, reason):
                 self.chronicle.state("", outcome.upper(), reason, self.machine.ledger.committed_round)
                 self._say("INFO", f"the run is {outcome}" + (f": {reason}" if reason else ""))
-                await self._task.close()
+                await self._task.finish()
                 self.ended.set()
             case _:
                 raise AssertionError(f"nobody carries out {output}")

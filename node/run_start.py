@@ -14,6 +14,7 @@ from node.seams import Disk, TaskOutput, TaskSpec, Trainer
 from protocol.checkpoint import RunStart
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId
+from protocol.limits import OPERATION_BYTES_MAX
 from protocol.operation_kinds import Payload, RunStop
 from protocol.operation_kinds import RunStart as RunStartOperation
 from protocol.wire import pack
@@ -23,6 +24,8 @@ log = logging.getLogger("fednode.run")
 # Once enough nodes are ready, others that are here get so long to answer: policies answer at once, people later,
 # and who is later still enters at the next round.
 START_GRACE_S = 3.0
+
+START_BYTES_MAX = OPERATION_BYTES_MAX - 4096  # with the operation's own fields and signature around it
 
 Say = Callable[[KnownRun, Payload], Awaitable[None]]
 
@@ -81,5 +84,9 @@ async def _make_start(known: KnownRun, me: NodeId, disk: Disk, trainer: Trainer,
         await session.close()
     schema: BlobId = await disk.put_blob(initial.schema)
     model: BlobId = await disk.put_blob(initial.model)
-    ready = tuple(list(known.answers.values())[: known.manifest.roster.nodes_max])
-    return RunStart(run=known.run_id, roster=ready, tensor_schema=schema, model=model)
+    ready = tuple(known.answers.values())[: known.manifest.roster.nodes_max]
+    while True:
+        start = RunStart(run=known.run_id, roster=ready, tensor_schema=schema, model=model)
+        if len(pack(start)) <= START_BYTES_MAX:
+            return start
+        ready = ready[: len(ready) * 9 // 10]  # who does not fit in enters at the next round

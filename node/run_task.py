@@ -85,6 +85,11 @@ class RunTask:
         async with self._busy:
             await self._drop()
 
+    async def finish(self) -> None:
+        """The run is over: end the worker, and forget what the participant kept for it."""
+        await self.close()
+        await self._trainer.forget(self._spec.run_id)
+
     async def _open(self) -> TaskSession:
         if self._session is None:
             self._session = await self._trainer.open(self._spec, self._say)

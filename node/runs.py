@@ -153,8 +153,12 @@ class Runs:
         known = KnownRun(run_id, place, entry, manifest, chronicle)
         await known.load_decision(self._disk)
         self.known[run_id] = known
-        is_new = not await self._record.query("run", run_id=run_id)
-        if is_new:
+        recorded = await self._record.query("run", run_id=run_id)
+        if recorded:
+            participants = await self._record.query("participants", run_id=run_id)
+            states = {row["node_id"]: row["state"] for row in participants}
+            chronicle.restore(recorded[0]["state"], recorded[0]["reason"], states)
+        else:
             chronicle.proposed(manifest, place.group, entry.proposer, float(entry.proposed_at))
             chronicle.decided(known.decision.decision, known.decision.reason)
         if entry.start is None and entry.stop is None:
@@ -333,8 +337,10 @@ class Runs:
     def _check_roster(self, known: KnownRun, start: RunStart) -> list[NodeId]:
         """The nodes that a start names, each with its own signed ready. Raises RemoteProtocolError."""
         nodes = []
-        for raw in start.roster:
-            note = open_ready(raw).body
+        notes = [open_ready(raw).body for raw in start.roster]
+        if all(note.role == "observer" for note in notes):
+            raise RemoteProtocolError("all of its nodes only observe")
+        for note in notes:
             if note.run != known.run_id or start.run != known.run_id:
                 raise RemoteProtocolError("a ready note is for another run")
             nodes.append(NodeId(note.node))

@@ -4,7 +4,8 @@ All of it is signed by the node that says it, so that anybody can prove later wh
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal
+from functools import lru_cache
+from typing import Annotated, Literal, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field
@@ -26,6 +27,10 @@ Metrics = Annotated[dict[MetricName, Annotated[float, Field(allow_inf_nan=False)
 Reason = Annotated[str, Field(max_length=500)]
 Outcome = Literal["", "finished", "stopped", "failed"]
 NOTHING = Hash("")
+# Notes of some 600 bytes that are opened again and again; 5 MB with what they say.
+_REMEMBERED_NOTES = 4096
+
+N = TypeVar("N", bound=Wire)
 
 
 class Ready(Wire):
@@ -173,33 +178,33 @@ def sign_note(key: Ed25519PrivateKey, note: Wire) -> bytes:
 def open_ready(raw: bytes) -> Signed[Ready]:
     """The note in `raw`. As every `open_…` here: raises RemoteProtocolError unless it is well formed, rightly signed,
     and signed by the very node that it speaks for."""
-    return _by_its_node(open_signed(Ready, raw, _TAGS[Ready], SIGNED_NOTE_BYTES_MAX), "node")
+    return _by_its_node(_open_note(Ready, raw), "node")
 
 
 def open_declined(raw: bytes) -> Signed[Declined]:
-    return _by_its_node(open_signed(Declined, raw, _TAGS[Declined], SIGNED_NOTE_BYTES_MAX), "node")
+    return _by_its_node(_open_note(Declined, raw), "node")
 
 
 def open_offer(raw: bytes) -> Signed[Offer]:
-    return _by_its_node(open_signed(Offer, raw, _TAGS[Offer], SIGNED_NOTE_BYTES_MAX), "node")
+    return _by_its_node(_open_note(Offer, raw), "node")
 
 
 def open_report(raw: bytes) -> Signed[Report]:
-    return _by_its_node(open_signed(Report, raw, _TAGS[Report], SIGNED_NOTE_BYTES_MAX), "node")
+    return _by_its_node(_open_note(Report, raw), "node")
 
 
 def open_ack(raw: bytes) -> Signed[Ack]:
-    return _by_its_node(open_signed(Ack, raw, _TAGS[Ack], SIGNED_NOTE_BYTES_MAX), "node")
+    return _by_its_node(_open_note(Ack, raw), "node")
 
 
 def open_receipt(raw: bytes) -> Signed[Receipt]:
     """Signed by the aggregator; `node` is whose update it is. The caller compares the signer."""
-    return open_signed(Receipt, raw, _TAGS[Receipt], SIGNED_NOTE_BYTES_MAX)
+    return _open_note(Receipt, raw)
 
 
 def open_issue(raw: bytes) -> Signed[Issue]:
     """Signed by the aggregator of its term. The caller compares the signer."""
-    return open_signed(Issue, raw, _TAGS[Issue], SIGNED_NOTE_BYTES_MAX)
+    return _open_note(Issue, raw)
 
 
 def open_checkpoint(raw: bytes) -> Signed[Checkpoint]:
@@ -262,6 +267,12 @@ def check_certificate(
         if len(nodes) >= majority(voters):
             return term
     raise RemoteProtocolError(f"The certificate of round {round_number} lacks a majority of the {len(voters)} voters")
+
+
+@lru_cache(maxsize=_REMEMBERED_NOTES)
+def _open_note(kind: type[N], raw: bytes) -> Signed[N]:
+    """A small signed note. The same bytes come again and again: with each proposal, commit and repetition."""
+    return open_signed(kind, raw, _TAGS[kind], SIGNED_NOTE_BYTES_MAX)
 
 
 def _by_its_node(signed: Signed[Wire], field: str) -> Signed:  # type: ignore[type-arg]

@@ -35,7 +35,10 @@ class Intake:
     def on_proposal(self, peer: NodeId, message: Proposal) -> None:
         """Obtain what the aggregator of our term proposes, unless we hold something newer. The caller has checked that
         `peer` is to be obeyed. Raises RemoteProtocolError."""
-        term = open_issue(message.issue).body.term
+        spoken = open_issue(message.issue).body
+        if spoken.round < self.ledger.committed_round:
+            return  # it was long on its way; meanwhile another node told us of a later commit
+        term = spoken.term
         issue, held = self.ledger.check_proposal(peer, message)
         position = (term, held.checkpoint.round)
         stored = (self.ledger.stored_term, self.ledger.stored.checkpoint.round)

@@ -4,6 +4,7 @@ A node's name is its libp2p peer id, a member's is the letter M and its public k
 whoever knows the name can check a signature (RFC 8032; libp2p's peer-ids specification, identity multihash).
 """
 
+from functools import lru_cache
 from typing import NewType
 
 from cryptography.exceptions import InvalidSignature
@@ -20,6 +21,9 @@ Hash = NewType("Hash", str)  # BLAKE3, in hex
 
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
+
+# base58 of the same few keys, again with every message; some 200 bytes each.
+_REMEMBERED_NAMES = 8192
 
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 # An identity multihash (0x00, 36 bytes) of libp2p's protobuf for a public key of type Ed25519.
@@ -49,6 +53,7 @@ def unbase58(text: str) -> bytes:
     return b"\0" * leading_zeros + number.to_bytes((number.bit_length() + 7) // 8, "big")
 
 
+@lru_cache(maxsize=_REMEMBERED_NAMES)
 def node_id_of(public_key: bytes) -> NodeId:
     return NodeId(base58(_PEER_ID_PREFIX + public_key))
 

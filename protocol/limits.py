@@ -5,7 +5,7 @@ Limits that belong to one room alone (a store's batch, a screen's repaint) stand
 
 # --- frames and messages ---------------------------------------------------------------------------------------
 FRAME_BYTES_MAX = 4 * 1024 * 1024  # a chunk of 1 MiB or a manifest of a thousand updates, with room; far below memory
-OPERATION_BYTES_MAX = 128 * 1024  # the longest is a run's start with 1,000 ready notes of 100 bytes each
+OPERATION_BYTES_MAX = 480 * 1024  # the longest is a run's start with 1,000 signed ready notes of 420 bytes each
 GOSSIP_BYTES_MAX = 512 * 1024  # py-libp2p drops above 1 MiB without a word
 TOKEN_CHARACTERS_MAX = 4096  # a token with eight addresses has about 600; more is not a token
 NAME_CHARACTERS_MAX = 80  # of a node, group, data set or run: what fits a line

@@ -12,6 +12,7 @@ from node.cli.common import EXIT_FAILED, Answer, common_options
 
 STOP_WAIT_S = 15.0  # three times what a node allows itself
 STOP_POLL_S = 0.05
+LIFELINE_GRACE_S = 8.0  # a node allows itself 5 s to stop in order
 
 
 @click.command()
@@ -26,9 +27,18 @@ STOP_POLL_S = 0.05
 @click.option("--detach", is_flag=True, help="Run in the background, with the log in the node's folder.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--ready-fd", type=int, hidden=True)
+@click.option("--lifeline-fd", type=int, hidden=True, help="A pipe: the node stops when its other end is closed.")
 @common_options
 @click.pass_obj
-def start(answer: Answer, /, detach: bool, log_format: str, ready_fd: int | None, **remembered: str | None) -> int:
+def start(
+    answer: Answer,
+    /,
+    detach: bool,
+    log_format: str,
+    ready_fd: int | None,
+    lifeline_fd: int | None,
+    **remembered: str | None,
+) -> int:
     """Start this machine's node.
 
     The first start makes the node's identity and the member's (yours), picks a port and remembers it. To run several
@@ -37,6 +47,10 @@ def start(answer: Answer, /, detach: bool, log_format: str, ready_fd: int | None
     home = home_path(answer.home)
     if detach:
         return _start_detached(answer, home, log_format, remembered)
+    if lifeline_fd is not None:  # before what takes seconds to import
+        from node.lifeline import end_with
+
+        end_with(lifeline_fd, LIFELINE_GRACE_S)
     from node.daemon import DaemonOptions, run_daemon
     from node.home import listen_address
 

@@ -337,7 +337,7 @@ def test_an_idle_stream_is_let_go_and_opened_again() -> None:
         first, second = await there.disk.put_blob(b"first"), await there.disk.put_blob(b"second")
         await here.bulk.fetch(first, [there.me], 10)
         await _time_passes(200)
-        assert here.bulk._sources[there.me]._stream is None
+        assert here.bulk._sources[there.me]._current is None
         assert (await here.bulk.fetch(second, [there.me], 10)).size == 6
 
     run_on_simulated(test)

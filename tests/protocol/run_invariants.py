@@ -1,5 +1,5 @@
-"""What must hold of every message that leaves a node of a run, looked at from outside: by its journal, by the blobs that
-are durable there, and by what all nodes together have done. docs/protocol.md §7 and §8.
+"""What must hold of every message that leaves a node of a run, looked at from outside: by its journal, by the blobs
+that are durable there, and by what all nodes together have done. docs/protocol.md §7 and §8.
 
 Nothing here trusts the machine's own bookkeeping: the journal's records and the certificates are read again.
 """
@@ -50,7 +50,6 @@ class Durable:
     term: int = 0
     voted_for: str | None = None
     stored: dict[Hash, int] = field(default_factory=dict)  # the highest term of its issues, by name
-    position: Position = (0, 0)
     committed: dict[Hash, int] = field(default_factory=dict)  # the term of its newest certificate, by name
     offers: set[bytes] = field(default_factory=set)
 
@@ -90,15 +89,16 @@ class Invariants:
                 body = open_issue(issue).body
                 if body.term < mine.term:
                     raise Broken(f"§8.4: {node} took over a checkpoint of term {body.term} in term {mine.term}")
-                name = self._name(checkpoint)
-                self.models[name] = _signed_checkpoint(checkpoint)[1].model if checkpoint else "zero"
-                mine.stored[name] = max(body.term, mine.stored.get(name, 0))
-                mine.position = max(mine.position, (body.term, body.round))
+                self._hold(mine, self._name(checkpoint), body.term)
             case CommittedRecord(checkpoint=checkpoint, acks=acks):
                 name = self._name(checkpoint)
                 mine.committed[name] = self._check_certificate(name, acks)
+                self._hold(mine, name, mine.committed[name])
             case OfferRecord(offer=offer):
                 mine.offers.add(offer)
+
+    def _hold(self, mine: Durable, name: Hash, term: int) -> None:
+        mine.stored[name] = max(term, mine.stored.get(name, 0))
 
     # --- what is said --------------------------------------------------------------------------------------------
     def on_send(self, node: NodeId, peer: NodeId, message: RunMessage, blobs: set[str]) -> None:
@@ -140,7 +140,7 @@ class Invariants:
     def _check_stored(self, node: NodeId, name: Hash, term: int, blobs: set[str]) -> None:
         if self.durable[node].stored.get(name, -1) < term:
             raise Broken(f"§8.4: {node} stands for a checkpoint of term {term} and may forget it")
-        if self.models[name] not in blobs:
+        if self.models.get(name) not in blobs:
             raise Broken(f"§8.4: {node} stands for a checkpoint that is not durable there")
 
     def _check_offer(self, node: NodeId, raw: bytes) -> None:
@@ -201,4 +201,9 @@ class Invariants:
         return term
 
     def _name(self, checkpoint: bytes) -> Hash:
-        return _signed_checkpoint(checkpoint)[0] if checkpoint else self.zero
+        if not checkpoint:
+            self.models[self.zero] = "zero"
+            return self.zero
+        name, body = _signed_checkpoint(checkpoint)
+        self.models[name] = body.model
+        return name

@@ -80,6 +80,9 @@ class Faults:
     cut_rate_per_s: float = 0.0
     crash_at_outputs: bool = False  # a crash falls between any two outputs of a step
     obtain_s: tuple[float, float] = (0.01, 0.5)
+    late: float = 0.0  # the share of messages that come very late, after all that was said since
+    late_s: tuple[float, float] = (2.0, 20.0)
+    one_way_rate_per_s: float = 0.0  # one node hears another no more, which still hears it
     until_s: float = 0.0
 
 
@@ -143,6 +146,11 @@ class World:
             self._push(at, -1, ("cut", side))
             self._push(at + self.random.uniform(2, 20), -1, ("heal",))
             at += self._next(self.faults.cut_rate_per_s)
+        at = self._next(self.faults.one_way_rate_per_s)
+        while at < self.faults.until_s:
+            pair = tuple(self.random.sample(range(len(self.nodes)), 2))
+            self._push(at, -1, ("deafen", pair))
+            at += self._next(self.faults.one_way_rate_per_s)
         self._push(self.faults.until_s, -1, ("heal",))
 
     def _next(self, rate: float) -> float:
@@ -196,8 +204,10 @@ class World:
                     self.boot(self.nodes[index])
             case ("cut", frozenset() as side):
                 self.cut = {frozenset((a, b)) for a in side for b in range(len(self.nodes)) if b not in side}
+            case ("deafen", (int(source), int(target))):
+                self.one_way_cut = {(source, target)}
             case ("heal",):
-                self.cut = set()
+                self.cut, self.one_way_cut = set(), set()
 
     def _node_event(self, node: SimNode, epoch: int, what: object) -> None:
         if node.machine is None or (epoch != node.epoch and not isinstance(what, Received)):
@@ -274,7 +284,9 @@ class World:
             return
         copies = 2 if faulty and self.random.random() < self.faults.repeat else 1
         for _ in range(copies):
-            self._push(self.now + self.random.uniform(*self.faults.delay_s), target, event)
+            late = faulty and self.random.random() < self.faults.late
+            delay_s = self.faults.late_s if late else self.faults.delay_s
+            self._push(self.now + self.random.uniform(*delay_s), target, event)
 
     def _obtain(self, node: SimNode, name: Hash, checkpoint: Checkpoint, sources: tuple[NodeId, ...]) -> None:
         key = "zero" if checkpoint.round == 0 else checkpoint.model
