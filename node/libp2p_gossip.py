@@ -12,6 +12,7 @@ from typing import Any
 import trio
 from libp2p.abc import INetStream
 from libp2p.host.basic_host import BasicHost
+from libp2p.network.stream.exceptions import StreamEOF
 from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V12, GossipSub
 from libp2p.pubsub.pb import rpc_pb2
@@ -121,6 +122,9 @@ class Libp2pGossip:
 
         async def counted_read(n: int | None = None) -> bytes:
             data = await read(n)
+            if not self._door.admits(peer):
+                # The door has closed while the connection is still being cut.
+                raise StreamEOF("the peer is not admitted any more")
             self._door.handed_over(peer, PROTOCOL_ID_V12, len(data))
             return data
 

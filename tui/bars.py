@@ -60,7 +60,8 @@ def _figures(state: State) -> list[Span]:
     runs = state.runs()
     active = sum(not run.ended for run in runs)
     asking = sum(run.asks_us for run in runs)
-    spans = [Span(f" {counted(len(state.peers), 'node')}, {here} here"), DOT]
+    nodes = counted(len(state.peers), "node")
+    spans = [Span(f" {nodes}" if state.status.is_record else f" {nodes}, {here} here"), DOT]
     spans += [Span(f"{counted(len(runs), 'run')}, {active} going on")]
     if asking:
         spans += [DOT, Span(f"{counted(asking, 'run waits', 'runs wait')} for your answer", "warn")]
@@ -69,6 +70,8 @@ def _figures(state: State) -> list[Span]:
 
 def _own_figures(state: State) -> list[Span]:
     status = state.status
+    if status.is_record:
+        return []
     spans = [Span(f"sent {bytes_text(status.bytes_sent)}, received {bytes_text(status.bytes_received)}", "dim")]
     if status.refused_at_door:
         spans += [DOT, Span(f"{counted(status.refused_at_door, 'stranger')} refused", "warn")]

@@ -21,10 +21,12 @@ class Status:
     bytes_sent: int = 0
     bytes_received: int = 0
     refused_at_door: int = 0
+    is_record: bool = False  # of a node that does not run: nobody is here, and nobody is away
 
     @classmethod
     def of(cls, source: Json) -> "Status":
         return cls(
+            is_record=source.get("is_record") is True,
             node_id=text(source, "node_id"),
             name=text(source, "name"),
             version=text(source, "version"),

@@ -83,6 +83,7 @@ class RowTable(ScrollView, Panel, can_focus=True):
         self._arrange()
         if at_end:
             self._scroll_to_cursor()
+            self.call_after_refresh(self._scroll_to_cursor)  # as far as it goes only once new rows are laid out
         self._paint_changed()
         self._cursor_key = self._key_under()
 

@@ -44,7 +44,8 @@ class StoreFeed:
         runs = self._reader.query("runs", {"limit": RUNS_MAX})
         peers = [{**node, "connected": False} for node in self._reader.query("nodes", {})]
         told_runs = [{**run, "participants": parts.get(run["run_id"], [])} for run in runs]
-        return {"type": "snapshot", "status": {"name": self._title}, "groups": [], "peers": peers, "runs": told_runs}
+        status = {"name": self._title, "is_record": True}
+        return {"type": "snapshot", "status": status, "groups": [], "peers": peers, "runs": told_runs}
 
     async def metrics(self, run_id: str) -> AsyncIterator[Json]:
         rows = await self._read(lambda: self._reader.query("metrics", {"run_id": run_id}))

@@ -177,17 +177,20 @@ def peer_rows(state: State) -> ListRows:
     ordered = sorted(state.peers.values(), key=lambda peer: (not peer.ourselves, not peer.here, peer.name))
     member_names = {m.member_id: m.name for group in state.groups.values() for m in group.members}
     run_names = {run.run_id: run.name for run in state.runs()}
-    return ListRows(_peer_row(peer, member_names, run_names) for peer in ordered)
+    rows = ListRows()
+    for peer in ordered:
+        status = Cell("● us" if peer.ourselves else "● here", "good") if peer.here else Cell("✗ away", "bad")
+        rows.append(_peer_row(peer, Cell("–") if state.status.is_record else status, member_names, run_names))
+    return rows
 
 
-def _peer_row(peer: Peer, member_names: Mapping[str, str], run_names: Mapping[str, str]) -> Row:
-    style = "self" if peer.ourselves else "" if peer.here else "dim"
-    status = "● us" if peer.ourselves else "● here" if peer.connected else "✗ away"
+def _peer_row(peer: Peer, status: Cell, member_names: Mapping[str, str], run_names: Mapping[str, str]) -> Row:
+    style = "self" if peer.ourselves else "dim" if status.style == "bad" else ""
     return Row(
         peer.node_id,
         (
             Cell(peer.name + (" (us)" if peer.ourselves else ""), style),
-            Cell(status, "good" if peer.here else "bad"),
+            status,
             Cell(member_names.get(peer.member_id, peer.member_id[-8:]), style),
             Cell(str(peer.cpu_cores) if peer.cpu_cores else "–"),
             Cell("–" if peer.load_1m is None else f"{peer.load_1m:.2f}"),
@@ -254,16 +257,17 @@ def scene(state: State, run: Run | None) -> Scene:
     """The nodes as the topology shows them, seen from one run (or from none)."""
     parts = {each.node_id: each for each in run.participants} if run else {}
     names = names_of(state)
-    told = set(state.peers)
-    places = [
-        Place(
+    places = []
+    for node_id in sorted(state.peers.keys() | parts.keys()):
+        peer, part = state.peers.get(node_id), parts.get(node_id)
+        there = peer.here if peer else part is not None and part.state not in ("LOST", "FAILED")
+        place = Place(
             node_id=node_id,
             name=names.get(node_id, node_id[-8:]),
-            ourselves=node_id in told and state.peers[node_id].ourselves,
-            here=state.peers[node_id].here if node_id in told else parts[node_id].state not in ("LOST", "FAILED"),
+            ourselves=peer is not None and peer.ourselves,
+            here=there or state.status.is_record,
             aggregator=run is not None and not run.ended and node_id == run.aggregator,
-            state=parts[node_id].state if node_id in parts else "",
+            state=part.state if part else "",
         )
-        for node_id in sorted(told | set(parts))
-    ]
+        places.append(place)
     return Scene(tuple(places), run.name if run else "")

@@ -4,6 +4,7 @@ and come back with what was durable, and checks after every event. All from one 
 
 import heapq
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,6 +17,7 @@ from protocol.checkpoint import (
     RunStart,
     UpdateEntry,
     checkpoint_name,
+    open_issue,
     open_offer,
     open_ready,
     sign_note,
@@ -52,6 +54,7 @@ from protocol.run_events import (
     TrainingFailed,
 )
 from protocol.run_machine import RunMachine
+from protocol.run_messages import Proposal, RunMessage
 from protocol.voters import voters_of
 from protocol.wire import hash_of
 
@@ -117,6 +120,8 @@ class World:
         )
         self.cut: set[frozenset[int]] = set()
         self.one_way_cut: set[tuple[int, int]] = set()  # (from, to)
+        self.frozen: set[int] = set()  # these handle nothing until they thaw
+        self.on_send: Callable[[int, NodeId, RunMessage], object] | None = None
         zero = starting_checkpoint(
             self.start, IDS[0], voters_of(RUN, (open_ready(raw).body for raw in self.start.roster)), rounds
         )
@@ -210,6 +215,9 @@ class World:
                 self.cut, self.one_way_cut = set(), set()
 
     def _node_event(self, node: SimNode, epoch: int, what: object) -> None:
+        if node.index in self.frozen:
+            self._push(self.now + 1.0, node.index, what)
+            return
         if node.machine is None or (epoch != node.epoch and not isinstance(what, Received)):
             return
         if isinstance(what, tuple):  # a timer with its number: only the newest of a name counts
@@ -237,6 +245,8 @@ class World:
                 self.invariants.on_record(IDS[node.index], record)
             case Send(peer, message):
                 self.invariants.on_send(IDS[node.index], peer, message, node.durable)
+                if self.on_send is not None:
+                    self.on_send(node.index, peer, message)
                 self._send(node.index, IDS.index(peer), Received(IDS[node.index], message))
             case SetTimer(name, after_s):
                 self.count += 1
@@ -270,6 +280,9 @@ class World:
                 node.ended = outcome
             case _:
                 pass
+
+    def round_of(self, proposal: Proposal) -> int:
+        return open_issue(proposal.issue).body.round
 
     def reachable(self, a: int, b: int) -> bool:
         return frozenset((a, b)) not in self.cut and self.nodes[b].machine is not None

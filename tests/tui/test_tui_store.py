@@ -72,6 +72,8 @@ def test_a_stores_screens(store):
             text = on.text()
             for words in ("store store.duckdb", "■ stopped", "✓ FINISHED", "3/3", "0.8500", "something odd"):
                 assert words in text
+            assert "away" not in text, "of a record nobody is away"
+            assert "▸" in text.splitlines()[-3], "the newest line of the log is in sight"
             await on.press("2")
             await on.until(lambda: on.app.state.rounds)
             await on.settle()

@@ -1,0 +1,174 @@
+"""Runs in a storm, and what elections must withstand: every message and record is held against the sentences of
+docs/protocol.md §7 and §8 (run_invariants.py)."""
+
+import os
+
+import pytest
+from run_world import IDS, Broken, Faults, World, play
+
+from protocol.run_events import Elected, Obtained, Persist, Received, Send
+from protocol.run_journal import TermRecord, read_record
+from protocol.run_machine import RunMachine
+from protocol.run_messages import Acknowledgement, Heartbeat, HeartbeatReply, Proposal, VoteReply, VoteRequest
+
+SEEDS = int(os.environ.get("SEEDS", "120"))
+PARTS = 6
+# Slow disks, messages that come after all that was said since, nodes that hear and are not heard: many elections, and
+# many answers to questions that nobody asks any more.
+STORM = Faults(
+    loss=0.05,
+    repeat=0.2,
+    delay_s=(0.01, 0.4),
+    late=0.1,
+    obtain_s=(0.01, 4.0),
+    crash_rate_per_s=0.02,
+    down_s=(0.5, 10.0),
+    cut_rate_per_s=0.1,
+    one_way_rate_per_s=0.1,
+    crash_at_outputs=True,
+    until_s=120,
+)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_storm(part: int) -> None:
+    """§7.1, §7.3, §7.4, §7.10, §8.1, §8.4, §8.5, §8.6, §8.8: whatever the weather, and thousands of seeds with SEEDS=…,
+    the record of a promise is durable before the promise is given, and no honest node is said to misbehave."""
+    for seed in range(part * SEEDS // PARTS, (part + 1) * SEEDS // PARTS):
+        try:
+            world = play(seed, (3, 5, 4, 2, 7)[seed % 5], STORM, rounds=12)
+        except Broken as broken:
+            raise AssertionError(f"seed {seed}: {broken}") from None
+        assert not world.misbehaved, f"seed {seed}"
+        assert not world.evidence, f"seed {seed}"
+
+
+def following(world: World, until_s: float = 2.0) -> tuple[RunMachine, int]:
+    """The machine of a voter that follows the aggregator of term 1, and the aggregator's index."""
+    world.run(until_s, until_ended=False)
+    aggregator = IDS.index(world.reigns[1])
+    machine = world.nodes[(aggregator + 1) % len(world.nodes)].machine
+    assert machine is not None
+    assert machine.election.aggregator == IDS[aggregator]
+    return machine, aggregator
+
+
+def idle_world(seed: int, nodes: int) -> World:
+    """A run in which all training fails, so that everybody holds checkpoint 0 and nothing more comes."""
+    world = World(seed, nodes)
+    for node in world.nodes:
+        node.failed_training = True
+    return world
+
+
+@pytest.mark.parametrize("flaps", [1, 4])
+def test_a_flapping_node_elects_nobody(flaps: int) -> None:
+    """§7.2: who was away and comes back has not raised the term, and the aggregator goes on."""
+    world = idle_world(21, 5)
+    _, aggregator = following(world, 5.0)
+    flapping = (aggregator + 2) % 5
+    for _ in range(flaps):
+        world.cut = {frozenset((flapping, other)) for other in range(5) if other != flapping}
+        world.run(world.now + 60.0, until_ended=False)
+        world.cut = set()
+        world.run(world.now + 20.0, until_ended=False)
+    assert list(world.reigns) == [1]
+    assert {node.machine.election.term for node in world.nodes if node.machine} == {1}
+
+
+def test_a_thawed_node_elects_nobody() -> None:
+    """§7.2: a node that stood still for a minute takes its old timers for news; nobody follows it."""
+    world = idle_world(22, 5)
+    machine, _ = following(world, 5.0)
+    frozen = IDS.index(machine.context.me)
+    world.frozen = {frozen}
+    world.run(65.0, until_ended=False)
+    world.frozen = set()
+    world.run(100.0, until_ended=False)
+    assert list(world.reigns) == [1]
+
+
+def test_who_alone_hears_no_aggregator_elects_nobody() -> None:
+    """§7.5: the others hear the aggregator, and grant nothing."""
+    world = idle_world(23, 5)
+    machine, aggregator = following(world, 5.0)
+    world.one_way_cut = {(aggregator, IDS.index(machine.context.me))}
+    world.run(120.0, until_ended=False)
+    assert list(world.reigns) == [1]
+
+
+def test_no_vote_while_an_aggregator_lives() -> None:
+    """§7.5: neither the vote nor the newer term is taken, as long as the aggregator was heard just now."""
+    world = idle_world(24, 5)
+    machine, aggregator = following(world)
+    candidate = next(node for node in machine.context.voters if node not in (machine.context.me, IDS[aggregator]))
+    request = VoteRequest(run=machine.context.run, term=2, stored_term=2, stored_round=9)
+    outputs = machine.step(Received(candidate, request), world.now)
+    assert [output.message for output in outputs if isinstance(output, Send)] == [
+        VoteReply(run=machine.context.run, term=1, granted=False)
+    ]
+    late = world.now + machine.context.settings.election_timeout_s + 0.1
+    outputs = machine.step(Received(candidate, request), late)
+    kinds = [type(output).__name__ for output in outputs]
+    assert kinds.index("Persist") < kinds.index("Send")
+    assert VoteReply(run=machine.context.run, term=2, granted=True) in [
+        getattr(output, "message", 0) for output in outputs
+    ]
+    records = [read_record(output.record) for output in outputs if isinstance(output, Persist)]
+    assert records[-1] == TermRecord(term=2, voted_for=candidate)
+
+
+@pytest.mark.parametrize(
+    ("stored", "granted"), [((1, 0), True), ((1, 7), True), ((2, 0), True), ((0, 9), False), ((0, 0), False)]
+)
+def test_votes_go_by_term_and_round_the_term_first(stored: tuple[int, int], granted: bool) -> None:
+    """§7.7: the voter holds checkpoint 0 as issued in term 1."""
+    world = idle_world(25, 5)
+    machine, aggregator = following(world)
+    assert machine.election.stored == (1, 0)
+    candidate = next(node for node in machine.context.voters if node not in (machine.context.me, IDS[aggregator]))
+    request = VoteRequest(run=machine.context.run, term=7, stored_term=stored[0], stored_round=stored[1])
+    outputs = machine.step(Received(candidate, request), world.now + 60.0)
+    assert VoteReply(run=machine.context.run, term=7, granted=granted) in [
+        getattr(out, "message", 0) for out in outputs
+    ]
+
+
+def test_heartbeats_of_an_earlier_term_are_answered_with_the_newer_one() -> None:
+    """§7.6."""
+    world = idle_world(26, 5)
+    machine, aggregator = following(world)
+    candidate = next(node for node in machine.context.voters if node not in (machine.context.me, IDS[aggregator]))
+    request = VoteRequest(run=machine.context.run, term=5, stored_term=2, stored_round=0)
+    later = world.now + 60.0
+    machine.step(Received(candidate, request), later)
+    old = Heartbeat(run=machine.context.run, term=1, committed_round=0, committed="", opened=True, states="")
+    outputs = machine.step(Received(IDS[aggregator], old), later)
+    replies = [output.message for output in outputs if isinstance(output, Send)]
+    assert [reply.term for reply in replies if isinstance(reply, HeartbeatReply)] == [5]
+    assert not [output for output in outputs if isinstance(output, Elected)]
+    assert machine.election.aggregator is None
+
+
+def test_a_proposal_whose_term_passed_while_it_was_fetched_is_not_acknowledged() -> None:
+    """§8.4: the term is looked at again when the last chunk is durable."""
+    world = World(27, 5, rounds=40)
+    machine, aggregator = following(world, 4.0)
+    proposals: list[Proposal] = []
+    world.on_send = lambda _, peer, message: (
+        proposals.append(message) if isinstance(message, Proposal) and peer == machine.context.me else None
+    )
+    me = IDS.index(machine.context.me)
+    world.one_way_cut = {(other, me) for other in range(5)}
+    world.run(world.now + 4.0, until_ended=False)
+    term, stored = machine.election.term, machine.ledger.stored.checkpoint.round
+    newest = next(message for message in proposals if world.round_of(message) == stored + 1)
+    outputs = machine.step(Received(IDS[aggregator], newest), world.now)
+    (obtain,) = [output for output in outputs if type(output).__name__ == "Obtain"]
+    candidate = next(node for node in machine.context.voters if node not in (machine.context.me, IDS[aggregator]))
+    request = VoteRequest(run=machine.context.run, term=term + 1, stored_term=term, stored_round=stored)
+    machine.step(Received(candidate, request), world.now + 60.0)
+    assert machine.election.term == term + 1
+    outputs = machine.step(Obtained(obtain.name, True), world.now + 60.0)
+    assert not [output for output in outputs if isinstance(getattr(output, "message", None), Acknowledgement)]
+    assert machine.ledger.stored.checkpoint.round == stored
