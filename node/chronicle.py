@@ -6,8 +6,9 @@ Rows go into the record's buffer and are durable within its flush interval. Whoe
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from node.seams import Record, TaskOutput
 from protocol.checkpoint import Checkpoint, open_offer, open_report
@@ -78,6 +79,7 @@ class Chronicle:
         self._sequence = sequence
         self._changed = changed
         self._states: dict[str, tuple[str, str]] = {}
+        self._samples: dict[str, int] = {}  # that each node last trained on, as the record had it
 
     # --- the run as a whole --------------------------------------------------------------------------------------
     def proposed(self, manifest: Manifest, group: str, proposer: NodeId, at: float) -> None:
@@ -102,10 +104,12 @@ class Chronicle:
         )
         self.state("", "PROPOSED", "")
 
-    def restore(self, state: str, reason: str, participants: Mapping[str, str]) -> None:
-        """Take up where the record left off, so that a restart does not write the same states again."""
+    def restore(self, state: str, reason: str, participants: Iterable[Mapping[str, Any]]) -> None:
+        """Take up where the record left off, so that a restart writes nothing again. Rows as the record gives them."""
         self._states[""] = (state, reason)
-        self._states.update({node: (entry, "") for node, entry in participants.items()})
+        for row in participants:
+            self._states[row["node_id"]] = (row["state"], row["reason"])
+            self._samples[row["node_id"]] = row["samples"]
 
     def decided(self, decision: str, reason: str) -> None:
         self._record.add(DecisionRow(self.run, decision, reason, self._now()))
@@ -113,7 +117,7 @@ class Chronicle:
 
     def started(self, roster: Mapping[str, bool]) -> None:
         """The run has started: `roster` says of every node whether it votes."""
-        self._record.add(*(ParticipantRow(self.run, node, voter, 0) for node, voter in roster.items()))
+        self._record.add(*(ParticipantRow(self.run, node, voter, self._samples.get(node, 0)) for node, voter in roster.items()))
         if self._states.get("", ("", ""))[0] not in _OUTCOMES:
             self.state("", "RUNNING", "")
         self.live.committed_at = self._now()

@@ -92,15 +92,14 @@ class DemoNode:
 
     name: str
     home: Path
+    port: int
     process: trio.Process
     client: AsyncClient
     is_up: bool = True
-    bytes_sent: int = 0
 
 
 async def start_node(children: Children, name: str, home: Path, port: int) -> DemoNode:
-    """Start the node `name` and wait until it is up. Raises FednodeError with what it says."""
-    home.mkdir(mode=0o700, parents=True)
+    """Start the node `name` at `home`, a folder, and wait until it is up. Raises FednodeError with what it says."""
     ours, theirs = os.pipe()
     async with trio.lowlevel.FdStream(ours) as outcome:
         try:
@@ -118,7 +117,7 @@ async def start_node(children: Children, name: str, home: Path, port: int) -> De
         told = await _outcome(outcome, name, home)
     if "error" in told:
         raise FednodeError(f"{name} did not start: {told['error']['what']}", remedy=told["error"]["remedy"])
-    return DemoNode(name, home, process, AsyncClient(home))
+    return DemoNode(name, home, port, process, AsyncClient(home))
 
 
 async def _outcome(stream: trio.lowlevel.FdStream, name: str, home: Path) -> dict[str, Any]:

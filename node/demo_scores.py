@@ -59,7 +59,7 @@ def digits_of(labels: np.ndarray[Any, Any]) -> list[int]:
 
 
 def write_pooled(split: DigitsSplit, path: Path) -> None:
-    """The rows that the nodes train on, in one file: each node holds some of its share out for itself, as in the run."""
+    """The rows that the nodes train on, in one file: as in the run, less what each holds out for itself."""
     parts = [Data.split(share).train for share in split.shares]
     np.savez(path, x=np.concatenate([x for x, _ in parts]), y=np.concatenate([y for _, y in parts]))
 

@@ -1,13 +1,12 @@
 """What a person sees of the demo: steps as they are done, the training as it goes, and the report.
 
-On a terminal the step under way is drawn anew four times a second below those that are done; into a pipe goes a line for
-every step and round. Nothing here asks a node anything.
+On a terminal the step under way is drawn anew four times a second below those that are done; into a pipe goes a line
+for every step and round. Nothing here asks a node anything.
 """
 
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import IO, Any
 
 import trio
@@ -19,8 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from node.cli.show import size
-from node.demo_words import DOINGS, Curves, Outcome, people, percent, shown_rounds, spark, verdict
+from node.demo_words import DOINGS, Curves, Outcome, percent, shown_rounds, spark, verdict
 
 FRAME_S = 0.25  # between drawings: looks alive, and costs a hundredth of a core
 NODES_SHOWN_MAX = 8  # one line each; a terminal of 24 lines has room for these and the rest
@@ -74,7 +72,7 @@ class Screen:
         """Say what is about to happen."""
         self._console.print(Text(f"{nodes} owners of data, one model, no server", style="bold"))
         self._console.print(
-            f"Each owner runs a node: here {nodes} processes on this machine, which speak over {'127.0.0.1'} as they "
+            f"Each owner runs a node: here {nodes} processes on this machine, which speak over 127.0.0.1 as they "
             "would over the internet. Each has digits that it shows to nobody. Together they train a model that reads "
             "all digits; only what they learned travels.\n"
         )
@@ -187,21 +185,6 @@ def _count(count: int) -> str:
 
 def _natural(name: str) -> tuple[int, str]:
     return len(name), name  # node-2 before node-10
-
-
-def steps_to_look_further(keep: Path | None, trained: bool) -> list[tuple[str, str]]:
-    """Commands, each with what it shows."""
-    if keep is None:
-        steps = [("fednode demo --keep ./demo", "the same, and the nodes' homes stay: ./demo/node-0 …")]
-        home = Path("demo/node-0")
-    else:
-        steps = []
-        home = keep / "node-0"
-    steps.append((f"fednode start --home {home} --detach", "start a node again; so the others"))
-    steps.append((f"fednode tui --home {home}", "a dashboard of nodes, runs, curves and logs"))
-    if trained:
-        steps.append((f"fednode run metrics demo --home {home}", "every round as the nodes measured it"))
-    return steps
 
 
 def standard_stream(json: bool) -> IO[str]:

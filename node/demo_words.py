@@ -135,3 +135,18 @@ def verdict(outcome: Outcome) -> str:
 def people(count: int) -> str:
     """How many joined after the first."""
     return "the other joined" if count == 1 else f"the other {count} joined"
+
+
+def steps_to_look_further(keep: Path | None, trained: bool) -> list[tuple[str, str]]:
+    """Commands, each with what it shows."""
+    if keep is None:
+        steps = [("fednode demo --keep ./demo", "the same, and the nodes' homes stay: ./demo/node-0 …")]
+        home = Path("demo/node-0")
+    else:
+        steps = []
+        home = keep / "node-0"
+    steps.append((f"fednode start --home {home} --detach", "start a node again; so the others"))
+    steps.append((f"fednode tui --home {home}", "a dashboard of nodes, runs, curves and logs"))
+    if trained:
+        steps.append((f"fednode run metrics demo --home {home}", "every round as the nodes measured it"))
+    return steps

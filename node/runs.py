@@ -156,8 +156,7 @@ class Runs:
         recorded = await self._record.query("run", run_id=run_id)
         if recorded:
             participants = await self._record.query("participants", run_id=run_id)
-            states = {row["node_id"]: row["state"] for row in participants}
-            chronicle.restore(recorded[0]["state"], recorded[0]["reason"], states)
+            chronicle.restore(recorded[0]["state"], recorded[0]["reason"], participants)
         else:
             chronicle.proposed(manifest, place.group, entry.proposer, float(entry.proposed_at))
             chronicle.decided(known.decision.decision, known.decision.reason)

@@ -74,7 +74,7 @@ class Dashboard(OwnersApp):
         self, feed: Feed, *, clock: Callable[[], float] = time.monotonic, repaint_s: float = REPAINT_S
     ) -> None:
         super().__init__(feed)
-        self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
+        self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (64, "-wide")]
         self.VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
         self.clock = clock
         self._repaint_s = repaint_s

@@ -43,16 +43,16 @@ def top_lines(state: State, view: str, source: str, width: int, height: int, *, 
 
 def _whom(state: State, source: str, width: int, *, paused: bool) -> list[Span]:
     status = state.status
-    where = [Span(source or status.name or "", "self")]
-    if width >= 100 and status.groups:
-        where += [Span(" in ", "dim"), Span(", ".join(status.groups), "strong")]
     signs = {
         "live": Span("● live", "good"),
         "absent": Span("✗ away", "bad"),
         "connecting": Span("◌ asking", "warn"),
     }
     sign = Span("■ stopped", "dim") if source else signs[state.connection.state]
-    return [*where, Span("  "), Span("‖ paused", "warn") if paused else sign, Span(" ")]
+    spans = [Span("‖ paused", "warn") if paused else sign, Span("  "), Span(source or status.name, "self")]
+    if width >= 100 and status.groups:
+        spans += [Span(" in ", "dim"), Span(", ".join(status.groups), "strong")]
+    return [*spans, Span(" ")]
 
 
 def _figures(state: State) -> list[Span]:

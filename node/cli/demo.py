@@ -1,22 +1,39 @@
 """fednode demo: the whole story on one machine."""
 
+from pathlib import Path
+
 import click
 
 from node.cli.common import Answer, common_options
 
+NODES_MAX = 32  # each is a process or two of some 300 MB
+ROUNDS_MAX = 1000
+
 
 @click.command()
-@click.option("--nodes", type=click.IntRange(2, 32), default=4, show_default=True)
-@click.option("--rounds", type=click.IntRange(1, 1000), default=5, show_default=True)
-@click.option("--keep", is_flag=True, help="Leave the nodes running and their folders in place.")
+@click.option("--nodes", type=click.IntRange(2, NODES_MAX), default=4, show_default=True)
+@click.option(
+    "--rounds",
+    type=click.IntRange(0, ROUNDS_MAX),
+    default=10,
+    show_default=True,
+    help="0 starts and stops everything without training.",
+)
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keep the nodes' homes in this new folder, to start them again or to look into them.",
+)
 @common_options
 @click.pass_obj
-def demo(answer: Answer, nodes: int, rounds: int, keep: bool) -> int:
+def demo(answer: Answer, nodes: int, rounds: int, keep: Path | None) -> int:
     """See the whole story on this machine: real nodes, real sockets, real data, one model.
 
     Starts some nodes, lets them form a group, gives each its own share of handwritten digits, trains, and shows what
-    came of it.
+    came of it, beside what each node could have learned alone. Everything is stopped in the end, and when you press
+    Ctrl-C. With --json the last line is a JSON object, and progress goes to standard error.
     """
     from node.demo import run_demo
 
-    return run_demo(nodes=nodes, rounds=rounds, keep=keep, json=answer.json) or 0
+    return run_demo(nodes=nodes, rounds=rounds, keep=keep, json=answer.json)

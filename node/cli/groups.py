@@ -100,7 +100,7 @@ def _until(invite: dict[str, Any]) -> str:
     type=click.Choice(["member", "admin", "observer"]),
     default="member",
     show_default=True,
-    help="member trains and proposes runs, observer reads metrics, admin also invites and removes.",
+    help="member trains and proposes runs, observer follows runs without training, admin also invites.",
 )
 @click.option("--uses", type=click.IntRange(1, 10_000), default=1, show_default=True, help="How many may enter by it.")
 @click.option(

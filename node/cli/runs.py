@@ -42,7 +42,8 @@ def start(answer: Answer, file: str, group: str | None, overrides: tuple[str, ..
     for note in made.get("taken_as", ()):
         answer.hint(f"Note: {note}")
     answer.give(made, lambda: f"Run {made['name']} ({show.short(made['run_id'])}) is proposed: {made['state']}.")
-    answer.hint(f"Next: the others accept it (fednode run accept); follow it with fednode run show {made['name']!r}")
+    name = repr(made["name"])
+    answer.hint(f"Next: the others accept it (fednode run accept {name}); follow it with fednode run show {name}")
 
 
 def _configuration(file: str) -> tuple[str, Path | None]:

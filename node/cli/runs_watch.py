@@ -80,6 +80,8 @@ def logs(answer: Answer, /, run_name: str | None, follow: bool, limit: int, **fi
     client = answer.client()
     told = client.logs(run_name, limit=limit, **filters)
     _print_lines(answer, told["logs"])
+    if not told["logs"]:
+        answer.hint("Nothing was said yet.")
     while follow:
         # Whether it has ended is asked before what it said: nothing that was said before the end is missed.
         ended = run_name is not None and client.run(run_name)["state"] in ENDED

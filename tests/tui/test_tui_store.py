@@ -51,6 +51,8 @@ def rows():
                 "run-1", node, "global", "eval", "accuracy", None, at, 0, 0, value, 100, START, node, sequence
             )
     yield LogRow("n-one", "run-1", "INFO", "fednode.run", "round 3 committed", START + 3, 1)
+    for line in range(40):
+        yield LogRow("n-one", "run-1", "INFO", "fednode.run", f"line {line}", START + 3, 2 + line)
     yield LogRow("n-two", "run-1", "WARNING", "fednode.run", "something odd", START + 4, 1)
 
 
@@ -73,7 +75,7 @@ def test_a_stores_screens(store):
             for words in ("store store.duckdb", "■ stopped", "✓ FINISHED", "3/3", "0.8500", "something odd"):
                 assert words in text
             assert "away" not in text, "of a record nobody is away"
-            assert "▸" in text.splitlines()[-3], "the newest line of the log is in sight"
+            assert "▸" in text.splitlines()[-3], "the log is followed"
             await on.press("2")
             await on.until(lambda: on.app.state.rounds)
             await on.settle()

@@ -1,0 +1,379 @@
+"""Lies told to one honest node: forged proposals, certificates and offers, made with keys that really sign. Every kind
+stands beside its honest twin, which is taken. docs/protocol.md §6 to §8."""
+
+from typing import Any
+
+import pytest
+from run_world import IDS, KEYS, RUN, World, ready_note
+
+from protocol.checkpoint import Ack, Checkpoint, Issue, Offer, UpdateEntry, checkpoint_name, sign_note
+from protocol.keys import Hash, NodeId
+from protocol.run_events import (
+    Collect,
+    Collected,
+    Combine,
+    Committed,
+    Evidence,
+    Misbehaved,
+    Obtain,
+    Obtained,
+    ParticipantState,
+    Received,
+    RunEvent,
+    RunOutput,
+    Send,
+    Timer,
+)
+from protocol.run_machine import RunMachine
+from protocol.run_messages import Acknowledgement, Commit, OfferMessage, Proposal, ReceiptMessage
+from protocol.wire import hash_of
+
+NODES = 4
+OUTSIDER = 20  # has a key and no part in the run
+
+
+class Victim:
+    """A voter of a real run, some rounds in, cut off from its world: what it now hears, this test says."""
+
+    def __init__(self) -> None:
+        world = World(31, NODES, rounds=40)
+        world.run(5.0, until_ended=False)
+        self.now = world.now
+        self.aggregator = IDS.index(world.reigns[1])
+        node = world.nodes[(self.aggregator + 1) % NODES]
+        assert node.machine is not None
+        self.machine: RunMachine = node.machine
+        self.me = node.index
+        assert self.machine.ledger.committed is not None
+        self.committed = self.machine.ledger.committed
+        assert self.committed.checkpoint.round >= 1
+
+    def step(self, event: RunEvent) -> list[RunOutput]:
+        return self.machine.step(event, self.now)
+
+    def next_checkpoint(self, **changes: Any) -> Checkpoint:
+        """The honest one after the committed one, but for `changes`."""
+        base = self.committed.checkpoint
+        number = base.round + 1
+        update = {
+            "round": number,
+            "previous": self.committed.name,
+            "maker": IDS[self.aggregator],
+            "made_in_term": 1,
+            "model": hash_of(b"forged model"),
+            "updates": (self.entry(0), self.entry(1)),
+            **changes,
+        }
+        return base.model_copy(update=update)
+
+    def entry(self, index: int, weight: int = 10, refused: str = "", **changes: Any) -> UpdateEntry:
+        number = self.committed.checkpoint.round + 1
+        return UpdateEntry(
+            offer=signed_offer(index, number, self.committed.name, **changes), weight=weight, refused=refused, reason=""
+        )
+
+    def acknowledges(self, checkpoint: Checkpoint, *, term: int = 1, issuer: int | None = None) -> bool:
+        """Whether the victim acknowledges `checkpoint`, proposed by the aggregator and obtained whole."""
+        peer = IDS[self.aggregator]
+        name = checkpoint_name(checkpoint)
+        issue = Issue(run=RUN, term=term, round=checkpoint.round, checkpoint=name)
+        proposal = Proposal(
+            run=RUN,
+            issue=sign_note(KEYS[self.aggregator if issuer is None else issuer], issue),
+            checkpoint=sign_note(KEYS[IDS.index(NodeId(checkpoint.maker))], checkpoint),
+        )
+        outputs = self.step(Received(peer, proposal)) + self.step(Obtained(name, True))
+        acknowledged = any(isinstance(getattr(output, "message", None), Acknowledgement) for output in outputs)
+        misbehaved = [output.peer for output in outputs if isinstance(output, Misbehaved)]
+        assert misbehaved == ([] if acknowledged else [peer])
+        return acknowledged
+
+
+def signed_offer(index: int, number: int, base_name: str, **changes: Any) -> bytes:
+    body = {
+        "run": RUN,
+        "node": IDS[index],
+        "round": number,
+        "base": base_name,
+        "update": hash_of(f"update of {index}".encode()),
+        "update_bytes": 9,
+        "samples": 10,
+        "codec": "fp32",
+        "metrics": {},
+        **changes,
+    }
+    return sign_note(KEYS[index], Offer(**body))
+
+
+# --- proposals ---------------------------------------------------------------------------------------------------
+def test_honest_checkpoint_is_acknowledged() -> None:
+    """§8.3, §8.4: the twin of all that follows."""
+    assert Victim().acknowledges(Victim().next_checkpoint())
+
+
+@pytest.mark.parametrize(
+    "updates",
+    [
+        lambda v: (v.entry(0), v.entry(0, update=hash_of(b"second"))),
+        lambda v: (v.entry(0), v.entry(1, base=hash_of(b"another base"))),
+        lambda v: (v.entry(0), v.entry(1, weight=0)),
+        lambda v: (v.entry(0), v.entry(1, weight=10, refused="not-finite")),
+        lambda v: (v.entry(0), v.entry(1, round=1)),
+        lambda v: (v.entry(0), v.entry(1, run=hash_of(b"another run"))),
+        lambda v: (v.entry(0), v.entry(OUTSIDER)),
+        lambda v: (v.entry(0), UpdateEntry(offer=b"junk", weight=1, refused="", reason="")),
+    ],
+    ids=["twice", "other base", "used, no weight", "refused, weight", "other round", "other run", "stranger", "junk"],
+)
+def test_forged_updates_are_not_acknowledged(updates: Any) -> None:
+    """§8.3."""
+    victim = Victim()
+    assert not victim.acknowledges(victim.next_checkpoint(updates=updates(victim)))
+
+
+def test_refused_update_may_have_been_learned_from_another_base() -> None:
+    """§8.3: that is what it was refused for."""
+    victim = Victim()
+    other = victim.entry(1, weight=0, refused="wrong-base", base=hash_of(b"another base"))
+    assert victim.acknowledges(victim.next_checkpoint(updates=(victim.entry(0), other)))
+
+
+def test_rosters_grow_only_by_their_own_ready() -> None:
+    """§6.4."""
+    roster = Victim().committed.checkpoint.roster
+    victim = Victim()
+    assert not victim.acknowledges(victim.next_checkpoint(roster=(*roster, IDS[OUTSIDER])))
+    assert not victim.acknowledges(victim.next_checkpoint(roster=roster[1:]))
+    entered = {"roster": (*roster, IDS[OUTSIDER]), "entrants": (ready_note(OUTSIDER),)}
+    assert victim.acknowledges(victim.next_checkpoint(**entered))
+
+
+def test_voters_stay_and_make_the_checkpoints() -> None:
+    """§6.1: they are in the signed start."""
+    victim = Victim()
+    voters = victim.committed.checkpoint.voters
+    assert not victim.acknowledges(victim.next_checkpoint(voters=voters[:-1]))
+    assert not victim.acknowledges(victim.next_checkpoint(maker=IDS[OUTSIDER]))
+
+
+def test_issue_that_another_signed_is_not_obeyed() -> None:
+    """§7.6: only the aggregator's own word counts."""
+    victim = Victim()
+    other = next(index for index in range(NODES) if index not in (victim.me, victim.aggregator))
+    assert not victim.acknowledges(victim.next_checkpoint(), issuer=other)
+
+
+def test_second_checkpoint_for_a_committed_round_is_not_acknowledged() -> None:
+    """§8.5: not even under a newer term, under which the committed one is acknowledged again (§8.1, §8.2)."""
+    victim = Victim()
+    committed = victim.committed.checkpoint
+    assert not victim.acknowledges(committed.model_copy(update={"model": hash_of(b"another")}), term=2)
+    assert victim.acknowledges(committed, term=3)
+
+
+def test_checkpoint_that_builds_on_another_is_not_acknowledged() -> None:
+    """§8.5."""
+    victim = Victim()
+    other = hash_of(b"another checkpoint")
+    entries = (victim.entry(0, base=other), victim.entry(1, base=other))
+    assert not victim.acknowledges(victim.next_checkpoint(previous=other, updates=entries))
+
+
+def test_checkpoint_is_not_issued_before_the_term_that_it_was_made_in() -> None:
+    victim = Victim()
+    assert not victim.acknowledges(victim.next_checkpoint(made_in_term=2), term=1)
+
+
+def test_two_issues_for_one_round_and_term_are_evidence() -> None:
+    """§8.12."""
+    victim = Victim()
+    assert victim.acknowledges(victim.next_checkpoint())
+    other = victim.next_checkpoint(model=hash_of(b"another"))
+    issue = Issue(run=RUN, term=1, round=other.round, checkpoint=checkpoint_name(other))
+    key = KEYS[victim.aggregator]
+    outputs = victim.step(
+        Received(
+            IDS[victim.aggregator],
+            Proposal(run=RUN, issue=sign_note(key, issue), checkpoint=sign_note(key, other)),
+        )
+    )
+    (evidence,) = [output for output in outputs if isinstance(output, Evidence)]
+    assert evidence.second == sign_note(key, other)
+    assert not any(isinstance(getattr(output, "message", None), Acknowledgement) for output in outputs)
+
+
+# --- certificates ------------------------------------------------------------------------------------------------
+def ack(index: int, number: int, name: str, term: int = 1, **changes: Any) -> bytes:
+    body = {"run": RUN, "term": term, "round": number, "checkpoint": name, "node": IDS[index], **changes}
+    return sign_note(KEYS[index], Ack(**body))
+
+
+def commits(victim: Victim, checkpoint: Checkpoint, acks: tuple[bytes, ...]) -> bool:
+    """Whether the victim takes a commit for final; any node may bring it."""
+    raw = sign_note(KEYS[IDS.index(NodeId(checkpoint.maker))], checkpoint)
+    commit = Commit(run=RUN, round=checkpoint.round, checkpoint=raw, acks=acks, reports=())
+    outputs = victim.step(Received(IDS[OUTSIDER], commit))
+    if any(isinstance(output, Misbehaved) for output in outputs):
+        assert not any(isinstance(output, Obtain | Committed) for output in outputs)
+    outputs += victim.step(Obtained(checkpoint_name(checkpoint), True))
+    return any(isinstance(output, Committed) for output in outputs)
+
+
+@pytest.mark.parametrize(
+    ("signers", "terms", "changes", "believed"),
+    [
+        ((0, 1, 2), (1, 1, 1), {}, True),
+        ((0, 1, 2, 3), (1, 2, 2, 2), {}, True),
+        ((0, 1), (1, 1), {}, False),
+        ((0, 1, 0, 1), (1, 1, 1, 1), {}, False),
+        ((0, 1, 2, 3), (1, 1, 2, 2), {}, False),
+        ((0, 1, OUTSIDER, OUTSIDER + 1), (1, 1, 1, 1), {}, False),
+        ((0, 1, 2), (1, 1, 1), {"checkpoint": hash_of(b"another")}, False),
+        ((0, 1, 2), (1, 1, 1), {"round": 0}, False),
+        ((0, 1, 2), (1, 1, 1), {"run": hash_of(b"another run")}, False),
+        ((), (), {}, False),
+    ],
+)
+def test_certificates(
+    signers: tuple[int, ...], terms: tuple[int, ...], changes: dict[str, Any], believed: bool
+) -> None:
+    """§8.6: more than half of the voters, each once, under one term, for this checkpoint of this run."""
+    victim = Victim()
+    checkpoint = victim.next_checkpoint()
+    name = checkpoint_name(checkpoint)
+    acks = tuple(
+        ack(index, checkpoint.round, name, term, **changes) for index, term in zip(signers, terms, strict=True)
+    )
+    assert commits(victim, checkpoint, acks) is believed
+
+
+def test_acknowledgement_in_anothers_name_is_worth_nothing() -> None:
+    """§8.6."""
+    victim = Victim()
+    checkpoint = victim.next_checkpoint()
+    name = checkpoint_name(checkpoint)
+    forged = sign_note(KEYS[OUTSIDER], Ack(run=RUN, term=1, round=checkpoint.round, checkpoint=name, node=IDS[2]))
+    acks = (ack(0, checkpoint.round, name), ack(1, checkpoint.round, name), forged)
+    assert not commits(victim, checkpoint, acks)
+
+
+def test_two_commits_for_one_round_are_evidence() -> None:
+    """§8.12: voters have lied, and their signatures prove it; the first stands."""
+    victim = Victim()
+    committed = victim.committed
+    other = committed.checkpoint.model_copy(update={"model": hash_of(b"another")})
+    acks = tuple(ack(index, other.round, checkpoint_name(other), 2) for index in range(3))
+    raw = sign_note(KEYS[IDS.index(NodeId(other.maker))], other)
+    outputs = victim.step(
+        Received(IDS[victim.aggregator], Commit(run=RUN, round=other.round, checkpoint=raw, acks=acks, reports=()))
+    )
+    assert [output.second for output in outputs if isinstance(output, Evidence)] == [raw]
+    assert victim.machine.ledger.committed is committed
+
+
+# --- offers ------------------------------------------------------------------------------------------------------
+class Gatherer:
+    """An aggregator whose round 1 waits for updates: its world's own training has all failed."""
+
+    def __init__(self, **settings: float) -> None:
+        world = World(32, NODES, rounds=5, **settings)
+        for node in world.nodes:
+            node.failed_training = True
+        world.run(5.0, until_ended=False)
+        self.now = world.now
+        self.me = IDS.index(world.reigns[1])
+        machine = world.nodes[self.me].machine
+        assert machine is not None
+        assert machine.reign is not None
+        assert machine.reign.gathering is not None
+        self.machine = machine
+        self.base: Hash = machine.reign.gathering.base.name
+        self.trainers = [IDS.index(node) for node in sorted(machine.reign.gathering.trainers)]
+        self.others = [index for index in self.trainers if index != self.me]
+
+    def offer(self, peer: int, raw: bytes) -> list[RunOutput]:
+        return self.machine.step(Received(IDS[peer], OfferMessage(run=RUN, offer=raw)), self.now)
+
+    def good(self, index: int, **changes: Any) -> bytes:
+        return signed_offer(index, 1, self.base, **changes)
+
+    def deliver(self, index: int) -> list[RunOutput]:
+        outputs = self.offer(index, self.good(index))
+        (collect,) = [output for output in outputs if isinstance(output, Collect)]
+        return self.machine.step(Collected(collect.name), self.now)
+
+
+def collected(outputs: list[RunOutput]) -> list[str]:
+    return [output.offer.node for output in outputs if isinstance(output, Collect)]
+
+
+def test_only_ones_own_offer_counts() -> None:
+    """§8.11: what another passes on, is of another run or round, or is not signed, starts nothing."""
+    gatherer = Gatherer()
+    first, second = gatherer.others[:2]
+    assert collected(gatherer.offer(first, gatherer.good(second))) == []
+    assert collected(gatherer.offer(first, gatherer.good(first, run=hash_of(b"another run")))) == []
+    assert collected(gatherer.offer(first, signed_offer(first, 2, gatherer.base))) == []
+    assert isinstance(gatherer.offer(first, b"junk")[0], Misbehaved)
+    assert collected(gatherer.offer(first, gatherer.good(first))) == [IDS[first]]
+    assert collected(gatherer.offer(second, gatherer.good(second))) == [IDS[second]]
+
+
+def test_second_update_of_one_node_is_refused() -> None:
+    """§8.11."""
+    gatherer = Gatherer()
+    first = gatherer.others[0]
+    gatherer.offer(first, gatherer.good(first))
+    outputs = gatherer.offer(first, gatherer.good(first, update=hash_of(b"another")))
+    assert [type(output) for output in outputs] == [Misbehaved]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"), [({"base": hash_of(b"another")}, "wrong-base"), ({"samples": 0}, "no-samples")]
+)
+def test_offers_that_break_a_rule_are_refused_by_name(changes: dict[str, Any], code: str) -> None:
+    """§8.11: the refusal is told, and stands in the checkpoint."""
+    gatherer = Gatherer()
+    first, second = gatherer.others[:2]
+    outputs = gatherer.offer(first, gatherer.good(first, **changes))
+    assert collected(outputs) == []
+    assert [output.node for output in outputs if isinstance(output, ParticipantState)] == [IDS[first]]
+    (combine,) = [output for output in gatherer.deliver(second) if isinstance(output, Combine)]
+    assert [entry.refused for entry in combine.refused] == [code]
+    assert len(combine.offers) == 1
+
+
+def test_who_does_not_train_is_refused() -> None:
+    """§6.3, §8.11."""
+    gatherer = Gatherer(fraction=0.5)
+    idle = next(index for index in range(NODES) if index not in gatherer.trainers)
+    outputs = gatherer.offer(idle, gatherer.good(idle))
+    assert collected(outputs) == []
+    assert any(
+        "does not train" in output.reason or "not-chosen" in output.reason
+        for output in outputs
+        if isinstance(output, ParticipantState)
+    )
+
+
+def test_round_waits_for_the_least_number_of_updates() -> None:
+    """§8.7: not even the deadline makes up for missing ones."""
+    gatherer = Gatherer(updates_min=2)
+    first, second = gatherer.others[:2]
+    outputs = gatherer.deliver(first)
+    gatherer.now += gatherer.machine.context.settings.round_deadline_s + 1
+    outputs += gatherer.machine.step(Timer("round"), gatherer.now)
+    assert not [output for output in outputs if isinstance(output, Combine)]
+    assert [output for output in gatherer.deliver(second) if isinstance(output, Combine)]
+
+
+def test_every_collected_update_gets_a_receipt_however_often_it_is_offered() -> None:
+    """§8.8."""
+    gatherer = Gatherer(updates_min=3)
+    first = gatherer.others[0]
+    outputs = gatherer.deliver(first)
+    assert [output.peer for output in outputs if isinstance(getattr(output, "message", None), ReceiptMessage)] == [
+        IDS[first]
+    ]
+    again = gatherer.offer(first, gatherer.good(first))
+    assert [type(output) for output in again if isinstance(output, Send | Collect)] == [Send]
