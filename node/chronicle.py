@@ -117,7 +117,9 @@ class Chronicle:
 
     def started(self, roster: Mapping[str, bool]) -> None:
         """The run has started: `roster` says of every node whether it votes."""
-        self._record.add(*(ParticipantRow(self.run, node, voter, self._samples.get(node, 0)) for node, voter in roster.items()))
+        self._record.add(
+            *(ParticipantRow(self.run, node, voter, self._samples.get(node, 0)) for node, voter in roster.items())
+        )
         if self._states.get("", ("", ""))[0] not in _OUTCOMES:
             self.state("", "RUNNING", "")
         self.live.committed_at = self._now()

@@ -402,29 +402,28 @@ class Runs:
     # --- blobs ---------------------------------------------------------------------------------------------------
     def may_read(self, peer: NodeId, blob: BlobId) -> bool:
         """Checkpoints are for the run's roster; an update is for the aggregator, or for whom the manifest says."""
-        for known in self.known.values():
-            if known.driver is None or not known.place.state().admits(peer):
-                continue
-            machine = known.driver.machine
-            offer = machine.participation.offer
-            if offer is not None and offer[1].update == blob:
-                return peer == machine.election.aggregator or known.manifest.updates.readers == "members"
-            if blob in machine.ledger.blobs() and peer in machine.ledger.roster():
-                return True
-        return False
+        return any(self._kind_in(known, peer, blob) for known in self.known.values())
+
+    def _kind_in(self, known: KnownRun, peer: NodeId, blob: BlobId) -> str:
+        """What `blob` is to `peer` in a run: an update or a checkpoint that it may read; "" for neither. Of two runs
+        alike one blob may belong to both, and be for another peer in each."""
+        if known.driver is None or not known.place.state().admits(peer):
+            return ""
+        machine = known.driver.machine
+        offer = machine.participation.offer
+        if offer is not None and offer[1].update == blob:
+            readable = peer == machine.election.aggregator or known.manifest.updates.readers == "members"
+            return "update" if readable else ""
+        return "checkpoint" if blob in machine.ledger.blobs() and peer in machine.ledger.roster() else ""
 
     def on_sent(self, peer: NodeId, blob: BlobId, size: int) -> None:
         """A blob went from here to `peer`: count it for its run, and tell who watches."""
-        for known in self.known.values():
-            if known.driver is None:
-                continue
-            machine = known.driver.machine
-            offer = machine.participation.offer
-            is_update = offer is not None and offer[1].update == blob
-            if is_update or blob in machine.ledger.blobs():
+        for known in [*self.active(), *self.known.values()]:  # those that go on first: an older one may hold it too
+            kind = self._kind_in(known, peer, blob)
+            if kind and known.driver is not None:
                 known.chronicle.moved(size, received=False)
-                kind = "update" if is_update else "checkpoint"
-                self._moved(known.run_id, self._identity.node_id, peer, kind, size, machine.ledger.committed_round)
+                round_number = known.driver.machine.ledger.committed_round
+                self._moved(known.run_id, self._identity.node_id, peer, kind, size, round_number)
                 return
 
     def active(self) -> list[KnownRun]:

@@ -1,6 +1,6 @@
 """What this node is told of the others in a run: where they are, and what they measured. docs/protocol.md §8.8."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from protocol.checkpoint import open_report
 from protocol.keys import NodeId
@@ -24,6 +24,12 @@ class Overview:
                 self._states[node] = letter
                 round_number = max(0, self.ledger.committed_round)
                 self.context.out.append(ParticipantState(node, STATE_LETTERS[letter], round_number))
+
+    def all_finished(self, heard: Mapping[NodeId, str]) -> None:
+        """The run has ended: whoever was not lost or failed has finished with it. `heard`: what an aggregator knows."""
+        self._states.update(heard)
+        letters = (self._states.get(node, "W") for node in self.ledger.roster())
+        self.take_states("".join(letter if letter in "LX" else "F" for letter in letters))
 
     def take_reports(self, reports: Iterable[bytes]) -> None:
         """Measurements as their nodes signed them; our own we have already. Raises RemoteProtocolError."""

@@ -354,6 +354,7 @@ class RunMachine:
 
     def _end_at_once(self) -> None:
         self.ended = True
+        self.overview.all_finished(self.reign.letters if self.reign else {})
         newest = self.ledger.newest
         self.context.out.append(Ended(newest.outcome, newest.reason))
 

@@ -59,11 +59,17 @@ class SharedStore:
         self._path = path
         self._store: Store | None = None
         self._rows: list[Row] = []
+        self._speakers: dict[str, str] = {}  # by run
         self._seen: dict[tuple[type[Row], str], SeenSequences] = {}
 
     def take(self, row: Row) -> None:
-        """Keep a row, unless it is an event that is here already."""
-        if isinstance(row, MetricRow | StatusRow):
+        """Keep a row, unless it is an event that is here already, or one node's view of where another is: all are
+        here to speak for themselves, and of the run as a whole the first that spoke goes on speaking."""
+        if isinstance(row, StatusRow):
+            if row.source_node != (row.node_id or self._speakers.setdefault(row.run_id, row.source_node)):
+                return
+            source = row.source_node
+        elif isinstance(row, MetricRow):
             source = row.source_node
         elif isinstance(row, LogRow):
             source = row.node_id

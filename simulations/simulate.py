@@ -161,6 +161,7 @@ class _Play:
             await trio.sleep(0.5)
             self._on_progress(Progress("training", self._round(nodes[0], run_id), self._rounds, trio.current_time()))
         for node in nodes:
+            await node.record.flush()
             driver = node.runs.known[run_id].driver
             committed = driver.machine.ledger.committed if driver else None
             self.trace.add("committed", node.identity.node_id, committed.name if committed else "nothing")

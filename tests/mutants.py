@@ -8,7 +8,6 @@ mutant survives, or no longer fits the code.
 """
 
 import os
-import py_compile
 import queue
 import re
 import shutil
@@ -115,10 +114,10 @@ class Copy:
             if patched.returncode != 0:
                 return Outcome("ERROR", "the patch does not fit the code: " + " ".join(patched.stdout.split())[:120])
             for path in before:
-                py_compile.compile(str(path), cfile=os.devnull, doraise=True)
+                compile(path.read_bytes(), path.name, "exec")
             code, line = self.test(mutant.test)
-        except py_compile.PyCompileError as error:
-            return Outcome("ERROR", f"the patch makes no Python: {error.msg.splitlines()[-1]}")
+        except SyntaxError as error:
+            return Outcome("ERROR", f"the patch makes no Python: {error}")
         finally:
             for path, content in before.items():
                 path.write_bytes(content)

@@ -275,6 +275,9 @@ def test_simulated_nodes_share_a_store_and_count_once(tmp_path: Path) -> None:
         for record in records:
             record.add(run_row(), *(metric(number) for number in range(10)))
             record.add(StatusRow("run-1", "", "RUNNING", "", 0, 1.0, 1))
+            record.add(
+                *(StatusRow("run-1", f"node-{number}", "TRAINING", "", 0, 1.0, 2 + number) for number in range(5))
+            )
             await record.flush()
         assert len(await records[3].query("metrics", run_id="run-1", node="node-1")) == 10
         shared.close()
@@ -283,7 +286,9 @@ def test_simulated_nodes_share_a_store_and_count_once(tmp_path: Path) -> None:
     store = Store(path)
     reader = store.reader()
     assert reader.sql("SELECT count(*) FROM metrics", 1)[1] == [(10,)]
-    assert reader.sql("SELECT count(DISTINCT source_node) FROM status_events", 1)[1] == [(5,)]
+    # The run's state as one node saw it, and every node's as it saw itself.
+    assert reader.sql("SELECT count(DISTINCT source_node) FROM status_events WHERE node_id = ''", 1)[1] == [(1,)]
+    assert reader.sql("SELECT count(*) FROM status_events WHERE node_id = source_node", 1)[1] == [(5,)]
     store.close()
 
 

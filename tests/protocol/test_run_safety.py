@@ -4,12 +4,22 @@ docs/protocol.md §7 and §8 (run_invariants.py)."""
 import os
 
 import pytest
-from run_world import IDS, Broken, Faults, World, play
+from run_world import IDS, RUN, Broken, Faults, World, play
 
-from protocol.run_events import Elected, Obtained, Persist, Received, Send
+from protocol.election import Role
+from protocol.run_events import Began, Elected, Obtained, Persist, Received, Send, Timer
 from protocol.run_journal import TermRecord, read_record
 from protocol.run_machine import RunMachine
-from protocol.run_messages import Acknowledgement, Heartbeat, HeartbeatReply, Proposal, VoteReply, VoteRequest
+from protocol.run_messages import (
+    Acknowledgement,
+    Heartbeat,
+    HeartbeatReply,
+    PreVoteReply,
+    PreVoteRequest,
+    Proposal,
+    VoteReply,
+    VoteRequest,
+)
 
 SEEDS = int(os.environ.get("SEEDS", "120"))
 PARTS = 6
@@ -28,19 +38,6 @@ STORM = Faults(
     crash_at_outputs=True,
     until_s=120,
 )
-
-
-@pytest.mark.parametrize("part", range(PARTS))
-def test_storm(part: int) -> None:
-    """§7.1, §7.3, §7.4, §7.10, §8.1, §8.4, §8.5, §8.6, §8.8: whatever the weather, and thousands of seeds with SEEDS=…,
-    the record of a promise is durable before the promise is given, and no honest node is said to misbehave."""
-    for seed in range(part * SEEDS // PARTS, (part + 1) * SEEDS // PARTS):
-        try:
-            world = play(seed, (3, 5, 4, 2, 7)[seed % 5], STORM, rounds=12)
-        except Broken as broken:
-            raise AssertionError(f"seed {seed}: {broken}") from None
-        assert not world.misbehaved, f"seed {seed}"
-        assert not world.evidence, f"seed {seed}"
 
 
 def following(world: World, until_s: float = 2.0) -> tuple[RunMachine, int]:
@@ -89,12 +86,15 @@ def test_a_thawed_node_elects_nobody() -> None:
 
 
 def test_who_alone_hears_no_aggregator_elects_nobody() -> None:
-    """§7.5: the others hear the aggregator, and grant nothing."""
+    """§7.5: the others hear the aggregator, and grant nothing, so the term does not rise."""
     world = idle_world(23, 5)
     machine, aggregator = following(world, 5.0)
     world.one_way_cut = {(aggregator, IDS.index(machine.context.me))}
     world.run(120.0, until_ended=False)
+    world.one_way_cut = set()
+    world.run(140.0, until_ended=False)
     assert list(world.reigns) == [1]
+    assert machine.election.term == 1
 
 
 def test_no_vote_while_an_aggregator_lives() -> None:
@@ -102,36 +102,64 @@ def test_no_vote_while_an_aggregator_lives() -> None:
     world = idle_world(24, 5)
     machine, aggregator = following(world)
     candidate = next(node for node in machine.context.voters if node not in (machine.context.me, IDS[aggregator]))
-    request = VoteRequest(run=machine.context.run, term=2, stored_term=2, stored_round=9)
+    request = VoteRequest(run=RUN, term=2, stored_term=2, stored_round=9)
     outputs = machine.step(Received(candidate, request), world.now)
     assert [output.message for output in outputs if isinstance(output, Send)] == [
-        VoteReply(run=machine.context.run, term=1, granted=False)
+        VoteReply(run=RUN, term=1, granted=False)
     ]
     late = world.now + machine.context.settings.election_timeout_s + 0.1
     outputs = machine.step(Received(candidate, request), late)
     kinds = [type(output).__name__ for output in outputs]
     assert kinds.index("Persist") < kinds.index("Send")
-    assert VoteReply(run=machine.context.run, term=2, granted=True) in [
-        getattr(output, "message", 0) for output in outputs
-    ]
+    assert VoteReply(run=RUN, term=2, granted=True) in [getattr(output, "message", 0) for output in outputs]
     records = [read_record(output.record) for output in outputs if isinstance(output, Persist)]
     assert records[-1] == TermRecord(term=2, voted_for=candidate)
 
 
 @pytest.mark.parametrize(
-    ("stored", "granted"), [((1, 0), True), ((1, 7), True), ((2, 0), True), ((0, 9), False), ((0, 0), False)]
+    ("terms", "rounds", "granted"),
+    [(0, 0, True), (0, 1, True), (1, -1, True), (0, -1, False), (-1, 9, False), (-1, 0, False)],
 )
-def test_votes_go_by_term_and_round_the_term_first(stored: tuple[int, int], granted: bool) -> None:
-    """§7.7: the voter holds checkpoint 0 as issued in term 1."""
-    world = idle_world(25, 5)
-    machine, aggregator = following(world)
-    assert machine.election.stored == (1, 0)
+def test_votes_go_by_term_and_round_the_term_first(terms: int, rounds: int, granted: bool) -> None:
+    """§7.7: the candidate's checkpoint is so much newer, or older, than the voter's."""
+    world = World(25, 5, rounds=40)
+    machine, aggregator = following(world, 5.0)
+    term, number = machine.election.stored
+    assert number >= 1
     candidate = next(node for node in machine.context.voters if node not in (machine.context.me, IDS[aggregator]))
-    request = VoteRequest(run=machine.context.run, term=7, stored_term=stored[0], stored_round=stored[1])
-    outputs = machine.step(Received(candidate, request), world.now + 60.0)
-    assert VoteReply(run=machine.context.run, term=7, granted=granted) in [
-        getattr(out, "message", 0) for out in outputs
-    ]
+    stored = {"stored_term": term + terms, "stored_round": number + rounds}
+    later = world.now + 60.0
+    for request in (PreVoteRequest(run=RUN, term=7, **stored), VoteRequest(run=RUN, term=7, **stored)):
+        outputs = machine.step(Received(candidate, request), later)
+        assert [out.message.granted for out in outputs if isinstance(out, Send)] == [granted]  # type: ignore[union-attr]
+
+
+def test_only_this_terms_votes_of_voters_elect() -> None:
+    """§7.2, §7.10: what comes late from an earlier term, and what others than voters say, counts for nothing."""
+    world = World(28, 5)
+    machine = world.nodes[0].machine
+    assert machine is not None
+    others = [node for node in machine.context.voters if node != machine.context.me]
+    machine.step(Began(), 0.0)
+    for term, at in ((1, 10.0), (2, 20.0)):
+        machine.step(Timer("election"), at)
+        for peer in (IDS[20], IDS[21], IDS[22]):
+            machine.step(Received(peer, PreVoteReply(run=RUN, term=term, granted=True)), at)
+        for peer in others:
+            machine.step(Received(peer, PreVoteReply(run=RUN, term=term + 1, granted=True)), at)
+        assert (machine.election.role, machine.election.term) == (Role.ASKING, term - 1)
+        for peer in others[:2]:
+            machine.step(Received(peer, PreVoteReply(run=RUN, term=term, granted=True)), at)
+        assert (machine.election.role, machine.election.term) == (Role.CANDIDATE, term)
+    for peer in others:
+        machine.step(Received(peer, VoteReply(run=RUN, term=1, granted=True)), 20.1)
+    for peer in (IDS[20], IDS[21], IDS[22]):
+        machine.step(Received(peer, VoteReply(run=RUN, term=2, granted=True)), 20.1)
+    for peer in (others[0], others[0]):
+        machine.step(Received(peer, VoteReply(run=RUN, term=2, granted=True)), 20.1)
+    assert machine.election.role is Role.CANDIDATE
+    machine.step(Received(others[1], VoteReply(run=RUN, term=2, granted=True)), 20.2)
+    assert machine.election.role is Role.AGGREGATOR
 
 
 def test_heartbeats_of_an_earlier_term_are_answered_with_the_newer_one() -> None:
@@ -139,10 +167,10 @@ def test_heartbeats_of_an_earlier_term_are_answered_with_the_newer_one() -> None
     world = idle_world(26, 5)
     machine, aggregator = following(world)
     candidate = next(node for node in machine.context.voters if node not in (machine.context.me, IDS[aggregator]))
-    request = VoteRequest(run=machine.context.run, term=5, stored_term=2, stored_round=0)
+    request = VoteRequest(run=RUN, term=5, stored_term=2, stored_round=0)
     later = world.now + 60.0
     machine.step(Received(candidate, request), later)
-    old = Heartbeat(run=machine.context.run, term=1, committed_round=0, committed="", opened=True, states="")
+    old = Heartbeat(run=RUN, term=1, committed_round=0, committed="", opened=True, states="")
     outputs = machine.step(Received(IDS[aggregator], old), later)
     replies = [output.message for output in outputs if isinstance(output, Send)]
     assert [reply.term for reply in replies if isinstance(reply, HeartbeatReply)] == [5]
@@ -166,9 +194,22 @@ def test_a_proposal_whose_term_passed_while_it_was_fetched_is_not_acknowledged()
     outputs = machine.step(Received(IDS[aggregator], newest), world.now)
     (obtain,) = [output for output in outputs if type(output).__name__ == "Obtain"]
     candidate = next(node for node in machine.context.voters if node not in (machine.context.me, IDS[aggregator]))
-    request = VoteRequest(run=machine.context.run, term=term + 1, stored_term=term, stored_round=stored)
+    request = VoteRequest(run=RUN, term=term + 1, stored_term=term, stored_round=stored)
     machine.step(Received(candidate, request), world.now + 60.0)
     assert machine.election.term == term + 1
     outputs = machine.step(Obtained(obtain.name, True), world.now + 60.0)
     assert not [output for output in outputs if isinstance(getattr(output, "message", None), Acknowledgement)]
     assert machine.ledger.stored.checkpoint.round == stored
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_storm(part: int) -> None:
+    """§7.1, §7.3, §7.4, §7.10, §8.1, §8.4, §8.5, §8.6, §8.8: whatever the weather, and thousands of seeds with SEEDS=…,
+    the record of a promise is durable before the promise is given, and no honest node is said to misbehave."""
+    for seed in range(part * SEEDS // PARTS, (part + 1) * SEEDS // PARTS):
+        try:
+            world = play(seed, (3, 5, 4, 2, 7)[seed % 5], STORM, rounds=12)
+        except Broken as broken:
+            raise AssertionError(f"seed {seed}: {broken}") from None
+        assert not world.misbehaved, f"seed {seed}"
+        assert not world.evidence, f"seed {seed}"
