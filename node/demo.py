@@ -33,7 +33,7 @@ def run_demo(*, nodes: int, rounds: int, keep: Path | None, json: bool) -> int:
     folder = _new_folder(keep)
     for name in ["data", *(f"node-{number}" for number in range(nodes))]:
         (folder / name).mkdir(mode=0o700)
-    demo = _Demo(nodes, rounds, folder, Screen(standard_stream(json)), keeps=keep is not None)
+    demo = _Demo(nodes, rounds, folder, keep, Screen(standard_stream(json)))
     try:
         trio.run(demo.run)
     except BaseExceptionGroup as group:
@@ -46,13 +46,13 @@ def run_demo(*, nodes: int, rounds: int, keep: Path | None, json: bool) -> int:
 
 
 class _Demo:
-    def __init__(self, nodes: int, rounds: int, folder: Path, screen: Screen, *, keeps: bool) -> None:
+    def __init__(self, nodes: int, rounds: int, folder: Path, keep: Path | None, screen: Screen) -> None:
         self.outcome: Outcome | None = None
         self.signal = 0  # that interrupted us
         self._nodes = nodes
         self._rounds = rounds
         self._folder = folder
-        self._keeps = keeps
+        self._keep = keep
         self._screen = screen
         self._began = time.monotonic()
         self._children = Children()
@@ -86,7 +86,7 @@ class _Demo:
             told = await Story(self._nodes, self._rounds, self._folder, self._children, self._screen).tell()
         self._screen.begin("The nodes stop")
         await self._children.end()
-        if not self._keeps:
+        if self._keep is None:
             shutil.rmtree(self._folder, ignore_errors=True)
         if told is None or self.signal:
             self._screen.close()
@@ -98,14 +98,12 @@ class _Demo:
     def _report(self, told: Told) -> None:
         homes = [self._folder / f"node-{number}" for number in range(self._nodes)]
         seconds = time.monotonic() - self._began
-        outcome = outcome_of(told.run, told.curves, nodes=self._nodes, seconds=seconds, homes=homes)
+        self.outcome = outcome_of(told.run, told.curves, nodes=self._nodes, seconds=seconds, homes=homes)
         self._screen.close()
-        facts = [*told.facts(), ("time", f"{seconds:.1f} s, and {_cpu_s():.1f} s of CPU over all processes")]
-        self._screen.report(outcome, told.curves, told.held_out, facts)
-        self._screen.next_steps(
-            steps_to_look_further(self._folder if self._keeps else None, trained=bool(self._rounds))
-        )
-        self.outcome = outcome
+        if told.run is not None:
+            self._screen.report(self.outcome, told.curves, told.held_out)
+        self._screen.facts([*told.facts(), ("time", f"{seconds:.1f} s; {_cpu_s():.1f} s of CPU over all processes")])
+        self._screen.next_steps(steps_to_look_further(self._keep, trained=told.run is not None))
 
 
 def _new_folder(keep: Path | None) -> Path:

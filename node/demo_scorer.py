@@ -27,7 +27,10 @@ class Dealt:
 
 
 class Scorer:
-    """Runs the scoring program in `folder`. `home()` is of a node that is up; `scored(round, accuracy)` is told of checkpoints."""
+    """Runs the scoring program in `folder`.
+
+    `home()` is of a node that is up; `scored(round, accuracy)` is told of every checkpoint.
+    """
 
     def __init__(
         self,
@@ -94,11 +97,10 @@ class Scorer:
             self._asked += 1
             await self._ask(self._asked)
 
-    async def complete(self, rounds: int) -> Curves:
+    async def complete(self, rounds: int) -> None:
         """Wait until everything is measured and compared up to `rounds`."""
         while not self.curves.are_complete(rounds):
             await self._news.wait()
-        return self.curves
 
     async def _ask(self, number: int) -> None:
         assert self._process is not None

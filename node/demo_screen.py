@@ -22,8 +22,11 @@ from node.demo_words import DOINGS, Curves, Outcome, percent, shown_rounds, spar
 
 FRAME_S = 0.25  # between drawings: looks alive, and costs a hundredth of a core
 NODES_SHOWN_MAX = 8  # one line each; a terminal of 24 lines has room for these and the rest
+NAMES_COLUMN = 14
 SECONDS_COLUMN = 66  # a step's duration stands here; text of 80 columns wraps before
 BAR_CELLS = 30
+BAR_CELLS_MIN = 8
+TABLE_CELLS = 62  # without its bars
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
@@ -70,7 +73,7 @@ class Screen:
     # --- steps ---------------------------------------------------------------------------------------------------
     def introduce(self, nodes: int) -> None:
         """Say what is about to happen."""
-        self._console.print(Text(f"{nodes} owners of data, one model, no server", style="bold"))
+        self._console.print(Text(f"{nodes} owners of data, one model, no server\n", style="bold"))
         self._console.print(
             f"Each owner runs a node: here {nodes} processes on this machine, which speak over 127.0.0.1 as they "
             "would over the internet. Each has digits that it shows to nobody. Together they train a model that reads "
@@ -83,8 +86,13 @@ class Screen:
 
     def done(self, what: str) -> None:
         """The step is done; `what` came of it."""
+        self._clear()
         self._console.print(Text.assemble(("✓ ", "green"), what.ljust(SECONDS_COLUMN), (self._duration(), "dim")))
+
+    def _clear(self) -> None:
         self._step = ""
+        if self._live is not None:
+            self._live.update("", refresh=True)
 
     def _duration(self) -> str:
         return f"{time.monotonic() - self._step_began:6.1f} s"
@@ -110,8 +118,10 @@ class Screen:
     def training(self, run: dict[str, Any], curves: Curves) -> None:
         """How the run is now. Drawn with the next frame."""
         rounds, done = run["rounds"], run["round"]
-        self._step = f"Round {min(done + 1, rounds)} of {rounds}" if run["state"] == "RUNNING" else "The run begins"
-        lines: list[RenderableType] = [Padding(ProgressBar(rounds, done, width=BAR_CELLS), (0, 0, 0, 2))]
+        lines: list[RenderableType] = []
+        if run["aggregator_name"]:
+            self._step = f"Round {min(done + 1, rounds)} of {rounds}"
+            lines.append(Padding(ProgressBar(rounds, done, width=BAR_CELLS), (0, 0, 0, 2)))
         participants = sorted(run["participants"], key=lambda entry: _natural(entry["name"]))
         for entry in participants[:NODES_SHOWN_MAX]:
             doing = DOINGS.get(entry["state"], entry["state"].lower())
@@ -132,42 +142,42 @@ class Screen:
             self._console.print(f"  round {number} of {rounds}: {percent(accuracy)} of the held-out digits right")
 
     # --- the report ----------------------------------------------------------------------------------------------
-    def report(self, outcome: Outcome, curves: Curves, held_out: int, facts: Sequence[tuple[str, str]]) -> None:
-        """The table, what it says, and the facts beside it."""
-        self.close()
-        if outcome.rounds_committed:
-            title = f"How many of the {held_out} held-out digits are read right"
-            self._console.print(Text(f"\n{title}", style="bold"))
-            self._console.print(_accuracy_table(outcome.rounds_committed, curves))
-            self._console.print(Text(f"{verdict(outcome)}\n", style="bold"))
+    def report(self, outcome: Outcome, curves: Curves, held_out: int) -> None:
+        """The accuracies by round, and what they say."""
+        self._console.print(Text(f"\nRead right, of the {held_out} held-out digits", style="bold"))
+        self._console.print(_accuracy_table(outcome.rounds_committed, curves, self._console.width))
+        self._console.print(Text(verdict(outcome), style="bold"))
+
+    def facts(self, facts: Sequence[tuple[str, str]]) -> None:
+        """A name and a value on a line."""
         for name, value in facts:
-            self._console.print(Text.assemble((f"{name:12}", "dim"), value))
+            self._console.print(Text.assemble((name.ljust(NAMES_COLUMN), "dim"), value))
 
     def next_steps(self, commands: Sequence[tuple[str, str]]) -> None:
-        """What to type to look further."""
-        self._console.print(Text("\nLook further", style="bold"))
+        """What to type to look further, and why."""
+        self._console.print()
         width = max(len(command) for command, _ in commands) + 2
-        for command, why in commands:
-            self._console.print(Text.assemble("  ", (command.ljust(width), "cyan"), why))
+        for number, (command, why) in enumerate(commands):
+            name = "" if number else "look further"
+            self._console.print(
+                Text.assemble((name.ljust(NAMES_COLUMN), "dim"), (command.ljust(width), "cyan"), (why, "dim"))
+            )
 
 
-def _accuracy_table(rounds: int, curves: Curves) -> Table:
+def _accuracy_table(rounds: int, curves: Curves, width: int) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
     table.add_column("round", justify="right", style="dim")
     table.add_column("together", justify="right", style="bold green")
-    table.add_column("")
-    table.add_column("alone (mean)", justify="right", style="yellow")
+    cells = min(BAR_CELLS, width - TABLE_CELLS)
+    if cells >= BAR_CELLS_MIN:
+        table.add_column("", style="green")
+    table.add_column("each alone (mean)", justify="right", style="yellow")
     table.add_column("all data in one place", justify="right", style="cyan")
     for number in shown_rounds(rounds):
-        together = curves.together.get(number)
-        bar = Text("█" * round(BAR_CELLS * (together or 0.0)), style="green")
-        table.add_row(
-            str(number),
-            percent(together),
-            bar,
-            percent(curves.alone.get(number)),
-            percent(curves.pooled.get(number)),
-        )
+        together = curves.together.get(number, 0.0)
+        bar = ["▇" * round(cells * together)] if cells >= BAR_CELLS_MIN else []
+        alone, pooled = curves.alone.get(number), curves.pooled.get(number)
+        table.add_row(str(number), percent(together), *bar, percent(alone), percent(pooled))
     return table
 
 

@@ -14,7 +14,7 @@ from node.cli.show import size
 from node.demo_processes import Children, DemoNode, free_ports, start_node
 from node.demo_scorer import Dealt, Scorer
 from node.demo_screen import Screen
-from node.demo_words import Curves, configuration, people
+from node.demo_words import Curves, configuration
 from protocol.errors import FednodeError
 
 POLL_S = 0.3  # rounds take about as long, and asking costs the node a query
@@ -76,7 +76,14 @@ class Story:
                 nursery.start_soon(self._watch, node)
             dealt = await self._deal_out(scorer)
             await self._form_group()
-            told = await self._train(scorer, sum(dealt.held_out)) if self._rounds else Told()
+            run = await self._train(scorer) if self._rounds else None
+            told = Told(
+                run=run,
+                curves=scorer.curves,
+                held_out=sum(dealt.held_out),
+                bytes_sent=await self._bytes_sent(),
+                model_bytes=scorer.model_bytes,
+            )
             nursery.cancel_scope.cancel()
         return told
 
@@ -122,10 +129,10 @@ class Story:
             await node.client.join(invitation["token"])
         for node in self._nodes:
             await node.client.set_policy(POLICY)
-        self._screen.done(f"node-0 began a group; {people(len(others))}, each by an invitation of its own")
+        self._screen.done(f"node-0 began a group; {len(others)} joined, each by an invitation of its own")
 
     # --- the run -------------------------------------------------------------------------------------------------
-    async def _train(self, scorer: Scorer, held_out: int) -> Told:
+    async def _train(self, scorer: Scorer) -> dict[str, Any]:
         self._screen.begin("node-0 proposes a run, and each node decides whether to take part")
         proposed = await self._nodes[0].client.start_run(configuration(self._count, self._rounds))
         self._is_training = True
@@ -133,16 +140,10 @@ class Story:
         if run["state"] != "FINISHED":
             raise FednodeError(f"The run {run['state'].lower()}: {run['reason']}", remedy="see the nodes' node.log")
         self._screen.done(f"{run['round']} rounds are trained, each committed by a majority of the nodes")
-        self._screen.begin("The same training by each node alone, and on all data in one place, to compare")
-        curves = await scorer.complete(run["round"])
-        self._screen.done("The same was trained by each node alone, and on all data in one place")
-        return Told(
-            run=run,
-            curves=curves,
-            held_out=held_out,
-            bytes_sent=await self._bytes_sent(),
-            model_bytes=scorer.model_bytes,
-        )
+        self._screen.begin("To compare: the same with each share alone, and all in one place")
+        await scorer.complete(run["round"])
+        self._screen.done("To compare: the same with each share alone, and all in one place")
+        return run
 
     async def _follow(self, run_id: str, scorer: Scorer) -> dict[str, Any]:
         """Show the run until it has ended; every round's checkpoint is scored. Raises FednodeError when it stalls."""

@@ -23,6 +23,10 @@ class Role(Enum):
     AGGREGATOR = "aggregator"
 
 
+# No honest node is so many terms ahead (at one a second, that takes days of elections): who claims it would use up the
+# numbers.
+TERM_LEAP_MAX = 1_000_000
+
 Position = tuple[int, int]  # (term, round) of a stored checkpoint; compared in that order
 
 
@@ -40,7 +44,11 @@ class Election:
         self.role = Role.FOLLOWER
         self.aggregator: NodeId | None = None
         self.heard_at: float | None = None
-        self.stored: Position = (0, 0)
+        self.stored: # No honest node is so many terms ahead (at one a second, that takes days of elections): who claims it would use up the
+# numbers.
+TERM_LEAP_MAX = 1_000_000
+
+Position = (0, 0)
         self.count = 0  # of aggregators that we saw elected
         self._grants: set[NodeId] = set()
 
@@ -161,6 +169,8 @@ class Election:
         if peer not in self.context.voters or term < self.term:
             return False
         self._see_term(term)
+        if term != self.term:
+            return False
         if self.aggregator is None and self.role is not Role.AGGREGATOR:
             self.role = Role.FOLLOWER
             self._follow(peer)
@@ -189,7 +199,7 @@ class Election:
         return (stored_term, stored_round) >= self.stored
 
     def _see_term(self, term: int) -> None:
-        if term <= self.term:
+        if term <= self.term or term > self.term + TERM_LEAP_MAX:
             return
         self.term = term
         self.voted_for = None

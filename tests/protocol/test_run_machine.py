@@ -166,3 +166,26 @@ def test_strangers_and_forgers_change_nothing() -> None:
     assert machine.step(Received(stranger, AskCommit(run=machine.context.run, have_round=99)), world.now) == []
     world.run(200.0)
     world.check_ended("finished")
+
+
+def test_a_term_far_ahead_is_not_believed() -> None:
+    """§7.4: a voter that lies cannot use up the terms."""
+    world = World(13, 4, rounds=4)
+    world.run(1.0)
+    machine = world.nodes[0].machine
+    assert machine is not None
+    from protocol.run_events import Received, Timer
+    from protocol.run_messages import HeartbeatReply, VoteRequest
+
+    term, liar = machine.election.term, IDS[2]
+    run = machine.context.run
+    machine.step(Received(liar, VoteRequest(run=run, term=2**53, stored_term=9, stored_round=9)), world.now)
+    machine.step(Received(liar, HeartbeatReply(run=run, term=2**53, committed_round=0, state="T")), world.now)
+    machine.step(
+        Received(liar, Heartbeat(run=run, term=2**53, committed_round=0, committed="", opened=False, states="")),
+        world.now,
+    )
+    machine.step(Timer("election"), world.now + 60.0)
+    assert machine.election.term in (term, term + 1)
+    world.run(60.0)
+    world.check_ended("finished")
