@@ -102,7 +102,9 @@ class _Demo:
         self._screen.close()
         if told.run is not None:
             self._screen.report(self.outcome, told.curves, told.held_out)
-        self._screen.facts([*told.facts(), ("time", f"{seconds:.1f} s; {_cpu_s():.1f} s of CPU over all processes")])
+        kept = [("homes", f"{self._keep}/node-0 to {homes[-1].name}, and data")] if self._keep else []
+        time_taken = ("time", f"{seconds:.1f} s; {_cpu_s():.1f} s of CPU over all processes")
+        self._screen.facts([*told.facts(), time_taken, *kept])
         self._screen.next_steps(steps_to_look_further(self._keep, trained=told.run is not None))
 
 

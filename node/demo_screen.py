@@ -131,7 +131,8 @@ class Screen:
                     f"  {entry['name']:8} {doing:26}", ("elected to combine" if is_aggregator else "", "magenta")
                 )
             )
-        lines.append(Text(f"  {_curve_so_far(curves)}", style="green"))
+        if curves.together:
+            lines.append(Text(f"  {_curve_so_far(curves)}", style="green"))
         if run["note"]:
             lines.append(Text(f"  {run['note']}", style="yellow"))
         self._below = Group(*lines)
@@ -159,9 +160,10 @@ class Screen:
         width = max(len(command) for command, _ in commands) + 2
         for number, (command, why) in enumerate(commands):
             name = "" if number else "look further"
-            self._console.print(
-                Text.assemble((name.ljust(NAMES_COLUMN), "dim"), (command.ljust(width), "cyan"), (why, "dim"))
-            )
+            line = Text.assemble((name.ljust(NAMES_COLUMN), "dim"), (command.ljust(width), "cyan"), (why, "dim"))
+            if len(line) > self._console.width:
+                line.truncate(NAMES_COLUMN + len(command))
+            self._console.print(line, soft_wrap=True)  # for copying, a command stays one line
 
 
 def _accuracy_table(rounds: int, curves: Curves, width: int) -> Table:
@@ -182,8 +184,6 @@ def _accuracy_table(rounds: int, curves: Curves, width: int) -> Table:
 
 
 def _curve_so_far(curves: Curves) -> str:
-    if not curves.together:
-        return ""
     newest = max(curves.together)
     values = [curves.together[number] for number in sorted(curves.together)][-BAR_CELLS:]
     return f"the common model reads {percent(curves.together[newest])} of the held-out digits  {spark(values)}"

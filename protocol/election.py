@@ -23,8 +23,7 @@ class Role(Enum):
     AGGREGATOR = "aggregator"
 
 
-# No honest node is so many terms ahead (at one a second, that takes days of elections): who claims it would use up the
-# numbers.
+# No honest node is so many terms ahead: that takes days of elections. Who claims it would use up the numbers.
 TERM_LEAP_MAX = 1_000_000
 
 Position = tuple[int, int]  # (term, round) of a stored checkpoint; compared in that order
@@ -44,11 +43,7 @@ class Election:
         self.role = Role.FOLLOWER
         self.aggregator: NodeId | None = None
         self.heard_at: float | None = None
-        self.stored: # No honest node is so many terms ahead (at one a second, that takes days of elections): who claims it would use up the
-# numbers.
-TERM_LEAP_MAX = 1_000_000
-
-Position = (0, 0)
+        self.stored: Position = (0, 0)
         self.count = 0  # of aggregators that we saw elected
         self._grants: set[NodeId] = set()
 
