@@ -10,8 +10,8 @@ import trio
 
 from node.known_run import KnownRun
 from node.run_plan import task_spec
-from node.seams import Disk, TaskOutput, TaskSpec, Trainer
-from protocol.checkpoint import RunStart
+from node.seams import Disk, TaskSpec, Trainer
+from protocol.checkpoint import Checkpoint, RunStart
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId
 from protocol.limits import OPERATION_BYTES_MAX
@@ -41,10 +41,12 @@ async def see_to_start(
     now: Callable[[], float],
     news: Callable[[], trio.Event],
     present: Callable[[], frozenset[NodeId]],
+    parent: Callable[[], Checkpoint | None],
 ) -> None:
     """Wait until enough nodes are ready and start the run; or stop it when its join deadline passes.
 
-    `news()` is an event that is set when an answer comes; `present()` are the nodes that are here to answer.
+    `news()` is an event that is set when an answer comes; `present()` are the nodes that are here to answer; `parent()`
+    is the newest checkpoint of the run that the manifest names as this one's parent, where that is held here.
     """
     roster = known.manifest.roster
     rest_s = known.entry.proposed_at + roster.join_deadline_s - now()
@@ -61,32 +63,43 @@ async def see_to_start(
         return
     known.starting = True
     try:
-        start = await _make_start(known, me, disk, trainer, task_path)
+        schema, model = await _starting_model(known, me, disk, trainer, task_path, parent())
     except FednodeError as error:
         log.error("run %s cannot start: %s", known.name, error)
         await say(known, RunStop(run=known.run_id, reason=f"the starting model could not be made: {error.what}"[:500]))
         return
-    await say(known, RunStartOperation(run=known.run_id, start=pack(start)))
+    await say(known, RunStartOperation(run=known.run_id, start=pack(_make_start(known, schema, model))))
     known.chronicle.note("")
 
 
-async def _make_start(known: KnownRun, me: NodeId, disk: Disk, trainer: Trainer, task_path: str | None) -> RunStart:
-    """The start, with checkpoint 0's model made here, durable. Raises FednodeError when the task cannot make one."""
+async def _starting_model(
+    known: KnownRun, me: NodeId, disk: Disk, trainer: Trainer, task_path: str | None, parent: Checkpoint | None
+) -> tuple[BlobId, BlobId]:
+    """Schema and model of checkpoint 0, durable here: the parent's newest, or one that the task makes.
+
+    Raises FednodeError when the task cannot make one, or the parent's is not here.
+    """
+    if known.manifest.parent:
+        if parent is None:
+            raise FednodeError(
+                f"the checkpoints of the parent run {known.manifest.parent[:12]} are not on this node",
+                remedy="propose from a node that took part in it",
+            )
+        return BlobId(parent.tensor_schema), BlobId(parent.model)
     spec: TaskSpec = task_spec(known.run_id, known.manifest, me, None, {}, task_path)
-
-    def say(output: TaskOutput) -> None:
-        known.chronicle.task_said(output)
-
-    session = await trainer.open(spec, say)
+    session = await trainer.open(spec, known.chronicle.task_said)
     try:
         initial = await session.initial_model()
     finally:
         await session.close()
-    schema: BlobId = await disk.put_blob(initial.schema)
-    model: BlobId = await disk.put_blob(initial.model)
+    return await disk.put_blob(initial.schema), await disk.put_blob(initial.model)
+
+
+def _make_start(known: KnownRun, schema: BlobId, model: BlobId) -> RunStart:
+    """The start with all who are ready, or as many as fit into an operation: the others enter at the next round."""
     ready = tuple(known.answers.values())[: known.manifest.roster.nodes_max]
     while True:
         start = RunStart(run=known.run_id, roster=ready, tensor_schema=schema, model=model)
         if len(pack(start)) <= START_BYTES_MAX:
             return start
-        ready = ready[: len(ready) * 9 // 10]  # who does not fit in enters at the next round
+        ready = ready[: len(ready) * 9 // 10]

@@ -28,7 +28,7 @@ from node.run_start import see_to_start
 from node.run_task import RunTask
 from node.seams import Disk, Network, Record, Trainer
 from node.task_files import TaskFiles
-from protocol.checkpoint import Declined, Ready, RunStart, open_declined, open_ready, sign_note
+from protocol.checkpoint import Checkpoint, Declined, Ready, RunStart, open_declined, open_ready, sign_note
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.group_state import RunEntry
 from protocol.keys import BlobId, NodeId, RunId
@@ -194,8 +194,14 @@ class Runs:
             task_path=await self._task_files.find(known.manifest),
             now=self._now,
             news=lambda: self._news.setdefault(known.run_id, trio.Event()),
+            parent=lambda: self._newest_of(RunId(known.manifest.parent)),
             present=lambda: self._groups.connected & known.place.state().nodes.keys(),
         )
+
+    def _newest_of(self, run: RunId) -> Checkpoint | None:
+        known = self.known.get(run)
+        held = known.driver.machine.ledger.committed if known and known.driver else None
+        return held.checkpoint if held else None
 
     async def _say(self, known: KnownRun, payload: Payload) -> None:
         await self._groups.say(known.place, payload)

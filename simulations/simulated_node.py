@@ -35,7 +35,7 @@ async def live(
     world: SimulatedWorld,
     store: SharedStore,
     folder: Path,
-    samples_per_s: float,
+    samples_per_s: float = 2000.0,
     *,
     task_status: "TaskStatus[Node]",
 ) -> None:

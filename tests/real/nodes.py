@@ -232,7 +232,9 @@ def processes_of(base: Path) -> list[psutil.Process]:
 def check_nothing_stays_behind(base: Path, nodes: Iterable[RealNode]) -> None:
     """Between tests there are the running nodes, and no worker: all runs have ended."""
     ours = {node.pid for node in nodes if node.is_running}
-    wait_until(lambda: {process.pid for process in processes_of(base)} <= ours, "only the nodes themselves are left", 10)
+    wait_until(
+        lambda: {process.pid for process in processes_of(base)} <= ours, "only the nodes themselves are left", 10
+    )
 
 
 # --- a group that trains ---------------------------------------------------------------------------------------

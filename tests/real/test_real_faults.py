@@ -11,7 +11,7 @@ MORE_ROUNDS = 3
 ENDLESS = 10_000
 
 # Learns nothing, and breaks where its owner's data set has the option that says so.
-BREAKING_TASK = '''
+BREAKING_TASK = """
 import numpy as np
 import fednode
 
@@ -39,7 +39,7 @@ class Breaking(fednode.Task):
 
     def load(self, model, arrays):
         return model
-'''
+"""
 
 
 def newest_round(node: RealNode, run: str) -> int:
@@ -123,7 +123,9 @@ def test_a_breaking_task_ends_its_nodes_part_with_its_traceback(study: Study, tm
     for node in (beta, gamma):
         node.client.set_policy([])
     try:
-        config = '[task]\npath = "breaking.py"\n[data]\nname = "fragile"\n[training]\nrounds = 6\n[roster]\nnodes_min = 3\n'
+        config = (
+            '[task]\npath = "breaking.py"\n[data]\nname = "fragile"\n[training]\nrounds = 6\n[roster]\nnodes_min = 3\n'
+        )
         run = study.propose(alpha, {}, config, tmp_path / "study.toml")
         for node in (beta, gamma):
             node.wait_for_run(run, lambda seen: seen["decision"] == "undecided", "the proposal")

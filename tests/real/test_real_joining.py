@@ -207,4 +207,6 @@ def test_one_joins_while_the_inviter_is_off(street: Street) -> None:
         wait_until(lambda node=node: len(node.connected_to()) == 2, f"{node.name} meets both others")
         assert len(node_ids_in(node)) == 3
     heads = [node.client.group("street")["heads"] for node in street.nodes]
-    wait_until(lambda: len({str(node.client.group("street")["heads"]) for node in street.nodes}) == 1, f"one log: {heads}")
+    wait_until(
+        lambda: len({str(node.client.group("street")["heads"]) for node in street.nodes}) == 1, f"one log: {heads}"
+    )

@@ -11,7 +11,7 @@ STOP_S = 5.0  # what every node promises
 ROUNDS = 5
 
 # A task that needs no torch: the mean of this node's digits, learned slowly.
-MEAN_TASK = '''
+MEAN_TASK = """
 import numpy as np
 import fednode
 
@@ -38,7 +38,7 @@ class Mean(fednode.Task):
 
     def load(self, model, arrays):
         return {name: array.copy() for name, array in arrays.items()}
-'''
+"""
 
 
 @pytest.fixture(scope="module")
