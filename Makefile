@@ -5,9 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 SLOW_STAMP := $(VENV)/.installed-slow
-SEEDS ?= 5000
 
-.PHONY: help demo test test-slow check mutants bench soak chaos clean
+.PHONY: help demo test test-slow check mutants bench clean
 help:           ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
 

@@ -63,6 +63,9 @@ class DataSets:
         """By name."""
         return [self._sets[name] for name in sorted(self._sets)]
 
+    def find(self, name: str) -> DataSet | None:
+        return self._sets.get(name)
+
     def get(self, name: str) -> DataSet:
         """Raises Refused when no data set has this name."""
         found = self._sets.get(name)

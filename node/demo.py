@@ -15,7 +15,9 @@ from pathlib import Path
 
 import trio
 
+from fednode_client import ClientError
 from node.demo_processes import Children
+from node.demo_scorer import STDERR as SCORER_STDERR
 from node.demo_screen import Screen, standard_stream
 from node.demo_story import Story, Told
 from node.demo_words import Outcome, outcome_of, steps_to_look_further
@@ -37,7 +39,14 @@ def run_demo(*, nodes: int, rounds: int, keep: Path | None, json: bool) -> int:
     try:
         trio.run(demo.run)
     except BaseExceptionGroup as group:
-        raise _with_place(_first(group), folder) from group
+        error = _first(group)
+        # SystemExit is rich's way to say that nobody reads any more, as behind `| head`; a terminal that went away
+        # takes no words about a signal.
+        if not (demo.signal or isinstance(error, SystemExit)):
+            raise _with_place(error, folder) from group
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        return SHELL_SIGNAL + (demo.signal or signal.SIGPIPE)
     if demo.signal:
         return SHELL_SIGNAL + demo.signal
     if json and demo.outcome is not None:
@@ -88,9 +97,12 @@ class _Demo:
         await self._children.end()
         if self._keep is None:
             shutil.rmtree(self._folder, ignore_errors=True)
+        else:
+            (self._folder / "data" / SCORER_STDERR).unlink(missing_ok=True)
         if told is None or self.signal:
             self._screen.close()
-            self._screen.say("Interrupted. Every process of the demo has ended.")
+            place = f"its folder stays: {self._keep}" if self._keep else "its folder is removed"
+            self._screen.say(f"Interrupted. Every process of the demo has ended, and {place}.")
             return
         self._screen.done("The nodes said goodbye and stopped; no process is left")
         self._report(told)
@@ -129,15 +141,16 @@ def _cpu_s() -> float:
 
 
 def _first(error: BaseException) -> BaseException:
-    """The error to name: one that people can read, if there is any in the group."""
+    """The error to name: one that people can read, if there is any in the group, and its cause before its effects."""
     if isinstance(error, BaseExceptionGroup):
-        return _first((error.subgroup(FednodeError) or error).exceptions[0])
+        readable = error.subgroup(FednodeError) or error.subgroup(ClientError)
+        return _first((readable or error).exceptions[0])
     return error
 
 
 def _with_place(error: BaseException, folder: Path) -> BaseException:
     """The error with the place of the logs."""
-    if not isinstance(error, FednodeError):
+    if not isinstance(error, FednodeError | ClientError):
         error.add_note(f"The demo's folder, with the nodes' logs, is {folder}")
         return error
     return FednodeError(error.what, remedy=f"{error.remedy}; the demo's folder, with the nodes' logs, is {folder}")

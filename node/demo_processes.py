@@ -10,8 +10,8 @@ import random
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,14 +122,15 @@ async def start_node(children: Children, name: str, home: Path, port: int) -> De
 
 async def _outcome(stream: trio.lowlevel.FdStream, name: str, home: Path) -> dict[str, Any]:
     with trio.move_on_after(START_DEADLINE_S):
-        async for line in lines_of(stream):
-            told: dict[str, Any] = json.loads(line)
-            return told
+        async with aclosing(lines_of(stream)) as lines:
+            async for line in lines:
+                told: dict[str, Any] = json.loads(line)
+                return told
         raise FednodeError(f"{name} ended before it was up", remedy=f"see {home / STDERR}")
     raise FednodeError(f"{name} was not up within {START_DEADLINE_S:.0f} s", remedy=f"see {home / 'node.log'}")
 
 
-async def lines_of(stream: trio.abc.ReceiveStream) -> AsyncIterator[bytes]:
+async def lines_of(stream: trio.abc.ReceiveStream) -> AsyncGenerator[bytes, None]:
     """The lines of what one of our own processes writes, until it ends. Raises FednodeError for an endless one."""
     rest = b""
     while piece := await stream.receive_some(PIECE_BYTES):

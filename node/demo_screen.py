@@ -6,7 +6,7 @@ for every step and round. Nothing here asks a node anything.
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 import trio
@@ -26,7 +26,7 @@ NAMES_COLUMN = 14
 SECONDS_COLUMN = 66  # a step's duration stands here; text of 80 columns wraps before
 BAR_CELLS = 30
 BAR_CELLS_MIN = 8
-TABLE_CELLS = 62  # without its bars
+TABLE_CELLS = 64  # without its bars
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
@@ -63,6 +63,10 @@ class Screen:
             if self._live is not None:
                 self._live.update(self._drawing(), refresh=True)
             await trio.sleep(FRAME_S)
+
+    def show_drawing(self) -> None:
+        """Print the step under way as it would be drawn now."""
+        self._console.print(self._drawing())
 
     def _drawing(self) -> RenderableType:
         if not self._step:
@@ -115,8 +119,8 @@ class Screen:
         self._console.print(Padding(table, (0, 0, 0, 2)))
 
     # --- training ------------------------------------------------------------------------------------------------
-    def training(self, run: dict[str, Any], curves: Curves) -> None:
-        """How the run is now. Drawn with the next frame."""
+    def training(self, run: dict[str, Any], curves: Curves, pids: Mapping[str, int]) -> None:
+        """How the run is now, with the nodes' processes by name. Drawn with the next frame."""
         rounds, done = run["rounds"], run["round"]
         lines: list[RenderableType] = []
         if run["aggregator_name"]:
@@ -125,11 +129,10 @@ class Screen:
         participants = sorted(run["participants"], key=lambda entry: _natural(entry["name"]))
         for entry in participants[:NODES_SHOWN_MAX]:
             doing = DOINGS.get(entry["state"], entry["state"].lower())
-            is_aggregator = entry["name"] == run["aggregator_name"]
+            elected = "elected to combine" if entry["name"] == run["aggregator_name"] else ""
+            process = f"process {pids.get(entry['name'], '')}"
             lines.append(
-                Text.assemble(
-                    f"  {entry['name']:8} {doing:26}", ("elected to combine" if is_aggregator else "", "magenta")
-                )
+                Text.assemble(f"  {entry['name']:8} {doing:26}", (process.ljust(18), "dim"), (elected, "magenta"))
             )
         if curves.together:
             lines.append(Text(f"  {_curve_so_far(curves)}", style="green"))

@@ -41,7 +41,10 @@ class Told:
             return sent
         elections = "1 election" if self.run["elections"] == 1 else f"{self.run['elections']} elections"
         return [
-            ("aggregator", f"{self.run['aggregator_name']}, chosen in {elections}; any other can take its place"),
+            (
+                "aggregator",
+                f"{self.run['aggregator_name']}, chosen in {elections}; end a node midway, and the others go on",
+            ),
             (sent[0][0], f"{sent[0][1]}; the model has {size(self.model_bytes)}"),
         ]
 
@@ -148,6 +151,7 @@ class Story:
     async def _follow(self, run_id: str, scorer: Scorer) -> dict[str, Any]:
         """Show the run until it has ended; every round's checkpoint is scored. Raises FednodeError when it stalls."""
         is_begun, before, since = False, None, trio.current_time()
+        pids = {node.name: node.process.pid for node in self._nodes}
         while True:
             run = await self._run(run_id)
             if run["aggregator_name"] and not is_begun:
@@ -155,7 +159,7 @@ class Story:
                 self._screen.done("node-0 proposed a run; every node's own rule accepted it")
                 self._screen.begin("")
             await scorer.ask_up_to(run_id, run["round"])
-            self._screen.training(run, scorer.curves)
+            self._screen.training(run, scorer.curves, pids)
             if run["state"] in ENDED:
                 return run
             now = (run["state"], run["round"], run["term"], run["participants"])

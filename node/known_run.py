@@ -43,6 +43,11 @@ class KnownRun:
     def name(self) -> str:
         return self.manifest.name
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will be trained in it here any more."""
+        return self.over or (self.driver is not None and self.driver.machine.ledger.has_ended)
+
     async def save_decision(self, disk: Disk) -> None:
         decision = self.decision
         packed = msgpack.packb([decision.decision, decision.reason, decision.data, decision.ready])

@@ -127,9 +127,13 @@ class Service:
 
     async def data_remove(self, name: str) -> None:
         data = self._node.data_sets.get(name)
-        using = [known.name for known in self._node.runs.active() if known.decision.data == name]
+        using = self._node.runs.using(name)
         if using:
-            raise Refused("data-in-use", f"The run {using[0]} trains on {name}", remedy="stop the run first")
+            raise Refused(
+                "data-in-use",
+                f"The run {using[0].name} trains on {name}, or will once it starts",
+                remedy="stop the run first, or decline it while it has not started",
+            )
         await self._node.data_sets.remove(name)
         self._record_data(data, removed=True)
 

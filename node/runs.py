@@ -223,7 +223,7 @@ class Runs:
 
     async def accept(self, known: KnownRun, data: str | None, *, by_hand: bool = True) -> None:
         """Take part. Raises Refused when we cannot: no such data set, no such task file, or the run is over."""
-        if known.over or (known.driver is not None and known.driver.machine.ledger.has_ended):
+        if known.is_over:
             raise Refused("run-is-over", f"The run {known.name} is over", remedy="see fednode run show")
         if known.decision.decision == "accepted":
             raise Refused("decided-already", f"This node takes part in {known.name} already", remedy="nothing to do")
@@ -355,8 +355,8 @@ class Runs:
 
     async def _make_driver(self, known: KnownRun, machine: RunMachine) -> RunDriver:
         path, options = None, {}
-        if known.decision.data:
-            data = self._data_sets.get(known.decision.data)
+        data = self._data_sets.find(known.decision.data)  # None where its owner removed it after the run
+        if data is not None:
             path, options = data.path, dict(data.options)
         task_path = await self._task_files.find(known.manifest)
         spec = task_spec(known.run_id, known.manifest, self._identity.node_id, path, options, task_path)
@@ -431,6 +431,14 @@ class Runs:
                 round_number = known.driver.machine.ledger.committed_round
                 self._moved(known.run_id, self._identity.node_id, peer, kind, size, round_number)
                 return
+
+    def using(self, data: str) -> list[KnownRun]:
+        """The runs that train on a data set of ours here, or will once they start."""
+        return [
+            known
+            for known in self.known.values()
+            if known.decision.decision == "accepted" and known.decision.data == data and not known.is_over
+        ]
 
     def active(self) -> list[KnownRun]:
         """The runs that go on here."""

@@ -94,7 +94,7 @@ class TaskReference(Wire):
 
 
 class Data(Wire):
-    """Which data set each node trains on. Only its name is known to others."""
+    """Which data set each node trains on. Its name and fingerprint are known to the group; path and content stay."""
 
     name: Name = Field(description="the name under which every node added its own data (fednode data add NAME PATH)")
     options: Parameters = Field(

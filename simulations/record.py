@@ -60,7 +60,7 @@ class SharedStore:
         self._store: Store | None = None
         self._rows: list[Row] = []
         self._speakers: dict[str, str] = {}  # by run
-        self._seen: dict[tuple[type[Row], str], SeenSequences] = {}
+        self._seen: dict[tuple[type[Row], tuple[str, str]], SeenSequences] = {}
 
     def take(self, row: Row) -> None:
         """Keep a row, unless it is an event that is here already, or one node's view of where another is: all are
@@ -68,11 +68,11 @@ class SharedStore:
         if isinstance(row, StatusRow):
             if row.source_node != (row.node_id or self._speakers.setdefault(row.run_id, row.source_node)):
                 return
-            source = row.source_node
+            source = (row.source_node, "")
         elif isinstance(row, MetricRow):
-            source = row.source_node
+            source = (row.source_node, row.run_id)
         elif isinstance(row, LogRow):
-            source = row.node_id
+            source = (row.node_id, "")
         else:
             self._rows.append(row)
             return

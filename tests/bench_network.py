@@ -2,7 +2,8 @@
 
 bulk_vs_tls     256 MB fetched by one node from one peer, into a blob that is verified and fsynced, against a plain
                 non-blocking TLS 1.3 socket that reads the same number of bytes into memory
-bulk_vs_libp2p  the same against a stream of libp2p (noise, yamux, PY_YAMUX_RELEASE_ON_READ=0)
+bulk_vs_libp2p  the same against a stream of libp2p (noise, yamux, PY_YAMUX_RELEASE_ON_READ=0) that carries frames of
+                1 MiB into memory
 
 The three are measured in turn, several times over, and the best of each counts: ratios within one run.
 """
@@ -16,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -150,6 +152,7 @@ async def _fetch_bulk(size: int, folder: Path, told: dict[str, Any]) -> None:
 
     from node.bulk import Bulk
     from node.disk import FileDisk
+    from node.seams import BLOB_PROTOCOL
 
     disk = FileDisk(folder / "here")
     async with _network() as network:
@@ -158,7 +161,7 @@ async def _fetch_bulk(size: int, folder: Path, told: dict[str, Any]) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(bulk.run)
             with trio.fail_after(SERVER_DEADLINE_S):
-                stream = await network.open(told["node_id"], "/fednode/blob/1")  # the connection is not counted
+                stream = await network.open(told["node_id"], BLOB_PROTOCOL)  # the connection is not counted
                 await stream.close()
             began = time.perf_counter()
             fetched = await bulk.fetch(told["blob"], [told["node_id"]], size)
@@ -204,7 +207,7 @@ async def _fetch_libp2p(size: int, folder: Path, told: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _server(way: str, size: int, folder: Path) -> Any:
+def _server(way: str, size: int, folder: Path) -> Iterator[dict[str, Any]]:
     """Another process that serves; gives what it says of itself. It is ended with the context."""
     process = _start(f"serve-{way}", size, folder)
     try:
@@ -238,24 +241,16 @@ def _tell(**what: object) -> None:
     print(json.dumps(what), flush=True)
 
 
-def _network() -> Any:
+@asynccontextmanager
+async def _network() -> AsyncIterator[Any]:
+    """A node's real network, which lets everybody in."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from node.libp2p_network import open_network
 
-    @_async_context
-    async def opened() -> Any:
-        async with open_network(Ed25519PrivateKey.generate(), ["/ip4/127.0.0.1/tcp/0"]) as network:
-            network.set_door(lambda peer: True)
-            yield network
-
-    return opened()
-
-
-def _async_context(function: Any) -> Any:
-    from contextlib import asynccontextmanager
-
-    return asynccontextmanager(function)
+    async with open_network(Ed25519PrivateKey.generate(), ["/ip4/127.0.0.1/tcp/0"]) as network:
+        network.set_door(lambda peer: True)
+        yield network
 
 
 def _main(what: str, size: int, folder: Path, *told: str) -> None:

@@ -174,7 +174,7 @@ class StatusRow:
 
 @dataclass(frozen=True, slots=True)
 class MetricRow:
-    """One figure. Where a round was done twice, the row added last counts."""
+    """One figure. Its source is `source_node` within a run. Where a round was done twice, the row added last counts."""
 
     run_id: str
     node_id: str

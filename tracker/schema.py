@@ -57,7 +57,7 @@ VERSION = len(MIGRATIONS)
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Where a row class is kept. `key` names one row: a fact's primary key, or an event's source and sequence."""
+    """Where a row class is kept. `key` names one row: a fact's primary key, or an event's source and, last, its sequence."""
 
     name: str
     fields: tuple[str, ...]
@@ -88,7 +88,7 @@ TABLES: dict[type[Any], Table] = dict(
         _table(rows.NodeRow, "nodes", "node_id"),
         _table(rows.DataSetRow, "data_sets", "name"),
         _table(rows.StatusRow, "status_events", "source_node", "sequence"),
-        _table(rows.MetricRow, "metrics", "source_node", "sequence"),
+        _table(rows.MetricRow, "metrics", "source_node", "run_id", "sequence"),
         _table(rows.LogRow, "logs", "node_id", "sequence"),
     ]
 )

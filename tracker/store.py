@@ -20,6 +20,9 @@ from tracker.reader import Reader
 from tracker.rows import Row, utc
 from tracker.schema import TABLES, Table, check_version, migrate, version_of
 
+Key = tuple[Any, ...]  # an event's source, of one or two columns, and its sequence
+Source = tuple[Any, ...]
+
 _log = logging.getLogger("fednode.tracker")
 
 # What a single row can be blamed for: a number over 64 bits, half a surrogate pair, a time that is none.
@@ -41,7 +44,7 @@ class _Batch:
 
     table: Table
     values: list[tuple[Any, ...]]
-    marks: dict[str, int]
+    marks: dict[Source, int]
 
 
 class Store:
@@ -141,25 +144,25 @@ class Store:
         if not table.is_event:
             # An upsert keeps the first of several rows of one key; ours is to keep the last.
             return _Batch(table, [values_of(row) for row in {key_of(row): row for row in rows}.values()], {})
-        marks: dict[str, int] = {}
+        marks: dict[Source, int] = {}
         new = self._unseen(table, [(key_of(row), row) for row in rows], marks)
         start = self._positions[table.name]
         return _Batch(table, [(*values_of(row), start + i) for i, row in enumerate(new)], marks)
 
-    def _unseen(self, table: Table, keyed: list[tuple[tuple[str, int], Any]], marks: dict[str, int]) -> list[Any]:
+    def _unseen(self, table: Table, keyed: list[tuple[Key, Any]], marks: dict[Source, int]) -> list[Any]:
         """The events that are not here yet, each once.
 
         One numbered above all that its source has sent is new by that alone; only the others are looked up.
         """
         highest = self._marks[table.name]
-        batch_keys: set[tuple[str, int]] = set()
+        batch_keys: set[Key] = set()
         new: list[Any] = []
-        late: list[tuple[tuple[str, int], Any]] = []
+        late: list[tuple[Key, Any]] = []
         for key, row in keyed:
             if key in batch_keys:
                 continue
             batch_keys.add(key)
-            source, sequence = key
+            source, sequence = key[:-1], key[-1]
             if sequence > marks.get(source, highest.get(source, -1)):
                 marks[source] = sequence
                 new.append(row)
@@ -170,12 +173,15 @@ class Store:
             new += [row for key, row in late if key not in known]
         return new
 
-    def _known(self, table: Table, keys: list[tuple[str, int]]) -> set[tuple[str, int]]:
-        source = table.key[0]
+    def _known(self, table: Table, keys: list[Key]) -> set[Key]:
+        *source, sequence = table.key
+        columns = ", ".join(table.key)
+        asked = ", ".join(
+            [*(f"unnest(?::VARCHAR[]) AS {name}" for name in source), f"unnest(?::BIGINT[]) AS {sequence}"]
+        )
         found = self._connection.execute(
-            f"SELECT {source}, sequence FROM {table.name} SEMI JOIN "
-            f"(SELECT unnest(?::VARCHAR[]) AS {source}, unnest(?::BIGINT[]) AS sequence) USING ({source}, sequence)",
-            [[key[0] for key in keys], [key[1] for key in keys]],
+            f"SELECT {columns} FROM {table.name} SEMI JOIN (SELECT {asked}) USING ({columns})",
+            [list(part) for part in zip(*keys, strict=True)],
         )
         return set(found.fetchall())
 
@@ -184,10 +190,10 @@ class Store:
             self._marks[batch.table.name].update(batch.marks)
             self._positions[batch.table.name] += len(batch.values)
 
-    def _highest(self, table: Table) -> dict[str, int]:
-        source = table.key[0]
+    def _highest(self, table: Table) -> dict[Source, int]:
+        source = ", ".join(table.key[:-1])
         found = self._connection.execute(f"SELECT {source}, max(sequence) FROM {table.name} GROUP BY {source}")
-        return dict(found.fetchall())
+        return {row[:-1]: row[-1] for row in found.fetchall()}
 
     def _next_position(self, table: Table) -> int:
         found = self._connection.execute(f"SELECT coalesce(max(position) + 1, 0) FROM {table.name}").fetchone()

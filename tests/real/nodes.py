@@ -24,6 +24,7 @@ START_DEADLINE_S = 60.0  # alone a node is up in 2.5 s; the tests' machines are 
 WAIT_DEADLINE_S = 40.0
 COMMAND_DEADLINE_S = 60.0
 POLL_S = 0.05
+STDERR_CHARACTERS_SHOWN = 4000
 ENDED = frozenset({"FINISHED", "STOPPED", "FAILED"})
 
 Json = dict[str, Any]
@@ -107,10 +108,8 @@ class RealNode:
         self.end(signal.SIGKILL)
 
     def stderr(self) -> str:
-        return self._stderr.read_text()
-
-    def log(self) -> str:
-        return (self.home / "node.log").read_text()
+        """The end of what it printed, its log included."""
+        return self._stderr.read_text()[-STDERR_CHARACTERS_SHOWN:]
 
     def workers(self) -> list[psutil.Process]:
         return psutil.Process(self.pid).children()
@@ -163,6 +162,12 @@ class RealNode:
 
     def wait_for_end(self, run: str, within_s: float = WAIT_DEADLINE_S) -> Json:
         return self.wait_for_run(run, lambda seen: seen["state"] in ENDED, "the run's end", within_s)
+
+    def logs(self, run: str) -> list[str]:
+        """The messages of `fednode run logs`, which gives JSON line by line."""
+        done = self.cli("run", "logs", run, "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line)["message"] for line in done.stdout.splitlines()]
 
     def participant(self, run: str, node_id: str) -> Json:
         found = [entry for entry in self.client.run(run)["participants"] if entry["node_id"] == node_id]

@@ -106,7 +106,7 @@ def test_a_killed_worker_ends_its_nodes_part_alone(study: Study) -> None:
     part = victim.participant(run, victim.node_id)
     assert part["state"] == "FAILED"
     assert "was killed (SIGKILL)" in part["reason"]
-    said = "\n".join(entry["message"] for entry in victim.told("run", "logs", run))
+    said = "\n".join(victim.logs(run))
     assert "Training failed: The worker process was killed (SIGKILL)" in said
     for node in others_than(study, victim):
         assert state_of(node, run, victim.node_id) == "FAILED"
@@ -135,7 +135,7 @@ def test_a_breaking_task_ends_its_nodes_part_with_its_traceback(study: Study, tm
         part = beta.participant(run, beta.node_id)
         assert part["state"] == "FAILED"
         assert "ZeroDivisionError: broken on purpose" in part["reason"]
-        said = [entry["message"] for entry in beta.told("run", "logs", run)]
+        said = beta.logs(run)
         traceback = next(message for message in said if message.startswith("Traceback"))
         assert 'raise ZeroDivisionError("broken on purpose")' in traceback
         assert "about to break" in said

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -268,3 +269,13 @@ def test_parameters_replace_by_run_and_key() -> None:
     store.write([ParameterRow("r", "lr", "0.2", "float")])
     found = store.reader().query("parameters", {"run_id": "r"})
     assert [(row["key"], row["value"]) for row in found] == [("epochs", "1"), ("lr", "0.2")]
+
+
+def test_one_source_numbers_each_run_by_itself(tmp_path: Path) -> None:
+    """Signed figures are numbered within their run: the second run's are no replays of the first's."""
+    store = Store(tmp_path / "store.duckdb")
+    first = MetricRow("run-1", "n", "global", "eval", "loss", None, 1, 0, 0, 0.5, 9, 1.0, "n", 7)
+    store.write([first, replace(first, run_id="run-2"), replace(first, run_id="run-2")])
+    store.write([replace(first, run_id="run-2"), first])
+    assert store.reader().sql("SELECT run_id FROM metrics ORDER BY 1", 9)[1] == [("run-1",), ("run-2",)]
+    store.close()
