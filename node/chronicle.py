@@ -144,12 +144,15 @@ class Chronicle:
             self._record.add(ElectionRow(self.run, event.term, event.aggregator, self._now()))
         self.note("" if event.aggregator else "no aggregator is heard; the voters elect one")
 
-    def committed(self, event: Committed, model_bytes: int) -> None:
-        """A checkpoint is final. What its updates' senders measured while training comes with it."""
+    def committed(self, event: Committed, model_bytes: int | None) -> None:
+        """A checkpoint is final. What its updates' senders measured while training comes with it.
+
+        `model_bytes` is None where the model is not here.
+        """
         checkpoint, at = event.checkpoint, self._now()
         seconds = max(0.0, at - self.live.committed_at) if self.live.committed_at else 0.0
         self.live.committed_at = at
-        if checkpoint.updates or checkpoint.round == 0:
+        if model_bytes is not None and (checkpoint.updates or checkpoint.round == 0):
             self._record.add(
                 ModelRow(self.run, checkpoint.round, checkpoint.model, checkpoint.tensor_schema, model_bytes, at)
             )

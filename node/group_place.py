@@ -1,5 +1,7 @@
 """One group as this node holds it: the log, durable before it is shown to anybody, and the group's keys."""
 
+import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import msgpack
@@ -11,13 +13,16 @@ from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.group_author import append, create_group
 from protocol.group_key import GOSSIP_NONCE_BYTES, GROUP_KEY_BYTES, GroupKey, open_gossip, seal_gossip
 from protocol.group_log import GroupLog
+from protocol.group_reducer import NodeTooOld
 from protocol.group_state import GroupState
 from protocol.keys import GroupId, NodeId
-from protocol.operation_kinds import Payload
+from protocol.operation_kinds import GroupCreate, Payload
 from protocol.operations import OpenOperation
 from protocol.presence import PresenceBook
 from protocol.sync import SyncSession
 from protocol.wire import pack_plain
+
+log = logging.getLogger("fednode.groups")
 
 RandomBytes = Callable[[int], bytes]
 
@@ -33,6 +38,9 @@ class GroupPlace:
         self._disk = disk
         self._identity = identity
         self._writing = trio.Lock()
+        self._unkept: deque[OpenOperation] = deque()  # in the log, and not yet durable
+        self._kept: list[OpenOperation] = []  # durable, and not yet told of by `keep`
+        self._is_too_old = False
 
     @property
     def group(self) -> GroupId:
@@ -46,21 +54,46 @@ class GroupPlace:
     def newest_key(self) -> GroupKey:
         return self.keys[max(self.keys)]
 
+    @property
+    def has_unkept(self) -> bool:
+        """Whether the disk has refused what the log holds: `keep` tries again."""
+        return bool(self._unkept or self._kept)
+
     def state(self) -> GroupState:
-        return self.log.state()
+        """What the log amounts to. Of a group for which this node is too old, the name alone: nobody of it is let in,
+        nothing in it is acted on (docs/protocol.md §2.11), and the node's other groups go on."""
+        try:
+            return self.log.state()
+        except NodeTooOld as error:
+            if not self._is_too_old:
+                self._is_too_old = True
+                log.error("%s", error)
+            first = next(iter(self.log)).payload
+            assert isinstance(first, GroupCreate)
+            return GroupState(self.group, name=first.name)
 
     async def say(self, payload: Payload, now: float) -> OpenOperation:
         """Write our own operation. Raises Refused when a rule would void it."""
         async with self._writing:
             operation = append(self.log, self._identity.keys.node, payload, claimed_at=int(now))
-            await self._disk.append(_journal(self.group), operation.raw)
+            self._unkept.append(operation)
+            await self._write()
+            self._kept.remove(operation)
         return operation
 
-    async def keep(self, operations: Sequence[OpenOperation]) -> None:
-        """Make operations durable that the log has taken in."""
+    async def keep(self, operations: Sequence[OpenOperation]) -> list[OpenOperation]:
+        """Make operations durable that the log has taken in. Gives those that became so, also such as the disk refused
+        earlier: in the order of the log's growth, so that what lies in the journal rests on nothing that does not."""
         async with self._writing:
-            for operation in operations:
-                await self._disk.append(_journal(self.group), operation.raw)
+            self._unkept += operations
+            await self._write()
+            kept, self._kept = self._kept, []
+        return kept
+
+    async def _write(self) -> None:
+        while self._unkept:
+            await self._disk.append(_journal(self.group), self._unkept[0].raw)
+            self._kept.append(self._unkept.popleft())
 
     async def keep_keys(self) -> None:
         packed = {str(epoch): key.secret for epoch, key in self.keys.items()}

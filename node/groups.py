@@ -17,11 +17,11 @@ from node.group_place import GroupPlace, create_place, joined_place, load_place
 from node.identity import Identity
 from node.links import Links
 from node.seams import ENTRANCE_PROTOCOL, Disk, Gossip, Network
-from protocol.errors import Refused, RemoteProtocolError
+from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.fields import NodeAddresses
 from protocol.invitation import Invitation, invite, open_token
 from protocol.keys import GroupId, NodeId
-from protocol.limits import ANTI_ENTROPY_S
+from protocol.limits import ADDRESSES_MAX, ANTI_ENTROPY_S
 from protocol.operation_kinds import Payload
 from protocol.operations import OpenOperation
 from protocol.presence import Capacity, Presence, announce, interval_s
@@ -219,6 +219,8 @@ class Groups:
                 log.warning("dropped gossip that %s passed on: %s", gossip.peer, error.what)
             except Refused as refused:
                 log.debug("ignored gossip that %s passed on: %s", gossip.peer, refused.what)
+            except FednodeError as error:  # our own disk's: the group is listened to all the same
+                log.error("what %s passed on could not be taken in yet: %s", gossip.peer, error)
 
     async def _on_gossip(self, place: GroupPlace, gossip: Gossip, plain: bytes) -> None:
         kind, body = plain[:1], plain[1:]
@@ -239,10 +241,10 @@ class Groups:
                 self._sync_with(place, gossip.peer)
 
     async def _took_in(self, place: GroupPlace, operations: Sequence[OpenOperation]) -> None:
-        if operations:
-            await place.keep(operations)
+        if operations or place.has_unkept:
+            kept = await place.keep(operations)
             self._open_door()
-            await self._on_operations(place, operations)
+            await self._on_operations(place, kept)
 
     async def _on_kept(self, place: GroupPlace, operations: Sequence[OpenOperation]) -> None:
         """The entrance has taken something in that is durable already: spread it."""
@@ -310,7 +312,10 @@ class Groups:
             self._announce_now = trio.Event()
             for place in list(self.places.values()):
                 await self._announce(place)
-            await self.addresses.save()
+            try:
+                await self.addresses.save()
+            except FednodeError as error:
+                log.error("addresses of other nodes are not remembered: %s", error)
             await trio.sleep(interval_s(nodes) * _ANNOUNCE_GAP_SHARE)
 
     async def _announce(self, place: GroupPlace) -> None:
@@ -322,8 +327,8 @@ class Groups:
             group=place.group,
             name=self.identity.name,
             version=self._version,
-            addresses=tuple(self._network.addresses()),
-            entrance_addresses=tuple(self._network.entrance_addresses()),
+            addresses=tuple(self._network.addresses()[:ADDRESSES_MAX]),
+            entrance_addresses=tuple(self._network.entrance_addresses()[:ADDRESSES_MAX]),
             capacity=capacity,
             runs=runs,  # type: ignore[arg-type]
             data_sets=data_sets,
@@ -336,8 +341,8 @@ class Groups:
     def _ourselves(self) -> NodeAddresses:
         return NodeAddresses(
             node_id=self.identity.node_id,
-            addresses=tuple(self._network.addresses()),
-            entrance_addresses=tuple(self._network.entrance_addresses()),
+            addresses=tuple(self._network.addresses()[:ADDRESSES_MAX]),
+            entrance_addresses=tuple(self._network.entrance_addresses()[:ADDRESSES_MAX]),
         )
 
     def _known_addresses(self, place: GroupPlace) -> tuple[NodeAddresses, ...]:

@@ -7,6 +7,7 @@ import msgpack
 from node.chronicle import Chronicle
 from node.group_place import GroupPlace
 from node.run_driver import RunDriver
+from node.run_watch import RunWatch
 from node.seams import Disk
 from protocol.group_state import RunEntry
 from protocol.keys import NodeId, RunId
@@ -34,9 +35,11 @@ class KnownRun:
     chronicle: Chronicle
     decision: Decision = field(default_factory=Decision)
     driver: RunDriver | None = None
+    watch: RunWatch | None = None  # in place of the driver, where we do not take part
     answers: dict[NodeId, bytes] = field(default_factory=dict)
     declined: dict[NodeId, str] = field(default_factory=dict)
     starting: bool = False
+    taking_up: bool = False  # its driver is being made: a second one would vote a second time
     over: bool = False  # without ever having started
 
     @property
@@ -46,6 +49,8 @@ class KnownRun:
     @property
     def is_over(self) -> bool:
         """Whether nothing will be trained in it here any more."""
+        if self.watch is not None and self.watch.over.is_set():
+            return True
         return self.over or (self.driver is not None and self.driver.machine.ledger.has_ended)
 
     async def save_decision(self, disk: Disk) -> None:

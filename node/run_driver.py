@@ -6,6 +6,7 @@ tasks of its own, whose answers come back as events. Nothing here decides anythi
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
@@ -24,6 +25,7 @@ from protocol.run_events import (
     Elected,
     Ended,
     Evaluate,
+    Evaluated,
     Evidence,
     Measured,
     Misbehaved,
@@ -84,32 +86,45 @@ class RunDriver:
         self._to_inbox, self._inbox = trio.open_memory_channel[RunEvent](INBOX_EVENTS_MAX)
         self._timers: dict[str, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
+        self._scope = trio.CancelScope()
 
     # --- what others do ------------------------------------------------------------------------------------------
     def deliver(self, peer: NodeId, message: RunMessage) -> None:
-        """A message of the run came. Never blocks; one too many is dropped."""
+        """A message of the run came. Never blocks; one too many is dropped, and so is what comes after an error."""
         try:
             self._to_inbox.send_nowait(Received(peer, message))
         except trio.WouldBlock:
             log.warning("a message of %s was dropped: run %s is too busy", peer, self.run_id[:8])
+        except trio.BrokenResourceError:
+            return
 
     async def stop(self, reason: str) -> None:
         """The group's log says stop."""
-        await self._to_inbox.send(StopRequested(reason))
+        with suppress(trio.BrokenResourceError):  # an error has ended the driver
+            await self._to_inbox.send(StopRequested(reason))
 
     # --- the loop ------------------------------------------------------------------------------------------------
     async def run(self) -> None:
         """Drive the machine until cancelled."""
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                await self._step(Began())
-                async for event in self._inbox:
-                    await self._step(event)
+            with self._scope:
+                await self._drive()
         finally:
             self._nursery = None
+            self._inbox.close()
             with trio.CancelScope(shield=True):
                 await self._task.close()
+
+    def leave(self) -> None:
+        """Take no part any more: to the others we are lost. What the journal holds stays for a return."""
+        self._scope.cancel()
+
+    async def _drive(self) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await self._step(Began())
+            async for event in self._inbox:
+                await self._step(event)
 
     async def _step(self, event: RunEvent) -> None:
         for output in self.machine.step(event, trio.current_time()):
@@ -167,7 +182,7 @@ class RunDriver:
                     return await self._task.evaluate(wanted)
                 except FednodeError as error:
                     self._tell_failure("Evaluating", error)
-                    return None
+                    return Evaluated(wanted.checkpoint.round, wanted.name, 0, {})
 
     def _tell_failure(self, what: str, error: FednodeError) -> None:
         self._say("ERROR", f"{what} failed: {error.what}. To fix: {error.remedy}.")
@@ -178,6 +193,8 @@ class RunDriver:
     async def _tell(self, output: RunOutput) -> None:
         match output:
             case Committed(name, checkpoint, _):
+                if checkpoint.outcome:
+                    self._task.stop_training()
                 self.chronicle.committed(output, await self._model_bytes(checkpoint))
                 self._say("INFO", f"round {checkpoint.round} is committed ({name[:12]})")
                 await self._data.forget_before(checkpoint)

@@ -13,6 +13,7 @@ from node.run_plan import task_spec
 from node.seams import Disk, TaskSpec, Trainer
 from protocol.checkpoint import Checkpoint, RunStart
 from protocol.errors import FednodeError
+from protocol.fields import as_text
 from protocol.keys import BlobId, NodeId
 from protocol.limits import OPERATION_BYTES_MAX
 from protocol.operation_kinds import Payload, RunStop
@@ -43,7 +44,8 @@ async def see_to_start(
     present: Callable[[], frozenset[NodeId]],
     parent: Callable[[], Checkpoint | None],
 ) -> None:
-    """Wait until enough nodes are ready and start the run; or stop it when its join deadline passes.
+    """Wait until enough nodes are ready and start the run; or stop it when its join deadline passes. Raises Refused and
+    FednodeError when the group's log does not take that.
 
     `news()` is an event that is set when an answer comes; `present()` are the nodes that are here to answer; `parent()`
     is the newest checkpoint of the run that the manifest names as this one's parent, where that is held here.
@@ -51,12 +53,14 @@ async def see_to_start(
     roster = known.manifest.roster
     rest_s = known.entry.proposed_at + roster.join_deadline_s - now()
     with trio.move_on_after(max(0.0, rest_s)):
-        while len(known.answers) < roster.nodes_min:
+        while len(known.answers) < roster.nodes_min and not known.over:
             known.chronicle.note(f"{len(known.answers)} of at least {roster.nodes_min} nodes are ready")
             await news().wait()
         with trio.move_on_after(START_GRACE_S):
-            while not present() <= {*known.answers, *known.declined}:
+            while not present() <= {*known.answers, *known.declined} and not known.over:
                 await news().wait()
+    if known.over:
+        return  # somebody stopped it meanwhile
     if len(known.answers) < roster.nodes_min:
         ready = f"{len(known.answers)} of at least {roster.nodes_min} nodes were ready when the join deadline passed"
         await say(known, RunStop(run=known.run_id, reason=ready))
@@ -66,7 +70,9 @@ async def see_to_start(
         schema, model = await _starting_model(known, me, disk, trainer, task_path, parent())
     except FednodeError as error:
         log.error("run %s cannot start: %s", known.name, error)
-        await say(known, RunStop(run=known.run_id, reason=f"the starting model could not be made: {error.what}"[:500]))
+        await say(
+            known, RunStop(run=known.run_id, reason=as_text(f"the starting model could not be made: {error.what}"))
+        )
         return
     await say(known, RunStartOperation(run=known.run_id, start=pack(_make_start(known, schema, model))))
     known.chronicle.note("")

@@ -3,9 +3,11 @@
 What training gave is durable before it is told of: the update lies in the blob store when the offer is made.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from math import isfinite
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
@@ -13,6 +15,8 @@ from node.seams import Disk, TaskOutput, TaskSession, TaskSpec, Trainer, Trainer
 from protocol.checkpoint import Checkpoint, Offer
 from protocol.keys import BlobId
 from protocol.run_events import Evaluate, Evaluated, Train, Trained
+
+T = TypeVar("T")
 
 METRICS_MAX = 64  # of one offer or report: what its message class allows
 
@@ -35,9 +39,26 @@ class RunTask:
         self._say = say
         self._session: TaskSession | None = None
         self._busy = trio.Lock()
+        self._calls: set[trio.CancelScope] = set()
+        self._training: trio.CancelScope | None = None
+        self._over = False
 
-    async def train(self, wanted: Train) -> Trained:
-        """Train a round; the offer of it, unsigned. Raises TrainerFailed, and FednodeError for the disk's sake."""
+    async def train(self, wanted: Train) -> Trained | None:
+        """Train a round; the offer of it, unsigned, or None when the run ended first.
+
+        Raises TrainerFailed, and FednodeError for the disk's sake."""
+        if self._over:
+            return None
+        self._training = trio.CancelScope()
+        return await self._unless_closed(self._training, partial(self._train, wanted))
+
+    def stop_training(self) -> None:
+        """The run's last checkpoint is committed: nobody waits for what is being trained."""
+        self._over = True
+        if self._training is not None:
+            self._training.cancel()
+
+    async def _train(self, wanted: Train) -> Trained:
         base = wanted.base
         async with self._busy, self._slots:
             session = await self._open()
@@ -62,11 +83,16 @@ class RunTask:
             )
         )
 
-    async def evaluate(self, wanted: Evaluate) -> Evaluated:
-        """Measure a checkpoint on our held-out data; without any the samples are 0. Raises TrainerFailed."""
-        checkpoint = wanted.checkpoint
+    async def evaluate(self, wanted: Evaluate) -> Evaluated | None:
+        """Measure a checkpoint on our held-out data; without any the samples are 0. None when `close` came first.
+
+        Raises TrainerFailed."""
         if self._spec.data_path is None:
-            return Evaluated(checkpoint.round, wanted.name, 0, {})
+            return Evaluated(wanted.checkpoint.round, wanted.name, 0, {})
+        return await self._unless_closed(trio.CancelScope(), partial(self._evaluate, wanted))
+
+    async def _evaluate(self, wanted: Evaluate) -> Evaluated:
+        checkpoint = wanted.checkpoint
         async with self._busy, self._slots:
             session = await self._open()
             try:
@@ -81,7 +107,9 @@ class RunTask:
         return Evaluated(checkpoint.round, wanted.name, result.samples, finite(result.metrics))
 
     async def close(self) -> None:
-        """End the worker. It is opened again when something is still to be done."""
+        """End the worker, whatever it is at. It is opened again when something is still to be done."""
+        for call in self._calls:
+            call.cancel()
         async with self._busy:
             await self._drop()
 
@@ -89,6 +117,17 @@ class RunTask:
         """The run is over: end the worker, and forget what the participant kept for it."""
         await self.close()
         await self._trainer.forget(self._spec.run_id)
+
+    async def _unless_closed(self, scope: trio.CancelScope, work: Callable[[], Awaitable[T]]) -> T | None:
+        """What `work` gives, or None when it was cancelled, be it by `close`."""
+        given: T | None = None
+        self._calls.add(scope)
+        try:
+            with scope:
+                given = await work()
+        finally:
+            self._calls.discard(scope)
+        return given
 
     async def _open(self) -> TaskSession:
         if self._session is None:

@@ -26,10 +26,12 @@ from node.run_driver import RunDriver, journal_name
 from node.run_plan import run_settings, task_spec
 from node.run_start import see_to_start
 from node.run_task import RunTask
+from node.run_watch import RunWatch
 from node.seams import Disk, Network, Record, Trainer
 from node.task_files import TaskFiles
 from protocol.checkpoint import Checkpoint, Declined, Ready, RunStart, open_declined, open_ready, sign_note
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
+from protocol.fields import as_text
 from protocol.group_state import RunEntry
 from protocol.keys import BlobId, NodeId, RunId
 from protocol.limits import FRAME_BYTES_MAX, OPERATION_BYTES_MAX
@@ -51,6 +53,11 @@ log = logging.getLogger("fednode.run")
 RUN_CHANNEL = "run"
 # A ready note is repeated to the proposer so often until the run starts: it may have been off line.
 ANSWER_AGAIN_S = 5.0
+# What the proposer is told when our policy accepts and we cannot: nothing about what else is here.
+_TOLD_REASONS = {
+    "no-such-data": "it has no data set of that name",
+    "no-such-task": "it does not have the task's file",
+}
 TRAINING_SLOTS = 2  # runs that train at once on one node; more would only slow each other down
 
 
@@ -125,6 +132,13 @@ class Runs:
                 await self._reconcile(place, run_id, entry)
 
     async def _reconcile(self, place: GroupPlace, run_id: RunId, entry: RunEntry) -> None:
+        """Do what the log asks for. One run's trouble keeps neither the node nor its other runs from going on."""
+        try:
+            await self._compare(place, run_id, entry)
+        except FednodeError as error:
+            log.error("run %s could not be taken up; restart the node to try again: %s", run_id[:8], error)
+
+    async def _compare(self, place: GroupPlace, run_id: RunId, entry: RunEntry) -> None:
         known = self.known.get(run_id)
         if known is None:
             known = await self._get_to_know(place, run_id, entry)
@@ -152,7 +166,8 @@ class Runs:
         )
         known = KnownRun(run_id, place, entry, manifest, chronicle)
         await known.load_decision(self._disk)
-        self.known[run_id] = known
+        if self.known.setdefault(run_id, known) is not known:
+            return self.known[run_id]  # another operation has told of it meanwhile
         recorded = await self._record.query("run", run_id=run_id)
         if recorded:
             participants = await self._record.query("participants", run_id=run_id)
@@ -178,13 +193,20 @@ class Runs:
         mine = known.entry.proposer == self._identity.node_id
         if known.decision.decision == "undecided":
             await self._decide_by_policy(known, mine)
-        if known.decision.decision == "accepted":
+        elif known.decision.decision == "accepted":
             self._nursery.start_soon(self._answer_until_start, known)
         if mine:
             known.chronicle.state("", "GATHERING", "")
             self._nursery.start_soon(self._see_to_start, known)
 
     async def _see_to_start(self, known: KnownRun) -> None:
+        try:
+            await self._start_when_ready(known)
+        except FednodeError as error:
+            log.error("run %s could not be started: %s", known.name, error)
+            known.chronicle.note(error.what)
+
+    async def _start_when_ready(self, known: KnownRun) -> None:
         await see_to_start(
             known,
             me=self._identity.node_id,
@@ -213,15 +235,18 @@ class Runs:
             log.info("%s proposes run %s: fednode run accept %s", proposer and proposer.name, known.name, known.name)
             return
         try:
-            await self.accept(known, None, by_hand=False)
+            await self.accept(known, None)
         except Refused as refused:
             if mine:
                 await self._accept_as(known, "observer", None)
                 log.warning("this node proposed run %s and only observes it: %s", known.name, refused.what)
             else:
-                await self.decline(known, refused.what, code=refused.code)
+                # The whole reason, with what data there is instead, is for the owner alone.
+                log.info("declined run %s: %s", known.name, refused.what)
+                told = _TOLD_REASONS.get(refused.code, "it cannot take part")
+                await self.decline(known, told, code=refused.code)
 
-    async def accept(self, known: KnownRun, data: str | None, *, by_hand: bool = True) -> None:
+    async def accept(self, known: KnownRun, data: str | None) -> None:
         """Take part. Raises Refused when we cannot: no such data set, no such task file, or the run is over."""
         if known.is_over:
             raise Refused("run-is-over", f"The run {known.name} is over", remedy="see fednode run show")
@@ -256,18 +281,22 @@ class Runs:
             self._nursery.start_soon(self._answer_until_start, known)
 
     async def decline(self, known: KnownRun, reason: str, code: str = "declined") -> None:
-        """Do not take part. Raises Refused once the run goes on with us."""
+        """Take no part, or no more: a run that has started goes on without us. Raises Refused for one that is over."""
+        if known.is_over:
+            raise Refused("run-is-over", f"The run {known.name} is over", remedy="see fednode run show")
         if known.driver is not None:
-            raise Refused(
-                "run-goes-on", f"{known.name} goes on with this node already", remedy="stop it with fednode run stop"
-            )
+            known.driver.leave()
+            known.driver = None
         known.decision = Decision("declined", reason)
         await known.save_decision(self._disk)
         known.chronicle.decided("declined", reason)
         known.chronicle.state(self._identity.node_id, "DECLINED", reason)
         note = Declined(run=known.run_id, node=self._identity.node_id, code=code[:40], reason=reason[:500])
         raw = sign_note(self._identity.keys.node, note)
-        self.send(known.entry.proposer, DeclinedMessage(run=known.run_id, declined=raw))
+        if known.entry.proposer != self._identity.node_id:
+            self.send(known.entry.proposer, DeclinedMessage(run=known.run_id, declined=raw))
+        if known.entry.start is not None:
+            await self._take_up(known, known.entry.start)
 
     async def _answer_until_start(self, known: KnownRun) -> None:
         """Say that we are ready until the log says that the run has started, or will not."""
@@ -299,7 +328,7 @@ class Runs:
     # --- from the start on ---------------------------------------------------------------------------------------
     async def _take_up(self, known: KnownRun, raw_start: bytes) -> None:
         """The run has started: take our part in it, if we have one."""
-        if known.driver is not None:
+        if known.driver is not None or known.taking_up:
             return
         try:
             start = unpack(RunStart, raw_start, OPERATION_BYTES_MAX)
@@ -308,10 +337,21 @@ class Runs:
             known.over = True
             known.chronicle.state("", "FAILED", f"its start is malformed: {error.what}")
             return
-        mine = known.decision.decision == "accepted"
-        if not mine:
-            known.chronicle.state("", "RUNNING", "")
+        if known.decision.decision != "accepted":
+            self._watch(known, start)
             return
+        if known.watch is not None:
+            known.watch.over.set()
+            known.watch = None
+        known.taking_up = True
+        try:
+            await self._drive(known, start, roster)
+        finally:
+            known.taking_up = False
+        if known.entry.stop is not None:  # that came meanwhile
+            await self._on_stopped(known, known.entry.stop.reason)
+
+    async def _drive(self, known: KnownRun, start: RunStart, roster: list[NodeId]) -> None:
         entry = None if self._identity.node_id in roster else known.decision.ready
         machine = RunMachine(
             me=self._identity.node_id,
@@ -335,9 +375,27 @@ class Runs:
             await driver.run()
         except Exception as error:
             log.debug("run %s failed on this node", known.name, exc_info=True)
-            reason = f"an error in fednode itself: {_innermost(error)}; restart the node to take part again"
+            reason = f"{_why(error)}; restart the node to take part again"
             known.chronicle.log("ERROR", "fednode.run", reason)
             known.chronicle.state(self._identity.node_id, "FAILED", reason)
+
+    def _watch(self, known: KnownRun, start: RunStart) -> None:
+        """The run goes on without us: look at it from outside."""
+        assert self._nursery is not None
+        known.chronicle.started({})
+        if known.watch is None:
+            known.watch = RunWatch(
+                self._identity.node_id,
+                self._identity.keys.node,
+                known.run_id,
+                start,
+                known.entry.proposer,
+                run_settings(known.manifest),
+                chronicle=known.chronicle,
+                random=self._random,
+                send=self.send,
+            )
+            self._nursery.start_soon(known.watch.run)
 
     def _check_roster(self, known: KnownRun, start: RunStart) -> list[NodeId]:
         """The nodes that a start names, each with its own signed ready. Raises RemoteProtocolError."""
@@ -379,7 +437,7 @@ class Runs:
 
     async def stop(self, known: KnownRun, reason: str) -> None:
         """Ask the group to stop the run. Raises Refused when that is not ours to ask."""
-        await self._groups.say(known.place, RunStop(run=known.run_id, reason=reason[:500]))
+        await self._groups.say(known.place, RunStop(run=known.run_id, reason=as_text(reason)))
 
     async def _on_stopped(self, known: KnownRun, reason: str) -> None:
         if known.driver is not None:
@@ -402,6 +460,8 @@ class Runs:
             return
         if known.driver is not None:
             known.driver.deliver(peer, message)
+        elif known.watch is not None:
+            known.watch.on_message(message)
         elif isinstance(message, ReadyMessage | DeclinedMessage):
             self._on_answer(known, peer, message)
 
@@ -449,7 +509,9 @@ class Runs:
         ]
 
 
-def _innermost(error: BaseException) -> str:
+def _why(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}"
+    if isinstance(error, FednodeError):  # the disk, most likely
+        return f"{error.what}; {error.remedy}"
+    return f"an error in fednode itself: {type(error).__name__}: {error}"

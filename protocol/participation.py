@@ -33,8 +33,8 @@ class Participation:
         """A checkpoint was committed here: go on from it."""
         checkpoint = held.checkpoint
         if checkpoint.outcome:
-            self._set_letter("X" if self.failed else "F")
             self._evaluate(held)
+            self._set_letter("X" if self.failed else "W" if self._evaluated == held.name else "F")
         elif not self._is_chosen(checkpoint.round + 1):
             self._set_letter("X" if self.failed else "W")
             self._evaluate(held)
@@ -114,7 +114,10 @@ class Participation:
             self.context.out.append(Evaluate(held.name, checkpoint))
 
     def on_evaluated(self, event: Evaluated, aggregator: NodeId | None) -> None:
-        """Sign the measurement, record it, and hand it to the aggregator for the others."""
+        """Sign the measurement, record it, and hand it to the aggregator for the others. After the last we are done."""
+        committed = self.ledger.committed
+        if committed is not None and committed.checkpoint.outcome and event.checkpoint == committed.name:
+            self._set_letter("F")
         if event.samples < 1:
             return
         report = Report(
@@ -133,8 +136,7 @@ class Participation:
     @property
     def reports_to_come(self) -> bool:
         """Whether the last checkpoint is still being measured here."""
-        committed = self.ledger.committed
-        return committed is not None and self._evaluated == committed.name and self.report is None
+        return self.letter == "W"
 
     def _set_letter(self, letter: str, reason: str = "") -> None:
         if letter != self.letter or reason:

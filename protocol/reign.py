@@ -324,12 +324,14 @@ class Reign:
             self._set_letter(peer, letter, committed_round)
 
     def on_own_letter(self, letter: str) -> None:
-        self._set_letter(self.context.me, letter, self.ledger.committed_round)
+        self.letters[self.context.me] = letter
 
     def _set_letter(self, node: NodeId, letter: str, round_number: int, reason: str = "") -> None:
+        """A node's state has changed. Of our own, Participation tells, unless the reason is ours."""
         if self.letters.get(node) != letter or reason:
             self.letters[node] = letter
-            self.context.out.append(ParticipantState(node, STATE_LETTERS[letter], round_number, reason))
+            if node != self.context.me or reason:
+                self.context.out.append(ParticipantState(node, STATE_LETTERS[letter], round_number, reason))
 
     def say(self, text: str) -> None:
         if text != self._note:
@@ -344,10 +346,10 @@ class Reign:
             self.reports[peer, report.round] = raw
 
     def all_reported(self) -> bool:
-        """Whether everybody who lives has reported on the last checkpoint."""
+        """Whether everybody who lives has reported on the last checkpoint, or has nothing to report."""
         last = self.ledger.committed_round
         return all(
-            (node, last) in self.reports or self._is_lost(node) or self.letters.get(node) == "X"
+            (node, last) in self.reports or self._is_lost(node) or self.letters.get(node) in ("X", "F")
             for node in self.ledger.roster()
         )
 

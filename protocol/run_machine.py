@@ -97,6 +97,7 @@ class RunMachine:
         self.news = News(self.context, self.ledger, self.intake, self.election, entry)
         self.reign: Reign | None = None
         self.ended = False
+        self._nobody_closes = False  # the run's end came late, and nobody reigns who would send the last reports
         self._stop_reason: str | None = None
         self._fresh = True
         for raw in records:
@@ -156,6 +157,10 @@ class RunMachine:
             self.reign.on_own_letter(self.participation.letter)
             if self.reign.is_committed():
                 self._commit_proposed(self.reign)
+            elif self.reign.closing and not self.context.to_self and self.reign.all_reported():
+                self._close(self.reign)
+        elif self._nobody_closes and self.participation.letter in ("F", "X"):
+            self._end()
         self.election.stored = (self.ledger.stored_term, self.ledger.stored.checkpoint.round)
 
     def _on_began(self) -> None:
@@ -284,8 +289,6 @@ class RunMachine:
         if peer != self.context.me:
             self.overview.take_reports((message.report,))
         reign.on_report(peer, message.report)
-        if reign.closing and reign.all_reported():
-            self._close(reign)
 
     def _on_reports(self, message: Reports) -> None:
         self.overview.take_reports(message.reports)
@@ -324,6 +327,7 @@ class RunMachine:
         self.context.out.append(Committed(held.name, held.checkpoint, term))
         self.participation.on_commit(held, self.election.aggregator)
         if held.checkpoint.outcome and announce is None:
+            self._nobody_closes = self.election.aggregator is None
             self.context.set_timer("closing", CLOSING_S + self.context.settings.heartbeat_s)
 
     # --- the reign -----------------------------------------------------------------------------------------------

@@ -25,3 +25,9 @@ def run_deterministically(seed: int, main: Callable[[], Awaitable[T]]) -> T:
         return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     finally:
         internals._ALLOW_DETERMINISTIC_SCHEDULING = before
+
+
+async def until(condition: Callable[[], bool], every_s: float = 0.1) -> None:
+    """Let virtual time pass until `condition` holds, looking every so many of its seconds."""
+    while not condition():
+        await trio.sleep(every_s)

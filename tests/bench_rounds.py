@@ -59,6 +59,7 @@ class Nothing(Task):
         return Result(samples=1)
 """
 _CONFIGURATION = """
+seed = {seed}
 [task]
 path = "{path}"
 parameters = {{ rows = {rows} }}
@@ -90,9 +91,9 @@ def small_figures() -> dict[str, float]:
 def large_figures() -> dict[str, float]:
     with _group(LARGE_NODES) as (base, nodes):
         found = {}
-        for codec, size in (("fp32", LARGE_BYTES), ("bf16", LARGE_BYTES // 2)):
+        for seed, (codec, size) in enumerate((("fp32", LARGE_BYTES), ("bf16", LARGE_BYTES // 2))):
             before = _bytes_sent(nodes)
-            run = _run(base, nodes, rows=LARGE_ROWS, rounds=LARGE_ROUNDS, codec=codec)
+            run = _run(base, nodes, rows=LARGE_ROWS, rounds=LARGE_ROUNDS, codec=codec, seed=seed)
             sent = _bytes_sent(nodes) - before
             needed = 2 * (LARGE_NODES - 1) * size * LARGE_ROUNDS + (LARGE_NODES - 1) * LARGE_BYTES
             commits = _commit_times(nodes[0], run)
@@ -137,9 +138,11 @@ def _group(count: int) -> Iterator[tuple[Path, list[RealNode]]]:
             yield base, nodes
 
 
-def _run(base: Path, nodes: list[RealNode], *, rows: int, rounds: int, codec: str) -> str:
-    """A whole run of these nodes; its id."""
-    text = _CONFIGURATION.format(path=base / "nothing.py", rows=rows, rounds=rounds, nodes=len(nodes), codec=codec)
+def _run(base: Path, nodes: list[RealNode], *, rows: int, rounds: int, codec: str, seed: int = 0) -> str:
+    """A whole run of these nodes; its id. Another `seed` makes another starting model, which then travels too."""
+    text = _CONFIGURATION.format(
+        path=base / "nothing.py", rows=rows, rounds=rounds, nodes=len(nodes), codec=codec, seed=seed
+    )
     first, *others = nodes
     run = str(first.client.start_run(text, overrides={"name": f"{codec}-{rows}"})["run_id"])
     for node in others:

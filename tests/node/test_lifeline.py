@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -60,22 +61,21 @@ def test_a_killed_leader_takes_its_follower_along():
         assert leader.stdout.read() == b""  # the end of its output comes when the follower, who has it too, has ended
 
 
-def test_children_end_together_in_order_or_by_force(tmp_path):
+@pytest.mark.parametrize("by_force", [False, True])
+def test_children_end_together(tmp_path, by_force):
     async def main() -> list[int | None]:
-        children = Children()
-        deaf = FOLLOWER.replace("end_with", "lambda *_: 0 and end_with")
-        processes = [
-            await children.start(["-c", code, str(children.lifeline), ""], stderr=tmp_path / "stderr", pipes=True)
-            for code in (FOLLOWER, deaf)
-        ]
-        for process in processes:
+        children, processes = Children(), []
+        for kind in ("", "deaf"):
+            arguments = ["-c", FOLLOWER, str(children.lifeline), kind]
+            process = await children.start(arguments, stderr=tmp_path / "stderr", pipes=True)
             assert process.stdout is not None
-            async for line in lines_of(process.stdout):
-                assert line == b"up"
-                break
-        processes[1].kill()
+            async with aclosing(lines_of(process.stdout)) as lines:
+                assert await anext(lines) == b"up"
+            processes.append(process)
+        if by_force:
+            children.kill()
         await children.end()
         await children.end()
         return [process.returncode for process in processes]
 
-    assert trio.run(main) == [-signal.SIGTERM, -signal.SIGKILL]
+    assert trio.run(main) == ([-signal.SIGKILL] * 2 if by_force else [-signal.SIGTERM, 1])

@@ -6,7 +6,7 @@ from random import Random
 import trio
 
 from node.shares import digits_split
-from simulations.deterministic import run_deterministically
+from simulations.deterministic import run_deterministically, until
 from simulations.network import SimulatedWorld
 from simulations.record import SharedStore
 from simulations.simulate import CONFIGURATION
@@ -35,9 +35,7 @@ def test_a_run_starts_from_its_parents_newest_checkpoint(tmp_path: Path) -> None
                 run = await node.service.start_run(text, None, None, {})
                 runs.append(node.runs.known[run["run_id"]])
                 with trio.fail_after(600):
-                    while runs[-1].driver is None:
-                        await trio.testing.wait_all_tasks_blocked()
-                        await trio.lowlevel.checkpoint()
+                    await until(lambda: runs[-1].driver is not None)
                     await runs[-1].driver.ended.wait()
             first, second = (known.driver.machine.ledger for known in runs)
             assert second.zero.checkpoint.model == first.newest.model

@@ -1,0 +1,90 @@
+"""What a member with valid keys can write into a group's log must end nobody's node."""
+
+from pathlib import Path
+from random import Random
+
+import trio
+from hostile_ground import HostileGround, Life, alive, on_hostile_ground
+
+from protocol.limits import ADDRESSES_MAX
+from protocol.operations import OPERATION_TAG, Operation
+from protocol.signing import sign
+
+
+async def gossip(life: Life, kind: bytes, body: bytes) -> None:
+    """Have the node of `life` spread what its own node would not."""
+    place = life.place
+    await life.node.network.publish(place.topic, place.seal(kind + body, Random(1).randbytes))
+
+
+def unknown_operation(life: Life, *, critical: bool) -> bytes:
+    """An operation of a kind that no node knows, well signed and well placed."""
+    log = life.place.log
+    body = Operation(
+        group=log.group,
+        parents=tuple(sorted(log.heads())),
+        previous=log.tip_of(life.node.identity.node_id),
+        kind="future.kind",
+        critical=critical,
+        payload=b"",
+        claimed_at=0,
+    )
+    return sign(life.key, OPERATION_TAG, body)
+
+
+def test_an_operation_that_only_newer_nodes_know_ends_nobody(tmp_path: Path) -> None:
+    """§2.11: they say that they are too old, do not act on the group's state any more, and live."""
+
+    async def main(ground: HostileGround) -> None:
+        honest, other, hostile = await ground.group(3)
+        await gossip(hostile, b"o", unknown_operation(hostile, critical=True))
+        await trio.sleep(120)
+        alive(honest, other)
+        for life in (honest, other):
+            assert not life.node.groups.admits(hostile.node.identity.node_id)
+            assert (await life.node.service.status())["groups"][0]["name"] == "hostile"
+            await life.node.service.groups()
+        await honest.node.service.create_group("another")
+        await ground.restart(honest)
+        await trio.sleep(120)
+        alive(honest)
+        assert len(honest.node.groups.places) == 2
+
+    on_hostile_ground(tmp_path, main)
+
+
+def test_a_full_disk_ends_no_node(tmp_path: Path) -> None:
+    """What could not be kept is kept, and acted on, once there is room; nothing depends on a peer's sending it again."""
+
+    async def main(ground: HostileGround) -> None:
+        first, second = await ground.group(2)
+        second.disk.is_full = True
+        run = await ground.propose(first, nodes=1, rounds=1)
+        await ground.ended(run, [first])
+        await trio.sleep(600)  # presence, addresses, anti-entropy: all want the disk
+        alive(first, second)
+        assert run not in second.node.runs.known
+        second.disk.is_full = False
+        await ground.settled(lambda: run in second.node.runs.known, "the run is known", 120)
+        heads = set(first.place.log.heads())
+        await ground.restart(second)
+        assert set(second.place.log.heads()) == heads
+
+    on_hostile_ground(tmp_path, main)
+
+
+def test_a_node_with_very_many_addresses_announces_some(tmp_path: Path) -> None:
+    """A machine with many bridges and containers has more addresses than an announcement may hold."""
+
+    async def main(ground: HostileGround) -> None:
+        first, second = await ground.group(2)
+        many = [f"/ip4/192.0.2.{number}/tcp/4001" for number in range(40)]
+        first.node.network.addresses = lambda: many  # type: ignore[method-assign]
+        first.node.network.entrance_addresses = lambda: many  # type: ignore[method-assign]
+        await trio.sleep(300)
+        alive(first, second)
+        await first.node.service.invite(None, "member", 1, 3600)
+        heard = second.place.book.last(first.node.identity.node_id)
+        assert heard is not None and len(heard.presence.addresses) == ADDRESSES_MAX
+
+    on_hostile_ground(tmp_path, main)
