@@ -139,6 +139,17 @@ def output_sizes(schema: Schema, settings: CombineSettings) -> tuple[int, int, i
     return schema.model_bytes, difference_bytes(schema, settings.checkpoint_coding), state_bytes
 
 
+def check_server_state(schema: Schema, settings: CombineSettings, state: Buffer | Path | Source) -> None:
+    """Raises FednodeError unless a round with these settings can have left `state`."""
+    source = as_source(state)
+    _check_state_length(schema, settings, source)
+    layout = FlatLayout.of(schema)
+    arrays = len(settings.make_server_optimizer().state_names)
+    slabs = _StateSlabs(layout.elements, arrays, source, MemorySink(0))
+    for start, stop in layout.slabs():
+        slabs.read(Slab(start, stop))
+
+
 def _check_state_length(schema: Schema, settings: CombineSettings, state: Source) -> None:
     expected = settings.make_server_optimizer().state_bytes(schema)
     if state.size not in (0, expected):

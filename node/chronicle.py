@@ -152,10 +152,10 @@ class Chronicle:
         checkpoint, at = event.checkpoint, self._now()
         seconds = max(0.0, at - self.live.committed_at) if self.live.committed_at else 0.0
         self.live.committed_at = at
-        if model_bytes is not None and (checkpoint.updates or checkpoint.round == 0):
-            self._record.add(
-                ModelRow(self.run, checkpoint.round, checkpoint.model, checkpoint.tensor_schema, model_bytes, at)
-            )
+        if model_bytes is not None:
+            # An entry that only ends the run has the model of the round before, which who was away has not recorded.
+            made_in = checkpoint.round if checkpoint.updates else max(0, checkpoint.round - 1)
+            self._record.add(ModelRow(self.run, made_in, checkpoint.model, checkpoint.tensor_schema, model_bytes, at))
         if checkpoint.updates:
             self._record.add(self._round_row(event, seconds, at))
             self._train_metrics(checkpoint, at)

@@ -12,7 +12,7 @@ from node.demo_words import Curves
 from protocol.errors import FednodeError
 
 STDERR = "scores.stderr"
-MISSED_MAX = 20  # somebody may end nodes by hand while we ask them; no more often than this
+MISSED_MAX = 40  # a node may be ended by hand while we ask, or not hold a round yet; a majority of the others does
 MISSED_PAUSE_S = 0.3
 LAST_WORDS_BYTES = 4096
 
@@ -29,7 +29,7 @@ class Dealt:
 class Scorer:
     """Runs the scoring program in `folder`.
 
-    `home()` is of a node that is up; `scored(round, accuracy)` is told of every checkpoint.
+    `home(n)` is of a node that is up, of another for another n; `scored(round, accuracy)` is told of every checkpoint.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Scorer:
         *,
         nodes: int,
         rounds: int,
-        home: Callable[[], Path],
+        home: Callable[[int], Path],
         scored: Callable[[int, float], None],
     ) -> None:
         self.curves = Curves()
@@ -105,7 +105,7 @@ class Scorer:
     async def _ask(self, number: int) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
-        request = {"home": str(self._home()), "run": self._run, "round": number}
+        request = {"home": str(self._home(self._missed)), "run": self._run, "round": number}
         await self._process.stdin.send_all(json.dumps(request).encode() + b"\n")
 
     async def _ask_again(self, number: int) -> None:

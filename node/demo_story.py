@@ -43,7 +43,7 @@ class Told:
         return [
             (
                 "aggregator",
-                f"{self.run['aggregator_name']}, chosen in {elections}; end a node midway, and the others go on",
+                f"{self.run['aggregator_name']}, chosen in {elections}; end a node midway: the rest go on",
             ),
             (sent[0][0], f"{sent[0][1]}; the model has {size(self.model_bytes)}"),
         ]
@@ -69,7 +69,7 @@ class Story:
             self._folder / "data",
             nodes=self._count,
             rounds=self._rounds,
-            home=lambda: self._node_that_is_up().home,
+            home=lambda place: self._node_that_is_up(place).home,
             scored=lambda number, accuracy: self._screen.scored(number, self._rounds, accuracy),
         )
         async with trio.open_nursery() as nursery:
@@ -177,18 +177,24 @@ class Story:
         while True:
             node = self._node_that_is_up()
             try:
-                return await node.client.run(run_id)
+                run = await node.client.run(run_id)
             except ClientError:
                 with trio.move_on_after(END_S):
                     await node.process.wait()
                 if node.process.returncode is None:
                     raise
                 node.is_up = False
+            else:
+                for entry in run["participants"]:
+                    if entry["name"] == node.name and entry["state"] == "FAILED":
+                        raise FednodeError(f"{node.name} failed: {entry['reason']}", remedy="see the nodes' node.log")
+                return run
 
-    def _node_that_is_up(self) -> DemoNode:
-        for node in self._nodes:
-            if node.is_up:
-                return node
+    def _node_that_is_up(self, place: int = 0) -> DemoNode:
+        """The first, or another one for another `place`. Raises FednodeError when none is left."""
+        up = [node for node in self._nodes if node.is_up]
+        if up:
+            return up[place % len(up)]
         raise FednodeError("No node of the demo is left", remedy="run it again, and leave it a majority of its nodes")
 
     async def _bytes_sent(self) -> int:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import msgpack
+import trio
 
 from node.chronicle import Chronicle
 from node.group_place import GroupPlace
@@ -38,6 +39,7 @@ class KnownRun:
     watch: RunWatch | None = None  # in place of the driver, where we do not take part
     answers: dict[NodeId, bytes] = field(default_factory=dict)
     declined: dict[NodeId, str] = field(default_factory=dict)
+    news: trio.Event = field(default_factory=trio.Event)  # set, and replaced, when an answer comes
     starting: bool = False
     taking_up: bool = False  # its driver is being made: a second one would vote a second time
     over: bool = False  # without ever having started
@@ -45,6 +47,11 @@ class KnownRun:
     @property
     def name(self) -> str:
         return self.manifest.name
+
+    def tell_news(self) -> None:
+        """Wake whoever waits for answers."""
+        self.news.set()
+        self.news = trio.Event()
 
     @property
     def is_over(self) -> bool:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("fednode.links")
 
 FRAME_PATIENCE_S = 60.0  # what could not be sent for so long says what is no longer so; state is sent again by then
+# Of one outbox: a peer that asks again and again for what is long, and reads nothing, costs no more memory than this.
+OUTBOX_BYTES_MAX = 8 * FRAME_BYTES_MAX
 IDLE_S = 60.0  # nothing to send for so long, and nobody keeps the link: it is let go
 
 OnMessage = Callable[[NodeId, str, bytes], Awaitable[None]]
@@ -53,6 +55,7 @@ class _Link:
     def __init__(self, peer: NodeId) -> None:
         self.peer = peer
         self.outbox: deque[tuple[float, bytes]] = deque()
+        self.outbox_bytes = 0
         self.connected = False
         self.kept = False
         self.tended = False
@@ -65,16 +68,21 @@ class _Link:
         return self.kept or bool(self.outbox)
 
     def put(self, frame: bytes) -> None:
-        if len(self.outbox) == OUTBOX_FRAMES_MAX:
-            self.outbox.popleft()
+        while len(self.outbox) == OUTBOX_FRAMES_MAX or self.outbox_bytes + len(frame) > OUTBOX_BYTES_MAX:
+            self.take()
             self.dropped += 1
         self.outbox.append((trio.current_time(), frame))
+        self.outbox_bytes += len(frame)
         self.ring()
+
+    def take(self) -> None:
+        """Take out the oldest frame."""
+        self.outbox_bytes -= len(self.outbox.popleft()[1])
 
     def give_up_old_frames(self) -> None:
         oldest = trio.current_time() - FRAME_PATIENCE_S
         while self.outbox and self.outbox[0][0] <= oldest:
-            self.outbox.popleft()
+            self.take()
             self.dropped += 1
 
     def ring(self) -> None:
@@ -220,7 +228,7 @@ class Links:
                     entry = link.outbox[0]
                     await stream.send_frame(entry[1])
                     if link.outbox and link.outbox[0] is entry:  # a full outbox may have pushed it out meanwhile
-                        link.outbox.popleft()
+                        link.take()
                 await link.wait_for_change()
                 if not link.is_wanted:
                     return

@@ -5,6 +5,7 @@ The file, `node.log` in the home, always has everything and is bounded; the term
 
 import json
 import logging
+import re
 import sys
 import time
 from logging.handlers import RotatingFileHandler
@@ -16,6 +17,8 @@ LOG_BYTES_MAX = 5 * 1024 * 1024  # of one file; with the older ones 20 MiB at th
 LOG_FILES_OLDER = 3
 # Libraries whose chatter is theirs: below a warning nobody needs it.
 _QUIET = ("libp2p", "hypercorn", "httpx", "httpcore", "asyncio", "multiaddr")
+# A terminal obeys these, and log lines hold other people's words: a run's reason, a peer's name.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # What every record has; the rest was given by whoever logged it.
 _USUAL = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -34,7 +37,7 @@ class TextFormatter(logging.Formatter):
             error = record.exc_info[1]
             short = f" ({type(error).__name__}: {error})"
             text += f"\n{self.formatException(record.exc_info)}" if self._tracebacks else short
-        return text
+        return _CONTROL.sub("\ufffd", text)
 
 
 class JsonFormatter(logging.Formatter):

@@ -26,7 +26,7 @@ from node.runs import RUN_CHANNEL, Runs
 from node.seams import Disk, Network, Record, Trainer
 from node.task_files import TaskFiles
 from node.views import log_view
-from protocol.errors import RemoteProtocolError
+from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.keys import BlobId, NodeId, RunId
 from protocol.operations import OpenOperation
 from protocol.presence import Capacity, Presence
@@ -142,7 +142,10 @@ class Node:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with trio.CancelScope(shield=True):
-            await self.groups.addresses.save()
+            try:
+                await self.groups.addresses.save()
+            except FednodeError as problem:  # hints only, and nobody is left to mend it
+                log.error("addresses of other nodes are not remembered: %s", problem)
 
     async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Live until cancelled. Started once everything that was going on before goes on."""

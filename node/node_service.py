@@ -1,6 +1,7 @@
 """The node as its local API asks it: actions, and views of what is known. The one implementation of NodeService."""
 
 import json
+import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
@@ -23,6 +24,8 @@ from tracker.rows import DataSetRow, MetricRow, iso
 
 if TYPE_CHECKING:
     from node.node import Node
+
+log = logging.getLogger("fednode.node")
 
 # Watchers are told of changed things so often: a dashboard repaints twice a second, and a query costs milliseconds.
 PUBLISH_INTERVAL_S = 0.3
@@ -167,12 +170,12 @@ class Service:
         known = self._known(run)
         if task is not None:
             await self._node.task_files.register(Path(task))
-        await self._node.runs.accept(known, data)
+        await self._node.runs.answers.accept(known, data)
         return await self.run(known.run_id)
 
     async def decline(self, run: str, reason: str) -> Json:
         known = self._known(run)
-        await self._node.runs.decline(known, reason or "declined by the owner")
+        await self._node.runs.answers.decline(known, reason or "declined by the owner")
         return await self.run(known.run_id)
 
     async def stop_run(self, run: str, reason: str) -> Json:
@@ -313,12 +316,14 @@ class Service:
                 continue
             try:
                 await self._publish()
+                if trio.current_time() >= status_at:
+                    status_at = trio.current_time() + STATUS_INTERVAL_S
+                    self._node.hub.publish({"type": "status", "status": status_view(self._node)})
+                    self._changed_peers |= self._node.groups.take_changes()
             except FednodeError as error:
                 self._node.hub.publish({"type": "note", "text": error.what})
-            if trio.current_time() >= status_at:
-                status_at = trio.current_time() + STATUS_INTERVAL_S
-                self._node.hub.publish({"type": "status", "status": status_view(self._node)})
-                self._changed_peers |= self._node.groups.take_changes()
+            except Exception:  # a view that fails must not end the node
+                log.exception("the watchers could not be told of a change")
 
     async def _publish(self) -> None:
         runs, self._changed_runs = self._changed_runs, set()

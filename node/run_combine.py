@@ -13,6 +13,7 @@ from aggregation.schema import Schema
 from aggregation.settings import CombineSettings
 from aggregation.sources import FileSink, MemorySink
 from aggregation.updates import Update
+from tracker.durable import disk_errors
 
 # Below this a model, its difference and its server state are combined in memory: files would cost more than they save.
 IN_MEMORY_BYTES_MAX = 32 * 1024 * 1024
@@ -57,11 +58,16 @@ def combine_round(
         model, difference, state = (sink.take() for sink in memory)
         return CombinedRound(outcome, model, difference, state, sizes[2] > 0)
     paths: list[Path] = []
-    with contextlib.ExitStack() as stack:
-        sinks: list[Any] = []
-        for name in ("model", "difference", "state"):
-            handle = stack.enter_context(tempfile.NamedTemporaryFile(dir=scratch, prefix=f"{name}-", delete=False))
-            paths.append(Path(handle.name))
-            sinks.append(stack.enter_context(FileSink(paths[-1])))
-        outcome = combine_into(Outputs(*sinks), base, schema, updates, settings, server_state, COMBINE_THREADS)
+    try:
+        with disk_errors("combine a round in the home's scratch folder"), contextlib.ExitStack() as stack:
+            sinks: list[Any] = []
+            for name in ("model", "difference", "state"):
+                handle = stack.enter_context(tempfile.NamedTemporaryFile(dir=scratch, prefix=f"{name}-", delete=False))
+                paths.append(Path(handle.name))
+                sinks.append(stack.enter_context(FileSink(paths[-1])))
+            outcome = combine_into(Outputs(*sinks), base, schema, updates, settings, server_state, COMBINE_THREADS)
+    except BaseException:
+        for path in paths:  # it is tried again, and the disk may be full of these
+            path.unlink(missing_ok=True)
+        raise
     return CombinedRound(outcome, paths[0], paths[1], paths[2], sizes[2] > 0)

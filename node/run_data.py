@@ -5,18 +5,19 @@ asks for, done with the four seams; each answer is an event for the machine.
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from node.bulk import Bulk
 from node.seams import Disk, Trainer
-from protocol.checkpoint import Checkpoint, UpdateEntry, open_offer
-from protocol.errors import FednodeError
+from protocol.checkpoint import Checkpoint, Offer, UpdateEntry, open_offer
+from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.keys import BlobId, NodeId
-from protocol.limits import BLOB_BYTES_MAX
 from protocol.manifest import Manifest
 from protocol.run_events import Collect, Collected, Combine, Combined, Obtain
+from tracker.chunks import blob_id_of, chunk_hashes_of
 
 if TYPE_CHECKING:
+    from aggregation.schema import Schema
     from aggregation.settings import CombineSettings
     from aggregation.updates import Checked
 
@@ -26,7 +27,12 @@ SCHEMA_BYTES_MAX = 1024 * 1024  # aggregation.schema's own bound on what it pars
 
 
 class RunData:
-    """One run's blobs. `moved` is told of every blob that came from elsewhere: (source, kind, bytes, round)."""
+    """One run's blobs.
+
+    Args:
+        moved: told of every blob that came from elsewhere: (source, kind, bytes, round).
+        needed_elsewhere: whether another run of this node works with a blob; two runs alike have the same.
+    """
 
     def __init__(
         self,
@@ -35,44 +41,93 @@ class RunData:
         bulk: Bulk,
         trainer: Trainer,
         moved: Callable[[NodeId, str, int, int], None],
+        needed_elsewhere: Callable[[BlobId], bool] = lambda blob: False,
     ) -> None:
         self._manifest = manifest
         self._disk = disk
         self._bulk = bulk
         self._trainer = trainer
         self._moved = moved
+        self._needed_elsewhere = needed_elsewhere
         self._committed: Checkpoint | None = None
         self._checked: dict[str, Checked] = {}  # of collected updates, by blob: saves the second reading
+        self._sound: set[str] = set()  # checkpoints, by name, whose blobs are what they should be
+        self._lies: set[str] = set()  # and those whose blobs prove that their makers lied
+        self._models: set[str] = set()  # models and schemas of checkpoints, which stay whatever else is called so
+        self._updates: set[str] = set()  # collected for the round under way
+        # What came or was made here for a round alone. Whoever offers an update, or makes a checkpoint, chooses what it
+        # is called: nothing else is ever deleted on its word.
+        self._passing: set[str] = set()
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
     async def obtain(self, wanted: Obtain) -> bool:
         """Make every blob of a checkpoint durable here. False, with a line in the log, when that was not possible."""
         checkpoint = wanted.checkpoint
+        if wanted.name in self._lies:
+            return False  # it is proposed again with every heartbeat
         try:
+            self._models |= {checkpoint.model, checkpoint.tensor_schema}
             await self._fetch(BlobId(checkpoint.tensor_schema), wanted.sources, SCHEMA_BYTES_MAX, checkpoint.round)
-            if not await self._disk.has_blob(BlobId(checkpoint.model)):
-                made = wanted.previous is not None and await self._make_from(wanted.previous, wanted)
-                if not made:
-                    await self._fetch(BlobId(checkpoint.model), wanted.sources, BLOB_BYTES_MAX, checkpoint.round)
+            schema = await self.schema(checkpoint)
+            await self._obtain_model(wanted, schema)
             if checkpoint.server_state:
-                await self._fetch(BlobId(checkpoint.server_state), wanted.sources, BLOB_BYTES_MAX, checkpoint.round)
+                await self._obtain_state(wanted, schema)
+            self._sound.add(wanted.name)
+        except RemoteProtocolError as error:
+            log.warning("checkpoint %d by %s is not taken: %s", checkpoint.round, checkpoint.maker, error.what)
+            self._lies.add(wanted.name)
+            return False
         except FednodeError as error:
             log.info("checkpoint %d could not be obtained yet: %s", checkpoint.round, error.what)
             return False
         return True
 
-    async def _make_from(self, previous: Checkpoint, wanted: Obtain) -> bool:
-        """The model as its base plus the coded difference, which is half the bytes. False when it gives another."""
-        from aggregation.checkpoints import apply_difference  # numpy, only in nodes that have runs
+    async def _obtain_model(self, wanted: Obtain, schema: "Schema") -> None:
+        """The model: made from the checkpoint before where that is here, else fetched whole and looked at.
+
+        Raises RemoteProtocolError when whoever made the checkpoint has lied about it."""
+        from aggregation.checkpoints import check_model  # numpy, only in nodes that have runs
+
+        checkpoint, previous, model = wanted.checkpoint, wanted.previous, BlobId(wanted.checkpoint.model)
+        if wanted.name in self._sound and await self._disk.has_blob(model):
+            return
+        if previous is not None and await self._disk.has_blob(BlobId(previous.model)):
+            await self._make_from(previous, wanted, schema)
+            return
+        await self._fetch(model, wanted.sources, schema.model_bytes, checkpoint.round)
+        data = await self._disk.blob_data(model)
+        try:
+            await self._trainer.offload(partial(check_model, schema, data))
+        except FednodeError as error:
+            raise RemoteProtocolError(error.what) from error
+
+    async def _obtain_state(self, wanted: Obtain, schema: "Schema") -> None:
+        """The server optimizer's state, of the length that it must have, and finite. Raises RemoteProtocolError."""
+        from aggregation.combine import check_server_state, output_sizes
+
+        state, settings = BlobId(wanted.checkpoint.server_state), self._settings()
+        size = output_sizes(schema, settings)[2]
+        await self._fetch(state, wanted.sources, size, wanted.checkpoint.round, passing=True)
+        data = await self._disk.blob_data(state)
+        try:
+            await self._trainer.offload(partial(check_server_state, schema, settings, data))
+        except FednodeError as error:
+            raise RemoteProtocolError(error.what) from error
+
+    async def _make_from(self, previous: Checkpoint, wanted: Obtain, schema: "Schema") -> None:
+        """The model as its base plus the coded difference, which is half the bytes and proves it. Raises
+        RemoteProtocolError when it gives another: everybody computes the same bits."""
+        from aggregation.checkpoints import apply_difference
+        from aggregation.codecs import difference_bytes
 
         checkpoint = wanted.checkpoint
-        if checkpoint.model == previous.model:
-            return True
-        if not checkpoint.difference or not await self._disk.has_blob(BlobId(previous.model)):
-            return False
+        if checkpoint.model == previous.model and not checkpoint.difference:
+            return
+        if not checkpoint.difference:
+            raise RemoteProtocolError("It has another model than the one before, and no difference")
         difference = BlobId(checkpoint.difference)
-        await self._fetch(difference, wanted.sources, BLOB_BYTES_MAX, checkpoint.round)
-        schema = await self.schema(checkpoint)
+        size = difference_bytes(schema, self._settings().checkpoint_coding)
+        await self._fetch(difference, wanted.sources, size, checkpoint.round, passing=True)
         work = partial(
             apply_difference,
             await self._disk.blob_data(BlobId(previous.model)),
@@ -80,42 +135,60 @@ class RunData:
             await self._disk.blob_data(difference),
             self._manifest.aggregation.codec,
         )
-        made = await self._disk.put_blob(await self._trainer.offload(work))
-        if made != checkpoint.model:
-            log.warning("the difference of round %d does not make the model that it should", checkpoint.round)
-        return made == checkpoint.model
+        made = await self._trainer.offload(work)
+        if blob_id_of(chunk_hashes_of(made), len(made)) != checkpoint.model:
+            raise RemoteProtocolError("Its difference, added to the model before, does not make its model")
+        await self._disk.put_blob(made)
 
-    async def schema(self, checkpoint: Checkpoint) -> Any:
+    async def schema(self, checkpoint: Checkpoint) -> "Schema":
+        """Raises RemoteProtocolError when what is called its schema is none."""
         from aggregation.schema import Schema
 
         return Schema.from_bytes(await self._disk.read_blob(BlobId(checkpoint.tensor_schema)))
 
-    async def _fetch(self, blob: BlobId, sources: Iterable[NodeId], bytes_max: int, round_number: int) -> None:
+    async def _fetch(
+        self, blob: BlobId, sources: Iterable[NodeId], bytes_max: int, round_number: int, *, passing: bool = False
+    ) -> None:
         if not await self._disk.has_blob(blob):
             source, size = await self._bulk.fetch(blob, list(sources), bytes_max)
             self._moved(source, "checkpoint", size, round_number)
+            if passing:
+                self._passing.add(blob)
 
     # --- updates -------------------------------------------------------------------------------------------------
     async def collect(self, wanted: Collect, base: Checkpoint) -> Collected:
         """Fetch an update from its node and check it: length, form, finite values, norm."""
         offer = wanted.offer
-        blob, node = BlobId(offer.update), NodeId(offer.node)
         try:
-            if not await self._disk.has_blob(blob):
-                source, size = await self._bulk.fetch(blob, [node], offer.update_bytes)
-                self._moved(source, "update", size, offer.round)
+            return await self._fetch_update(wanted, await self.schema(base)) or await self._check(wanted, base)
+        except Refused as refused:
+            return Collected(wanted.name, refused.code, refused.what)
         except FednodeError as error:
-            log.info("the update of %s for round %d could not be fetched yet: %s", node, offer.round, error.what)
+            log.info("the update of %s for round %d could not be had yet: %s", offer.node, offer.round, error.what)
             return Collected(wanted.name, "unreachable", error.what)
-        return await self._check(wanted, base)
+
+    async def _fetch_update(self, wanted: Collect, schema: "Schema") -> Collected | None:
+        """Have the update here, or say why it is refused. What has not the length that it must have is not fetched."""
+        from aggregation.codecs import difference_bytes
+
+        offer = wanted.offer
+        size = difference_bytes(schema, self._settings().update_coding)
+        if offer.update_bytes != size:
+            reason = f"it is said to have {offer.update_bytes} bytes; the schema in {offer.codec} makes {size}"
+            return Collected(wanted.name, "update-length", reason)
+        if not await self._disk.has_blob(BlobId(offer.update)):
+            source, size = await self._bulk.fetch(BlobId(offer.update), [NodeId(offer.node)], size)
+            self._moved(source, "update", size, offer.round)
+            self._passing.add(offer.update)
+        self._updates.add(offer.update)
+        return None
 
     async def _check(self, wanted: Collect, base: Checkpoint) -> Collected:
-        from aggregation.schema import Schema
         from aggregation.sources import as_source
         from aggregation.updates import Bounds, Refusal, check_update, read_counters, update_of
 
         offer, settings = wanted.offer, self._settings()
-        schema: Schema = await self.schema(base)
+        schema = await self.schema(base)
         base_model = as_source(await self._disk.blob_data(BlobId(base.model)))
         update = update_of(offer.node, await self._disk.blob_data(BlobId(offer.update)), offer.samples)
 
@@ -154,6 +227,8 @@ class RunData:
                 model = await self._disk.put_blob(result.model)
                 difference = await self._disk.put_blob(result.difference)
                 server_state = await self._disk.put_blob(result.server_state) if result.has_server_state else ""
+                self._models |= {model, wanted.base.tensor_schema}
+                self._passing |= {difference, server_state} - {""}
         except FednodeError as error:
             return Combined(wanted.round, wanted.term, failed=error.what)
         self._checked.clear()
@@ -189,11 +264,29 @@ class RunData:
             norm_bound=keys.norm_max,
         )
 
-    async def forget_before(self, checkpoint: Checkpoint) -> None:
-        """A checkpoint is committed: what only led to it is not needed any more. Models stay, for who wants them."""
+    def holds(self, blob: BlobId) -> bool:
+        """Whether this run works with `blob`, or keeps it."""
+        return blob in self._passing or blob in self._updates or blob in self._models
+
+    async def forget_before(self, checkpoint: Checkpoint, ours: Offer | None) -> None:
+        """A checkpoint is committed: what only led to it is not needed any more. Models stay, for who wants them.
+
+        `ours` is the newest offer of this node."""
+        self._models |= {checkpoint.model, checkpoint.tensor_schema}
+        self._updates.clear()
+        if ours is not None and ours.round <= checkpoint.round:
+            self._passing.add(ours.update)
         for entry in checkpoint.updates:
-            await self._disk.delete_blob(BlobId(open_offer(entry.offer).body.update))
+            await self._forget(open_offer(entry.offer).body.update)
+        if ours is not None and ours.round <= checkpoint.round:
+            await self._forget(ours.update)
         before, self._committed = self._committed, checkpoint
         if before is not None:
             for blob in {before.difference, before.server_state} - {checkpoint.difference, checkpoint.server_state, ""}:
-                await self._disk.delete_blob(BlobId(blob))
+                await self._forget(blob)
+
+    async def _forget(self, blob: str) -> None:
+        """Delete a blob, if it came or was made here for a round alone, and nobody else works with it."""
+        if blob in self._passing and blob not in self._models and not self._needed_elsewhere(BlobId(blob)):
+            await self._disk.delete_blob(BlobId(blob))
+        self._passing.discard(blob)

@@ -52,6 +52,8 @@ log = logging.getLogger("fednode.run")
 # Events that wait for the machine. It handles some thousands a second; messages beyond this are dropped, as a network
 # may drop them, and said again by their senders.
 INBOX_EVENTS_MAX = 4096
+# The same in bytes: a few of the longest commits from everybody, and far below memory.
+INBOX_BYTES_MAX = 64 * 1024 * 1024
 
 
 def journal_name(run: RunId) -> str:
@@ -84,15 +86,23 @@ class RunDriver:
         self._send = send
         self._name_of = name_of
         self._to_inbox, self._inbox = trio.open_memory_channel[RunEvent](INBOX_EVENTS_MAX)
+        self._inbox_bytes = 0
+        self._sizes: dict[int, int] = {}  # of the messages in the inbox, by the event's identity
         self._timers: dict[str, trio.CancelScope] = {}
         self._nursery: trio.Nursery | None = None
         self._scope = trio.CancelScope()
 
     # --- what others do ------------------------------------------------------------------------------------------
-    def deliver(self, peer: NodeId, message: RunMessage) -> None:
-        """A message of the run came. Never blocks; one too many is dropped, and so is what comes after an error."""
+    def deliver(self, peer: NodeId, message: RunMessage, size: int) -> None:
+        """A message of the run came, in `size` bytes. Never blocks; one too many is dropped, and so is what comes after
+        an error."""
+        event = Received(peer, message)
         try:
-            self._to_inbox.send_nowait(Received(peer, message))
+            if self._inbox_bytes + size > INBOX_BYTES_MAX:
+                raise trio.WouldBlock
+            self._to_inbox.send_nowait(event)
+            self._sizes[id(event)] = size
+            self._inbox_bytes += size
         except trio.WouldBlock:
             log.warning("a message of %s was dropped: run %s is too busy", peer, self.run_id[:8])
         except trio.BrokenResourceError:
@@ -102,6 +112,10 @@ class RunDriver:
         """The group's log says stop."""
         with suppress(trio.BrokenResourceError):  # an error has ended the driver
             await self._to_inbox.send(StopRequested(reason))
+
+    def holds(self, blob: BlobId) -> bool:
+        """Whether the run still works with a blob, or keeps it."""
+        return self._data.holds(blob) or blob in self.machine.ledger.blobs()
 
     # --- the loop ------------------------------------------------------------------------------------------------
     async def run(self) -> None:
@@ -124,6 +138,7 @@ class RunDriver:
             self._nursery = nursery
             await self._step(Began())
             async for event in self._inbox:
+                self._inbox_bytes -= self._sizes.pop(id(event), 0)
                 await self._step(event)
 
     async def _step(self, event: RunEvent) -> None:
@@ -197,7 +212,7 @@ class RunDriver:
                     self._task.stop_training()
                 self.chronicle.committed(output, await self._model_bytes(checkpoint))
                 self._say("INFO", f"round {checkpoint.round} is committed ({name[:12]})")
-                await self._data.forget_before(checkpoint)
+                await self._forget_before(checkpoint)
             case Elected(term, aggregator):
                 self.chronicle.elected(output)
                 if aggregator is not None:
@@ -225,6 +240,17 @@ class RunDriver:
     def _say(self, level: str, message: str) -> None:
         self.chronicle.log(level, "fednode.run", message)
 
-    async def _model_bytes(self, checkpoint: Checkpoint) -> int:
-        reader = await self._disk.open_blob(BlobId(checkpoint.model))
+    async def _forget_before(self, checkpoint: Checkpoint) -> None:
+        offer = self.machine.participation.offer
+        try:
+            await self._data.forget_before(checkpoint, offer[1] if offer else None)
+        except FednodeError as error:  # room that is not given back is no reason to end a run
+            self._say("WARNING", f"what led to round {checkpoint.round} stays on the disk: {error.what}")
+
+    async def _model_bytes(self, checkpoint: Checkpoint) -> int | None:
+        try:
+            reader = await self._disk.open_blob(BlobId(checkpoint.model))
+        except FednodeError as error:
+            self._say("ERROR", f"the model of round {checkpoint.round} cannot be read: {error.what}")
+            return None
         return reader.size

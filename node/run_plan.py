@@ -20,6 +20,7 @@ def run_settings(manifest: Manifest) -> RunSettings:
         election_timeout_s=manifest.timing.election_timeout_s,
         rank_step_s=manifest.timing.rank_step_s,
         lost_after_s=manifest.timing.lost_after_s,
+        leave_after_s=manifest.timing.leave_after_s,
     )
 
 

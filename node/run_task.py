@@ -148,5 +148,5 @@ class RunTask:
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:
     """What of `metrics` others can use: a NaN of one node would hide everybody's mean."""
-    kept = {key: float(value) for key, value in metrics.items() if isfinite(value)}
+    kept = {key: float(value) for key, value in metrics.items() if key and isfinite(value)}
     return dict(list(kept.items())[:METRICS_MAX])

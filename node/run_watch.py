@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from node.chronicle import Chronicle
 from protocol.checkpoint import RunStart, open_ready
 from protocol.keys import NodeId, RunId
-from protocol.ledger import Ledger
+from protocol.ledger import Ledger, MissedChanges
 from protocol.run_context import RunContext
 from protocol.run_events import Committed, RunSettings
 from protocol.run_messages import AskCommit, Commit, RunMessage
@@ -63,8 +63,11 @@ class RunWatch:
         """A commit that proves itself is recorded; all else is not for us. Raises RemoteProtocolError."""
         if not isinstance(message, Commit) or message.round <= self._ledger.committed_round:
             return
-        held, term = self._ledger.check_commit(message)
-        self._ledger.commit(term, held, message.acks)
+        try:
+            held, term = self._ledger.check_commit(message)
+        except MissedChanges:
+            return  # the answer to our next question will have what lies between
+        self._ledger.commit(term, held, message.acks, message.changes)
         self._context.out.clear()  # nothing of this needs to be durable: it can be asked for again
         self._chronicle.committed(Committed(held.name, held.checkpoint, term), None)
         if held.checkpoint.outcome:

@@ -5,7 +5,7 @@ so it does not matter in which order, or how often, operations arrive, or when t
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -14,35 +14,34 @@ import trio
 from node.bulk import Bulk
 from node.chronicle import Chronicle
 from node.chronicle import Sequence as Numbers
-from node.datasets import DataSet, DataSets
+from node.datasets import DataSets
 from node.group_place import GroupPlace
 from node.groups import Groups
 from node.identity import Identity
-from node.known_run import Decision, KnownRun
+from node.known_run import KnownRun
 from node.links import Links
 from node.policy import Policy
+from node.run_answers import RunAnswers
 from node.run_data import RunData
 from node.run_driver import RunDriver, journal_name
 from node.run_plan import run_settings, task_spec
-from node.run_start import see_to_start
 from node.run_task import RunTask
 from node.run_watch import RunWatch
 from node.seams import Disk, Network, Record, Trainer
 from node.task_files import TaskFiles
-from protocol.checkpoint import Checkpoint, Declined, Ready, RunStart, open_declined, open_ready, sign_note
-from protocol.errors import FednodeError, Refused, RemoteProtocolError
+from protocol.checkpoint import Checkpoint, RunStart, open_ready
+from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.fields import as_text
 from protocol.group_state import RunEntry
 from protocol.keys import BlobId, NodeId, RunId
 from protocol.limits import FRAME_BYTES_MAX, OPERATION_BYTES_MAX
 from protocol.manifest import Manifest, unpack_manifest
-from protocol.operation_kinds import Payload, RunPropose, RunStop
+from protocol.operation_kinds import RunPropose, RunStop
 from protocol.operation_kinds import RunStart as RunStartOperation
 from protocol.operations import OpenOperation
 from protocol.presence import Capacity
 from protocol.run_machine import RunMachine
 from protocol.run_messages import DeclinedMessage, ReadyMessage, RunMessage
-from protocol.voters import capacity_class
 from protocol.wire import pack, unpack
 
 if TYPE_CHECKING:
@@ -51,13 +50,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("fednode.run")
 
 RUN_CHANNEL = "run"
-# A ready note is repeated to the proposer so often until the run starts: it may have been off line.
-ANSWER_AGAIN_S = 5.0
-# What the proposer is told when our policy accepts and we cannot: nothing about what else is here.
-_TOLD_REASONS = {
-    "no-such-data": "it has no data set of that name",
-    "no-such-task": "it does not have the task's file",
-}
 TRAINING_SLOTS = 2  # runs that train at once on one node; more would only slow each other down
 
 
@@ -94,17 +86,29 @@ class Runs:
         self._links = links
         self._bulk = bulk
         self._data_sets = data_sets
-        self._policy = policy
         self._task_files = task_files
         self._now = now
         self._random = random
-        self._capacity = capacity
         self._changed = changed
         self._moved = moved
         self.numbers = Numbers(now)
         self._slots = trio.CapacityLimiter(TRAINING_SLOTS)
         self._nursery: trio.Nursery | None = None
-        self._news: dict[RunId, trio.Event] = {}
+        self.answers = RunAnswers(
+            identity,
+            groups,
+            disk=disk,
+            trainer=trainer,
+            data_sets=data_sets,
+            policy=policy,
+            task_files=task_files,
+            now=now,
+            capacity=capacity,
+            send=self.send,
+            take_up=self._take_up,
+            spawn=self._spawn,
+            newest_of=self._newest_of,
+        )
 
     # --- life ----------------------------------------------------------------------------------------------------
     async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
@@ -176,7 +180,7 @@ class Runs:
             chronicle.proposed(manifest, place.group, entry.proposer, float(entry.proposed_at))
             chronicle.decided(known.decision.decision, known.decision.reason)
         if entry.start is None and entry.stop is None:
-            await self._begin_gathering(known)
+            await self.answers.begin_gathering(known)
         return known
 
     # --- before the start ----------------------------------------------------------------------------------------
@@ -188,142 +192,14 @@ class Runs:
             raise FednodeError("The proposal was written but is not known yet", remedy="see fednode run list")
         return known
 
-    async def _begin_gathering(self, known: KnownRun) -> None:
+    def _spawn(self, work: Callable[[KnownRun], Awaitable[None]], known: KnownRun) -> None:
         assert self._nursery is not None
-        mine = known.entry.proposer == self._identity.node_id
-        if known.decision.decision == "undecided":
-            await self._decide_by_policy(known, mine)
-        elif known.decision.decision == "accepted":
-            self._nursery.start_soon(self._answer_until_start, known)
-        if mine:
-            known.chronicle.state("", "GATHERING", "")
-            self._nursery.start_soon(self._see_to_start, known)
-
-    async def _see_to_start(self, known: KnownRun) -> None:
-        try:
-            await self._start_when_ready(known)
-        except FednodeError as error:
-            log.error("run %s could not be started: %s", known.name, error)
-            known.chronicle.note(error.what)
-
-    async def _start_when_ready(self, known: KnownRun) -> None:
-        await see_to_start(
-            known,
-            me=self._identity.node_id,
-            disk=self._disk,
-            trainer=self._trainer,
-            say=self._say,
-            task_path=await self._task_files.find(known.manifest),
-            now=self._now,
-            news=lambda: self._news.setdefault(known.run_id, trio.Event()),
-            parent=lambda: self._newest_of(RunId(known.manifest.parent)),
-            present=lambda: self._groups.connected & known.place.state().nodes.keys(),
-        )
+        self._nursery.start_soon(work, known)
 
     def _newest_of(self, run: RunId) -> Checkpoint | None:
         known = self.known.get(run)
         held = known.driver.machine.ledger.committed if known and known.driver else None
         return held.checkpoint if held else None
-
-    async def _say(self, known: KnownRun, payload: Payload) -> None:
-        await self._groups.say(known.place, payload)
-
-    async def _decide_by_policy(self, known: KnownRun, mine: bool) -> None:
-        entry = known.entry
-        if not mine and not self._policy.accepts(known.manifest, entry.proposer, entry.proposer_member):
-            proposer = known.place.state().nodes.get(entry.proposer)
-            log.info("%s proposes run %s: fednode run accept %s", proposer and proposer.name, known.name, known.name)
-            return
-        try:
-            await self.accept(known, None)
-        except Refused as refused:
-            if mine:
-                await self._accept_as(known, "observer", None)
-                log.warning("this node proposed run %s and only observes it: %s", known.name, refused.what)
-            else:
-                # The whole reason, with what data there is instead, is for the owner alone.
-                log.info("declined run %s: %s", known.name, refused.what)
-                told = _TOLD_REASONS.get(refused.code, "it cannot take part")
-                await self.decline(known, told, code=refused.code)
-
-    async def accept(self, known: KnownRun, data: str | None) -> None:
-        """Take part. Raises Refused when we cannot: no such data set, no such task file, or the run is over."""
-        if known.is_over:
-            raise Refused("run-is-over", f"The run {known.name} is over", remedy="see fednode run show")
-        if known.decision.decision == "accepted":
-            raise Refused("decided-already", f"This node takes part in {known.name} already", remedy="nothing to do")
-        member = known.place.state().member_of(self._identity.node_id)
-        role = known.manifest.roster.roles.get(self._identity.node_id, "trainer")
-        if role == "observer" or (member is not None and member.role == "observer"):
-            await self._accept_as(known, "observer", None)
-            return
-        if known.manifest.task.file is not None:
-            await self._task_files.require(known.manifest)
-        await self._accept_as(known, role, self._data_sets.get(data or known.manifest.data.name))
-
-    async def _accept_as(self, known: KnownRun, role: str, data: DataSet | None) -> None:
-        capacity = self._capacity()
-        note = Ready(
-            run=known.run_id,
-            node=self._identity.node_id,
-            role=role,  # type: ignore[arg-type]
-            data_fingerprint=data.fingerprint if data else "",
-            capacity_class=capacity_class(capacity.cpu_cores, capacity.memory_bytes),
-        )
-        ready = sign_note(self._identity.keys.node, note)
-        known.decision = Decision("accepted", "", data.name if data else "", ready)
-        await known.save_decision(self._disk)
-        known.chronicle.decided("accepted", "")
-        known.chronicle.state(self._identity.node_id, "READY", "")
-        if known.entry.start is not None:
-            await self._take_up(known, known.entry.start)
-        elif self._nursery is not None and known.run_id in self.known:
-            self._nursery.start_soon(self._answer_until_start, known)
-
-    async def decline(self, known: KnownRun, reason: str, code: str = "declined") -> None:
-        """Take no part, or no more: a run that has started goes on without us. Raises Refused for one that is over."""
-        if known.is_over:
-            raise Refused("run-is-over", f"The run {known.name} is over", remedy="see fednode run show")
-        if known.driver is not None:
-            known.driver.leave()
-            known.driver = None
-        known.decision = Decision("declined", reason)
-        await known.save_decision(self._disk)
-        known.chronicle.decided("declined", reason)
-        known.chronicle.state(self._identity.node_id, "DECLINED", reason)
-        note = Declined(run=known.run_id, node=self._identity.node_id, code=code[:40], reason=reason[:500])
-        raw = sign_note(self._identity.keys.node, note)
-        if known.entry.proposer != self._identity.node_id:
-            self.send(known.entry.proposer, DeclinedMessage(run=known.run_id, declined=raw))
-        if known.entry.start is not None:
-            await self._take_up(known, known.entry.start)
-
-    async def _answer_until_start(self, known: KnownRun) -> None:
-        """Say that we are ready until the log says that the run has started, or will not."""
-        while known.entry.start is None and known.entry.stop is None and known.decision.decision == "accepted":
-            message = ReadyMessage(run=known.run_id, ready=known.decision.ready)
-            if known.entry.proposer == self._identity.node_id:
-                self._on_answer(known, self._identity.node_id, message)
-                return
-            self.send(known.entry.proposer, message)
-            await trio.sleep(ANSWER_AGAIN_S)
-
-    def _on_answer(self, known: KnownRun, peer: NodeId, message: ReadyMessage | DeclinedMessage) -> None:
-        """The proposer is told that a node is ready, or that it declines. Raises RemoteProtocolError."""
-        if known.entry.proposer != self._identity.node_id or known.starting:
-            return
-        note = open_ready(message.ready) if isinstance(message, ReadyMessage) else open_declined(message.declined)
-        if note.body.node != peer or note.body.run != known.run_id:
-            raise RemoteProtocolError(f"{peer} answers in another's name, or for another run")
-        if isinstance(message, ReadyMessage):
-            known.declined.pop(peer, None)
-            known.answers[peer] = message.ready
-            known.chronicle.state(peer, "READY", "")
-        elif isinstance(note.body, Declined):
-            known.answers.pop(peer, None)
-            known.declined[peer] = note.body.reason
-            known.chronicle.state(peer, "DECLINED", note.body.reason)
-        self._news.pop(known.run_id, trio.Event()).set()
 
     # --- from the start on ---------------------------------------------------------------------------------------
     async def _take_up(self, known: KnownRun, raw_start: bytes) -> None:
@@ -352,7 +228,6 @@ class Runs:
             await self._on_stopped(known, known.entry.stop.reason)
 
     async def _drive(self, known: KnownRun, start: RunStart, roster: list[NodeId]) -> None:
-        entry = None if self._identity.node_id in roster else known.decision.ready
         machine = RunMachine(
             me=self._identity.node_id,
             key=self._identity.keys.node,
@@ -362,7 +237,7 @@ class Runs:
             settings=run_settings(known.manifest),
             jitter=self._random.random,
             records=await self._disk.records(journal_name(known.run_id)),
-            entry=entry,
+            entry=known.decision.ready,
         )
         known.chronicle.started({node: node in machine.context.voters for node in roster})
         known.driver = await self._make_driver(known, machine)
@@ -424,11 +299,15 @@ class Runs:
             chronicle.moved(size, received=True)
             self._moved(known.run_id, source, self._identity.node_id, kind, size, round_number)
 
+        def needed_elsewhere(blob: BlobId) -> bool:
+            others = (other.driver for other in self.known.values() if other is not known)
+            return any(driver.holds(blob) for driver in others if driver is not None)
+
         return RunDriver(
             known.run_id,
             machine,
             disk=self._disk,
-            data=RunData(known.manifest, self._disk, self._bulk, self._trainer, moved),
+            data=RunData(known.manifest, self._disk, self._bulk, self._trainer, moved, needed_elsewhere),
             task=RunTask(spec, self._disk, self._trainer, self._slots, chronicle.task_said),
             chronicle=chronicle,
             send=self.send,
@@ -446,7 +325,7 @@ class Runs:
             known.over = True
             failed = known.entry.stop is not None and known.entry.stop.by == known.entry.proposer
             known.chronicle.state("", "FAILED" if failed and "deadline" in reason else "STOPPED", reason)
-            self._news.pop(known.run_id, trio.Event()).set()
+            known.tell_news()
 
     # --- messages ------------------------------------------------------------------------------------------------
     def send(self, peer: NodeId, message: RunMessage) -> None:
@@ -459,11 +338,11 @@ class Runs:
         if known is None or not known.place.state().admits(peer):
             return
         if known.driver is not None:
-            known.driver.deliver(peer, message)
+            known.driver.deliver(peer, message, len(payload))
         elif known.watch is not None:
             known.watch.on_message(message)
         elif isinstance(message, ReadyMessage | DeclinedMessage):
-            self._on_answer(known, peer, message)
+            self.answers.on_answer(known, peer, message)
 
     # --- blobs ---------------------------------------------------------------------------------------------------
     def may_read(self, peer: NodeId, blob: BlobId) -> bool:

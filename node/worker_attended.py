@@ -28,6 +28,7 @@ from node.worker_process import WorkerProcess, describe_end
 from node.worker_watch import Watch, WatchLimits
 from protocol.errors import RemoteProtocolError
 
+COUNT_MAX = 2**53  # of samples or steps: what an offer may claim
 LAST_WORDS_LINES = 100  # of a crashed worker's stderr, shown as its traceback
 LAST_WORDS_S = 2.0  # for reading what a dead worker left in its pipes; something may still hold them open
 
@@ -210,6 +211,6 @@ class AttendedWorker:
 
 def count(value: Any) -> int:
     """`value`, which a worker sent. Raises ValueError unless it is a count."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= COUNT_MAX:
         raise ValueError(f"{str(value)[:40]!r} is no count")
     return value

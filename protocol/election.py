@@ -94,7 +94,7 @@ class Election:
 
     # --- pre-votes -----------------------------------------------------------------------------------------------
     def on_prevote_request(self, peer: NodeId, message: PreVoteRequest) -> None:
-        if not self._both_are_voters(peer):
+        if not self._may_take_part(peer):
             return
         granted = (
             message.term > self.term
@@ -105,7 +105,7 @@ class Election:
         self.context.send(peer, PreVoteReply(run=self.context.run, term=term, granted=granted))
 
     def on_prevote_reply(self, peer: NodeId, message: PreVoteReply) -> None:
-        if not self._both_are_voters(peer):
+        if not self._may_take_part(peer):
             return
         if not message.granted:
             self._see_term(message.term)
@@ -114,7 +114,7 @@ class Election:
             self._count_prevotes()
 
     def _count_prevotes(self) -> None:
-        if len(self._grants) < majority(self.context.voters):
+        if not self._has_majority():
             return
         self.role = Role.CANDIDATE
         self.term += 1
@@ -128,7 +128,7 @@ class Election:
 
     # --- votes ---------------------------------------------------------------------------------------------------
     def on_vote_request(self, peer: NodeId, message: VoteRequest) -> None:
-        if not self._both_are_voters(peer):
+        if not self._may_take_part(peer):
             return
         granted = False
         if not self.hears_aggregator():
@@ -145,7 +145,7 @@ class Election:
         return has_a_vote and self._is_up_to_date(message.stored_term, message.stored_round)
 
     def on_vote_reply(self, peer: NodeId, message: VoteReply) -> None:
-        if not self._both_are_voters(peer):
+        if not self._may_take_part(peer):
             return
         self._see_term(message.term)
         if self.role is Role.CANDIDATE and message.granted and message.term == self.term:
@@ -153,7 +153,7 @@ class Election:
             self._count_votes()
 
     def _count_votes(self) -> None:
-        if len(self._grants) < majority(self.context.voters):
+        if not self._has_majority():
             return
         self.role = Role.AGGREGATOR
         self._follow(self.context.me)
@@ -161,7 +161,7 @@ class Election:
     # --- the reign -----------------------------------------------------------------------------------------------
     def hear(self, peer: NodeId, term: int) -> bool:
         """Take note of a message that only the aggregator of `term` sends; False when it is not to be obeyed (§7.6)."""
-        if peer not in self.context.voters or term < self.term:
+        if peer not in self.context.eligible or term < self.term:
             return False
         self._see_term(term)
         if term != self.term:
@@ -187,8 +187,13 @@ class Election:
         self.context.set_timer("election", self.timeout_s())
 
     # --- pieces --------------------------------------------------------------------------------------------------
-    def _both_are_voters(self, peer: NodeId) -> bool:
-        return self.is_voter and peer in self.context.voters
+    def _may_take_part(self, peer: NodeId) -> bool:
+        """Who is eligible may ask, and answers: a candidate may hold newer voters than we do, and counts only its own
+        (§7.11)."""
+        return self.context.me in self.context.eligible and peer in self.context.eligible
+
+    def _has_majority(self) -> bool:
+        return len(self._grants.intersection(self.context.voters)) >= majority(self.context.voters)
 
     def _is_up_to_date(self, stored_term: int, stored_round: int) -> bool:
         return (stored_term, stored_round) >= self.stored

@@ -3,18 +3,28 @@
 docs/protocol.md §8.4 to §8.6.
 """
 
+from dataclasses import dataclass
+
 from protocol.checkpoint import Ack, open_issue
 from protocol.election import Election
 from protocol.keys import Hash, NodeId
 from protocol.ledger import Held, Ledger
 from protocol.run_context import RunContext
 from protocol.run_events import Evidence, Obtain
-from protocol.run_messages import Acknowledgement, Commit, Proposal
+from protocol.run_messages import Acknowledgement, Commit, Proposal, VotersChanged
 
 # A commit that could not be obtained is tried again so soon: its holders are the same nodes, and they come back.
 OBTAIN_AGAIN_S = 1.0
 
-Commitment = tuple[Held, int, tuple[bytes, ...]]  # the checkpoint, the term it was committed under, the certificate
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """A committed checkpoint: under which term, by which certificate, after which changes of voters."""
+
+    held: Held
+    term: int
+    acks: tuple[bytes, ...]
+    changes: tuple[VotersChanged, ...] = ()
 
 
 class Intake:
@@ -34,7 +44,7 @@ class Intake:
     # --- proposals -----------------------------------------------------------------------------------------------
     def on_proposal(self, peer: NodeId, message: Proposal) -> None:
         """Obtain what the aggregator of our term proposes, unless we hold something newer. The caller has checked that
-        `peer` is to be obeyed. Raises RemoteProtocolError."""
+        `peer` is to be obeyed. Raises RemoteProtocolError, or MissedChanges."""
         spoken = open_issue(message.issue).body
         if spoken.round < self.ledger.committed_round:
             return  # it was long on its way; meanwhile another node told us of a later commit
@@ -81,17 +91,17 @@ class Intake:
 
     # --- commits -------------------------------------------------------------------------------------------------
     def on_commit(self, message: Commit) -> Commitment | None:
-        """Check a commit. Raises RemoteProtocolError when its certificate does not hold."""
+        """Check a commit. Raises as Ledger.check_commit."""
         if message.round < self.ledger.committed_round:
             return None
         held, term = self.ledger.check_commit(message)
         if message.round == self.ledger.committed_round:
             self._check_fork(held)
             return None
-        commitment = (held, term, message.acks)
+        commitment = Commitment(held, term, message.acks, message.changes)
         if self.ledger.stored.name == held.name and self.ledger.is_durable(held):
             return commitment
-        if self._commitment is None or self._commitment[0].checkpoint.round < message.round:
+        if self._commitment is None or self._commitment.held.checkpoint.round < message.round:
             self._commitment = commitment
             self.obtain(held, ())
         return None
@@ -105,7 +115,7 @@ class Intake:
     def on_obtained(self, name: Hash, ok: bool) -> Commitment | None:
         if self._proposal is not None and self._proposal[0].name == name:
             self._on_proposal_obtained(ok)
-        if self._commitment is None or self._commitment[0].name != name:
+        if self._commitment is None or self._commitment.held.name != name:
             return None
         if not ok:
             self.context.set_timer("obtain", OBTAIN_AGAIN_S)
@@ -115,7 +125,7 @@ class Intake:
 
     def on_obtain_timer(self) -> None:
         if self._commitment is not None:
-            self.obtain(self._commitment[0], ())
+            self.obtain(self._commitment.held, ())
 
     def obtain(self, held: Held, first: tuple[NodeId, ...]) -> None:
         """Have the checkpoint fetched: from `first`, else from anybody of the roster."""

@@ -15,6 +15,10 @@ from protocol.keys import NodeId
 from protocol.limits import INTRODUCTION_BYTES_MAX, SYNC_HEADS_MAX
 from protocol.operations import OpenOperation
 
+# Every operation costs us a check of its signature, whoever made it up. A guest shows some tens before it knows what we
+# hold, and then in an order in which each has its place.
+UNPLACED_MAX = 256
+
 
 class IntroductionHost:
     """One stranger's introduction to one group. It is over once the outputs hold Close or `Refused` was raised."""
@@ -23,20 +27,25 @@ class IntroductionHost:
         self._log = log
         self._peer = peer
         self._shown_bytes = 0
+        self._unplaced = 0
         self._asked = False
 
     def receive(self, message: Introduce) -> tuple[list[HostOutput], Refused | None]:
         """What to do about `message`, and after that with which reason to refuse, if so.
 
         Raises:
-            RemoteProtocolError: another group, or more than is allowed: reset the stream.
+            RemoteProtocolError: another group, or more than is allowed, or too much that has no place here: reset the
+                stream.
         """
         if message.group != self._log.group:
             raise RemoteProtocolError("A stranger introduced itself to two groups at once")
         self._shown_bytes += sum(map(len, message.operations))
         if self._shown_bytes > INTRODUCTION_BYTES_MAX:
             raise RemoteProtocolError(f"A stranger showed more than {INTRODUCTION_BYTES_MAX} bytes of operations")
-        added, incomplete, fault = _add_all(self._log, message.operations)
+        if self._unplaced > UNPLACED_MAX:
+            raise RemoteProtocolError(f"A stranger showed more than {UNPLACED_MAX} operations that have no place here")
+        added, unplaced, fault = _add_all(self._log, message.operations)
+        self._unplaced += unplaced
         outputs: list[HostOutput] = [KeepOperations(self._log.group, tuple(added))] if added else []
         if fault:
             return outputs, Refused("bad-operation", fault.what, remedy=fault.remedy)
@@ -48,7 +57,7 @@ class IntroductionHost:
             return outputs, Refused("not-admitting", error.what, remedy="knock at another node of the group")
         if state.admits(self._peer):
             return [*outputs, send(Welcome()), Close()], None
-        if incomplete and not self._asked:
+        if self._unplaced and not self._asked:
             self._asked = True
             holds = dict.fromkeys((*self._log.heads()[:SYNC_HEADS_MAX], *self._log.sample()))
             return [*outputs, send(Ask(holds=tuple(holds)))], None
@@ -57,18 +66,16 @@ class IntroductionHost:
         )
 
 
-def _add_all(
-    log: GroupLog, operations: Iterable[bytes]
-) -> tuple[list[OpenOperation], bool, RemoteProtocolError | None]:
-    """What is new now, whether some could not be added for want of what it rests on, and what was wrong, if any."""
+def _add_all(log: GroupLog, operations: Iterable[bytes]) -> tuple[list[OpenOperation], int, RemoteProtocolError | None]:
+    """What is new now, how many could not be added for want of what they rest on, and what was wrong, if anything."""
     added: list[OpenOperation] = []
-    incomplete = False
+    unplaced = 0
     for raw in operations:
         try:
             # A stranger's orphans must not push members' out of the waiting room.
             addition = log.add(raw, may_wait=False)
         except RemoteProtocolError as fault:
-            return added, incomplete, fault
+            return added, unplaced, fault
         added.extend(addition.added)
-        incomplete = incomplete or bool(addition.missing)
-    return added, incomplete, None
+        unplaced += bool(addition.missing)
+    return added, unplaced, None

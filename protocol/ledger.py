@@ -4,6 +4,7 @@ docs/protocol.md §8. A stored checkpoint is durable and acknowledged, but may y
 committed one is final.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from protocol.checkpoint import (
@@ -25,9 +26,10 @@ from protocol.checkpoint import (
 from protocol.errors import RemoteProtocolError
 from protocol.keys import BlobId, Hash, NodeId
 from protocol.run_context import RunContext
-from protocol.run_journal import CommittedRecord, StoredRecord
-from protocol.run_messages import Commit, Proposal
+from protocol.run_journal import ChangeRecord, CommittedRecord, StoredRecord
+from protocol.run_messages import Commit, Proposal, VotersChanged
 from protocol.signing import Signed
+from protocol.succession import check_roster, check_voters, differ_by_one_at_most
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,10 @@ class Held:
     name: Hash
     checkpoint: Checkpoint
     raw: bytes
+
+
+class MissedChanges(Exception):
+    """Voters have changed more than once since what we hold: the commits in between must come first (§8.13)."""
 
 
 class Ledger:
@@ -52,12 +58,19 @@ class Ledger:
         self.committed_term = 0
         self.certificate: tuple[bytes, ...] = ()
         self.zero_is_durable = False
-        self._first_notes = tuple(open_ready(raw).body for raw in start.roster)
+        self._first_notes = {NodeId(note.node): note for note in (open_ready(raw).body for raw in start.roster)}
+        self.changes: list[tuple[int, VotersChanged]] = []  # commits that changed the voters, with their rounds
+        self._follow_voters()
 
     @property
     def committed_round(self) -> int:
         """-1 before the starting checkpoint is committed."""
         return self.committed.checkpoint.round if self.committed else -1
+
+    @property
+    def newest_round(self) -> int:
+        """Of the newest checkpoint that somebody can have measured, as far as this node knows."""
+        return max(self.committed_round, self.stored.checkpoint.round)
 
     @property
     def has_ended(self) -> bool:
@@ -70,11 +83,11 @@ class Ledger:
 
     def notes(self) -> dict[NodeId, Ready]:
         """The ready notes of the roster: of the start, and of all who entered up to the newest commit."""
-        notes = {NodeId(note.node): note for note in self._first_notes}
-        for raw in self.newest.entrants:
-            note = open_ready(raw).body
-            notes[NodeId(note.node)] = note
-        return {node: notes[node] for node in map(NodeId, self.newest.roster) if node in notes}
+        return check_roster(self.newest, self._first_notes)
+
+    def first_nodes(self) -> frozenset[NodeId]:
+        """The nodes of the start."""
+        return frozenset(self._first_notes)
 
     def roster(self) -> tuple[NodeId, ...]:
         return tuple(NodeId(node) for node in self.newest.roster)
@@ -110,20 +123,47 @@ class Ledger:
         checkpoint = signed.body
         if checkpoint.run != self.context.run:
             raise RemoteProtocolError("A checkpoint of another run")
-        if checkpoint.round < 1 or checkpoint.voters != self.zero.checkpoint.voters:
-            raise RemoteProtocolError("A checkpoint whose round or voters cannot be")
-        if checkpoint.maker not in self.context.voters:
-            raise RemoteProtocolError(f"{checkpoint.maker} made a checkpoint and is no voter")
-        _check_roster(checkpoint, self.zero.checkpoint)
+        if checkpoint.round < 1:
+            raise RemoteProtocolError("Somebody else's word for the starting checkpoint")
+        if checkpoint.tensor_schema != self.zero.checkpoint.tensor_schema:
+            raise RemoteProtocolError("A checkpoint of a model with another schema than the run's")
+        check_voters(checkpoint, check_roster(checkpoint, self._first_notes))
+        if checkpoint.maker not in checkpoint.roster:
+            raise RemoteProtocolError(f"{checkpoint.maker} made a checkpoint and is not in its roster")
         return Held(signed.body_hash, checkpoint, raw)
 
     def check_commit(self, message: Commit) -> tuple[Held, int]:
-        """The checkpoint that a commit proves, and the term it was committed under. Raises RemoteProtocolError."""
+        """The checkpoint that a commit proves, and the term it was committed under.
+
+        Raises:
+            RemoteProtocolError: a certificate does not hold.
+            MissedChanges: it may hold, but we cannot know that these are the voters.
+        """
         held = self.open_held(message.checkpoint)
         if held.checkpoint.round != message.round:
             raise RemoteProtocolError("A commit's round is not its checkpoint's")
-        term = check_certificate(message.acks, self.context.run, message.round, held.name, self.context.voters)
-        return held, term
+        _check_entries(held.checkpoint)
+        voters = self._voters_after(message.changes)
+        if not differ_by_one_at_most(voters, held.checkpoint.voters):
+            raise MissedChanges
+        return held, self._check_certificate(held, message.acks)
+
+    def _check_certificate(self, held: Held, acks: tuple[bytes, ...]) -> int:
+        checkpoint = held.checkpoint
+        return check_certificate(acks, self.context.run, checkpoint.round, held.name, checkpoint.voters)
+
+    def _voters_after(self, changes: Iterable[VotersChanged]) -> tuple[str, ...]:
+        """The voters that a chain of certified changes leads to from those that we know to be committed."""
+        voters = self.newest.voters
+        for change in changes:
+            held = self.open_held(change.checkpoint)
+            if held.checkpoint.round <= self.committed_round:
+                continue
+            if not differ_by_one_at_most(voters, held.checkpoint.voters):
+                raise RemoteProtocolError("A chain of voters' changes has a gap")
+            self._check_certificate(held, change.acks)
+            voters = held.checkpoint.voters
+        return voters
 
     def _check_succession(self, held: Held) -> None:
         """A checkpoint follows the newest committed one, or is it (§8.5)."""
@@ -138,6 +178,10 @@ class Ledger:
                 raise RemoteProtocolError(f"Another checkpoint is already committed for round {round_number}")
         elif round_number == self.committed_round + 1 and held.checkpoint.previous != self.committed.name:
             raise RemoteProtocolError("A checkpoint does not build on the committed one before it")
+        if not differ_by_one_at_most(self.newest.voters, held.checkpoint.voters):
+            if round_number <= self.committed_round + 1:
+                raise RemoteProtocolError("A checkpoint changes more than one voter")
+            raise MissedChanges
         _check_entries(held.checkpoint)
 
     # --- keeping -------------------------------------------------------------------------------------------------
@@ -145,11 +189,17 @@ class Ledger:
         """`held` is durable here under the issue of `term`. The record comes before any acknowledgement (§8.4)."""
         self._became_durable(held)
         self.stored, self.stored_term = held, term
+        self._follow_voters()
         self.context.persist(StoredRecord(issue=issue, checkpoint=held.raw))
 
-    def commit(self, term: int, held: Held, acks: tuple[bytes, ...]) -> None:
-        """`held` is durable here and committed."""
+    def commit(self, term: int, held: Held, acks: tuple[bytes, ...], changes: tuple[VotersChanged, ...] = ()) -> None:
+        """`held` is durable here and committed. `changes` are the changes of voters that we had missed."""
         self._became_durable(held)
+        for change in changes:
+            round_number = self.open_held(change.checkpoint).checkpoint.round
+            if self.committed_round < round_number < held.checkpoint.round:
+                self.changes.append((round_number, change))
+                self.context.persist(ChangeRecord(checkpoint=change.checkpoint, acks=change.acks))
         self._take_commit(term, held, acks)
         self.context.persist(CommittedRecord(checkpoint=held.raw, acks=acks))
 
@@ -157,32 +207,38 @@ class Ledger:
         held = self.open_held(record.checkpoint)
         self._became_durable(held)
         self.stored, self.stored_term = held, open_issue(record.issue).body.term
+        self._follow_voters()
 
     def restore_committed(self, record: CommittedRecord) -> None:
         held = self.open_held(record.checkpoint)
         self._became_durable(held)
         self._take_commit(open_ack(record.acks[0]).body.term, held, record.acks)
 
+    def restore_change(self, record: ChangeRecord) -> None:
+        change = VotersChanged(checkpoint=record.checkpoint, acks=record.acks)
+        self.changes.append((self.open_held(record.checkpoint).checkpoint.round, change))
+
+    def changes_since(self, round_number: int) -> tuple[VotersChanged, ...]:
+        """The changes of voters that somebody has missed whose newest commit is of `round_number`."""
+        return tuple(change for at, change in self.changes if at > round_number)
+
     def _take_commit(self, term: int, held: Held, acks: tuple[bytes, ...]) -> None:
+        if set(held.checkpoint.voters) != set(self.newest.voters) and held.raw:
+            self.changes.append((held.checkpoint.round, VotersChanged(checkpoint=held.raw, acks=acks)))
         self.committed, self.committed_term, self.certificate = held, term, acks
         if (term, held.checkpoint.round) > (self.stored_term, self.stored.checkpoint.round):
             self.stored, self.stored_term = held, term
+        self._follow_voters()
+
+    def _follow_voters(self) -> None:
+        """The newest stored voters count, committed or not (§8.13)."""
+        self.context.voters = tuple(NodeId(node) for node in self.stored.checkpoint.voters)
+        known = {**self._first_notes, **check_roster(self.stored.checkpoint, self._first_notes), **self.notes()}
+        self.context.eligible = frozenset(node for node, note in known.items() if note.role != "observer")
 
     def _became_durable(self, held: Held) -> None:
         if held.name == self.zero.name:
             self.zero_is_durable = True
-
-
-def _check_roster(checkpoint: Checkpoint, zero: Checkpoint) -> None:
-    """A roster is the start's and those who entered with their own signed ready (§6.4)."""
-    entered = []
-    for raw in checkpoint.entrants:
-        note = open_ready(raw).body
-        if note.run != checkpoint.run:
-            raise RemoteProtocolError("An entrant's ready note is for another run")
-        entered.append(note.node)
-    if checkpoint.roster != zero.roster + tuple(entered) or len(set(checkpoint.roster)) != len(checkpoint.roster):
-        raise RemoteProtocolError("A checkpoint's roster is not the start's and its entrants")
 
 
 def _check_entries(checkpoint: Checkpoint) -> None:

@@ -27,6 +27,7 @@ from protocol.manifest_aliases import (
 from protocol.manifest_keys import KEYS, SECTIONS, TOP_LEVEL, nearest_key, toml_value
 from protocol.manifest_rules import base_name
 
+_INTEGER_BITS_MAX = 4096  # Python itself writes no number of more than 4,300 digits
 CONFIGURATION_CHARACTERS_MAX = 64 * 1024  # twice a manifest's size: comments come on top
 _GIVEN_CHARACTERS_MAX = 60  # of a value repeated in an error: enough to recognise it
 
@@ -68,11 +69,18 @@ def read_configuration(text: str, *, source: str = "", overrides: Mapping[str, o
         raise ManifestError([f"it has {len(text):,} characters; allowed are {CONFIGURATION_CHARACTERS_MAX:,}"])
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits is a bare ValueError
         raise ManifestError([f"it is not TOML: {error}"]) from None
+    try:
+        return _reading(document, source, overrides or {})
+    except (ValueError, RecursionError):
+        raise ManifestError(["it is nested too deep, or holds a number of thousands of digits"]) from None
+
+
+def _reading(document: Mapping[str, object], source: str, overrides: Mapping[str, object]) -> Reading:
     reader = _Reader()
     reader.take(document)
-    reader.take(_nested(overrides or {}), override=True)
+    reader.take(_nested(overrides), override=True)
     tree = reader.tree()
     if not tree.get("name"):
         tree["name"] = _name_from(source)
@@ -203,6 +211,8 @@ def _frozen(value: object) -> object:
         return tuple(map(_frozen, value))
     if isinstance(value, dict):
         return {key: _frozen(entry) for key, entry in value.items()}
+    if isinstance(value, int) and value.bit_length() > _INTEGER_BITS_MAX:
+        raise ValueError("nobody could be shown this number")
     return value
 
 

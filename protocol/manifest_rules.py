@@ -71,6 +71,17 @@ def loss_is_noticed_after_a_heartbeat(keys: Keys) -> str:
     return ""
 
 
+def loss_comes_before_leaving(keys: Keys) -> str:
+    """A node leaves the roster only after it has counted as lost."""
+    timing = keys.timing
+    if timing.leave_after_s < timing.lost_after_s:
+        return (
+            f"timing.leave_after_s is {timing.leave_after_s}: it must be at least timing.lost_after_s, "
+            f"{timing.lost_after_s}"
+        )
+    return ""
+
+
 def momentum_belongs_to_sgd(keys: Keys) -> str:
     """Adam has its own."""
     if keys.training.optimizer != "sgd" and keys.training.momentum != 0:
@@ -94,6 +105,7 @@ RULES = (
     smallest_roster_can_close_a_round,
     heartbeats_fit_into_the_timeout,
     loss_is_noticed_after_a_heartbeat,
+    loss_comes_before_leaving,
     momentum_belongs_to_sgd,
     server_learning_rate_needs_its_optimizer,
 )

@@ -215,6 +215,13 @@ class Timing(Wire):
         allow_inf_nan=False,
         description="a round waits no longer for a node so silent",
     )
+    leave_after_s: float = Field(
+        default=120.0,
+        ge=0.15,
+        le=30 * 86_400,
+        allow_inf_nan=False,
+        description="one so silent leaves the roster and its vote; it is taken in again when it is back",
+    )
 
 
 class Keys(Wire):

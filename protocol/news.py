@@ -6,6 +6,7 @@ from protocol.keys import NodeId
 from protocol.ledger import Ledger
 from protocol.run_context import RunContext
 from protocol.run_messages import (
+    CHANGES_MAX,
     AskCommit,
     Commit,
     Heartbeat,
@@ -19,12 +20,15 @@ from protocol.run_messages import (
 
 # One who has missed a commit asks no more often than this: the answer may be megabytes.
 ASK_AGAIN_S = 2.0
+# Of one answer, besides the newest checkpoint: together they fit a frame.
+CHANGES_BYTES_MAX = 512 * 1024
 # Whom a node without an aggregator asks for news: enough that one of them is up, few enough not to be a burden.
 _ASKED_VOTERS = 3
 
 
 class News:
-    """What this node has missed, and what others have. `entry` is our ready note, where the start does not name us."""
+    """What this node has missed, and what others have. `entry` is our ready note, for the case that we are not, or
+    no longer, in the roster."""
 
     def __init__(
         self, context: RunContext, ledger: Ledger, intake: Intake, election: Election, entry: bytes | None
@@ -59,27 +63,36 @@ class News:
     # --- answering -------------------------------------------------------------------------------------------------
     def on_ask(self, peer: NodeId, message: AskCommit) -> None:
         if message.have_round < self.ledger.committed_round or self.ledger.committed_round == 0:
-            self._send_commit(peer)
+            self._send_commit(peer, message.have_round)
 
     def answer_after_end(self, peer: NodeId, message: RunMessage) -> bool:
         """Who still votes or asks in a run that has ended gets its last commit. True when no more is to do."""
+        have_round = message.have_round if isinstance(message, AskCommit) else self.ledger.committed_round
         if isinstance(message, PreVoteRequest | VoteRequest | AskCommit | OfferMessage | ReadyMessage):
-            self._send_commit(peer)
+            self._send_commit(peer, have_round)
             return True
         if isinstance(message, Heartbeat) and message.committed_round < self.ledger.committed_round:
-            self._send_commit(peer)
+            self._send_commit(peer, message.committed_round)
             return True
         return isinstance(message, Proposal)
 
-    def _send_commit(self, peer: NodeId) -> None:
+    def _send_commit(self, peer: NodeId, have_round: int) -> None:
+        """The newest commit, with the changes of voters that `peer` has missed; if they are too many, first the last of
+        those that fit, which is a commit too."""
         committed = self.ledger.committed
         if committed is None:
             return
+        changes = self.ledger.changes_since(have_round)
+        size, fitting = 0, 0
+        for change in changes[:CHANGES_MAX]:
+            size += len(change.checkpoint) + sum(map(len, change.acks))
+            fitting += size <= CHANGES_BYTES_MAX
+        raw, acks, round_number = committed.raw, self.ledger.certificate, committed.checkpoint.round
+        if fitting < len(changes):
+            last = changes[max(0, fitting - 1)]
+            raw, acks = last.checkpoint, last.acks
+            round_number = self.ledger.open_held(raw).checkpoint.round
         commit = Commit(
-            run=self.context.run,
-            round=committed.checkpoint.round,
-            checkpoint=committed.raw,
-            acks=self.ledger.certificate,
-            reports=(),
+            run=self.context.run, round=round_number, checkpoint=raw, acks=acks, changes=changes[:fitting], reports=()
         )
         self.context.send(peer, commit)

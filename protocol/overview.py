@@ -31,10 +31,16 @@ class Overview:
         letters = (self._states.get(node, "W") for node in self.ledger.roster())
         self.take_states("".join(letter if letter in "LX" else "F" for letter in letters))
 
-    def take_reports(self, reports: Iterable[bytes]) -> None:
-        """Measurements as their nodes signed them; our own we have already. Raises RemoteProtocolError."""
+    def take_reports(self, reports: Iterable[bytes], proven_round: int = 0) -> None:
+        """Measurements as their nodes signed them; our own we have already. Raises RemoteProtocolError.
+
+        Those of rounds that are known to be committed, here or up to `proven_round`: else who signs many, of rounds to
+        come, fills everybody's record."""
         roster = set(self.ledger.newest.roster)
+        newest = max(self.ledger.newest_round, proven_round)
         for raw in reports:
             report = open_report(raw).body
-            if report.run == self.context.run and report.node in roster and report.node != self.context.me:
+            if (report.run, report.node) == (self.context.run, self.context.me) or report.round > newest:
+                continue
+            if report.run == self.context.run and report.node in roster:
                 self.context.out.append(Measured(raw))

@@ -4,7 +4,7 @@ docs/protocol.md §8.8. What was learned once from a base is offered to whoever 
 round is over; so a round that lost its aggregator is finished without training again.
 """
 
-from protocol.checkpoint import Offer, Report
+from protocol.checkpoint import Offer, Report, open_receipt
 from protocol.keys import Hash, NodeId
 from protocol.ledger import Held, Ledger
 from protocol.run_context import RunContext
@@ -61,9 +61,15 @@ class Participation:
         self.receipted = False
         self._report_sent_to = None
 
-    def on_receipt(self, offer: Hash) -> None:
-        self.receipted = True
-        self._set_letter("W")
+    def on_receipt(self, aggregator: NodeId, raw: bytes, term: int) -> None:
+        """The aggregator of `term` has our update of this round. Raises RemoteProtocolError."""
+        receipt = open_receipt(raw)
+        body = receipt.body
+        if self.offer is None or receipt.node_id != aggregator or body.term != term:
+            return
+        if body.node == self.context.me and body.round == self.offer[1].round:
+            self.receipted = True
+            self._set_letter("W")
 
     # --- training ------------------------------------------------------------------------------------------------
     def _train(self, held: Held) -> None:

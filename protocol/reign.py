@@ -13,6 +13,7 @@ from protocol.checkpoint import (
     UpdateEntry,
     majority,
     open_ack,
+    open_offer,
     open_ready,
     open_report,
 )
@@ -23,6 +24,7 @@ from protocol.limits import REPORTS_BYTES_MAX
 from protocol.run_context import RunContext
 from protocol.run_events import STATE_LETTERS, Collect, Collected, Combine, Combined, Note, Obtain, ParticipantState
 from protocol.run_messages import Commit, Heartbeat, Proposal, ReceiptMessage, Reports
+from protocol.succession import next_members
 from protocol.voters import trainers_of
 from protocol.wire import hash_of, pack
 
@@ -84,7 +86,7 @@ class Reign:
         )
         self.proposed, self.acks = (held, issue), {}
         self.ledger.store(self.term, held, issue)
-        self._propose_to(self.context.voters)
+        self._propose_to(self._proposed_voters())
         ack = Ack(
             run=self.context.run,
             term=self.term,
@@ -102,7 +104,7 @@ class Reign:
     def on_ack(self, peer: NodeId, raw: bytes) -> None:
         """Keep a voter's acknowledgement of the very checkpoint that we have proposed in this term."""
         ack = open_ack(raw).body
-        if self.proposed is None or peer not in self.context.voters or ack.node != peer:
+        if self.proposed is None or peer not in self._proposed_voters() or ack.node != peer:
             return
         held, _ = self.proposed
         if (ack.run, ack.term, ack.checkpoint) == (self.context.run, self.term, held.name):
@@ -110,13 +112,18 @@ class Reign:
 
     def is_committed(self) -> bool:
         """Whether more than half of the voters have acknowledged what we proposed (§8.6)."""
-        return self.proposed is not None and len(self.acks) >= majority(self.context.voters)
+        return self.proposed is not None and len(self.acks) >= majority(self._proposed_voters())
+
+    def _proposed_voters(self) -> tuple[NodeId, ...]:
+        """The voters of what we propose: they count from then on (§8.13)."""
+        assert self.proposed is not None
+        return tuple(NodeId(node) for node in self.proposed[0].checkpoint.voters)
 
     def take_commit(self) -> tuple[Held, tuple[bytes, ...]]:
         """The checkpoint that has just been committed, with its certificate. The next round may then be opened."""
         assert self.proposed is not None
         held, _ = self.proposed
-        acks = tuple(self.acks[node] for node in self.context.voters if node in self.acks)
+        acks = tuple(self.acks[node] for node in self._proposed_voters() if node in self.acks)
         self.proposed, self.gathering, self.opened = None, None, True
         return held, acks
 
@@ -226,8 +233,16 @@ class Reign:
             self.say(f"round {event.round} could not be combined: {event.failed}")
             return
         base = gathering.base.checkpoint
-        entrants: dict[str, bytes] = {open_ready(raw).body.node: raw for raw in base.entrants}
-        entrants.update({str(node): raw for node, raw in self.entrants.items()})
+        notes = self.ledger.notes()
+        members = next_members(
+            base,
+            first=self.ledger.first_nodes(),
+            asked=self.entrants,
+            gone={node for node in notes if self._is_gone(node)},
+            candidates=[node for node, note in notes.items() if note.role != "observer" and not self._is_lost(node)],
+            listed={open_offer(entry.offer).body.node for entry in event.entries},
+        )
+        self.entrants = {}
         finished = event.round >= base.rounds
         self._make(
             Checkpoint(
@@ -243,14 +258,20 @@ class Reign:
                 updates=event.entries,
                 exponents=event.exponents,
                 parts=(Part(start=0, stop=event.parameters, aggregator=self.context.me),),
-                roster=self.ledger.zero.checkpoint.roster + tuple(entrants),
-                entrants=tuple(entrants.values()),
-                voters=base.voters,
+                roster=members.roster,
+                entrants=members.entrants,
+                voters=members.voters,
                 rounds=base.rounds,
                 outcome="finished" if finished else "",
                 reason="",
             )
         )
+
+    def _is_gone(self, node: NodeId) -> bool:
+        """Silent for longer than the grace period."""
+        if node == self.context.me:
+            return False
+        return self.context.now - self.heard.get(node, self.began_at) > self.context.settings.leave_after_s
 
     def _issue_stop(self, base: Held) -> None:
         """End the run by an entry of the chain, so that all nodes end alike (§8.9)."""
@@ -280,7 +301,7 @@ class Reign:
         self.context.set_timer("heartbeat", self.context.settings.heartbeat_s)
         self._send_heartbeats()
         if self.proposed is not None:
-            missing = tuple(node for node in self.context.voters if node not in self.acks)
+            missing = tuple(node for node in self._proposed_voters() if node not in self.acks)
             self._propose_to(missing)
         for node in self.ledger.roster():
             if node != self.context.me and self._is_lost(node) and self.letters.get(node) not in ("L", "X"):
@@ -342,7 +363,8 @@ class Reign:
     def on_report(self, peer: NodeId, raw: bytes) -> None:
         """Keep a node's measurement for the next commit; after the end, close when all have reported."""
         report = open_report(raw).body
-        if report.node == peer and report.run == self.context.run and peer in self.ledger.roster():
+        is_theirs = report.node == peer and report.run == self.context.run and peer in self.ledger.roster()
+        if is_theirs and report.round <= self.ledger.newest_round:
             self.reports[peer, report.round] = raw
 
     def all_reported(self) -> bool:

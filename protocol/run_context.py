@@ -15,7 +15,9 @@ from protocol.wire import Wire, pack
 
 @dataclass(slots=True)
 class RunContext:
-    """`jitter` gives numbers in [0, 1) from a seeded source; `now` is the time, in seconds, of the event
+    """`voters` are those of the newest stored checkpoint, by rank; `eligible` is everybody who was ever ready to vote.
+
+    `jitter` gives numbers in [0, 1) from a seeded source; `now` is the time, in seconds, of the event
     at hand."""
 
     me: NodeId
@@ -25,6 +27,7 @@ class RunContext:
     settings: RunSettings
     jitter: Callable[[], float]
     now: float = 0.0
+    eligible: frozenset[NodeId] = frozenset()
     out: list[RunOutput] = field(default_factory=list)
     to_self: deque[Received] = field(default_factory=deque)
 

@@ -37,6 +37,7 @@ class RunSettings:
     )
     rank_step_s: float = 1.0  # the next in rank waits this much longer: longer than an election takes
     lost_after_s: float = 15.0  # a silent node is waited for no more; it is taken back when it speaks
+    leave_after_s: float = 120.0  # one so silent leaves the roster, and its vote; longer than any restart takes
 
 
 # --- events ------------------------------------------------------------------------------------------------------

@@ -34,6 +34,14 @@ class CommittedRecord(Wire):
     acks: Annotated[tuple[Note, ...], Field(max_length=31)]
 
 
+class ChangeRecord(Wire):
+    """A committed checkpoint that changed the voters, kept for those who have missed it (§8.13)."""
+
+    kind: Literal["change"] = "change"
+    checkpoint: SignedCheckpoint
+    acks: Annotated[tuple[Note, ...], Field(max_length=31)]
+
+
 class OfferRecord(Wire):
     """This is my update of its round: there must never be a second."""
 
@@ -41,12 +49,14 @@ class OfferRecord(Wire):
     offer: Note
 
 
-RunRecord = Annotated[TermRecord | StoredRecord | CommittedRecord | OfferRecord, Field(discriminator="kind")]
+RunRecord = Annotated[
+    TermRecord | StoredRecord | CommittedRecord | ChangeRecord | OfferRecord, Field(discriminator="kind")
+]
 
 
-def read_record(raw: bytes) -> TermRecord | StoredRecord | CommittedRecord | OfferRecord:
+def read_record(raw: bytes) -> TermRecord | StoredRecord | CommittedRecord | ChangeRecord | OfferRecord:
     """Raises RemoteProtocolError for what no fednode of this version wrote."""
-    record: TermRecord | StoredRecord | CommittedRecord | OfferRecord = unpack(
+    record: TermRecord | StoredRecord | CommittedRecord | ChangeRecord | OfferRecord = unpack(
         RunRecord,  # type: ignore[arg-type]
         raw,
         CHECKPOINT_BYTES_MAX + FRAME_BYTES_MAX,

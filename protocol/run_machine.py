@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol.checkpoint import RunStart, open_issue, open_offer, open_ready, open_receipt
+from protocol.checkpoint import RunStart, open_issue, open_offer, open_ready
 from protocol.election import Election, Role
 from protocol.errors import RemoteProtocolError
-from protocol.intake import Intake
+from protocol.intake import Commitment, Intake
 from protocol.keys import Hash, NodeId, RunId
-from protocol.ledger import Held, Ledger
+from protocol.ledger import Ledger, MissedChanges
 from protocol.news import News
 from protocol.overview import Overview
 from protocol.participation import Participation
@@ -37,7 +37,7 @@ from protocol.run_events import (
     Trained,
     TrainingFailed,
 )
-from protocol.run_journal import CommittedRecord, OfferRecord, StoredRecord, TermRecord, read_record
+from protocol.run_journal import ChangeRecord, CommittedRecord, OfferRecord, StoredRecord, TermRecord, read_record
 from protocol.run_messages import (
     Acknowledgement,
     AskCommit,
@@ -68,7 +68,7 @@ class RunMachine:
         settings: what the manifest says, in so far as it matters here.
         jitter: numbers in [0, 1) from a seeded source.
         records: this node's journal of the run, in order; empty the first time.
-        entry: our signed ready note, if the start does not name us and we want to be taken in.
+        entry: our signed ready note, for being taken in where the roster does not name us, or no longer.
 
     Raises:
         RemoteProtocolError: the start or the journal is not what fednode writes.
@@ -181,6 +181,8 @@ class RunMachine:
                 self.ledger.restore_stored(record)
             case CommittedRecord() as record:
                 self.ledger.restore_committed(record)
+            case ChangeRecord() as record:
+                self.ledger.restore_change(record)
             case OfferRecord(offer=offer):
                 self.participation.restore_offer(offer, open_offer(offer).body)
         self.election.stored = (self.ledger.stored_term, self.ledger.stored.checkpoint.round)
@@ -207,13 +209,14 @@ class RunMachine:
             case Proposal():
                 self._on_proposal(peer, message)
             case Commit():
-                self._on_commit(message)
+                self._on_commit(peer, message)
             case AskCommit():
                 self.news.on_ask(peer, message)
             case Reports():
                 self._on_reports(message)
             case ReceiptMessage():
-                self._on_receipt(peer, message)
+                if peer == self.election.aggregator:
+                    self.participation.on_receipt(peer, message.receipt, self.election.term)
             case _:
                 if self.reign is not None:
                     self._on_message_to_aggregator(self.reign, peer, message)
@@ -264,26 +267,23 @@ class RunMachine:
 
     def _on_proposal(self, peer: NodeId, message: Proposal) -> None:
         term = open_issue(message.issue).body.term
-        if self._obey(peer, term) and self.election.is_voter:
-            self.intake.on_proposal(peer, message)
+        if self._obey(peer, term):
+            try:
+                self.intake.on_proposal(peer, message)
+            except MissedChanges:
+                self.news.ask(peer)
 
-    def _on_commit(self, message: Commit) -> None:
-        commitment = self.intake.on_commit(message)
+    def _on_commit(self, peer: NodeId, message: Commit) -> None:
+        try:
+            commitment = self.intake.on_commit(message)
+        except MissedChanges:
+            self.news.ask(peer)
+            return
         if commitment is not None:
-            self._commit(*commitment)
+            self._commit(commitment)
         elif message.round == self.ledger.committed_round:
             self.participation.repeat_to(self.election.aggregator)
-        self.overview.take_reports(message.reports)
-
-    def _on_receipt(self, peer: NodeId, message: ReceiptMessage) -> None:
-        receipt = open_receipt(message.receipt)
-        offer = self.participation.offer
-        if receipt.node_id != peer or peer != self.election.aggregator or offer is None:
-            return
-        if receipt.body.term != self.election.term:
-            return
-        if receipt.body.node == self.context.me and receipt.body.round == offer[1].round:
-            self.participation.on_receipt(Hash(receipt.body.offer))
+        self.overview.take_reports(message.reports, message.round)
 
     def _on_report(self, reign: Reign, peer: NodeId, message: ReportMessage) -> None:
         if peer != self.context.me:
@@ -301,13 +301,13 @@ class RunMachine:
             self.reign.on_obtained(name, ok)
         commitment = self.intake.on_obtained(name, ok)
         if commitment is not None:
-            self._commit(*commitment)
+            self._commit(commitment)
 
     def _commit_proposed(self, reign: Reign) -> None:
         held, acks = reign.take_commit()
         is_new = self.ledger.committed is None or self.ledger.committed.name != held.name
         if is_new:
-            self._commit(held, reign.term, acks, announce=reign)
+            self._commit(Commitment(held, reign.term, acks), announce=reign)
         else:
             self.ledger.commit(reign.term, held, acks)
             reign.announce(self.ledger.roster())
@@ -317,11 +317,12 @@ class RunMachine:
             reign.open_round()
             self.participation.repeat_to(self.context.me)
 
-    def _commit(self, held: Held, term: int, acks: tuple[bytes, ...], announce: Reign | None = None) -> None:
+    def _commit(self, commitment: Commitment, announce: Reign | None = None) -> None:
         """A checkpoint is committed and durable here: record it, tell the others if that is ours to do, go on."""
+        held, term = commitment.held, commitment.term
         if held.checkpoint.round <= self.ledger.committed_round:
             return
-        self.ledger.commit(term, held, acks)
+        self.ledger.commit(term, held, commitment.acks, commitment.changes)
         if announce is not None:
             announce.announce(self.ledger.roster())
         self.context.out.append(Committed(held.name, held.checkpoint, term))
@@ -364,9 +365,8 @@ class RunMachine:
 
     # --- timers --------------------------------------------------------------------------------------------------
     def _on_timer(self, name: str) -> None:
-        if name == "election" and not self.ledger.has_ended:
-            self.election.on_timer()
-            self.news.seek()
+        if name == "election":
+            self._on_election_timer()
         elif name == "heartbeat" and self.reign is not None and not self.ended:
             if not self.reign.on_heartbeat_timer():
                 self.election.step_down()
@@ -378,6 +378,14 @@ class RunMachine:
             self.intake.on_obtain_timer()
         elif name == "closing":
             self._on_closing_timer()
+
+    def _on_election_timer(self) -> None:
+        if not self.ledger.has_ended:
+            self.election.on_timer()
+            self.news.seek()
+        elif not self.ended:  # the last reports come from whoever reigns, if anybody still does
+            self._nobody_closes = not self.election.hears_aggregator()
+            self.context.set_timer("election", self.context.settings.election_timeout_s)
 
     def _on_closing_timer(self) -> None:
         if self.reign is not None:

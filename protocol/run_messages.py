@@ -11,6 +11,8 @@ from protocol.checkpoint import HexHash, HexHashOrNone, Round, Term
 from protocol.limits import CHECKPOINT_BYTES_MAX, ROSTER_NODES_MAX, SIGNED_NOTE_BYTES_MAX
 from protocol.wire import Wire
 
+CHANGES_MAX = 64  # in one commit; who has missed more asks again
+
 Note = Annotated[bytes, Field(max_length=SIGNED_NOTE_BYTES_MAX)]
 SignedCheckpoint = Annotated[bytes, Field(max_length=CHECKPOINT_BYTES_MAX)]
 
@@ -90,14 +92,25 @@ class Acknowledgement(Wire):
     ack: Note
 
 
+class VotersChanged(Wire):
+    """A committed checkpoint that changed the voters, with its certificate: a link of the chain that proves others."""
+
+    checkpoint: SignedCheckpoint
+    acks: Annotated[tuple[Note, ...], Field(max_length=31)]
+
+
 class Commit(Wire):
-    """This checkpoint is committed: the certificate proves it. `reports` are the nodes' measurements since the last."""
+    """This checkpoint is committed: the certificate proves it. `reports` are the nodes' measurements since the last.
+
+    `changes` are the commits that changed the voters and that the receiver has missed, in order (§8.13).
+    """
 
     kind: Literal["commit"] = "commit"
     run: HexHash
     round: Round
     checkpoint: SignedCheckpoint
     acks: Annotated[tuple[Note, ...], Field(max_length=31)]
+    changes: Annotated[tuple[VotersChanged, ...], Field(max_length=CHANGES_MAX)] = ()
     reports: Annotated[tuple[Note, ...], Field(max_length=ROSTER_NODES_MAX)]
 
 

@@ -135,7 +135,15 @@ def _group(count: int) -> Iterator[tuple[Path, list[RealNode]]]:
                 node.client.add_data("nothing", base / "nothing.csv")
                 node.client.set_policy(["mine"])
             wait_until_connected(nodes)
-            yield base, nodes
+            try:
+                yield base, nodes
+            except Exception:  # what was measured is gone with the folder: show what the nodes said last
+                for node in nodes:
+                    print(
+                        f"--- {node.name}:\n{node.stderr()}{(node.home / 'node.log').read_text()[-1500:]}",
+                        file=sys.stderr,
+                    )
+                raise
 
 
 def _run(base: Path, nodes: list[RealNode], *, rows: int, rounds: int, codec: str, seed: int = 0) -> str:

@@ -52,7 +52,8 @@ def imported(tree: ast.AST) -> Iterator[str]:
 # --- size and shape ----------------------------------------------------------------------------------------------
 def test_no_file_is_too_long() -> None:
     lengths = {name_of(path): len(path.read_text().splitlines()) for path in modules()}
-    assert {name: lines for name, lines in lengths.items() if lines > FILE_LINES_MAX} == {}
+    long = {name: lines for name, lines in lengths.items() if lines > FILE_LINES_MAX}
+    assert not long, long
 
 
 def test_no_function_is_too_long() -> None:
@@ -63,11 +64,12 @@ def test_no_function_is_too_long() -> None:
                 lines = node.end_lineno - node.lineno + 1
                 if lines > FUNCTION_LINES_MAX:
                     long[f"{name_of(path)}:{node.name}"] = lines
-    assert long == {}
+    assert not long, long
 
 
 def test_every_module_says_what_it_decides() -> None:
-    assert [name_of(path) for path in modules() if not ast.get_docstring(tree_of(path))] == []
+    silent = [name_of(path) for path in modules() if not ast.get_docstring(tree_of(path))]
+    assert not silent, silent
 
 
 def test_nothing_is_left_unfinished() -> None:
@@ -78,7 +80,7 @@ def test_nothing_is_left_unfinished() -> None:
         if path.suffix in {".py", ".md", ".toml", ".yml", ".tcss", ""} and path.is_file():
             lines = enumerate(path.read_text(errors="replace").splitlines(), 1)
             unfinished += [f"{name_of(path)}:{number}" for number, line in lines if UNFINISHED.search(line)]
-    assert unfinished == []
+    assert not unfinished, unfinished
 
 
 def test_no_test_sleeps() -> None:
@@ -93,7 +95,7 @@ def test_no_test_sleeps() -> None:
             is_sleep = isinstance(node, ast.Call) and ast.unparse(node.func) in SLEEPS
             if is_sleep and "# virtual time" not in lines[node.lineno - 1]:
                 sleeping.append(f"{name_of(path)}:{node.lineno}")
-    assert sleeping == []
+    assert not sleeping, sleeping
 
 
 # --- who may import what (what the contracts in pyproject.toml cannot hold) --------------------------------------
@@ -117,15 +119,17 @@ def test_the_protocol_is_pure() -> None:
         for path in modules()
         if path.parts[len(ROOT.parts)] == "protocol" and (others := set(imported(tree_of(path))) - allowed)
     }
-    assert foreign == {}
+    assert not foreign, foreign
 
 
 # --- documents ---------------------------------------------------------------------------------------------------
 def commands_in(document: Path, program: str) -> list[list[str]]:
-    """The command lines of `program` in the document's shell blocks, comments and what is piped off taken away."""
-    blocks = re.findall(r"```(?:sh|bash|console)\n(.*?)```", document.read_text(), re.DOTALL)
+    """The command lines of `program` in the document's shell blocks and between its backticks, without comments."""
+    text = document.read_text()
+    blocks = re.findall(r"```(?:sh|bash|console)\n(.*?)```", text, re.DOTALL)
+    inline = re.findall(rf"(?<!`)`({program} [^`]+)`(?!`)", text)
     found = []
-    for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
+    for line in [*"\n".join(blocks).replace("\\\n", " ").splitlines(), *map(" ".join, map(str.split, inline))]:
         for part in re.split(r"&&|\|\||;|\|", line.removeprefix("$ ")):
             words = shlex.split(part, comments=True)
             while words and "=" in words[0] and not words[0].startswith("-"):
@@ -173,7 +177,7 @@ def test_documented_commands_exist() -> None:
                 continue
             given = {word.split("=")[0] for word in rest if word.startswith("-") and word != "-"}
             wrong += [f"{document.name}: fednode {' '.join(words)}: {name}" for name in given - options_of(command)]
-    assert wrong == []
+    assert not wrong, wrong
     assert commands_in(ROOT / "README.md", "fednode")
 
 

@@ -53,7 +53,9 @@ reigns AS (
     SELECT run_id, max(term) AS term, arg_max(aggregator, term) AS aggregator
     FROM (SELECT run_id, term, aggregator FROM elections UNION ALL SELECT run_id, term, aggregator FROM rounds)
     SEMI JOIN chosen USING (run_id) GROUP BY run_id),
-done AS (SELECT run_id, max(round) AS round FROM rounds GROUP BY run_id),
+done AS (
+    SELECT run_id, max(round) AS round
+    FROM (SELECT run_id, round FROM rounds UNION ALL SELECT run_id, round FROM models) GROUP BY run_id),
 elected AS (SELECT run_id, count(*) AS elections FROM elections GROUP BY run_id),
 {
     _LATEST_METRICS.replace(

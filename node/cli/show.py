@@ -69,6 +69,7 @@ def facts(rows: Sequence[tuple[str, object]]) -> str:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table: ruled on a terminal, plain columns into a pipe."""
+    columns = [clean(column) for column in columns]  # a measurement's name is a peer's word too
     cells = [["" if cell is None else clean(str(cell)).replace("\n", " ") for cell in row] for row in rows]
     if sys.stdout.isatty():
         _ruled(columns, cells)

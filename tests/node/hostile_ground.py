@@ -1,4 +1,4 @@
-"""A simulated group of the real nodes for hostile tests: nodes that can be restarted, and what a member's key can do."""
+"""A simulated group of real nodes for hostile tests: nodes that can be restarted, disks that can be full."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field

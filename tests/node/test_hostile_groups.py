@@ -54,7 +54,7 @@ def test_an_operation_that_only_newer_nodes_know_ends_nobody(tmp_path: Path) -> 
 
 
 def test_a_full_disk_ends_no_node(tmp_path: Path) -> None:
-    """What could not be kept is kept, and acted on, once there is room; nothing depends on a peer's sending it again."""
+    """What could not be kept is kept, and acted on, once there is room; no peer has to send it again."""
 
     async def main(ground: HostileGround) -> None:
         first, second = await ground.group(2)
@@ -85,6 +85,7 @@ def test_a_node_with_very_many_addresses_announces_some(tmp_path: Path) -> None:
         alive(first, second)
         await first.node.service.invite(None, "member", 1, 3600)
         heard = second.place.book.last(first.node.identity.node_id)
-        assert heard is not None and len(heard.presence.addresses) == ADDRESSES_MAX
+        assert heard is not None
+        assert len(heard.presence.addresses) == ADDRESSES_MAX
 
     on_hostile_ground(tmp_path, main)

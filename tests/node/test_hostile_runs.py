@@ -1,17 +1,22 @@
 """What members, and careless owners, can do to a run must end no node, and cost no blob that is not theirs."""
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import trio
-from hostile_ground import HostileGround, Life, alive, on_hostile_ground
+from hostile_ground import HostileGround, alive, on_hostile_ground
 
-from node.seams import TrainerFailed
-from protocol.checkpoint import Offer, sign_note
-from protocol.errors import FednodeError
+from node.bulk import Bulk
+from node.run_data import RunData
+from node.run_driver import INBOX_EVENTS_MAX
+from node.run_task import RunTask
+from node.seams import InitialModel, TrainerFailed
 from protocol.keys import BlobId
-from protocol.run_events import Trained
+from protocol.reign import Reign
+from protocol.run_events import Combined, Trained
+from protocol.run_messages import AskCommit
 from simulations.trainer import InProcessSession
 
 
@@ -43,7 +48,8 @@ def test_a_task_that_fails_in_many_lines_ends_the_run_and_not_the_node(tmp_path:
         await trio.sleep(60)
         alive(owner)
         seen = await owner.node.service.run(run)
-        assert "sizes" in seen["reason"] and "\x1b" not in seen["reason"]
+        assert "sizes" in seen["reason"]
+        assert "\x1b" not in seen["reason"]
 
     on_hostile_ground(tmp_path, main)
 
@@ -75,7 +81,11 @@ def test_a_run_that_lost_its_disk_holds_up_nobody(tmp_path: Path) -> None:
         third.disk.is_full = False
         states = {entry["node_id"]: entry for entry in (await third.node.service.run(run))["participants"]}
         assert "No space left" in states[third.node.identity.node_id]["reason"]
-        await trio.sleep(2000)  # more messages than an inbox holds
+        driver = third.node.runs.known[run].driver
+        for _ in range(INBOX_EVENTS_MAX + 1):
+            driver.deliver(first.node.identity.node_id, AskCommit(run=run, have_round=0), 100)
+        with trio.fail_after(10):
+            await driver.stop("as the group's log may ask at any time")
         await first.node.service.stop_run(run, "enough")
         await ground.ended(run, [first, second])
         await third.node.service.create_group("still listening")
@@ -115,61 +125,148 @@ def test_one_node_drives_a_run_once(tmp_path: Path) -> None:
 
 def test_an_update_that_names_somebodys_blob_does_not_have_it_deleted(tmp_path: Path, monkeypatch: Any) -> None:
     """A round's updates are deleted when it is committed: but not the model, nor the schema, that somebody calls so."""
-    from node.run_task import RunTask
-
     honest = RunTask.train
 
     async def main(ground: HostileGround) -> None:
         first, second, hostile = await ground.group(3)
-        finished = await ground.propose(first, nodes=3, rounds=1, name="finished")
-        (known, *_) = await ground.ended(finished, [first, second, hostile])
-        other = known.driver.machine.ledger.newest.model
-        names = iter(("tensor_schema", "model", "other"))
+        names = iter(("tensor_schema", "model", ""))
+        finished = ""
 
-        async def train(self: RunTask, wanted: Any) -> Trained:
+        async def train(self: RunTask, wanted: Any) -> Trained | None:
             trained = await honest(self, wanted)
-            if trained.offer.node != hostile.node.identity.node_id:
+            if trained is None or trained.offer.node != hostile.node.identity.node_id:
                 return trained
             name = next(names)
-            blob = other if name == "other" else getattr(wanted.base, name)
-            return Trained(trained.offer.model_copy(update={"update": blob}))
+            return Trained(
+                trained.offer.model_copy(update={"update": getattr(wanted.base, name) if name else finished})
+            )
 
         monkeypatch.setattr(RunTask, "train", train)
-        run = await ground.propose(first, nodes=3, rounds=3)
-        await ground.ended(run, [first, second, hostile])
-        for life in (first, second):
-            disk = life.disk
-            ledger = life.node.runs.known[run].driver.machine.ledger
-            for blob in (other, ledger.zero.checkpoint.model, ledger.newest.tensor_schema, ledger.newest.model):
-                assert await disk.has_blob(BlobId(blob)), "a blob was deleted because an update was called like it"
+        for rounds in (2, 1):
+            run = await ground.propose(first, nodes=3, rounds=rounds, name=f"of {rounds}")
+            (known, *_) = await ground.ended(run, [first, second, hostile])
+            ledger = known.driver.machine.ledger
+            wanted = {ledger.zero.checkpoint.model, ledger.newest.tensor_schema, ledger.newest.model, finished} - {""}
+            for life in (first, second):
+                for blob in wanted:
+                    assert await life.disk.has_blob(BlobId(blob)), "it was deleted because an update was called so"
+            finished = ledger.newest.model
 
     on_hostile_ground(tmp_path, main)
 
 
 def test_an_update_that_says_it_is_huge_is_refused_before_it_is_fetched(tmp_path: Path, monkeypatch: Any) -> None:
-    from node.run_task import RunTask
-
     honest = RunTask.train
+    fetched: list[str] = []
+    fetch = Bulk.fetch
+
+    async def noted(self: Bulk, blob: BlobId, sources: Any, bytes_max: int) -> Any:
+        fetched.append(blob)
+        return await fetch(self, blob, sources, bytes_max)
 
     async def main(ground: HostileGround) -> None:
-        first, second, hostile = await ground.group(3)
-        huge = await hostile.disk.put_blob(bytes(8 * 1024 * 1024))
+        lives = await ground.group(3)
+        huge = await lives[2].disk.put_blob(bytes(8 * 1024 * 1024))
 
-        async def train(self: RunTask, wanted: Any) -> Trained:
+        async def train(self: RunTask, wanted: Any) -> Trained | None:
             trained = await honest(self, wanted)
-            if trained.offer.node != hostile.node.identity.node_id:
+            if trained is None or trained.offer.node != lives[2].node.identity.node_id:
                 return trained
             return Trained(trained.offer.model_copy(update={"update": huge, "update_bytes": 2**36}))
 
         monkeypatch.setattr(RunTask, "train", train)
-        run = await ground.propose(first, nodes=3, rounds=1)
-        (known, *_) = await ground.ended(run, [first, second])
+        monkeypatch.setattr(Bulk, "fetch", noted)
+        run = await ground.propose(lives[0], nodes=3, rounds=1)
+        (known, *_) = await ground.ended(run, lives[:2])
         newest = known.driver.machine.ledger.newest
-        refused = [entry for entry in newest.updates if entry.refused]
-        assert newest.maker == hostile.node.identity.node_id or [entry.refused for entry in refused] == [
-            "update-length"
-        ]
-        for life in (first, second):
-            assert not await life.disk.has_blob(huge)
+        assert [entry.refused for entry in newest.updates if entry.refused] == ["update-length"]
+        assert huge not in fetched
+
+    on_hostile_ground(tmp_path, main)
+
+
+GARBAGE = b"no model at all"
+NOT_A_NUMBER = b"\0\0\xc0\x7f"
+
+
+@pytest.mark.parametrize("lie", ["model", "difference", "nothing", "state", "schema"])
+def test_a_checkpoint_that_lies_about_its_blobs_is_not_acknowledged(tmp_path: Path, monkeypatch: Any, lie: str) -> None:
+    """SECURITY.md: voters check that a checkpoint's model is its base plus its difference. What is not is never
+    committed, costs the voters nothing but a look, and the run can be stopped and another be run."""
+    honest = RunData.combine
+    lying: list[bool] = [True]
+
+    async def combine(self: RunData, wanted: Any) -> Combined:
+        made = await honest(self, wanted)
+        if not lying:
+            return made
+        disk = self._disk
+        size = (await disk.open_blob(BlobId(made.model))).size
+        nan = await disk.put_blob(NOT_A_NUMBER * (size // 4))
+        match lie:
+            case "model":
+                return replace(made, model=await disk.put_blob(GARBAGE))
+            case "difference":
+                return replace(made, model=nan, difference=nan)
+            case "nothing":
+                return replace(made, model=nan, difference="")
+            case "state":
+                return replace(made, server_state=nan)
+            case _:
+                return replace(made, model=made.model)
+
+    monkeypatch.setattr(RunData, "combine", combine)
+
+    async def main(ground: HostileGround) -> None:
+        lives = await ground.group(3)
+        if lie == "schema":
+            honest_make = Reign._make
+
+            def make(self: Reign, checkpoint: Any) -> None:
+                honest_make(
+                    self, checkpoint.model_copy(update={"tensor_schema": checkpoint.model}) if lying else checkpoint
+                )
+
+            monkeypatch.setattr(Reign, "_make", make)
+        run = await ground.propose(lives[0], nodes=3, rounds=1)
+        await trio.sleep(300)
+        for life in lives:
+            ledger = life.node.runs.known[run].driver.machine.ledger
+            assert ledger.committed_round == 0, "a lie was committed"
+        alive(*lives)
+        lying.clear()
+        another = await ground.propose(lives[0], nodes=3, rounds=1, name="another")
+        await ground.ended(another, lives)
+
+    on_hostile_ground(tmp_path, main)
+
+
+@pytest.mark.parametrize("lie", ["schema", "length", "value"])
+def test_a_start_whose_model_is_none_goes_no_further(tmp_path: Path, monkeypatch: Any, lie: str) -> None:
+    """The proposer's blobs are looked at like any other's: nobody trains from a NaN, or allocates what a lie says."""
+    honest = InProcessSession.initial_model
+
+    async def garbage(self: InProcessSession) -> InitialModel:
+        made = await honest(self)
+        match lie:
+            case "schema":
+                return InitialModel(schema=b"fednode schema 1\xff\xff\xff\xff", model=made.model)
+            case "length":
+                return InitialModel(schema=made.schema, model=GARBAGE)
+            case _:
+                return InitialModel(schema=made.schema, model=NOT_A_NUMBER * (len(made.model) // 4))
+
+    async def main(ground: HostileGround) -> None:
+        lives = await ground.group(2)
+        with monkeypatch.context() as patch:
+            patch.setattr(InProcessSession, "initial_model", garbage)
+            run = await ground.propose(lives[0], nodes=2, rounds=1)
+            await trio.sleep(120)
+        alive(*lives)
+        for life in lives:
+            assert life.node.runs.known[run].driver.machine.ledger.committed_round == -1
+        await lives[0].node.service.stop_run(run, "enough")
+        another = await ground.propose(lives[0], nodes=2, rounds=1, name="another")
+        await ground.ended(another, lives)
 
     on_hostile_ground(tmp_path, main)

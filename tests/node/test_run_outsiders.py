@@ -27,6 +27,7 @@ def play(tmp_path: Path, nodes: int, scenario: Scenario) -> None:
     async def main() -> None:
         world = SimulatedWorld(Random(1))
         paths = digits_split(nodes).write(tmp_path / "data")
+        stores: list[SharedStore] = []
         async with trio.open_nursery() as nursery:
             await nursery.start(world.run)
             group: list[Node] = []
@@ -34,6 +35,7 @@ def play(tmp_path: Path, nodes: int, scenario: Scenario) -> None:
                 folder = tmp_path / f"node-{number}"
                 folder.mkdir()
                 shared = SharedStore(tmp_path / f"store-{number}.duckdb")
+                stores.append(shared)
                 node = await nursery.start(live, number, 1, world, shared, folder)
                 await node.service.data_add("digits", str(path), {})
                 group.append(node)
@@ -44,6 +46,8 @@ def play(tmp_path: Path, nodes: int, scenario: Scenario) -> None:
             with trio.fail_after(3600):
                 await scenario(group)
             nursery.cancel_scope.cancel()
+        for shared in stores:
+            shared.close()
 
     run_deterministically(1, main)
 

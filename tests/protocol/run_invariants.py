@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from protocol.checkpoint import Checkpoint, open_ack, open_checkpoint, open_issue, open_offer
 from protocol.keys import Hash, NodeId
-from protocol.run_journal import CommittedRecord, OfferRecord, StoredRecord, TermRecord, read_record
+from protocol.run_journal import ChangeRecord, CommittedRecord, OfferRecord, StoredRecord, TermRecord, read_record
 from protocol.run_messages import (
     Acknowledgement,
     Commit,
@@ -52,13 +52,15 @@ class Durable:
     stored: dict[Hash, int] = field(default_factory=dict)  # the highest term of its issues, by name
     committed: dict[Hash, int] = field(default_factory=dict)  # the term of its newest certificate, by name
     offers: set[bytes] = field(default_factory=set)
+    newest: Hash = Hash("")  # of what is stored, by (term, round)
+    position: Position = (0, 0)
 
 
 @dataclass
 class Invariants:
     """Handed every record that became durable, every message that was sent and every commit, in their order.
 
-    `zero` names the starting checkpoint; `voters` are all nodes of the world.
+    `zero` names the starting checkpoint; `voters` are all nodes of the world, and the starting voters.
     """
 
     zero: Hash
@@ -71,9 +73,13 @@ class Invariants:
     positions: dict[Position, Hash] = field(default_factory=dict)  # of all certificates seen, (term, round)
     offered: dict[tuple[NodeId, str], str] = field(default_factory=dict)
     models: dict[Hash, str] = field(default_factory=dict)  # of checkpoints, by name
+    electorates: dict[Hash, tuple[str, ...]] = field(default_factory=dict)  # the voters of checkpoints, by name
+    rounds: dict[Hash, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.durable = {node: Durable() for node in self.voters}
+        self.durable = {node: Durable(newest=self.zero) for node in self.voters}
+        self.electorates[self.zero] = self.voters
+        self.rounds[self.zero] = 0
 
     # --- what becomes durable ------------------------------------------------------------------------------------
     def on_record(self, node: NodeId, raw: bytes) -> None:
@@ -94,11 +100,15 @@ class Invariants:
                 name = self._name(checkpoint)
                 mine.committed[name] = self._check_certificate(name, acks)
                 self._hold(mine, name, mine.committed[name])
+            case ChangeRecord(checkpoint=checkpoint, acks=acks):
+                self._check_certificate(self._name(checkpoint), acks)
             case OfferRecord(offer=offer):
                 mine.offers.add(offer)
 
     def _hold(self, mine: Durable, name: Hash, term: int) -> None:
         mine.stored[name] = max(term, mine.stored.get(name, 0))
+        if (term, self.rounds[name]) >= mine.position:
+            mine.position, mine.newest = (term, self.rounds[name]), name
 
     # --- what is said --------------------------------------------------------------------------------------------
     def on_send(self, node: NodeId, peer: NodeId, message: RunMessage, blobs: set[str]) -> None:
@@ -159,9 +169,10 @@ class Invariants:
             raise Broken(f"§7.1: two aggregators in term {term}")
         if node != aggregator:
             return
-        votes = sum(1 for voter in self.voters if self.votes.get((voter, term)) == node)
-        if 2 * votes <= len(self.voters):
-            raise Broken(f"§7.10: {node} is elected in term {term} by {votes} of {len(self.voters)}")
+        voters = self.electorates[self.durable[node].newest]
+        votes = sum(1 for voter in voters if self.votes.get((NodeId(voter), term)) == node)
+        if 2 * votes <= len(voters):
+            raise Broken(f"§7.10: {node} is elected in term {term} by {votes} of {len(voters)}")
         newest = max((position for position in self.positions if position[0] < term), default=(0, 0))
         if stored < newest:
             raise Broken(f"§7.7: {node} is elected in term {term} with {stored}, and {newest} is committed")
@@ -182,6 +193,11 @@ class Invariants:
         self.previous.setdefault(number, checkpoint.previous)
         for later in (number, number + 1):
             before = self.committed.get(later - 1)
+            after = self.committed.get(later)
+            if before is not None and after is not None:
+                changed = set(self.electorates[before]) ^ set(self.electorates[after])
+                if len(changed) > 1:
+                    raise Broken(f"§8.13: {len(changed)} voters change in round {later}")
             if before is not None and self.previous.get(later, before) != before:
                 raise Broken(f"§8.5: round {later} does not build on the committed round before it")
 
@@ -190,8 +206,9 @@ class Invariants:
         facts = _certificate_facts(acks)
         best = max(facts, default=None)
         signers = {fact[3] for fact in facts if best is not None and fact[:2] == best[:2] and fact[2] == name}
-        if best is None or 2 * len(signers & set(self.voters)) <= len(self.voters):
-            raise Broken(f"§8.6: {len(signers)} acknowledgements of one term are no majority of {len(self.voters)}")
+        voters = self.electorates[name]
+        if best is None or 2 * len(signers & set(voters)) <= len(voters):
+            raise Broken(f"§8.6: {len(signers)} acknowledgements of one term are no majority of {len(voters)}")
         term, number = best[:2]
         if self.positions.setdefault((term, number), name) != name:
             raise Broken(f"§8.5: two checkpoints committed for round {number} in term {term}")
@@ -206,4 +223,5 @@ class Invariants:
             return self.zero
         name, body = _signed_checkpoint(checkpoint)
         self.models[name] = body.model
+        self.electorates[name], self.rounds[name] = body.voters, body.round
         return name

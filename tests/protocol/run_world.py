@@ -174,6 +174,7 @@ class World:
             settings=self.settings,
             jitter=jitter.random,
             records=node.journal,
+            entry=ready_note(node.index),
         )
         self._push(self.now + self.random.uniform(0, 0.2), node.index, Began())
 

@@ -44,6 +44,7 @@ class Elections:
     def boot(self, index: int) -> None:
         jitter = random.Random(self.random.random()).random
         context = RunContext(IDS[index], KEYS[index], RUN, self.voters, RunSettings(rounds=1), jitter, self.now)
+        context.eligible = frozenset(self.voters)
         election = Election(context)
         election.term, election.voted_for = self.durable[index]
         election.stored = self.stored[index]

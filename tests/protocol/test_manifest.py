@@ -24,8 +24,8 @@ def configuration(extra: str = "") -> Configuration:
 def test_golden_bytes() -> None:
     """What is signed must not change by accident: these bytes are the format."""
     raw = pack(configuration().manifest())
-    assert len(raw) == 711, raw
-    assert hash_of(raw) == "8df559b6adec2ce6312970268f4f94e2a65b1a822cbbfa85f5c36f2db3373eb4"
+    assert len(raw) == 734, raw
+    assert hash_of(raw) == "e79ff1ff8bd9546a66deb8cf35a6f3339c8f2ccb2c2e6a5241b8c1a4cd7d8857"
 
 
 def test_a_manifest_comes_back_as_it_was() -> None:
@@ -121,6 +121,7 @@ RULES = [
     ("[round]\nfraction = 0.5\nupdates_min = 2", "which could never give so many"),
     ("[timing]\nelection_timeout_s = 2.9", "three times timing.heartbeat_s"),
     ("[timing]\nlost_after_s = 2.0", "timing.lost_after_s is 2.0"),
+    ("[timing]\nleave_after_s = 5.0", "timing.leave_after_s is 5.0"),
     ('[training]\noptimizer = "adam"\nmomentum = 0.9', "leave it out with adam"),
     ("[aggregation]\nserver_learning_rate = 0.5", "aggregation.server_optimizer"),
 ]

@@ -148,12 +148,14 @@ def test_rosters_grow_only_by_their_own_ready() -> None:
     assert victim.acknowledges(victim.next_checkpoint(**entered))
 
 
-def test_voters_stay_and_make_the_checkpoints() -> None:
-    """§6.1: they are in the signed start."""
-    victim = Victim()
-    voters = victim.committed.checkpoint.voters
-    assert not victim.acknowledges(victim.next_checkpoint(voters=voters[:-1]))
-    assert not victim.acknowledges(victim.next_checkpoint(maker=IDS[OUTSIDER]))
+def test_voters_change_by_one_and_are_of_the_roster() -> None:
+    """§8.13."""
+    voters = Victim().committed.checkpoint.voters
+    assert Victim().acknowledges(Victim().next_checkpoint(voters=voters[:-1]))
+    assert not Victim().acknowledges(Victim().next_checkpoint(voters=voters[:-2]))
+    assert not Victim().acknowledges(Victim().next_checkpoint(voters=(*voters[:-1], voters[0])))
+    assert not Victim().acknowledges(Victim().next_checkpoint(voters=(*voters, IDS[OUTSIDER])))
+    assert not Victim().acknowledges(Victim().next_checkpoint(maker=IDS[OUTSIDER]))
 
 
 def test_issue_that_another_signed_is_not_obeyed() -> None:

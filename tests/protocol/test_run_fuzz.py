@@ -8,7 +8,7 @@ from test_run_golden import notes, samples
 from protocol.errors import RemoteProtocolError
 from protocol.limits import FRAME_BYTES_MAX
 from protocol.run_events import Committed, Received
-from protocol.run_messages import RunMessage
+from protocol.run_messages import RunMessage, VotersChanged
 from protocol.wire import Wire, hash_of, pack, unpack
 
 _MESSAGES = [message for name, message in samples().items() if name != "start" and not name.endswith("-record")]
@@ -31,6 +31,8 @@ def _message(draw: st.DrawFn) -> Wire:
             changes[field] = draw(_NUMBERS) if "round" not in field else draw(st.integers(0, 10_000_000))
         elif isinstance(value, bytes):
             changes[field] = draw(_NOTES)
+        elif field == "changes":
+            changes[field] = tuple(VotersChanged(checkpoint=raw, acks=()) for raw in draw(st.lists(_NOTES, max_size=3)))
         elif isinstance(value, tuple):
             changes[field] = tuple(draw(st.lists(_NOTES, max_size=4)))
         elif field == "committed":

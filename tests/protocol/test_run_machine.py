@@ -20,7 +20,7 @@ HARD = Faults(
 
 
 def test_clean_run_commits_every_round_in_the_first_term() -> None:
-    """§7.9: the first in rank stands first; §8.9: the last round's checkpoint ends the run."""
+    """§6.1, §7.9: the first in rank stands first; §8.9: the last round's checkpoint ends the run."""
     world = play(1, 5, Faults())
     assert list(world.reigns) == [1]
     assert world.reigns[1] == world.nodes[0].machine.context.voters[0]  # type: ignore[union-attr]

@@ -6,7 +6,7 @@ import os
 import pytest
 from run_world import IDS, RUN, Broken, Faults, World, play
 
-from protocol.election import Role
+from protocol.election import TERM_LEAP_MAX, Role
 from protocol.run_events import Began, Elected, Obtained, Persist, Received, Send, Timer
 from protocol.run_journal import TermRecord, read_record
 from protocol.run_machine import RunMachine
@@ -176,6 +176,27 @@ def test_heartbeats_of_an_earlier_term_are_answered_with_the_newer_one() -> None
     assert [reply.term for reply in replies if isinstance(reply, HeartbeatReply)] == [5]
     assert not [output for output in outputs if isinstance(output, Elected)]
     assert machine.election.aggregator is None
+
+
+def test_nobody_uses_up_the_numbers_of_terms() -> None:
+    """§7.4, §7.6: a term that no honest node can have reached is not taken over, and who claims it is not obeyed."""
+    world = idle_world(29, 5)
+    machine, aggregator = following(world)
+    liar = next(node for node in machine.context.voters if node not in (machine.context.me, IDS[aggregator]))
+    far, later = machine.election.term + TERM_LEAP_MAX + 1, world.now + 60.0
+    machine.step(Timer("election"), later)
+    assert machine.election.aggregator is None
+    for message in (
+        VoteRequest(run=RUN, term=far, stored_term=far, stored_round=9),
+        VoteReply(run=RUN, term=far, granted=True),
+        PreVoteReply(run=RUN, term=far, granted=False),
+        HeartbeatReply(run=RUN, term=far, committed_round=0, state="R"),
+        Heartbeat(run=RUN, term=far, committed_round=0, committed="", opened=True, states=""),
+    ):
+        outputs = machine.step(Received(liar, message), later)
+        assert not [output for output in outputs if isinstance(output, Persist | Elected)]
+        assert machine.election.term == 1
+        assert machine.election.aggregator is None
 
 
 def test_a_proposal_whose_term_passed_while_it_was_fetched_is_not_acknowledged() -> None:

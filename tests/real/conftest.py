@@ -13,7 +13,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.real)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def whole_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
     base = tmp_path_factory.mktemp("study")
     with real_nodes(base, "alpha", "beta", "gamma") as nodes:
@@ -26,5 +26,6 @@ def whole_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
 def study(whole_study: Study) -> Iterator[Study]:
     """Three nodes of a group, all running and connected; the test may stop and kill them, and ends every run."""
     whole_study.heal()
+    whole_study.clear()
     yield whole_study
     check_nothing_stays_behind(whole_study.base, whole_study.nodes)

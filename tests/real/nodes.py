@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -173,6 +173,10 @@ class RealNode:
         found = [entry for entry in self.client.run(run)["participants"] if entry["node_id"] == node_id]
         return dict(found[0]) if found else {}
 
+    def state_in(self, seen: Json) -> str:
+        """This node's state as a participant, in anybody's view of a run."""
+        return next((str(entry["state"]) for entry in seen["participants"] if entry["name"] == self.name), "")
+
     def committed(self, run: str) -> dict[int, tuple[str, str]]:
         """Checkpoint and model of every round that this node knows to be committed."""
         return {row["round"]: (row["checkpoint"], row["model"]) for row in self.client.rounds(run)["rounds"]}
@@ -243,23 +247,24 @@ def check_nothing_stays_behind(base: Path, nodes: Iterable[RealNode]) -> None:
 
 
 # --- a group that trains ---------------------------------------------------------------------------------------
+MEAN_TASK = Path(__file__).parent / "mean_task.py"
+DIGITS = '[task]\nname = "digits"\n'
+# Training that takes a moment leaves time to do something in a round.
+MEAN = f'[task]\npath = "{MEAN_TASK}"\n[task.parameters]\npause_s = {{pause_s}}\n'
 CONFIGURATION = """
+name = "{name}"
 seed = 7
-[task]
-name = "digits"
+{task}
 [data]
-name = "digits"
+name = "{data}"
 [training]
-rounds = 5
+rounds = {rounds}
 [roster]
 nodes_min = {nodes}
-[timing]
-heartbeat_s = 0.3
-election_timeout_s = 1.5
-rank_step_s = 0.3
-lost_after_s = 3
+{timing}
 """
-TABLES = "select table_name from duckdb_tables()"
+QUICK = "[timing]\nheartbeat_s = 0.3\nelection_timeout_s = 1.5\nrank_step_s = 0.3\nlost_after_s = 3\n"
+ENDLESS = 100_000  # rounds of a run that the test will stop
 
 
 class Study:
@@ -269,6 +274,7 @@ class Study:
         self.nodes = nodes
         self.base = base
         self._runs = 0
+        self._knows_task = False
 
     def form(self) -> None:
         """The first creates the group, the others join; everybody gets a data set and a policy."""
@@ -286,18 +292,52 @@ class Study:
         wait_until_connected(self.nodes)
 
     def propose(
-        self, by: RealNode, overrides: Mapping[str, Any], config: str = CONFIGURATION, source: Path | None = None
+        self,
+        by: RealNode,
+        rounds: int = ENDLESS,
+        task: str = "",
+        *,
+        pause_s: float = 0.05,
+        data: str = "digits",
+        timing: str = QUICK,
     ) -> str:
-        """Propose a run and give its id. `config` may have {nodes} in it."""
+        """Propose a run that needs all of the nodes, of the task in mean_task.py if not told otherwise; its id."""
         self._runs += 1
-        text = config.format(nodes=len(self.nodes))
-        named = {"name": f"run-{self._runs}", **overrides}
-        return str(by.client.start_run(text, source, overrides=named)["run_id"])
+        config = CONFIGURATION.format(
+            name=f"run-{self._runs}",
+            task=task or MEAN.format(pause_s=pause_s),
+            data=data,
+            rounds=rounds,
+            nodes=len(self.nodes),
+            timing=timing,
+        )
+        run = str(by.client.start_run(config)["run_id"])
+        if not task:
+            self._have_task_accepted(by, run)
+        return run
+
+    def _have_task_accepted(self, by: RealNode, run: str) -> None:
+        """The first time each owner must say where the task's file is; from then on their node knows it."""
+        if not self._knows_task:
+            for node in self.nodes:
+                if node is not by:
+                    node.wait_for_run(run, lambda seen: seen["decision"] == "declined", "the want of the file")
+                    node.client.accept(run, task=MEAN_TASK)
+            self._knows_task = True
 
     def heal(self) -> None:
         """Start whoever is not running."""
         start_all(self.nodes)
         wait_until_connected(self.nodes)
+
+    def clear(self) -> None:
+        """Stop what a failed test has left going on."""
+        for node in self.nodes:
+            mine = [run for run in node.client.runs()["runs"] if run["proposer_name"] == node.name]
+            for run in mine:
+                if run["state"] not in ENDED:
+                    node.client.stop_run(run["run_id"], "the test has failed")
+                    self.all_end(run["run_id"])
 
     def aggregator_of(self, run: str) -> RealNode:
         ids = {node.node_id: node for node in self.nodes if node.is_running}
@@ -312,13 +352,22 @@ class Study:
         return [node.wait_for_end(run) for node in self.nodes if node.is_running]
 
     def check_same_commits(self, run: str) -> dict[int, tuple[str, str]]:
-        """All running nodes hold the same checkpoints of the rounds that they know; gives the longest list."""
-        known = [node.committed(run) for node in self.nodes if node.is_running]
-        longest = max(known, key=len)
-        for commits in known:
-            assert commits.items() <= longest.items()
-        assert all(max(commits) == max(longest) for commits in known)
-        return longest
+        """No two running nodes hold different checkpoints of one round, and all have the same newest model. Gives what
+        they hold together; one who was away holds less."""
+        nodes = [node for node in self.nodes if node.is_running]
+        together: dict[int, tuple[str, str]] = {}
+        for node in nodes:
+            commits = node.committed(run)
+            assert commits == {**commits, **{key: together[key] for key in commits.keys() & together.keys()}}
+            together |= commits
+        newest = {b"".join(node.client.model(run)) for node in nodes}
+        assert len(newest) == 1
+        return together
+
+    def takes_part(self, node: RealNode, run: str) -> bool:
+        """Whether the newest round that another running node knows of has an update of every node."""
+        other = next(other for other in self.nodes if other.is_running and other is not node)
+        return bool(other.client.rounds(run)["rounds"][-1]["updates_used"] == len(self.nodes))
 
 
 def is_gone(node: RealNode) -> bool:

@@ -1,0 +1,138 @@
+"""Before a run goes on: answers to its proposal, its start, and the deadline for both. docs/protocol.md §6."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+
+import trio
+
+from node.known_run import KnownRun
+from node.node import Node
+from node.shares import digits_split
+from protocol.checkpoint import Declined, Ready, RunStart, open_ready, sign_note
+from protocol.limits import OPERATION_BYTES_MAX
+from protocol.run_messages import DeclinedMessage, ReadyMessage
+from protocol.wire import pack, unpack
+from simulations.deterministic import run_deterministically, until
+from simulations.network import SimulatedWorld
+from simulations.record import SharedStore
+from simulations.simulate import CONFIGURATION
+from simulations.simulated_node import live
+
+NODES = 3
+JOIN_DEADLINE_S = 120.0
+
+Test = Callable[[list[Node]], Awaitable[None]]
+
+
+def in_a_group(test: Test, folder: Path) -> None:
+    """Three real nodes in virtual time, one group; the last has no data, and so declines every run."""
+
+    async def main() -> None:
+        world, shared = SimulatedWorld(Random(1)), SharedStore(folder / "store.duckdb")
+        paths = digits_split(NODES).write(folder / "data")
+        async with trio.open_nursery() as nursery:
+            await nursery.start(world.run)
+            nodes: list[Node] = []
+            for number in range(NODES):
+                home = folder / f"node-{number}"
+                home.mkdir()
+                nodes.append(await nursery.start(live, number, 1, world, shared, home))
+            with trio.fail_after(3600):
+                await _form_group(nodes, paths)
+                await test(nodes)
+            nursery.cancel_scope.cancel()
+        shared.close()
+
+    run_deterministically(1, main)
+
+
+async def _form_group(nodes: list[Node], paths: list[Path]) -> None:
+    founder, *others = nodes
+    await founder.service.create_group("three")
+    token = (await founder.service.invite(None, "member", len(others), 86_400))["token"]
+    for node in others:
+        await node.service.join(token)
+    for node, path in zip(nodes, paths, strict=True):
+        await node.service.set_policy(["all"])
+        if node is not nodes[-1]:
+            await node.service.data_add("digits", str(path), {})
+
+
+async def propose(by: Node, nodes_min: int) -> KnownRun:
+    text = CONFIGURATION.format(seed=1, rounds=1, nodes=nodes_min) + f"join_deadline_s = {JOIN_DEADLINE_S}\n"
+    run = await by.service.start_run(text, None, None, {})
+    return by.runs.known[run["run_id"]]
+
+
+def test_a_run_that_too_few_join_has_failed_when_its_deadline_passes(tmp_path: Path) -> None:
+    """§6.6: its proposer stops it, and it is FAILED everywhere; §6.2: who has no such data says so."""
+
+    async def test(nodes: list[Node]) -> None:
+        proposed_at = trio.current_time()
+        known = await propose(nodes[0], nodes_min=NODES)
+        declined = nodes[2].identity.node_id
+        await until(lambda: declined in known.declined)
+        assert known.declined[declined] == "it has no data set of that name"
+        assert set(known.answers) == {nodes[0].identity.node_id, nodes[1].identity.node_id}
+        await until(lambda: all(_is_stopped(node, known) for node in nodes))
+        # The log tells whole seconds.
+        assert JOIN_DEADLINE_S - 1 <= trio.current_time() - proposed_at < JOIN_DEADLINE_S + 30
+        for node in nodes:
+            await node.record.flush()
+            seen = await node.service.run(known.run_id)
+            assert seen["state"] == "FAILED"
+            assert "2 of at least 3 nodes were ready when the join deadline passed" in seen["reason"]
+        assert known.entry.start is None
+        assert known.driver is None
+
+    in_a_group(test, tmp_path)
+
+
+def test_a_start_names_those_who_signed_that_they_are_ready(tmp_path: Path) -> None:
+    """§6.2, §6.4, §6.5."""
+
+    async def test(nodes: list[Node]) -> None:
+        known = await propose(nodes[0], nodes_min=2)
+        await until(lambda: known.entry.start is not None)
+        assert known.entry.start is not None
+        start = unpack(RunStart, known.entry.start, OPERATION_BYTES_MAX)
+        ready = [open_ready(raw).body for raw in start.roster]
+        assert {note.node for note in ready} == {nodes[0].identity.node_id, nodes[1].identity.node_id}
+        assert {note.run for note in ready} == {known.run_id}
+        mine = [nodes[0].runs.known[known.run_id], nodes[1].runs.known[known.run_id]]
+        await until(lambda: all(each.driver is not None for each in mine))
+        assert len({each.driver.machine.ledger.zero.name for each in mine if each.driver is not None}) == 1
+
+    in_a_group(test, tmp_path)
+
+
+def test_answers_in_anothers_name_count_for_nothing(tmp_path: Path) -> None:
+    """§6.2: the note is signed by the node that it speaks for, names this very run, and comes from that node."""
+
+    async def test(nodes: list[Node]) -> None:
+        known = await propose(nodes[0], nodes_min=NODES)
+        proposer, liar, victim = (node.identity for node in nodes)
+        await until(lambda: victim.node_id in known.declined and liar.node_id in known.answers)
+        ready = Ready(run=known.run_id, node=victim.node_id, role="trainer", data_fingerprint="", capacity_class=1)
+        declined = Declined(run=known.run_id, node=proposer.node_id, code="no", reason="I am not asked")
+        other_run = pack(ready.model_copy(update={"run": "ab" * 32, "node": liar.node_id}))
+        for message in (
+            ReadyMessage(run=known.run_id, ready=sign_note(liar.keys.node, ready)),
+            ReadyMessage(run=known.run_id, ready=sign_note(victim.keys.node, ready)),
+            ReadyMessage(run=known.run_id, ready=sign_note(liar.keys.node, unpack(Ready, other_run, 4096))),
+            DeclinedMessage(run=known.run_id, declined=sign_note(liar.keys.node, declined)),
+        ):
+            nodes[1].runs.send(proposer.node_id, message)
+        with trio.move_on_after(20):
+            await until(lambda: known.entry.stop is not None)
+        assert set(known.answers) == {proposer.node_id, liar.node_id}
+        assert set(known.declined) == {victim.node_id}
+        note = open_ready(known.answers[liar.node_id]).body
+        assert (note.node, note.run) == (liar.node_id, known.run_id)
+
+    in_a_group(test, tmp_path)
+
+
+def _is_stopped(node: Node, known: KnownRun) -> bool:
+    return known.run_id in node.runs.known and node.runs.known[known.run_id].entry.stop is not None
