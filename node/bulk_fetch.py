@@ -82,6 +82,11 @@ class Fetch:
                 f"The blob {self.blob} was not fetched: the node stops", remedy="start it again"
             )
             raise
+        except Exception as error:
+            log.exception("fetching the blob %s failed", self.blob)
+            self.failure = FednodeError(
+                f"The blob {self.blob} was not fetched ({type(error).__name__}: {error})", remedy="see the node's log"
+            )
         finally:
             self._done.set()
 

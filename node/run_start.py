@@ -26,6 +26,8 @@ log = logging.getLogger("fednode.run")
 # and who is later still enters at the next round.
 START_GRACE_S = 3.0
 
+# How the reason begins when nobody wanted the run stopped: it then counts as failed.
+COULD_NOT_START = "the run could not start: "
 START_BYTES_MAX = OPERATION_BYTES_MAX - 4096  # with the operation's own fields and signature around it
 
 Say = Callable[[KnownRun, Payload], Awaitable[None]]
@@ -63,16 +65,15 @@ async def see_to_start(
         return  # somebody stopped it meanwhile
     if len(known.answers) < roster.nodes_min:
         ready = f"{len(known.answers)} of at least {roster.nodes_min} nodes were ready when the join deadline passed"
-        await say(known, RunStop(run=known.run_id, reason=ready))
+        await say(known, RunStop(run=known.run_id, reason=f"{COULD_NOT_START}{ready}"))
         return
     known.starting = True
     try:
         schema, model = await _starting_model(known, me, disk, trainer, task_path, parent())
     except FednodeError as error:
         log.error("run %s cannot start: %s", known.name, error)
-        await say(
-            known, RunStop(run=known.run_id, reason=as_text(f"the starting model could not be made: {error.what}"))
-        )
+        reason = f"{COULD_NOT_START}the starting model could not be made: {error.what}"
+        await say(known, RunStop(run=known.run_id, reason=as_text(reason)))
         return
     await say(known, RunStartOperation(run=known.run_id, start=pack(_make_start(known, schema, model))))
     known.chronicle.note("")

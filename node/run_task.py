@@ -95,13 +95,10 @@ class RunTask:
         checkpoint = wanted.checkpoint
         async with self._busy, self._slots:
             session = await self._open()
-            try:
-                result = await session.evaluate(
-                    checkpoint.round, await self._schema(checkpoint), await self._model(checkpoint)
-                )
-            except TrainerFailed:
-                await self._drop()
-                raise
+            # A session whose worker has died is kept: training will find it so, and end our part with the reason.
+            result = await session.evaluate(
+                checkpoint.round, await self._schema(checkpoint), await self._model(checkpoint)
+            )
         if result is None:
             return Evaluated(checkpoint.round, wanted.name, 0, {})
         return Evaluated(checkpoint.round, wanted.name, result.samples, finite(result.metrics))

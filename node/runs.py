@@ -25,6 +25,7 @@ from node.run_answers import RunAnswers
 from node.run_data import RunData
 from node.run_driver import RunDriver, journal_name
 from node.run_plan import run_settings, task_spec
+from node.run_start import COULD_NOT_START
 from node.run_task import RunTask
 from node.run_watch import RunWatch
 from node.seams import Disk, Network, Record, Trainer
@@ -278,6 +279,9 @@ class Runs:
         notes = [open_ready(raw).body for raw in start.roster]
         if all(note.role == "observer" for note in notes):
             raise RemoteProtocolError("all of its nodes only observe")
+        members = known.place.state().nodes
+        if len(notes) > known.manifest.roster.nodes_max or any(note.node not in members for note in notes):
+            raise RemoteProtocolError("it names more nodes than the manifest allows, or one that is no member's")
         for note in notes:
             if note.run != known.run_id or start.run != known.run_id:
                 raise RemoteProtocolError("a ready note is for another run")
@@ -323,8 +327,7 @@ class Runs:
             await known.driver.stop(reason)
         elif not known.over and known.entry.start is None:
             known.over = True
-            failed = known.entry.stop is not None and known.entry.stop.by == known.entry.proposer
-            known.chronicle.state("", "FAILED" if failed and "deadline" in reason else "STOPPED", reason)
+            known.chronicle.state("", "FAILED" if reason.startswith(COULD_NOT_START) else "STOPPED", reason)
             known.tell_news()
 
     # --- messages ------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from protocol.checkpoint import Offer, UpdateEntry, open_offer
 from protocol.errors import RemoteProtocolError
 from protocol.keys import Hash, NodeId, RunId
 from protocol.ledger import Held
+from protocol.limits import SIGNED_NOTE_BYTES_MAX
 from protocol.run_events import Collect, Collected
 from protocol.wire import hash_of
 
@@ -22,6 +23,7 @@ class Gathering:
     base: Held
     trainers: frozenset[NodeId]
     deadline: float
+    offer_bytes_max: int = SIGNED_NOTE_BYTES_MAX
     offers: dict[NodeId, bytes] = field(default_factory=dict)  # signed, in the order of their coming
     collected: set[NodeId] = field(default_factory=set)
     refused: dict[NodeId, UpdateEntry] = field(default_factory=dict)
@@ -86,6 +88,8 @@ def why_refused(gathering: Gathering, peer: NodeId, offer: Offer) -> tuple[str, 
         return "not-chosen", "this node does not train in this round"
     if offer.base != gathering.base.name:
         return "wrong-base", "it was learned from another checkpoint"
+    if len(gathering.offers[peer]) > gathering.offer_bytes_max:
+        return "offer-too-long", "its metrics take more room than a checkpoint has for each node"
     if offer.samples < 1:
         return "no-samples", "it was learned from no samples"
     return None

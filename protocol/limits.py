@@ -54,5 +54,8 @@ VOTERS_MAX = 31  # a commit then needs 16 acknowledgements: more voters cost tim
 NODE_ID_CHARACTERS_MAX = 64  # a libp2p peer id of an Ed25519 key has 52
 SIGNED_NOTE_BYTES_MAX = 16 * 1024  # an offer with 64 metrics of the longest names has about 6 KiB
 CHECKPOINT_BYTES_MAX = 3 * 1024 * 1024  # 4,096 entries of 600 bytes; fits a frame
+OFFERS_BYTES_MAX = (
+    CHECKPOINT_BYTES_MAX * 3 // 4
+)  # of a round's offers in its checkpoint; roster and notes take the rest
 REPORTS_BYTES_MAX = 512 * 1024  # of reports in one commit; the rest goes with the next
 CAPACITY_CLASSES = 8

@@ -20,7 +20,7 @@ from protocol.checkpoint import (
 from protocol.gathering import Gathering
 from protocol.keys import Hash, NodeId
 from protocol.ledger import Held, Ledger
-from protocol.limits import REPORTS_BYTES_MAX
+from protocol.limits import OFFERS_BYTES_MAX, REPORTS_BYTES_MAX
 from protocol.run_context import RunContext
 from protocol.run_events import STATE_LETTERS, Collect, Collected, Combine, Combined, Note, Obtain, ParticipantState
 from protocol.run_messages import Commit, Heartbeat, Proposal, ReceiptMessage, Reports
@@ -155,7 +155,8 @@ class Reign:
         trainers = [node for node, note in self.ledger.notes().items() if note.role == "trainer"]
         chosen = trainers_of(self.context.run, round_number, trainers, self.context.settings.fraction)
         deadline = self.context.now + self.context.settings.round_deadline_s
-        self.gathering = Gathering(self.context.run, round_number, base, chosen, deadline)
+        room = OFFERS_BYTES_MAX // max(1, len(chosen))  # all offers go into the checkpoint, and it into a frame
+        self.gathering = Gathering(self.context.run, round_number, base, chosen, deadline, room)
         self.context.set_timer("round", self.context.settings.round_deadline_s)
 
     def on_offer(self, peer: NodeId, raw: bytes) -> None:

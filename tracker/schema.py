@@ -57,7 +57,7 @@ VERSION = len(MIGRATIONS)
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Where a row class is kept. `key` names one row: a fact's primary key, or an event's source and, last, its sequence."""
+    """Where a row class is kept. `key` names one row: a fact's primary key, or an event's source and its sequence."""
 
     name: str
     fields: tuple[str, ...]

@@ -158,7 +158,7 @@ class HostileGround:
             invitation = await lives[0].node.service.invite(None, "member", count - 1, 86_400)
             for life in lives[1:]:
                 await life.node.service.join(invitation["token"])
-                await trio.sleep(3)
+                await trio.sleep(3)  # virtual time passes
         return lives
 
     async def propose(
@@ -172,7 +172,7 @@ class HostileGround:
         deadline = trio.current_time() + within_s
         while not condition():
             assert trio.current_time() < deadline, f"{what}: not within {within_s:.0f} s"
-            await trio.sleep(0.1)
+            await trio.sleep(0.1)  # virtual time passes
 
     async def ended(self, run: RunId, lives: list[Life]) -> list[KnownRun]:
         """The run as each node knows it, once it has ended on all."""

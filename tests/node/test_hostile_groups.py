@@ -38,7 +38,7 @@ def test_an_operation_that_only_newer_nodes_know_ends_nobody(tmp_path: Path) -> 
     async def main(ground: HostileGround) -> None:
         honest, other, hostile = await ground.group(3)
         await gossip(hostile, b"o", unknown_operation(hostile, critical=True))
-        await trio.sleep(120)
+        await trio.sleep(120)  # virtual time passes
         alive(honest, other)
         for life in (honest, other):
             assert not life.node.groups.admits(hostile.node.identity.node_id)
@@ -46,7 +46,7 @@ def test_an_operation_that_only_newer_nodes_know_ends_nobody(tmp_path: Path) -> 
             await life.node.service.groups()
         await honest.node.service.create_group("another")
         await ground.restart(honest)
-        await trio.sleep(120)
+        await trio.sleep(120)  # virtual time passes
         alive(honest)
         assert len(honest.node.groups.places) == 2
 
@@ -61,7 +61,7 @@ def test_a_full_disk_ends_no_node(tmp_path: Path) -> None:
         second.disk.is_full = True
         run = await ground.propose(first, nodes=1, rounds=1)
         await ground.ended(run, [first])
-        await trio.sleep(600)  # presence, addresses, anti-entropy: all want the disk
+        await trio.sleep(600)  # virtual time: presence, addresses, anti-entropy: all want the disk
         alive(first, second)
         assert run not in second.node.runs.known
         second.disk.is_full = False
@@ -81,7 +81,7 @@ def test_a_node_with_very_many_addresses_announces_some(tmp_path: Path) -> None:
         many = [f"/ip4/192.0.2.{number}/tcp/4001" for number in range(40)]
         first.node.network.addresses = lambda: many  # type: ignore[method-assign]
         first.node.network.entrance_addresses = lambda: many  # type: ignore[method-assign]
-        await trio.sleep(300)
+        await trio.sleep(300)  # virtual time passes
         alive(first, second)
         await first.node.service.invite(None, "member", 1, 3600)
         heard = second.place.book.last(first.node.identity.node_id)

@@ -155,7 +155,7 @@ def test_a_member_that_says_anything_breaks_nothing(tmp_path: Path, seed: int) -
             channel = random.choices([RUN_CHANNEL, "sync", "nothing"], [0.96, 0.02, 0.02])[0]
             for life in honest:
                 hostile.node.links.send(life.node.identity.node_id, channel, payload)
-            await trio.sleep(random.choice([0.0, 0.0, 0.05, 0.3]))
+            await trio.sleep(random.choice([0.0, 0.0, 0.05, 0.3]))  # virtual time passes
         alive(*honest)
         hostile.scope.cancel()
         await hostile.ended.wait()

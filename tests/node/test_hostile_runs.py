@@ -27,7 +27,7 @@ def test_a_run_that_was_stopped_while_it_gathered_stays_stopped(tmp_path: Path) 
         (owner,) = await ground.group(1)
         run = await ground.propose(owner, nodes=2, join_deadline_s=60)
         await owner.node.service.stop_run(run, "not now")
-        await trio.sleep(600)
+        await trio.sleep(600)  # virtual time passes
         alive(owner)
         assert (await owner.node.service.run(run))["state"] == "STOPPED"
 
@@ -45,7 +45,7 @@ def test_a_task_that_fails_in_many_lines_ends_the_run_and_not_the_node(tmp_path:
     async def main(ground: HostileGround) -> None:
         (owner,) = await ground.group(1)
         run = await ground.propose(owner, nodes=1)
-        await trio.sleep(60)
+        await trio.sleep(60)  # virtual time passes
         alive(owner)
         seen = await owner.node.service.run(run)
         assert "sizes" in seen["reason"]
@@ -77,7 +77,7 @@ def test_a_run_that_lost_its_disk_holds_up_nobody(tmp_path: Path) -> None:
 
         await ground.settled(has_begun, "round 2")
         third.disk.is_full = True
-        await trio.sleep(30)
+        await trio.sleep(30)  # virtual time passes
         third.disk.is_full = False
         states = {entry["node_id"]: entry for entry in (await third.node.service.run(run))["participants"]}
         assert "No space left" in states[third.node.identity.node_id]["reason"]
@@ -109,13 +109,13 @@ def test_one_node_drives_a_run_once(tmp_path: Path) -> None:
 
         async def slow(journal: str) -> list[bytes]:
             opened.append(journal)
-            await trio.sleep(5)
+            await trio.sleep(5)  # virtual time passes
             return await honest(journal)
 
         second.disk.records = slow  # type: ignore[method-assign]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(second.node.service.accept, run, None)
-            await trio.sleep(1)
+            await trio.sleep(1)  # virtual time passes
             await first.node.service.stop_run(run, "enough")
         await ground.ended(run, [first])
         assert len(opened) == 1
@@ -229,7 +229,7 @@ def test_a_checkpoint_that_lies_about_its_blobs_is_not_acknowledged(tmp_path: Pa
 
             monkeypatch.setattr(Reign, "_make", make)
         run = await ground.propose(lives[0], nodes=3, rounds=1)
-        await trio.sleep(300)
+        await trio.sleep(300)  # virtual time passes
         for life in lives:
             ledger = life.node.runs.known[run].driver.machine.ledger
             assert ledger.committed_round == 0, "a lie was committed"
@@ -261,7 +261,7 @@ def test_a_start_whose_model_is_none_goes_no_further(tmp_path: Path, monkeypatch
         with monkeypatch.context() as patch:
             patch.setattr(InProcessSession, "initial_model", garbage)
             run = await ground.propose(lives[0], nodes=2, rounds=1)
-            await trio.sleep(120)
+            await trio.sleep(120)  # virtual time passes
         alive(*lives)
         for life in lives:
             assert life.node.runs.known[run].driver.machine.ledger.committed_round == -1

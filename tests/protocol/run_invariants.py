@@ -7,7 +7,7 @@ Nothing here trusts the machine's own bookkeeping: the journal's records and the
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from protocol.checkpoint import Checkpoint, open_ack, open_checkpoint, open_issue, open_offer
+from protocol.checkpoint import NOTHING, Checkpoint, open_ack, open_checkpoint, open_issue, open_offer
 from protocol.keys import Hash, NodeId
 from protocol.run_journal import ChangeRecord, CommittedRecord, OfferRecord, StoredRecord, TermRecord, read_record
 from protocol.run_messages import (
@@ -52,7 +52,7 @@ class Durable:
     stored: dict[Hash, int] = field(default_factory=dict)  # the highest term of its issues, by name
     committed: dict[Hash, int] = field(default_factory=dict)  # the term of its newest certificate, by name
     offers: set[bytes] = field(default_factory=set)
-    newest: Hash = Hash("")  # of what is stored, by (term, round)
+    newest: Hash = NOTHING  # of what is stored, by (term, round)
     position: Position = (0, 0)
 
 

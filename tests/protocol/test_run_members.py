@@ -38,8 +38,7 @@ def test_voters_change_by_one(voters: str, gone: str, candidates: str, expected:
 
 
 def test_a_run_outlives_the_loss_of_most_nodes_one_after_the_other() -> None:
-    """§8.13: three of seven are lost for good, one after the other, then one more; each time a majority is left of those
-    who then vote."""
+    """§8.13: four of seven are lost for good, one after the other; each time a majority is left of who then votes."""
     world = World(1, 7, rounds=400, leave_after_s=10.0, lost_after_s=4.0)
     world.run(3.0)
     for index in (6, 5, 4, 3):

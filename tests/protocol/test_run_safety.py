@@ -162,6 +162,27 @@ def test_only_this_terms_votes_of_voters_elect() -> None:
     assert machine.election.role is Role.AGGREGATOR
 
 
+def test_who_may_vote_one_day_does_not_count_today() -> None:
+    """§7.11: all nodes answer a candidate, and it counts those who are voters of its newest stored checkpoint."""
+    world = World(30, 5)
+    voters = world.nodes[0].machine.context.voters  # type: ignore[union-attr]
+    machine = world.nodes[IDS.index(voters[0])].machine
+    assert machine is not None
+    machine.context.voters = voters[:3]
+    machine.step(Began(), 0.0)
+    machine.step(Timer("election"), 10.0)
+    for peer in voters[3:]:
+        machine.step(Received(peer, PreVoteReply(run=RUN, term=1, granted=True)), 10.0)
+    assert machine.election.role is Role.ASKING
+    machine.step(Received(voters[1], PreVoteReply(run=RUN, term=1, granted=True)), 10.0)
+    assert machine.election.role is Role.CANDIDATE
+    for peer in voters[3:]:
+        machine.step(Received(peer, VoteReply(run=RUN, term=1, granted=True)), 10.1)
+    assert machine.election.role is Role.CANDIDATE
+    machine.step(Received(voters[2], VoteReply(run=RUN, term=1, granted=True)), 10.1)
+    assert machine.election.role is Role.AGGREGATOR
+
+
 def test_heartbeats_of_an_earlier_term_are_answered_with_the_newer_one() -> None:
     """§7.6."""
     world = idle_world(26, 5)

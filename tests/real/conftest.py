@@ -1,6 +1,6 @@
 """Shared by all tests with real processes: each marks its processes and leaves none behind."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.real)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure shows the ends of the nodes' logs."""
+    report = yield
+    for fixture in getattr(item, "funcargs", {}).values():
+        for node in getattr(fixture, "nodes", ()) if report.failed else ():
+            report.sections.append((f"log of {node.name}", node.stderr()))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -110,6 +111,11 @@ class RealNode:
     def stderr(self) -> str:
         """The end of what it printed, its log included."""
         return self._stderr.read_text()[-STDERR_CHARACTERS_SHOWN:]
+
+    def broken_lines(self) -> list[str]:
+        """Where its log has a traceback of fednode's own; a task's stands behind the time and the run."""
+        lines = (self.home / "node.log").read_text().splitlines()
+        return [line for before, line in pairwise(lines) if line.startswith("Traceback") for line in (before, line)]
 
     def workers(self) -> list[psutil.Process]:
         return psutil.Process(self.pid).children()
@@ -219,6 +225,7 @@ def real_nodes(base: Path, *names: str) -> Iterator[list[RealNode]]:
                 assert node.client.status()["stranger_bytes"] == 0
                 assert node.end() < 5.5, f"{node.name} stopped too slowly"
                 assert node.exit_code == 0, node.stderr()
+            assert not node.broken_lines(), node.broken_lines()
         wait_until(lambda: not processes_of(base), "all processes end")
     finally:
         for node in nodes:

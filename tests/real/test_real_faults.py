@@ -108,12 +108,12 @@ def test_a_run_outlives_all_of_its_nodes(study: Study) -> None:
 
 
 def test_nodes_that_train_stop_within_5_seconds(study: Study) -> None:
-    """All three, in the middle of a long training; their workers end with them. Then the run is stopped while they
-    train, and nobody waits for the training."""
+    """In the middle of a long training; their workers end with them. Then the run is stopped while all train, and
+    nobody waits for the training."""
     run = study.propose(study.nodes[0], pause_s=3600.0)
     for node in study.nodes:
         node.wait_for_run(run, lambda seen, node=node: node.state_in(seen) == "TRAINING", "training")
-    for node, number in zip(study.nodes, [signal.SIGTERM, signal.SIGINT, signal.SIGTERM], strict=True):
+    for node, number in zip(study.nodes[1:], [signal.SIGTERM, signal.SIGINT], strict=True):
         assert node.end(number) < STOP_S
         assert node.exit_code == 0
     study.heal()
