@@ -48,6 +48,7 @@ class RunData:
         self._bulk = bulk
         self._trainer = trainer
         self._moved = moved
+        self._schema: tuple[str, Schema] | None = None
         self._needed_elsewhere = needed_elsewhere
         self._committed: Checkpoint | None = None
         self._checked: dict[str, Checked] = {}  # of collected updates, by blob: saves the second reading
@@ -141,10 +142,13 @@ class RunData:
         await self._disk.put_blob(made)
 
     async def schema(self, checkpoint: Checkpoint) -> "Schema":
-        """Raises RemoteProtocolError when what is called its schema is none."""
+        """A run has one schema, read once. Raises RemoteProtocolError when what is called its schema is none."""
         from aggregation.schema import Schema
 
-        return Schema.from_bytes(await self._disk.read_blob(BlobId(checkpoint.tensor_schema)))
+        if self._schema is None or self._schema[0] != checkpoint.tensor_schema:
+            raw = await self._disk.read_blob(BlobId(checkpoint.tensor_schema))
+            self._schema = checkpoint.tensor_schema, Schema.from_bytes(raw)
+        return self._schema[1]
 
     async def _fetch(
         self, blob: BlobId, sources: Iterable[NodeId], bytes_max: int, round_number: int, *, passing: bool = False
