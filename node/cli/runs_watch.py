@@ -1,5 +1,6 @@
 """fednode run metrics, fednode run logs: what a run measures and says."""
 
+import csv
 import time
 from typing import Any
 
@@ -10,6 +11,9 @@ from node.cli.common import Answer, common_options
 
 FOLLOW_INTERVAL_S = 0.5  # the record's own interval of writing
 FOLLOW_LINES = 10_000  # at a time, when more was said than fits
+METRIC_COLUMNS = (
+    "run_id", "node_id", "scope", "split", "key", "class", "round", "epoch", "step", "value", "samples", "time",
+)  # fmt: skip
 ENDED = frozenset({"FINISHED", "STOPPED", "FAILED"})
 
 
@@ -27,13 +31,19 @@ ENDED = frozenset({"FINISHED", "STOPPED", "FAILED"})
 @click.option("--split", type=click.Choice(["eval", "train"]))
 @click.option("--after-round", type=click.IntRange(-1), help="Only later rounds.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True)
+@click.option("--csv", "as_csv", is_flag=True, help="Every single measurement as comma-separated values.")
 @common_options
 @click.pass_obj
-def metrics(answer: Answer, /, run_name: str, **filters: Any) -> None:
-    """Show what RUN measured, a line per round. --json gives every single measurement."""
+def metrics(answer: Answer, /, run_name: str, as_csv: bool, **filters: Any) -> None:
+    """Show what RUN measured, a line per round. --json and --csv give every single measurement."""
+    if as_csv and answer.json:
+        raise click.UsageError("give either --json or --csv")
     found = answer.client().metrics(run_name, **filters)["metrics"]
     if answer.json:
         answer.give(found, "")
+        return
+    if as_csv:
+        _write_csv(found)
         return
     if filters["node"] is None and filters["scope"] == "global":
         found = [point for point in found if not point["node_id"]]
@@ -48,6 +58,13 @@ def metrics(answer: Answer, /, run_name: str, **filters: Any) -> None:
     show.table(["ROUND", "NODE", *keys], rows)
     if not found:
         answer.hint(f"Nothing is measured yet. See where it is: fednode run show {run_name!r}")
+
+
+def _write_csv(points: list[dict[str, Any]]) -> None:
+    """A header and a line for each measurement, as RFC 4180 has it; what is not finite stays empty."""
+    writer = csv.writer(click.get_text_stream("stdout"), lineterminator="\n")
+    writer.writerow(METRIC_COLUMNS)
+    writer.writerows([point[column] for column in METRIC_COLUMNS] for point in points)
 
 
 def _column(point: dict[str, Any]) -> str:

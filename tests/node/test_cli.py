@@ -1,5 +1,6 @@
 """The command line: what it says, its exit codes, and that it starts at once."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -271,6 +272,13 @@ def test_metrics_are_a_line_per_round(service: MemoryService) -> None:
         ["2", "all", "0.75"],
     ]
     assert len(json.loads(done("run", "metrics", "a", "--json", "--key", "loss").stdout)) == 3
+
+
+def test_metrics_as_csv_are_every_measurement(service: MemoryService) -> None:
+    every = json.loads(done("run", "metrics", "a", "--json").stdout)
+    rows = list(csv.DictReader(done("run", "metrics", "a", "--csv").stdout.splitlines()))
+    assert [(row["key"], row["round"]) for row in rows] == [(point["key"], str(point["round"])) for point in every]
+    assert [row["value"] for row in rows] == ["" if point["value"] is None else str(point["value"]) for point in every]
 
 
 def test_logs(service: MemoryService) -> None:
