@@ -1,6 +1,7 @@
 """fednode run metrics, fednode run logs: what a run measures and says."""
 
 import csv
+import sys
 import time
 from typing import Any
 
@@ -62,9 +63,10 @@ def metrics(answer: Answer, /, run_name: str, as_csv: bool, **filters: Any) -> N
 
 def _write_csv(points: list[dict[str, Any]]) -> None:
     """A header and a line for each measurement, as RFC 4180 has it; what is not finite stays empty."""
-    writer = csv.writer(click.get_text_stream("stdout"), lineterminator="\n")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(METRIC_COLUMNS)
-    writer.writerows([point[column] for column in METRIC_COLUMNS] for point in points)
+    for point in points:
+        writer.writerow([point[column] for column in METRIC_COLUMNS])
 
 
 def _column(point: dict[str, Any]) -> str:
