@@ -5,7 +5,7 @@ docs/protocol.md §8.4 to §8.6.
 
 from dataclasses import dataclass
 
-from protocol.checkpoint import Ack, open_issue
+from protocol.checkpoint import Ack, Checkpoint, open_issue
 from protocol.election import Election
 from protocol.keys import Hash, NodeId
 from protocol.ledger import Held, Ledger
@@ -35,6 +35,7 @@ class Intake:
         self.ledger = ledger
         self.election = election
         self._commitment: Commitment | None = None
+        self.ended_without_us: Checkpoint | None = None  # the run's last, which is not for us to fetch
         self._proposal: tuple[Held, int, bytes, NodeId] | None = None
 
     @property
@@ -97,6 +98,9 @@ class Intake:
         held, term = self.ledger.check_commit(message)
         if message.round == self.ledger.committed_round:
             self._check_fork(held)
+            return None
+        if held.checkpoint.outcome and self.context.me not in held.checkpoint.roster:
+            self.ended_without_us = held.checkpoint
             return None
         commitment = Commitment(held, term, message.acks, message.changes)
         if self.ledger.stored.name == held.name and self.ledger.is_durable(held):

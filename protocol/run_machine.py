@@ -281,6 +281,8 @@ class RunMachine:
             return
         if commitment is not None:
             self._commit(commitment)
+        elif self.intake.ended_without_us is not None:
+            self._end()
         elif message.round == self.ledger.committed_round:
             self.participation.repeat_to(self.election.aggregator)
         self.overview.take_reports(message.reports, message.round)
@@ -360,8 +362,8 @@ class RunMachine:
     def _end_at_once(self) -> None:
         self.ended = True
         self.overview.all_finished(self.reign.letters if self.reign else {})
-        newest = self.ledger.newest
-        self.context.out.append(Ended(newest.outcome, newest.reason))
+        last = self.intake.ended_without_us or self.ledger.newest
+        self.context.out.append(Ended(last.outcome, last.reason))
 
     # --- timers --------------------------------------------------------------------------------------------------
     def _on_timer(self, name: str) -> None:
@@ -380,6 +382,8 @@ class RunMachine:
             self._on_closing_timer()
 
     def _on_election_timer(self) -> None:
+        if self.intake.ended_without_us is not None:
+            return
         if not self.ledger.has_ended:
             self.election.on_timer()
             self.news.seek()

@@ -3,8 +3,11 @@
 import os
 
 import pytest
-from run_world import IDS, Broken, Faults, World, play
+from run_world import IDS, KEYS, RUN, Broken, Faults, World, play, ready_note
 
+from protocol.run_events import Began, Ended, ParticipantState, Received, Send, Timer
+from protocol.run_machine import RunMachine
+from protocol.run_messages import ReadyMessage
 from protocol.succession import next_voters
 
 SEEDS = int(os.environ.get("SEEDS", "120"))
@@ -89,3 +92,25 @@ def test_churn(part: int) -> None:
             play(seed, (3, 4, 5, 6, 7)[seed % 5], CHURN, rounds=12, leave_after_s=8.0, lost_after_s=4.0)
         except Broken as broken:
             raise AssertionError(f"seed {seed}: {broken}") from None
+
+
+def test_who_asks_after_the_end_learns_of_the_end() -> None:
+    """§8.10: it is not taken in, asks no more, and fetches nothing."""
+    world = World(4, 4, rounds=2)
+    world.run(60.0)
+    world.check_ended("finished")
+    outsider = RunMachine(
+        me=IDS[9], key=KEYS[9], run=RUN, start=world.start, starter=IDS[0], settings=world.settings,
+        jitter=lambda: 0.5, entry=ready_note(9),
+    )  # fmt: skip
+    outsider.step(Began(), world.now)
+    asked = [output for output in outsider.step(Timer("election"), world.now + 60.0) if isinstance(output, Send)]
+    assert any(isinstance(output.message, ReadyMessage) for output in asked)
+    voter = world.nodes[IDS.index(asked[0].peer)].machine
+    assert voter is not None
+    answers = voter.step(Received(IDS[9], asked[0].message), world.now + 60.0)
+    told = outsider.step(
+        Received(asked[0].peer, next(o.message for o in answers if isinstance(o, Send))), world.now + 61.0
+    )
+    assert {type(output) for output in told} == {ParticipantState, Ended}
+    assert outsider.step(Timer("election"), world.now + 120.0) == []
