@@ -4,6 +4,7 @@ Below its directory, `state` keeps what a participant needs through a whole run,
 `work` has a directory for each open session, with its large arrays.
 """
 
+import logging
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -20,6 +21,8 @@ from node.worker_attended import AttendedWorker
 from node.worker_process import WorkerProcess
 from node.worker_session import WorkerSession
 from node.worker_watch import WatchLimits
+
+log = logging.getLogger("fednode.worker")
 
 OFFLOAD_THREADS = 2  # sums and hashes use a core each; more threads would only stand in each other's way
 
@@ -44,7 +47,7 @@ class WorkerTrainer:
                 f"No worker process could be started ({error})", remedy="free memory or processes on this machine"
             ) from error
         session = WorkerSession(AttendedWorker(process, say, self._limits), work, self._blocking)
-        self._nursery.start_soon(session.attend)
+        self._nursery.start_soon(_supervise, session)
         try:
             await session.load(spec, state)
         except BaseException:
@@ -72,6 +75,14 @@ class WorkerTrainer:
         for directory in (state, work):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return state, Path(tempfile.mkdtemp(dir=work))
+
+
+async def _supervise(session: WorkerSession) -> None:
+    """What goes wrong with one worker, in ways that nobody foresaw, ends neither the node nor other workers."""
+    try:
+        await session.attend()
+    except Exception:  # a supervisor, see above
+        log.exception("the attendance of a worker failed; it is ended")
 
 
 @asynccontextmanager

@@ -45,7 +45,7 @@ def unpack(kind: type[T], raw: bytes, bytes_max: int) -> T:
 
     Raises RemoteProtocolError when `raw` is longer than `bytes_max`, is not msgpack or does not fit.
     """
-    name = getattr(kind, "__name__", "message")
+    name = kind.__name__ if isinstance(kind, type) else "message"  # unions have no name of ours
     if len(raw) > bytes_max:
         raise RemoteProtocolError(f"A {name} of {len(raw)} bytes is over the limit of {bytes_max}")
     try:
