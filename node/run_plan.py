@@ -31,8 +31,13 @@ def task_spec(
     data_path: str | None,
     data_options: Mapping[str, Any],
     task_path: str | None,
+    data_fingerprint: str = "",
 ) -> TaskSpec:
-    """`data_path` and `data_options` are of this node's own data set; the manifest's options go before them."""
+    """`data_path` and `data_options` are of this node's own data set; the manifest's options go before them.
+
+    Random draws follow from the data's fingerprint, not from who holds it: the same seed, data and roster give the same
+    models, whatever keys the nodes have.
+    """
     return TaskSpec(
         run_id=run,
         node_id=node,
@@ -43,4 +48,5 @@ def task_spec(
         data_path=data_path,
         data_options={**data_options, **manifest.data.options},
         seed=manifest.seed,
+        draws=data_fingerprint,
     )

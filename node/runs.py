@@ -291,12 +291,12 @@ class Runs:
         return nodes
 
     async def _make_driver(self, known: KnownRun, machine: RunMachine) -> RunDriver:
-        path, options = None, {}
+        path, options, fingerprint = None, {}, ""
         data = self._data_sets.find(known.decision.data)  # None where its owner removed it after the run
         if data is not None:
-            path, options = data.path, dict(data.options)
+            path, options, fingerprint = data.path, dict(data.options), data.fingerprint
         task_path = await self._task_files.find(known.manifest)
-        spec = task_spec(known.run_id, known.manifest, self._identity.node_id, path, options, task_path)
+        spec = task_spec(known.run_id, known.manifest, self._identity.node_id, path, options, task_path, fingerprint)
         chronicle = known.chronicle
 
         def moved(source: NodeId, kind: str, size: int, round_number: int) -> None:

@@ -202,6 +202,7 @@ class TaskSpec:
     data_options: Mapping[str, Any]
     seed: int
     threads: int = 1
+    draws: str = ""  # what this participant's random draws follow from, besides seed and round; the node's id if empty
 
 
 @dataclass(frozen=True, slots=True)

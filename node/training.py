@@ -42,6 +42,7 @@ class LoadedTask:
     def __init__(self, spec: TaskSpec, directory: Path, say: Say, progress: Progress) -> None:
         """Load the task, and its data if the spec names any. `directory` keeps this participant's state."""
         self._spec = spec
+        self._draws = spec.draws or spec.node_id
         self._directory = directory
         self._say = say
         self._progress = progress
@@ -65,7 +66,7 @@ class LoadedTask:
     def train(self, round_number: int, schema: bytes, base: Model) -> Trained:
         """Train from `base`; the update is the coded difference from it."""
         raw = mapped(base)
-        with self._running("Training", self._spec.node_id, round_number):
+        with self._running("Training", self._draws, round_number):
             data = self._own_data()
             agreed = self._model.agree(schema)
             model = self._model.filled(agreed, raw)
@@ -80,7 +81,7 @@ class LoadedTask:
         if self._data is None:
             return None
         raw = mapped(base)
-        with self._running("Evaluating", self._spec.node_id, round_number, "evaluate"):
+        with self._running("Evaluating", self._draws, round_number, "evaluate"):
             model = self._model.filled(self._model.agree(schema), raw)
             evaluated = self._task.evaluate(model, self._data)
             if evaluated is None:
@@ -99,7 +100,7 @@ class LoadedTask:
         return derived_seed(self._spec.seed, *draw)
 
     def _round(self, number: int) -> Round:
-        seed = self.seed(self._spec.node_id, number)
+        seed = self.seed(self._draws, number)
         return Round(number, seed, dict(self._spec.hyperparameters), self._directory, self._learn)
 
     def _learn(self, task: Task, model: Any, data: Data, this_round: Round) -> Result:
