@@ -123,7 +123,6 @@ def _group(count: int) -> Iterator[tuple[Path, list[RealNode]]]:
     """Running nodes of one group that have a data set and know each other."""
     with tempfile.TemporaryDirectory(prefix="fednode-bench-") as folder:
         base = Path(folder)
-        (base / "nothing.csv").write_text("x\n1\n")
         (base / "nothing.py").write_text(_TASK)
         with real_nodes(base, *(f"node-{number}" for number in range(count))) as nodes:
             first, *others = nodes
@@ -131,8 +130,10 @@ def _group(count: int) -> Iterator[tuple[Path, list[RealNode]]]:
             token = first.client.invite(uses=count)["token"]
             for node in others:
                 node.client.join(token)
-            for node in nodes:
-                node.client.add_data("nothing", base / "nothing.csv")
+            for number, node in enumerate(nodes):
+                # Of its own: draws follow from the data, and equal updates would be one blob that nobody has to send.
+                (base / f"nothing-{number}.csv").write_text(f"x\n{number}\n")
+                node.client.add_data("nothing", base / f"nothing-{number}.csv")
                 node.client.set_policy(["mine"])
             wait_until_connected(nodes)
             try:
