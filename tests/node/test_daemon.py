@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fednode import Client, NodeNotRunning
+from node.home import FIRST_PORT, LAST_PORT
 
 ROOT = Path(__file__).parents[2]
 END_DEADLINE_S = 30
