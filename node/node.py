@@ -118,7 +118,6 @@ class Node:
         self.runs = Runs(
             self.identity,
             self.groups,
-            network=self.network,
             disk=self.disk,
             trainer=self.trainer,
             record=self.record,

@@ -28,7 +28,7 @@ from node.run_plan import run_settings, task_spec
 from node.run_start import COULD_NOT_START
 from node.run_task import RunTask
 from node.run_watch import RunWatch
-from node.seams import Disk, Network, Record, Trainer
+from node.seams import Disk, Record, Trainer
 from node.task_files import TaskFiles
 from protocol.checkpoint import Checkpoint, RunStart, open_ready
 from protocol.errors import FednodeError, RemoteProtocolError
@@ -62,7 +62,6 @@ class Runs:
         identity: Identity,
         groups: Groups,
         *,
-        network: Network,
         disk: Disk,
         trainer: Trainer,
         record: Record,
@@ -80,7 +79,6 @@ class Runs:
         self.known: dict[RunId, KnownRun] = {}
         self._identity = identity
         self._groups = groups
-        self._network = network
         self._disk = disk
         self._trainer = trainer
         self._record = record

@@ -44,7 +44,6 @@ class Election:
         self.aggregator: NodeId | None = None
         self.heard_at: float | None = None
         self.stored: Position = (0, 0)
-        self.count = 0  # of aggregators that we saw elected
         self._grants: set[NodeId] = set()
 
     @property
@@ -216,7 +215,6 @@ class Election:
     def _follow(self, aggregator: NodeId) -> None:
         self.aggregator = aggregator
         self.heard_at = self.context.now
-        self.count += 1
         self.context.out.append(Elected(self.term, aggregator))
 
     def _rank_wait(self) -> float:

@@ -222,6 +222,18 @@ class Ledger:
         """The changes of voters that somebody has missed whose newest commit is of `round_number`."""
         return tuple(change for at, change in self.changes if at > round_number)
 
+    def newest_commit(self, *, reports: tuple[bytes, ...] = (), changes: tuple[VotersChanged, ...] = ()) -> Commit:
+        """The newest commit as a message; there must be one."""
+        assert self.committed is not None
+        return Commit(
+            run=self.context.run,
+            round=self.committed.checkpoint.round,
+            checkpoint=self.committed.raw,
+            acks=self.certificate,
+            changes=changes,
+            reports=reports,
+        )
+
     def _take_commit(self, term: int, held: Held, acks: tuple[bytes, ...]) -> None:
         if set(held.checkpoint.voters) != set(self.newest.voters) and held.raw:
             self.changes.append((held.checkpoint.round, VotersChanged(checkpoint=held.raw, acks=acks)))

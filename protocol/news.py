@@ -8,7 +8,6 @@ from protocol.run_context import RunContext
 from protocol.run_messages import (
     CHANGES_MAX,
     AskCommit,
-    Commit,
     Heartbeat,
     OfferMessage,
     PreVoteRequest,
@@ -79,20 +78,16 @@ class News:
     def _send_commit(self, peer: NodeId, have_round: int) -> None:
         """The newest commit, with the changes of voters that `peer` has missed; if they are too many, first the last of
         those that fit, which is a commit too."""
-        committed = self.ledger.committed
-        if committed is None:
+        if self.ledger.committed is None:
             return
         changes = self.ledger.changes_since(have_round)
         size, fitting = 0, 0
         for change in changes[:CHANGES_MAX]:
             size += len(change.checkpoint) + sum(map(len, change.acks))
             fitting += size <= CHANGES_BYTES_MAX
-        raw, acks, round_number = committed.raw, self.ledger.certificate, committed.checkpoint.round
+        commit = self.ledger.newest_commit(changes=changes[:fitting])
         if fitting < len(changes):
             last = changes[max(0, fitting - 1)]
-            raw, acks = last.checkpoint, last.acks
-            round_number = self.ledger.open_held(raw).checkpoint.round
-        commit = Commit(
-            run=self.context.run, round=round_number, checkpoint=raw, acks=acks, changes=changes[:fitting], reports=()
-        )
+            last_round = self.ledger.open_held(last.checkpoint).checkpoint.round
+            commit = commit.model_copy(update={"round": last_round, "checkpoint": last.checkpoint, "acks": last.acks})
         self.context.send(peer, commit)

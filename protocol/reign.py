@@ -23,7 +23,7 @@ from protocol.ledger import Held, Ledger
 from protocol.limits import OFFERS_BYTES_MAX, REPORTS_BYTES_MAX
 from protocol.run_context import RunContext
 from protocol.run_events import STATE_LETTERS, Collect, Collected, Combine, Combined, Note, Obtain, ParticipantState
-from protocol.run_messages import Commit, Heartbeat, Proposal, ReceiptMessage, Reports
+from protocol.run_messages import Heartbeat, Proposal, ReceiptMessage, Reports
 from protocol.succession import next_members
 from protocol.voters import trainers_of
 from protocol.wire import hash_of, pack
@@ -49,7 +49,6 @@ class Reign:
         self.gathering: Gathering | None = None
         self.heard: dict[NodeId, float] = {}
         self.letters: dict[NodeId, str] = {}
-        self.known_rounds: dict[NodeId, int] = {}
         self.reports: dict[tuple[NodeId, int], bytes] = {}
         self.entrants: dict[NodeId, bytes] = {}
         self.stop_reason: str | None = None
@@ -129,19 +128,8 @@ class Reign:
 
     def announce(self, roster: tuple[NodeId, ...]) -> None:
         """Tell everybody of the newest commit, with the reports that came since the last one."""
-        message = self.commit_message(self._drain_reports())
+        message = self.ledger.newest_commit(reports=self._drain_reports())
         self.context.send_all(roster, message)
-
-    def commit_message(self, reports: tuple[bytes, ...] = ()) -> Commit:
-        committed = self.ledger.committed
-        assert committed is not None
-        return Commit(
-            run=self.context.run,
-            round=committed.checkpoint.round,
-            checkpoint=committed.raw,
-            acks=self.ledger.certificate,
-            reports=reports,
-        )
 
     # --- a round -------------------------------------------------------------------------------------------------
     def open_round(self) -> None:
@@ -339,7 +327,6 @@ class Reign:
             self._set_letter(peer, "R", self.ledger.committed_round)
 
     def on_heartbeat_reply(self, peer: NodeId, committed_round: int, letter: str) -> None:
-        self.known_rounds[peer] = committed_round
         gathering = self.gathering
         settled = gathering is not None and gathering.is_settled(peer)
         if letter in STATE_LETTERS and not settled:
@@ -397,4 +384,4 @@ class Reign:
         if note.node == peer and note.run == self.context.run and peer not in self.ledger.roster():
             self.entrants[peer] = raw
             if self.ledger.committed is not None:
-                self.context.send(peer, self.commit_message())
+                self.context.send(peer, self.ledger.newest_commit())
