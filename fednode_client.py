@@ -143,6 +143,14 @@ class _Endpoints(Generic[Answer]):
     def stop_run(self, run: str, reason: str | None = None) -> Answer:
         return self._post("runs", run, "stop", reason=reason)
 
+    def resume_run(self, run: str) -> Answer:
+        """Let a stopped run go on from its newest checkpoint."""
+        return self._post("runs", run, "resume")
+
+    def extend_run(self, run: str, rounds: int) -> Answer:
+        """Let a run last so many rounds more, also one that has finished."""
+        return self._post("runs", run, "extend", rounds=rounds)
+
     def policy(self) -> Answer:
         return self._get("policy")
 

@@ -1,5 +1,8 @@
 """Where nodes can be dialled, remembered over restarts. Hints only: the secure handshake proves who answers."""
 
+from collections.abc import Iterable
+from functools import lru_cache
+
 import msgpack
 
 from node.seams import Disk, Network
@@ -8,9 +11,10 @@ from protocol.fields import NodeAddresses
 from protocol.keys import NodeId
 from protocol.wire import pack_plain, unpack
 
-_FILE = "addresses"
+ADDRESSES = "addresses"  # the file
 _NODES_MAX = 4096  # the largest group; whoever was heard of longest ago is forgotten
 _ENTRY_BYTES_MAX = 16 * 1024
+_REMEMBERED_FILES = 2  # as read; the nodes of a simulation begin with one and the same
 
 
 class AddressBook:
@@ -21,22 +25,22 @@ class AddressBook:
         self._disk = disk
         self._me = me
         self._known: dict[NodeId, NodeAddresses] = {}
-        self._saved: bytes = b""
+        self._is_saved = True
 
     async def load(self) -> None:
         """Read what was remembered. A damaged file is as good as none: addresses are learned anew."""
-        raw = await self._disk.read(_FILE)
         try:
-            for entry in msgpack.unpackb(raw or b"\x90", raw=False):
-                self.learn(unpack(NodeAddresses, pack_plain(entry), _ENTRY_BYTES_MAX))
+            for entry in _unpack_addresses(await self._disk.read(ADDRESSES) or b"\x90"):
+                self.learn(entry)
         except (ValueError, TypeError, RemoteProtocolError):
             self._known.clear()
+        self._is_saved = True
 
     def learn(self, entry: NodeAddresses) -> None:
         node = NodeId(entry.node_id)
         if node == self._me:
             return
-        self._known.pop(node, None)
+        self._is_saved = self._is_saved and self._known.pop(node, None) == entry
         self._known[node] = entry
         if len(self._known) > _NODES_MAX:
             del self._known[next(iter(self._known))]
@@ -47,7 +51,22 @@ class AddressBook:
 
     async def save(self) -> None:
         """Remember, if anything has changed since the last time."""
-        packed: bytes = msgpack.packb([entry.model_dump() for entry in self._known.values()])
-        if packed != self._saved:
-            await self._disk.write(_FILE, packed)
-            self._saved = packed
+        if not self._is_saved:
+            self._is_saved = True
+            try:
+                await self._disk.write(ADDRESSES, pack_addresses(self._known.values()))
+            except BaseException:
+                self._is_saved = False
+                raise
+
+
+@lru_cache(maxsize=_REMEMBERED_FILES)
+def _unpack_addresses(raw: bytes) -> tuple[NodeAddresses, ...]:
+    entries = msgpack.unpackb(raw, raw=False)
+    return tuple(unpack(NodeAddresses, pack_plain(entry), _ENTRY_BYTES_MAX) for entry in entries)
+
+
+def pack_addresses(known: Iterable[NodeAddresses]) -> bytes:
+    """The file."""
+    packed: bytes = msgpack.packb([entry.model_dump() for entry in known])
+    return packed

@@ -25,6 +25,7 @@ from node.api_bodies import (
     AddData,
     Because,
     CreateGroup,
+    Extend,
     Invite,
     Join,
     LogsText,
@@ -133,6 +134,14 @@ class _Handlers:
         body = await body_of(request, Because)
         return answer(await self.service.stop_run(_named(request, "run"), body.reason))
 
+    async def resume_run(self, request: Request) -> Response:
+        await body_of(request, Nothing)
+        return answer(await self.service.resume_run(_named(request, "run")))
+
+    async def extend_run(self, request: Request) -> Response:
+        body = await body_of(request, Extend)
+        return answer(await self.service.extend_run(_named(request, "run"), body.rounds))
+
     async def policy(self, request: Request) -> Response:
         return answer({"rules": await self.service.policy()})
 
@@ -194,6 +203,8 @@ def _routes(handlers: _Handlers) -> list[Route]:
         route("POST", "/v1/runs/{run}/accept", handlers.accept),
         route("POST", "/v1/runs/{run}/decline", handlers.decline),
         route("POST", "/v1/runs/{run}/stop", handlers.stop_run),
+        route("POST", "/v1/runs/{run}/resume", handlers.resume_run),
+        route("POST", "/v1/runs/{run}/extend", handlers.extend_run),
         route("GET", "/v1/policy", handlers.policy),
         route("PUT", "/v1/policy", handlers.set_policy),
         route("GET", "/v1/runs/{run}/metrics", handlers.metrics),

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
 from protocol.errors import Refused
-from protocol.limits import NAME_CHARACTERS_MAX, TOKEN_CHARACTERS_MAX
+from protocol.limits import NAME_CHARACTERS_MAX, RUN_ROUNDS_MAX, TOKEN_CHARACTERS_MAX
 from protocol.manifest_read import CONFIGURATION_CHARACTERS_MAX
 
 BODY_BYTES_MAX = 512 * 1024  # the longest is a run's configuration with overrides, each character escaped
@@ -72,6 +72,10 @@ class SetPolicy(_Body):
 
 class Because(_Body):
     reason: Reason = ""
+
+
+class Extend(_Body):
+    rounds: int = Field(ge=1, le=RUN_ROUNDS_MAX)
 
 
 class Sql(_Body):

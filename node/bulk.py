@@ -96,7 +96,7 @@ class Bulk:
 
     def _begin(self, blob: BlobId, sources: Sequence[NodeId], bytes_max: int) -> None:
         assert self._nursery is not None  # set before _started is
-        fetch = Fetch(self._disk, blob, [self._source(peer) for peer in sources], bytes_max, self._came)
+        fetch = Fetch(self._disk, blob, sources, self._source, bytes_max, self._came)
         self._fetches[blob] = fetch
         self._nursery.start_soon(self._run_fetch, fetch)
 

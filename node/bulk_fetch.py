@@ -32,7 +32,7 @@ class Fetch:
     """One blob on its way here. Whoever wants it joins; when nobody waits any more it stops.
 
     Args:
-        sources: whom to ask, the preferred first.
+        sources: whom to ask, the preferred first; `source_of` gives each, once it is its turn.
         came: told of every chunk that came: from whom, of which blob, how many bytes.
     """
 
@@ -40,7 +40,8 @@ class Fetch:
         self,
         disk: Disk,
         blob: BlobId,
-        sources: Sequence[BlobSource],
+        sources: Sequence[NodeId],
+        source_of: Callable[[NodeId], BlobSource],
         bytes_max: int,
         came: Callable[[NodeId, BlobId, int], None],
     ) -> None:
@@ -49,6 +50,7 @@ class Fetch:
         self.failure: FednodeError | None = None
         self._disk = disk
         self._sources = deque(sources)
+        self._source_of = source_of
         self._bytes_max = bytes_max
         self._came = came
         self._done = trio.Event()
@@ -108,7 +110,7 @@ class Fetch:
     async def _begin(self) -> tuple[int, BlobWriter]:
         """The first chunk list that is the blob's, and a writer for it."""
         while self._sources:
-            source = self._sources[0]
+            source = self._source_of(self._sources[0])
             try:
                 size, hashes, only_chunk = await _with_a_second_try(lambda: source.chunk_list(self.blob))  # noqa: B023
                 check_chunk_list(self.blob, hashes, size)
@@ -140,7 +142,7 @@ class Fetch:
     async def _use_sources(self, writer: BlobWriter, pulling: trio.CancelScope) -> None:
         """Take chunks from one source, and from the next when that one fails."""
         while self._sources and (self._todo or self._under_way):
-            source = self._sources.popleft()
+            source = self._source_of(self._sources.popleft())
             with trio.CancelScope() as using:
                 async with trio.open_nursery() as nursery:
                     for _ in range(PIPELINE_REQUESTS):

@@ -7,7 +7,7 @@ Rows go into the record's buffer and are durable within its flush interval. Whoe
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from node.seams import Record, TaskOutput
@@ -79,34 +79,36 @@ class Chronicle:
         self._sequence = sequence
         self._changed = changed
         self._states: dict[str, tuple[str, str]] = {}
+        self._row: RunRow
         self._samples: dict[str, int] = {}  # that each node last trained on, as the record had it
 
     # --- the run as a whole --------------------------------------------------------------------------------------
-    def proposed(self, manifest: Manifest, group: str, proposer: NodeId, at: float) -> None:
-        """A run was proposed in the group's log."""
-        task = manifest.task.name or manifest.task.file or ""
-        text = json.dumps(manifest.model_dump(mode="json"), sort_keys=True)
-        self._record.add(
-            RunRow(
-                self.run,
-                manifest.name,
-                manifest.project,
-                manifest.experiment,
-                group,
-                task,
-                manifest.data.name,
-                proposer,
-                manifest.training.rounds,
-                at,
-                text,
-            ),
-            *(ParameterRow(self.run, *entry) for entry in _flatten(manifest.model_dump(mode="json"))),
+    def describe(self, manifest: Manifest, group: str, proposer: NodeId, at: float) -> None:
+        """What run this is. First of all calls."""
+        self._row = RunRow(
+            self.run,
+            manifest.name,
+            manifest.project,
+            manifest.experiment,
+            group,
+            manifest.task.name or manifest.task.file or "",
+            manifest.data.name,
+            proposer,
+            manifest.training.rounds,
+            at,
+            json.dumps(manifest.model_dump(mode="json"), sort_keys=True),
         )
+
+    def proposed(self, manifest: Manifest) -> None:
+        """The run was proposed in the group's log."""
+        parameters = (ParameterRow(self.run, *entry) for entry in _flatten(manifest.model_dump(mode="json")))
+        self._record.add(self._row, *parameters)
         self.state("", "PROPOSED", "")
 
-    def restore(self, state: str, reason: str, participants: Iterable[Mapping[str, Any]]) -> None:
+    def restore(self, recorded: Mapping[str, Any], participants: Iterable[Mapping[str, Any]]) -> None:
         """Take up where the record left off, so that a restart writes nothing again. Rows as the record gives them."""
-        self._states[""] = (state, reason)
+        self._row = replace(self._row, rounds=recorded["rounds"])
+        self._states[""] = (recorded["state"], recorded["reason"])
         for row in participants:
             self._states[row["node_id"]] = (row["state"], row["reason"])
             self._samples[row["node_id"]] = row["samples"]
@@ -156,6 +158,9 @@ class Chronicle:
             # An entry that only ends the run has the model of the round before, which who was away has not recorded.
             made_in = checkpoint.round if checkpoint.updates else max(0, checkpoint.round - 1)
             self._record.add(ModelRow(self.run, made_in, checkpoint.model, checkpoint.tensor_schema, model_bytes, at))
+        if checkpoint.rounds != self._row.rounds and checkpoint.outcome != "stopped":
+            self._row = replace(self._row, rounds=checkpoint.rounds)
+            self._record.add(self._row)
         if checkpoint.updates:
             self._record.add(self._round_row(event, seconds, at))
             self._train_metrics(checkpoint, at)

@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgpack
 import trio
@@ -96,8 +96,7 @@ class GroupPlace:
             self._kept.append(self._unkept.popleft())
 
     async def keep_keys(self) -> None:
-        packed = {str(epoch): key.secret for epoch, key in self.keys.items()}
-        await self._disk.write(_key_file(self.group), pack_plain(packed))
+        await self._disk.write(_key_file(self.group), _pack_keys(self.keys))
 
     def seal(self, plain: bytes, random_bytes: RandomBytes) -> bytes:
         nonce = random_bytes(GOSSIP_NONCE_BYTES)
@@ -145,6 +144,15 @@ async def load_place(group: GroupId, disk: Disk, identity: Identity) -> GroupPla
             remedy="restore the home from a backup, or join the group again from an empty home",
         ) from error
     return GroupPlace(log, keys, disk, identity)
+
+
+def as_stored(log: GroupLog, keys: Mapping[int, GroupKey]) -> tuple[dict[str, bytes], dict[str, list[bytes]]]:
+    """The files and the journals that a node of the group has of it, by their names."""
+    return {_key_file(log.group): _pack_keys(keys)}, {_journal(log.group): [operation.raw for operation in log]}
+
+
+def _pack_keys(keys: Mapping[int, GroupKey]) -> bytes:
+    return pack_plain({str(epoch): key.secret for epoch, key in keys.items()})
 
 
 def _journal(group: GroupId) -> str:

@@ -32,7 +32,7 @@ from protocol.wire import hash_of, pack, unpack
 log = logging.getLogger("fednode.groups")
 
 SYNC_CHANNEL = "sync"
-_INDEX = "groups"
+INDEX = "groups"  # the file that lists a node's groups
 _OPERATION, _PRESENCE = b"o", b"p"  # the first byte of what is gossiped
 # How many nodes of its groups a node holds connections to without need: gossip stays connected at any size, and an idle
 # node's heartbeats stay few. Below this size everybody is connected to everybody.
@@ -103,7 +103,7 @@ class Groups:
     async def load(self) -> None:
         """Take up the groups that we were in. Call it once, before `run`."""
         await self.addresses.load()
-        index: list[str] = msgpack.unpackb(await self._disk.read(_INDEX) or b"\x90")
+        index: list[str] = msgpack.unpackb(await self._disk.read(INDEX) or b"\x90")
         for group in index:
             self.places[GroupId(group)] = await load_place(GroupId(group), self._disk, self.identity)
         self._open_door()
@@ -127,7 +127,7 @@ class Groups:
     async def _host(self, place: GroupPlace) -> None:
         """A group is new here: remember it, open the door to its nodes, listen."""
         self.places[place.group] = place
-        await self._disk.write(_INDEX, msgpack.packb(list(self.places)))
+        await self._disk.write(INDEX, msgpack.packb(list(self.places)))
         self._open_door()
         self._start(place)
         self._hurry_announcement()

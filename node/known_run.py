@@ -12,6 +12,7 @@ from node.run_watch import RunWatch
 from node.seams import Disk
 from protocol.group_state import RunEntry
 from protocol.keys import NodeId, RunId
+from protocol.ledger import Ledger
 from protocol.manifest import Manifest
 
 
@@ -52,6 +53,13 @@ class KnownRun:
         """Wake whoever waits for answers."""
         self.news.set()
         self.news = trio.Event()
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """What this node holds of the run's chain, be it only the heads; None before the start."""
+        if self.driver is not None:
+            return self.driver.machine.ledger
+        return self.watch.ledger if self.watch is not None else None
 
     @property
     def is_over(self) -> bool:

@@ -15,6 +15,7 @@ from libp2p.network.stream.net_stream import NetStream
 from libp2p.security.noise.transport import Transport as NoiseTransport
 
 from node.door import Door, EntranceBounds
+from node.libp2p_faults import Faults
 from node.libp2p_host import Libp2pHost, muxer_of
 from node.libp2p_stream import FrameStream
 from node.seams import ENTRANCE_PROTOCOL, Stream, StreamHandler
@@ -32,10 +33,10 @@ STREAMS_MAX = 4  # on one connection: the conversation, and what a stock libp2p 
 
 
 class Libp2pEntrance:
-    def __init__(self, key_pair: KeyPair, door: Door) -> None:
+    def __init__(self, key_pair: KeyPair, door: Door, faults: Faults | None) -> None:
         self._counters = door.counters
         noise = NoiseTransport(key_pair, new_x25519_key_pair().private_key)
-        self.host = Libp2pHost(key_pair, noise, door.counters, streams_max=STREAMS_MAX)
+        self.host = Libp2pHost(key_pair, noise, door.counters, streams_max=STREAMS_MAX, faults=faults)
         self._bounds = EntranceBounds(door.counters, trio.current_time)
         self._connections = 0
 

@@ -29,6 +29,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from node.libp2p_addresses import host_and_port
+from node.libp2p_faults import Faults
 from node.libp2p_secure import CountedConnection, DoorShut, SteadyYamux, Upgrader
 from node.libp2p_stream import FrameStream
 from node.seams import StreamHandler, TrafficCounters, Unreachable
@@ -77,13 +78,22 @@ class Libp2pHost:
 
     Args:
         streams_max: on one connection at once; a peer that opens more is hung up on.
+        faults: links that a test has broken, if that is switched on.
     """
 
     def __init__(
-        self, key_pair: KeyPair, noise: NoiseTransport, counters: TrafficCounters, *, streams_max: int
+        self,
+        key_pair: KeyPair,
+        noise: NoiseTransport,
+        counters: TrafficCounters,
+        *,
+        streams_max: int,
+        faults: Faults | None = None,
     ) -> None:
         _quieten()
         self._counters = counters
+        self._faults = faults
+        self._new_connection = CountedConnection if faults is None else faults.connection
         peer_id = ID.from_pubkey(key_pair.public_key)
         peerstore = PeerStore()
         peerstore.add_key_pair(peer_id, key_pair)
@@ -162,7 +172,7 @@ class Libp2pHost:
 
     async def welcome(self, stream: trio.SocketStream, bytes_max: int | None = None) -> SwarmConn | None:
         """Take in an accepted socket: handshake, door, muxer. None, and the socket closed, when that fails."""
-        connection = CountedConnection(stream, False, self._counters, bytes_max)
+        connection = self._new_connection(stream, False, self._counters, bytes_max)
         if self._handshakes >= HANDSHAKES_MAX:
             connection.hang_up()
             return None
@@ -209,8 +219,10 @@ class Libp2pHost:
 
     async def _dial(self, peer: NodeId, address: str, bytes_max: int | None) -> SwarmConn:
         host, port = host_and_port(address)
+        if self._faults is not None:
+            await self._faults.before_dial(peer)
         stream = await trio.open_tcp_stream(host, port)
-        connection = CountedConnection(stream, True, self._counters, bytes_max)
+        connection = self._new_connection(stream, True, self._counters, bytes_max)
         try:
             return await self.swarm.upgrade_outbound_raw_conn(connection, ID.from_base58(peer))
         except BaseException:

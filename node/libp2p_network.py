@@ -23,6 +23,7 @@ from node.door import Door
 from node.feeds import PeerRegister
 from node.libp2p_addresses import announced, bind, entrance_beside
 from node.libp2p_entrance import Libp2pEntrance
+from node.libp2p_faults import Faults
 from node.libp2p_gossip import Libp2pGossip
 from node.libp2p_host import Libp2pHost, muxer_of
 from node.libp2p_secure import GatedNoise
@@ -84,11 +85,12 @@ class Libp2pNetwork:
         self._door = Door()
         key_pair = create_new_key_pair(key.private_bytes_raw())
         noise = GatedNoise(key_pair, self._door.knock)
-        self._inner = Libp2pHost(key_pair, noise, self._door.counters, streams_max=STREAMS_MAX)
+        self._faults = Faults.from_environment()
+        self._inner = Libp2pHost(key_pair, noise, self._door.counters, streams_max=STREAMS_MAX, faults=self._faults)
         self._peers = PeerRegister()
         self._inner.on_connections(_Watcher(self._peers))
         self._gossip = Libp2pGossip(self._inner.host, self._door, self._inner.guarded)
-        self._entrance = Libp2pEntrance(key_pair, self._door)
+        self._entrance = Libp2pEntrance(key_pair, self._door, self._faults)
         self._known: dict[NodeId, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         self._dialling: dict[NodeId, trio.Lock] = {}
         self._addresses: list[str] = []
@@ -145,6 +147,8 @@ class Libp2pNetwork:
         task_status: "TaskStatus[Libp2pNetwork]",
     ) -> None:
         async with trio.open_nursery() as nursery:
+            if self._faults is not None:
+                nursery.start_soon(self._faults.watch)
             await nursery.start(self._inner.run)
             await nursery.start(self._entrance.host.run)
             await nursery.start(self._gossip.run)

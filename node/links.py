@@ -1,8 +1,10 @@
 """One long-lived control stream to each peer that we work with, and messages on it by channel.
 
-`send` never waits: each peer has a bounded outbox, from which the oldest message goes when it is full. A link is opened
-when there is something to send, or held open for those whom `keep` names, and is dialled again with growing pauses. A
-message may arrive twice, after a stream broke under it, or not at all; what must arrive is for the protocol above.
+`send` never waits: each peer has a bounded outbox, from which the oldest message goes when it is full. While a link is
+down only the newest message of a kind waits, so that a peer that is back hears how things stand and not how they stood.
+A link is opened when there is something to send, or held open for those whom `keep` names, and is dialled again with
+growing pauses. A message may arrive twice, after a stream broke under it, or not at all; what must arrive is for the
+protocol above.
 """
 
 import logging
@@ -24,6 +26,7 @@ from protocol.limits import (
     REDIAL_FIRST_S,
     REDIAL_LAST_S,
 )
+from protocol.remembered import remembered
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -32,7 +35,9 @@ log = logging.getLogger("fednode.links")
 
 FRAME_PATIENCE_S = 60.0  # what could not be sent for so long says what is no longer so; state is sent again by then
 # Of one outbox: a peer that asks again and again for what is long, and reads nothing, costs no more memory than this.
-OUTBOX_BYTES_MAX = 8 * FRAME_BYTES_MAX
+OUTBOX_BYTES_MAX = 4 * FRAME_BYTES_MAX
+# A simulation gives one frame to many nodes: what is in it then is in memory once.
+_REMEMBERED_FRAMES = 16
 IDLE_S = 60.0  # nothing to send for so long, and nobody keeps the link: it is let go
 
 OnMessage = Callable[[NodeId, str, bytes], Awaitable[None]]
@@ -49,12 +54,21 @@ class LinkStatus:
     dropped: int  # messages that were given up
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """A frame in an outbox. Of one `kind` the newest says all; "" for what has no such kind."""
+
+    since: float
+    kind: str
+    frame: bytes
+
+
 class _Link:
     """Our side of a link: what waits for the peer, and whether somebody tends it."""
 
     def __init__(self, peer: NodeId) -> None:
         self.peer = peer
-        self.outbox: deque[tuple[float, bytes]] = deque()
+        self.outbox: deque[_Waiting] = deque()
         self.outbox_bytes = 0
         self.connected = False
         self.kept = False
@@ -67,22 +81,36 @@ class _Link:
     def is_wanted(self) -> bool:
         return self.kept or bool(self.outbox)
 
-    def put(self, frame: bytes) -> None:
+    def put(self, frame: bytes, kind: str) -> None:
+        if kind and not self.connected:
+            self._drop_all([waiting for waiting in self.outbox if waiting.kind == kind])
         while len(self.outbox) == OUTBOX_FRAMES_MAX or self.outbox_bytes + len(frame) > OUTBOX_BYTES_MAX:
             self.take()
             self.dropped += 1
-        self.outbox.append((trio.current_time(), frame))
+        self.outbox.append(_Waiting(trio.current_time(), kind, frame))
         self.outbox_bytes += len(frame)
         self.ring()
 
     def take(self) -> None:
         """Take out the oldest frame."""
-        self.outbox_bytes -= len(self.outbox.popleft()[1])
+        self.outbox_bytes -= len(self.outbox.popleft().frame)
 
     def give_up_old_frames(self) -> None:
+        """The link is down: what has waited for long goes, and so does what has a newer one of its kind behind it."""
         oldest = trio.current_time() - FRAME_PATIENCE_S
-        while self.outbox and self.outbox[0][0] <= oldest:
-            self.take()
+        newest = {waiting.kind: waiting for waiting in self.outbox}
+        self._drop_all(
+            [
+                waiting
+                for waiting in self.outbox
+                if waiting.since <= oldest or (waiting.kind and newest[waiting.kind] is not waiting)
+            ]
+        )
+
+    def _drop_all(self, those: list[_Waiting]) -> None:
+        for waiting in those:
+            self.outbox.remove(waiting)
+            self.outbox_bytes -= len(waiting.frame)
             self.dropped += 1
 
     def ring(self) -> None:
@@ -132,15 +160,16 @@ class Links:
                 if change.connected and change.peer in self._links:
                     self._links[change.peer].peer_is_back()
 
-    def send(self, peer: NodeId, channel: str, payload: bytes) -> None:
-        """Have `payload` sent to `peer`. Never waits and never fails for the state of the network."""
+    def send(self, peer: NodeId, channel: str, payload: bytes, kind: str = "") -> None:
+        """Have `payload` sent to `peer`. Never waits and never fails for the state of the network.
+
+        Of messages of one `kind` (and channel) only the newest is sent to a peer that could not be reached meanwhile.
+        """
         if peer == self._network.node_id:
             raise LocalProtocolError("A node sends itself no messages", remedy="call the function instead")
-        frame: bytes = msgpack.packb([channel, payload], use_bin_type=True)
-        if len(frame) > FRAME_BYTES_MAX or len(channel) > NAME_CHARACTERS_MAX:
-            raise LocalProtocolError(f"A message of {len(frame)} bytes is over the limit", remedy="send it as a blob")
+        frame = _pack(channel, payload)
         link = self._link(peer)
-        link.put(frame)
+        link.put(frame, kind and f"{channel}/{kind}")
         self._tend(link)
 
     def keep(self, peers: Iterable[NodeId]) -> None:
@@ -226,7 +255,7 @@ class Links:
             while True:
                 while link.outbox:
                     entry = link.outbox[0]
-                    await stream.send_frame(entry[1])
+                    await stream.send_frame(entry.frame)
                     if link.outbox and link.outbox[0] is entry:  # a full outbox may have pushed it out meanwhile
                         link.take()
                 await link.wait_for_change()
@@ -258,6 +287,16 @@ class Links:
                 self._turns.pop(peer, None)
 
 
+@remembered(1)
+def _pack(channel: str, payload: bytes) -> bytes:
+    """The frame of a message. What goes to a thousand peers one after another is packed, and in memory, once."""
+    frame: bytes = msgpack.packb([channel, payload], use_bin_type=True)
+    if len(frame) > FRAME_BYTES_MAX or len(channel) > NAME_CHARACTERS_MAX:
+        raise LocalProtocolError(f"A message of {len(frame)} bytes is over the limit", remedy="send it as a blob")
+    return frame
+
+
+@remembered(_REMEMBERED_FRAMES)
 def _unpack(frame: bytes) -> tuple[str, bytes]:
     try:
         message = msgpack.unpackb(frame, use_list=False)

@@ -13,6 +13,7 @@ import trio
 from node.group_place import GroupPlace
 from node.known_run import KnownRun
 from node.prometheus import prometheus_text
+from node.run_direction import extend_run, resume_run, stop_run
 from node.service import Json, LogsQuery, MetricsQuery, ModelFile, NotFound
 from node.views import group_view, metric_view, peer_view, peers_view, run_view, status_view
 from protocol.errors import FednodeError, Refused
@@ -180,7 +181,17 @@ class Service:
 
     async def stop_run(self, run: str, reason: str) -> Json:
         known = self._known(run)
-        await self._node.runs.stop(known, reason or "stopped by hand")
+        await stop_run(self._node.runs, known, reason or "stopped by hand")
+        return await self.run(known.run_id)
+
+    async def resume_run(self, run: str) -> Json:
+        known = self._known(run)
+        await resume_run(self._node.runs, known)
+        return await self.run(known.run_id)
+
+    async def extend_run(self, run: str, rounds: int) -> Json:
+        known = self._known(run)
+        await extend_run(self._node.runs, known, rounds)
         return await self.run(known.run_id)
 
     async def policy(self) -> list[str]:

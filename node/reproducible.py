@@ -43,7 +43,7 @@ def _torch_reproducible(torch: Any, seed: int, threads: int) -> Iterator[None]:
     state, threads_before = torch.get_rng_state(), torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.manual_seed(seed)
+    _seed_torch(torch, seed)
     torch.set_num_threads(threads)
     _set_deterministic(torch, True, warn_only=True)  # what has no such algorithm is better run than refused
     try:
@@ -52,6 +52,15 @@ def _torch_reproducible(torch: Any, seed: int, threads: int) -> Iterator[None]:
         torch.set_rng_state(state)
         torch.set_num_threads(threads_before)
         _set_deterministic(torch, deterministic, warn_only=warn_only)
+
+
+def _seed_torch(torch: Any, seed: int) -> None:
+    """What torch.manual_seed does, which for accelerators that are not there keeps a whole traceback at every call."""
+    accelerator = getattr(torch, "accelerator", None)  # since torch 2.6
+    if accelerator is None or accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 def _set_deterministic(torch: Any, on: bool, *, warn_only: bool) -> None:

@@ -15,6 +15,7 @@ from node.run_data import RunData
 from node.run_task import RunTask
 from node.seams import Disk, TrainerFailed
 from protocol.checkpoint import Checkpoint
+from protocol.directions import Directions
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId, RunId
 from protocol.run_events import (
@@ -22,6 +23,7 @@ from protocol.run_events import (
     Collect,
     Combine,
     Committed,
+    Directed,
     Elected,
     Ended,
     Evaluate,
@@ -39,10 +41,10 @@ from protocol.run_events import (
     RunOutput,
     Send,
     SetTimer,
-    StopRequested,
     Timer,
     Train,
     TrainingFailed,
+    WentOn,
 )
 from protocol.run_machine import RunMachine
 from protocol.run_messages import RunMessage
@@ -108,10 +110,10 @@ class RunDriver:
         except trio.BrokenResourceError:
             return
 
-    async def stop(self, reason: str) -> None:
-        """The group's log says stop."""
+    async def direct(self, directions: Directions) -> None:
+        """This is what the group's log asks of the run now."""
         with suppress(trio.BrokenResourceError):  # an error has ended the driver
-            await self._to_inbox.send(StopRequested(reason))
+            await self._to_inbox.send(Directed(directions))
 
     def holds(self, blob: BlobId) -> bool:
         """Whether the run still works with a blob, or keeps it."""
@@ -208,7 +210,7 @@ class RunDriver:
     async def _tell(self, output: RunOutput) -> None:
         match output:
             case Committed(name, checkpoint, _):
-                if checkpoint.outcome:
+                if self.machine.ledger.has_ended:
                     self._task.stop_training()
                 self.chronicle.committed(output, await self._model_bytes(checkpoint))
                 self._say("INFO", f"round {checkpoint.round} is committed ({name[:12]})")
@@ -232,8 +234,13 @@ class RunDriver:
             case Ended(outcome, reason):
                 self.chronicle.state("", outcome.upper(), reason, self.machine.ledger.committed_round)
                 self._say("INFO", f"the run is {outcome}" + (f": {reason}" if reason else ""))
-                await self._task.finish()
+                await self._task.finish(may_go_on=outcome != "failed")
                 self.ended.set()
+            case WentOn():
+                self._task.go_on()
+                self.ended = trio.Event()
+                self.chronicle.state("", "RUNNING", "", self.machine.ledger.committed_round)
+                self._say("INFO", "the run goes on from its newest checkpoint")
             case _:
                 raise AssertionError(f"nobody carries out {output}")
 

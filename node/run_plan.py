@@ -1,9 +1,12 @@
-"""What a manifest means for the parts of a node: the machine's settings, the trainer's spec."""
+"""What a manifest, and the group's log, mean for the parts of a node: the machine's settings and directions, the
+trainer's spec."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from node.seams import TaskSpec
+from protocol.directions import Directions
+from protocol.group_state import RunEntry
 from protocol.keys import NodeId, RunId
 from protocol.manifest import Manifest
 from protocol.run_events import RunSettings
@@ -22,6 +25,11 @@ def run_settings(manifest: Manifest) -> RunSettings:
         lost_after_s=manifest.timing.lost_after_s,
         leave_after_s=manifest.timing.leave_after_s,
     )
+
+
+def directions_of(entry: RunEntry) -> Directions:
+    """What the group's log asks of a run beyond its start."""
+    return Directions(entry.stop.reason if entry.stop else None, entry.resumed, entry.rounds)
 
 
 def task_spec(

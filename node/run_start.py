@@ -11,8 +11,8 @@ import trio
 from node.known_run import KnownRun
 from node.run_plan import task_spec
 from node.seams import Disk, TaskSpec, Trainer
-from protocol.checkpoint import Checkpoint, RunStart
-from protocol.errors import FednodeError
+from protocol.checkpoint import Checkpoint, RunStart, open_ready
+from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.fields import as_text
 from protocol.keys import BlobId, NodeId
 from protocol.limits import OPERATION_BYTES_MAX
@@ -100,6 +100,24 @@ async def _starting_model(
     finally:
         await session.close()
     return await disk.put_blob(initial.schema), await disk.put_blob(initial.model)
+
+
+def check_start(known: KnownRun, start: RunStart) -> list[NodeId]:
+    """The nodes that a start names, each with its own signed ready. Raises RemoteProtocolError."""
+    nodes = []
+    notes = [open_ready(raw).body for raw in start.roster]
+    if all(note.role == "observer" for note in notes):
+        raise RemoteProtocolError("all of its nodes only observe")
+    members = known.place.state().nodes
+    if len(notes) > known.manifest.roster.nodes_max or any(note.node not in members for note in notes):
+        raise RemoteProtocolError("it names more nodes than the manifest allows, or one that is no member's")
+    for note in notes:
+        if note.run != known.run_id or start.run != known.run_id:
+            raise RemoteProtocolError("a ready note is for another run")
+        nodes.append(NodeId(note.node))
+    if len(set(nodes)) != len(nodes):
+        raise RemoteProtocolError("a node is named twice")
+    return nodes
 
 
 def _make_start(known: KnownRun, schema: BlobId, model: BlobId) -> RunStart:

@@ -110,10 +110,16 @@ class RunTask:
         async with self._busy:
             await self._drop()
 
-    async def finish(self) -> None:
-        """The run is over: end the worker, and forget what the participant kept for it."""
+    async def finish(self, *, may_go_on: bool) -> None:
+        """The run is over: end the worker, and forget what the participant kept for it, unless the run may be resumed
+        or extended."""
         await self.close()
-        await self._trainer.forget(self._spec.run_id)
+        if not may_go_on:
+            await self._trainer.forget(self._spec.run_id)
+
+    def go_on(self) -> None:
+        """The run was not over after all."""
+        self._over = False
 
     async def _unless_closed(self, scope: trio.CancelScope, work: Callable[[], Awaitable[T]]) -> T | None:
         """What `work` gives, or None when it was cancelled, be it by `close`."""

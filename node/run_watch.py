@@ -11,13 +11,14 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.chronicle import Chronicle
-from protocol.checkpoint import RunStart, open_ready
+from protocol.checkpoint import RunStart
+from protocol.directions import Directions
 from protocol.keys import NodeId, RunId
 from protocol.ledger import Ledger, MissedChanges
 from protocol.run_context import RunContext
 from protocol.run_events import Committed, RunSettings
 from protocol.run_messages import AskCommit, Commit, RunMessage
-from protocol.voters import voters_of
+from protocol.voters import first_voters
 
 # Often enough to see a run end while somebody waits for it, and no load worth speaking of.
 ASK_EVERY_S = 20.0
@@ -35,14 +36,15 @@ class RunWatch:
         start: RunStart,
         starter: NodeId,
         settings: RunSettings,
+        directions: Directions,
         *,
         chronicle: Chronicle,
         random: Random,
         send: Callable[[NodeId, RunMessage], None],
     ) -> None:
-        voters = voters_of(run, (open_ready(raw).body for raw in start.roster))
-        self._context = RunContext(me, key, run, voters, settings, random.random)
-        self._ledger = Ledger(self._context, start, starter)
+        voters = first_voters(run, start)
+        self._context = RunContext(me, key, run, voters, settings, random.random, directions=directions)
+        self.ledger = Ledger(self._context, start, starter)
         self._chronicle = chronicle
         self._random = random
         self._send = send
@@ -54,22 +56,35 @@ class RunWatch:
         while not self.over.is_set():
             others = [voter for voter in self._context.voters if voter != self._context.me]
             if others:
-                have_round = max(0, self._ledger.committed_round)
+                have_round = max(0, self.ledger.committed_round)
                 self._send(self._random.choice(others), AskCommit(run=self._context.run, have_round=have_round))
             with trio.move_on_after(ASK_EVERY_S * (0.75 + 0.5 * self._random.random())):
                 await self.over.wait()
 
     def on_message(self, message: RunMessage) -> None:
         """A commit that proves itself is recorded; all else is not for us. Raises RemoteProtocolError."""
-        if not isinstance(message, Commit) or message.round <= self._ledger.committed_round:
+        if not isinstance(message, Commit) or message.round <= self.ledger.committed_round:
             return
         try:
-            held, term = self._ledger.check_commit(message)
+            held, term = self.ledger.check_commit(message)
         except MissedChanges:
             return  # the answer to our next question will have what lies between
-        self._ledger.commit(term, held, message.acks, message.changes)
+        self.ledger.commit(term, held, message.acks, message.changes)
         self._context.out.clear()  # nothing of this needs to be durable: it can be asked for again
         self._chronicle.committed(Committed(held.name, held.checkpoint, term), None)
-        if held.checkpoint.outcome:
-            self._chronicle.state("", held.checkpoint.outcome.upper(), held.checkpoint.reason, held.checkpoint.round)
+        self._look_for_the_end()
+
+    def direct(self, directions: Directions) -> bool:
+        """This is what the group's log asks of the run now. Whether it goes on, after it was over."""
+        self._context.directions = directions
+        if not self.over.is_set() or self.ledger.has_ended:
+            return False
+        self.over = trio.Event()
+        self._chronicle.state("", "RUNNING", "", self.ledger.committed_round)
+        return True
+
+    def _look_for_the_end(self) -> None:
+        if self.ledger.has_ended:
+            last = self.ledger.newest
+            self._chronicle.state("", last.outcome.upper(), last.reason, last.round)
             self.over.set()

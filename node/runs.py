@@ -24,20 +24,19 @@ from node.policy import Policy
 from node.run_answers import RunAnswers
 from node.run_data import RunData
 from node.run_driver import RunDriver, journal_name
-from node.run_plan import run_settings, task_spec
-from node.run_start import COULD_NOT_START
+from node.run_plan import directions_of, run_settings, task_spec
+from node.run_start import COULD_NOT_START, check_start
 from node.run_task import RunTask
 from node.run_watch import RunWatch
 from node.seams import Disk, Record, Trainer
 from node.task_files import TaskFiles
-from protocol.checkpoint import Checkpoint, RunStart, open_ready
+from protocol.checkpoint import Checkpoint, RunStart
 from protocol.errors import FednodeError, RemoteProtocolError
-from protocol.fields import as_text
 from protocol.group_state import RunEntry
 from protocol.keys import BlobId, NodeId, RunId
 from protocol.limits import FRAME_BYTES_MAX, OPERATION_BYTES_MAX
 from protocol.manifest import Manifest, unpack_manifest
-from protocol.operation_kinds import RunPropose, RunStop
+from protocol.operation_kinds import Payload, RunExtend, RunPropose, RunResume, RunStop
 from protocol.operation_kinds import RunStart as RunStartOperation
 from protocol.operations import OpenOperation
 from protocol.presence import Capacity
@@ -127,7 +126,7 @@ class Runs:
             match operation.payload:
                 case RunPropose():
                     concerned[RunId(operation.hash)] = None
-                case RunStartOperation(run=run) | RunStop(run=run):
+                case RunStartOperation(run=run) | RunStop(run=run) | RunResume(run=run) | RunExtend(run=run):
                     concerned[RunId(run)] = None
         for run_id in concerned:
             entry = place.state().runs.get(run_id)
@@ -150,8 +149,7 @@ class Runs:
         known.entry = entry
         if entry.start is not None:
             await self._take_up(known, entry.start)
-        if entry.stop is not None:
-            await self._on_stopped(known, entry.stop.reason)
+        await self._direct(known)
 
     async def _get_to_know(self, place: GroupPlace, run_id: RunId, entry: RunEntry) -> KnownRun | None:
         try:
@@ -171,12 +169,13 @@ class Runs:
         await known.load_decision(self._disk)
         if self.known.setdefault(run_id, known) is not known:
             return self.known[run_id]  # another operation has told of it meanwhile
+        chronicle.describe(manifest, place.group, entry.proposer, float(entry.proposed_at))
         recorded = await self._record.query("run", run_id=run_id)
         if recorded:
             participants = await self._record.query("participants", run_id=run_id)
-            chronicle.restore(recorded[0]["state"], recorded[0]["reason"], participants)
+            chronicle.restore(recorded[0], participants)
         else:
-            chronicle.proposed(manifest, place.group, entry.proposer, float(entry.proposed_at))
+            chronicle.proposed(manifest)
             chronicle.decided(known.decision.decision, known.decision.reason)
         if entry.start is None and entry.stop is None:
             await self.answers.begin_gathering(known)
@@ -207,7 +206,7 @@ class Runs:
             return
         try:
             start = unpack(RunStart, raw_start, OPERATION_BYTES_MAX)
-            roster = self._check_roster(known, start)
+            roster = check_start(known, start)
         except RemoteProtocolError as error:
             known.over = True
             known.chronicle.state("", "FAILED", f"its start is malformed: {error.what}")
@@ -223,8 +222,7 @@ class Runs:
             await self._drive(known, start, roster)
         finally:
             known.taking_up = False
-        if known.entry.stop is not None:  # that came meanwhile
-            await self._on_stopped(known, known.entry.stop.reason)
+        await self._direct(known)  # what came meanwhile
 
     async def _drive(self, known: KnownRun, start: RunStart, roster: list[NodeId]) -> None:
         machine = RunMachine(
@@ -237,6 +235,7 @@ class Runs:
             jitter=self._random.random,
             records=await self._disk.records(journal_name(known.run_id)),
             entry=known.decision.ready,
+            directions=directions_of(known.entry),
         )
         known.chronicle.started({node: node in machine.context.voters for node in roster})
         known.driver = await self._make_driver(known, machine)
@@ -265,28 +264,12 @@ class Runs:
                 start,
                 known.entry.proposer,
                 run_settings(known.manifest),
+                directions_of(known.entry),
                 chronicle=known.chronicle,
                 random=self._random,
                 send=self.send,
             )
             self._nursery.start_soon(known.watch.run)
-
-    def _check_roster(self, known: KnownRun, start: RunStart) -> list[NodeId]:
-        """The nodes that a start names, each with its own signed ready. Raises RemoteProtocolError."""
-        nodes = []
-        notes = [open_ready(raw).body for raw in start.roster]
-        if all(note.role == "observer" for note in notes):
-            raise RemoteProtocolError("all of its nodes only observe")
-        members = known.place.state().nodes
-        if len(notes) > known.manifest.roster.nodes_max or any(note.node not in members for note in notes):
-            raise RemoteProtocolError("it names more nodes than the manifest allows, or one that is no member's")
-        for note in notes:
-            if note.run != known.run_id or start.run != known.run_id:
-                raise RemoteProtocolError("a ready note is for another run")
-            nodes.append(NodeId(note.node))
-        if len(set(nodes)) != len(nodes):
-            raise RemoteProtocolError("a node is named twice")
-        return nodes
 
     async def _make_driver(self, known: KnownRun, machine: RunMachine) -> RunDriver:
         path, options, fingerprint = None, {}, ""
@@ -316,21 +299,28 @@ class Runs:
             name_of=lambda node: entry.name if (entry := known.place.state().nodes.get(node)) else node,
         )
 
-    async def stop(self, known: KnownRun, reason: str) -> None:
-        """Ask the group to stop the run. Raises Refused when that is not ours to ask."""
-        await self._groups.say(known.place, RunStop(run=known.run_id, reason=as_text(reason)))
+    async def say(self, known: KnownRun, payload: Payload) -> None:
+        """Ask the group to stop the run, or to let it go on. Raises Refused when that is not ours to ask."""
+        await self._groups.say(known.place, payload)
 
-    async def _on_stopped(self, known: KnownRun, reason: str) -> None:
+    async def _direct(self, known: KnownRun) -> None:
+        """Hand on what the log asks of the run; one that never started is over when it is stopped."""
+        directions = directions_of(known.entry)
         if known.driver is not None:
-            await known.driver.stop(reason)
-        elif not known.over and known.entry.start is None:
+            await known.driver.direct(directions)
+        elif known.watch is not None:
+            if known.watch.direct(directions):
+                assert self._nursery is not None
+                self._nursery.start_soon(known.watch.run)
+        elif known.entry.stop is not None and known.entry.start is None and not known.over:
             known.over = True
+            reason = known.entry.stop.reason
             known.chronicle.state("", "FAILED" if reason.startswith(COULD_NOT_START) else "STOPPED", reason)
             known.tell_news()
 
     # --- messages ------------------------------------------------------------------------------------------------
     def send(self, peer: NodeId, message: RunMessage) -> None:
-        self._links.send(peer, RUN_CHANNEL, pack(message))
+        self._links.send(peer, RUN_CHANNEL, pack(message), kind=f"{message.run}/{message.kind}")
 
     async def on_message(self, peer: NodeId, payload: bytes) -> None:
         """A message of some run. Raises RemoteProtocolError when it is none."""

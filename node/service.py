@@ -97,6 +97,12 @@ class NodeService(Protocol):
 
     async def stop_run(self, run: str, reason: str) -> Json: ...
 
+    async def resume_run(self, run: str) -> Json:
+        """Let a stopped run go on from its newest checkpoint. Raises Refused when nothing has stopped it."""
+
+    async def extend_run(self, run: str, rounds: int) -> Json:
+        """Let a run last so many rounds more, also one that has finished."""
+
     async def policy(self) -> list[str]:
         """The rules by which this node accepts runs by itself: `all`, `mine`, `task:NAME`, `proposer:ID`."""
 

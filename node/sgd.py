@@ -54,7 +54,7 @@ def sgd(task: Task, model: Any, data: Data, this_round: Round, progress: Progres
     if not samples:
         raise TaskError("There are no samples to train on", remedy="register more data, or hold out less of it")
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    take_step = _take_step(parameters, this_round.hyperparameters)
+    take_step = optimizer_step(parameters, this_round.hyperparameters)
     model.train()
     losses = _EpochLoss()
     step = 0
@@ -103,8 +103,10 @@ def _finite(loss: float, epoch: int, step: int) -> float:
     return loss
 
 
-def _take_step(parameters: Sequence["torch.Tensor"], hyperparameters: Mapping[str, Any]) -> Step:
-    """The optimizer named by the hyper-parameters, with weight decay and FedProx's pull put into the gradients."""
+def optimizer_step(parameters: Sequence["torch.Tensor"], hyperparameters: Mapping[str, Any]) -> Step:
+    """The optimizer named by the hyper-parameters, with weight decay and FedProx's pull put into the gradients.
+
+    It works element by element, so that the parameters of many models can be stacked."""
     import torch
 
     rate = float(hyperparameters.get("learning_rate", 0.1))

@@ -26,7 +26,7 @@ class TaskModel:
 
     def __init__(self, task: Task, directory: Path) -> None:
         self._task = task
-        self._own_arrays = type(task).arrays is not Task.arrays or type(task).load is not Task.load
+        self.own_arrays = type(task).arrays is not Task.arrays or type(task).load is not Task.load
         self._local_file = directory / LOCAL_FILE
         self._local: Arrays = {}
         self._model: Any = None
@@ -36,7 +36,7 @@ class TaskModel:
         """A model fresh from the task."""
         model = self._made()
         kinds = {"frozen": self._task.frozen, "local": self._task.local}
-        if self._own_arrays:
+        if self.own_arrays:
             schema = Schema.of_arrays(self._arrays(model), **kinds)
         else:
             from aggregation.torch_arrays import module_schema
@@ -75,7 +75,7 @@ class TaskModel:
 
     def _made(self) -> Any:
         model = self._task.model()
-        if not self._own_arrays:
+        if not self.own_arrays:
             import torch
 
             if not isinstance(model, torch.nn.Module):
@@ -87,7 +87,7 @@ class TaskModel:
 
     def _loaded(self, model: Any, schema: Schema, raw: Buffer) -> Any:
         """The model filled from a raw one: the same object or, from a task's own `load`, perhaps another."""
-        if not self._own_arrays:
+        if not self.own_arrays:
             from aggregation.torch_arrays import load_raw
 
             load_raw(model, schema, raw)
@@ -98,7 +98,7 @@ class TaskModel:
         return filled
 
     def _dumped(self, schema: Schema, model: Any) -> bytes:
-        if self._own_arrays:
+        if self.own_arrays:
             return schema.raw_of(self._arrays(model))
         from aggregation.torch_arrays import module_to_raw
 

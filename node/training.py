@@ -82,12 +82,14 @@ class LoadedTask:
             return None
         raw = mapped(base)
         with self._running("Evaluating", self._draws, round_number, "evaluate"):
-            model = self._model.filled(self._model.agree(schema), raw)
-            evaluated = self._task.evaluate(model, self._data)
-            if evaluated is None:
-                return None
-            result = checked_result(evaluated)
-            return EvaluateResult(result.samples, clean_metrics(result.metrics))
+            return self._evaluated(self._model.filled(self._model.agree(schema), raw))
+
+    def _evaluated(self, model: Any) -> EvaluateResult | None:
+        evaluated = self._task.evaluate(model, self._own_data())
+        if evaluated is None:
+            return None
+        result = checked_result(evaluated)
+        return EvaluateResult(result.samples, clean_metrics(result.metrics))
 
     @contextmanager
     def _running(self, doing: str, *draw: object) -> Iterator[None]:

@@ -3,7 +3,7 @@
 All of it is signed by the node that says it, so that anybody can prove later who said what. docs/protocol.md §8.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, Literal, TypeVar
 
@@ -13,6 +13,7 @@ from pydantic import Field
 from protocol.errors import RemoteProtocolError
 from protocol.keys import BlobId, Hash, NodeId, RunId
 from protocol.limits import CHECKPOINT_BYTES_MAX, NODE_ID_CHARACTERS_MAX, ROSTER_NODES_MAX, SIGNED_NOTE_BYTES_MAX
+from protocol.remembered import remembered
 from protocol.signing import Signed, open_signed, sign
 from protocol.wire import Wire, hash_of, pack
 
@@ -27,8 +28,11 @@ Metrics = Annotated[dict[MetricName, Annotated[float, Field(allow_inf_nan=False)
 Reason = Annotated[str, Field(max_length=500)]
 Outcome = Literal["", "finished", "stopped", "failed"]
 NOTHING = Hash("")
-# Notes of some 600 bytes that are opened again and again; 5 MB with what they say.
-_REMEMBERED_NOTES = 4096
+# Notes of some 600 bytes that are opened again and again, a few of each node and round; 20 MB with what they say.
+_REMEMBERED_NOTES = 16_384
+# Of what a whole roster has signed: it comes with the proposal, again with the commit, and from our own journal.
+_REMEMBERED_CHECKPOINTS = 4
+_REMEMBERED_STARTS = 4  # of the runs that go on at once
 
 N = TypeVar("N", bound=Wire)
 
@@ -207,11 +211,19 @@ def open_issue(raw: bytes) -> Signed[Issue]:
     return _open_note(Issue, raw)
 
 
+@lru_cache(maxsize=_REMEMBERED_CHECKPOINTS)
 def open_checkpoint(raw: bytes) -> Signed[Checkpoint]:
     return _by_its_node(open_signed(Checkpoint, raw, _TAGS[Checkpoint], CHECKPOINT_BYTES_MAX), "maker")
 
 
-def starting_checkpoint(start: RunStart, maker: NodeId, voters: Sequence[NodeId], rounds: int) -> Checkpoint:
+@remembered(_REMEMBERED_STARTS)
+def ready_notes(start: RunStart) -> tuple[Ready, ...]:
+    """What the nodes of the first roster have signed. Raises RemoteProtocolError as `open_ready`."""
+    return tuple(open_ready(raw).body for raw in start.roster)
+
+
+@lru_cache(maxsize=_REMEMBERED_STARTS)
+def starting_checkpoint(start: RunStart, maker: NodeId, voters: tuple[NodeId, ...], rounds: int) -> Checkpoint:
     """Checkpoint 0, which every node makes for itself, alike, from the signed start (§8.2)."""
     return Checkpoint(
         run=start.run,
@@ -226,15 +238,16 @@ def starting_checkpoint(start: RunStart, maker: NodeId, voters: Sequence[NodeId]
         updates=(),
         exponents=(),
         parts=(),
-        roster=tuple(open_ready(raw).body.node for raw in start.roster),
+        roster=tuple(note.node for note in ready_notes(start)),
         entrants=(),
-        voters=tuple(voters),
+        voters=voters,
         rounds=rounds,
         outcome="",
         reason="",
     )
 
 
+@remembered(_REMEMBERED_CHECKPOINTS)
 def checkpoint_name(checkpoint: Checkpoint) -> Hash:
     return hash_of(pack(checkpoint))
 
@@ -250,8 +263,9 @@ def majority(voters: Sequence[NodeId] | Sequence[str]) -> int:
     return len(voters) // 2 + 1
 
 
+@lru_cache(maxsize=_REMEMBERED_CHECKPOINTS)
 def check_certificate(
-    acks: Iterable[bytes], run: RunId, round_number: int, checkpoint: Hash, voters: Sequence[str]
+    acks: tuple[bytes, ...], run: RunId, round_number: int, checkpoint: Hash, voters: tuple[str, ...]
 ) -> int:
     """The term under which `acks` commit `checkpoint` (§8.6).
 

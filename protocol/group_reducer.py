@@ -27,7 +27,9 @@ from protocol.operation_kinds import (
     MemberAdmit,
     NodeBind,
     Payload,
+    RunExtend,
     RunPropose,
+    RunResume,
     RunStart,
     RunStop,
 )
@@ -150,9 +152,24 @@ def _start_run(state: GroupState, operation: OpenOperation, payload: RunStart) -
 
 def _stop_run(state: GroupState, operation: OpenOperation, payload: RunStop) -> GroupState:
     entry = rules.run_must_exist(state, payload.run)
-    rules.only_proposers_and_admins_stop(state, entry, operation.author)
+    rules.only_proposers_and_admins_direct(state, entry, operation.author)
     rules.only_the_first_stop_counts(entry)
-    return _with_run(state, payload.run, replace(entry, stop=RunStopped(operation.author, payload.reason)))
+    stop = RunStopped(operation.author, payload.reason, operation.hash)
+    return _with_run(state, payload.run, replace(entry, stop=stop))
+
+
+def _resume_run(state: GroupState, operation: OpenOperation, payload: RunResume) -> GroupState:
+    entry = rules.run_must_exist(state, payload.run)
+    rules.only_proposers_and_admins_direct(state, entry, operation.author)
+    stop = rules.a_resumption_lifts_the_stop_that_it_names(entry, payload.stop)
+    return _with_run(state, payload.run, replace(entry, stop=stop, resumed=entry.resumed | {payload.checkpoint} - {""}))
+
+
+def _extend_run(state: GroupState, operation: OpenOperation, payload: RunExtend) -> GroupState:
+    entry = rules.run_must_exist(state, payload.run)
+    rules.only_proposers_and_admins_direct(state, entry, operation.author)
+    rounds = rules.the_furthest_extension_counts(entry, payload.rounds)
+    return _with_run(state, payload.run, replace(entry, rounds=rounds))
 
 
 def _with_run(state: GroupState, run: RunId, entry: RunEntry) -> GroupState:
@@ -189,4 +206,6 @@ _EFFECTS: dict[type[Payload], Callable[[GroupState, OpenOperation, Any], GroupSt
     RunPropose: _propose_run,
     RunStart: _start_run,
     RunStop: _stop_run,
+    RunResume: _resume_run,
+    RunExtend: _extend_run,
 }

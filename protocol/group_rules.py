@@ -7,7 +7,7 @@ so nobody is promised what the log would void.
 
 from protocol.admission import AdmissionStatement, proof_is_valid
 from protocol.errors import Refused
-from protocol.group_state import GroupState, InvitationEntry, Member, RunEntry
+from protocol.group_state import GroupState, InvitationEntry, Member, RunEntry, RunStopped
 from protocol.identity import NodeCertificate
 from protocol.keys import Hash, MemberId, NodeId, RunId
 from protocol.limits import GROUP_MEMBERS_MAX, NODES_PER_MEMBER_MAX, OUTSTANDING_INVITATIONS_MAX
@@ -170,7 +170,7 @@ def member_must_have_room(member: Member) -> None:
 
 
 def run_must_exist(state: GroupState, run: RunId) -> RunEntry:
-    """A run is started and stopped only once it is proposed."""
+    """A run is started, stopped, resumed and extended only once it is proposed."""
     entry = state.runs.get(run)
     if entry is None:
         raise Refused("no-such-run", f"No run {run[:12]} was proposed in {state.name}", remedy="see fednode run list")
@@ -193,21 +193,31 @@ def only_the_first_start_counts(entry: RunEntry) -> None:
         raise Refused("already-started", "The run has started already", remedy="nothing is left to do")
 
 
-def only_proposers_and_admins_stop(state: GroupState, entry: RunEntry, author: NodeId) -> None:
-    """A run is stopped by a node of the member that proposed it, or of an admin."""
+def only_proposers_and_admins_direct(state: GroupState, entry: RunEntry, author: NodeId) -> None:
+    """A run is stopped, resumed and extended by a node of the member that proposed it, or of an admin."""
     member = author_must_be_a_bound_node(state, author)
     if state.nodes[author].member_id != entry.proposer_member and member.role != "admin":
         raise Refused(
-            "not-stopping",
+            "not-directing",
             f"{member.name} neither proposed the run nor is an admin of {state.name}",
             remedy="ask the run's proposer or an admin; on your own nodes you can decline it",
         )
 
 
 def only_the_first_stop_counts(entry: RunEntry) -> None:
-    """A run is stopped once: the first stop in canonical order counts."""
+    """A run is stopped once, until it is resumed: the first stop in canonical order counts."""
     if entry.stop is not None:
         raise Refused("already-stopped", "The run is stopped already", remedy="nothing is left to do")
+
+
+def a_resumption_lifts_the_stop_that_it_names(entry: RunEntry, stop: str) -> RunStopped | None:
+    """A resumption lifts the stop that it names, and no other."""
+    return None if entry.stop is not None and entry.stop.operation == stop else entry.stop
+
+
+def the_furthest_extension_counts(entry: RunEntry, rounds: int) -> int:
+    """Of several extensions the furthest counts, whatever their order."""
+    return max(entry.rounds, rounds)
 
 
 def _a(role: str) -> str:

@@ -46,13 +46,20 @@ class InvitationEntry:
 
 @dataclass(frozen=True, slots=True)
 class RunStopped:
+    """`operation`: the hash of the stop, by which a resumption lifts it."""
+
     by: NodeId
     reason: str
+    operation: Hash
 
 
 @dataclass(frozen=True, slots=True)
 class RunEntry:
-    """A proposed run. `manifest` and `start` are opaque here. `proposed_at`: as its proposer claims, seconds."""
+    """A proposed run. `manifest` and `start` are opaque here. `proposed_at`: as its proposer claims, seconds.
+
+    `stop`: the one that stands. `resumed`: the checkpoints from which the run is to go on. `rounds`: the furthest last
+    round that an extension has asked for, 0 without any.
+    """
 
     proposer: NodeId
     proposer_member: MemberId
@@ -61,6 +68,8 @@ class RunEntry:
     start: bytes | None = None
     starter: NodeId | None = None
     stop: RunStopped | None = None
+    resumed: frozenset[str] = frozenset()
+    rounds: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,14 @@ docs/protocol.md §8.4 to §8.6.
 
 from dataclasses import dataclass
 
-from protocol.checkpoint import Ack, Checkpoint, open_issue
+from protocol.checkpoint import Ack, Checkpoint, open_ack, open_issue
 from protocol.election import Election
 from protocol.keys import Hash, NodeId
 from protocol.ledger import Held, Ledger
 from protocol.run_context import RunContext
 from protocol.run_events import Evidence, Obtain
 from protocol.run_messages import Acknowledgement, Commit, Proposal, VotersChanged
+from protocol.voters import lot
 
 # A commit that could not be obtained is tried again so soon: its holders are the same nodes, and they come back.
 OBTAIN_AGAIN_S = 1.0
@@ -53,7 +54,7 @@ class Intake:
         issue, held = self.ledger.check_proposal(peer, message)
         position = (term, held.checkpoint.round)
         stored = (self.ledger.stored_term, self.ledger.stored.checkpoint.round)
-        if position < stored:
+        if position < stored or not self._is_asked_for(held):
             return
         if position == stored:
             self._on_proposal_again(peer, held, term)
@@ -62,6 +63,13 @@ class Intake:
         self._proposal = (held, term, issue.raw, peer)
         if not is_under_way:
             self.obtain(held, (peer,))
+
+    def _is_asked_for(self, held: Held) -> bool:
+        """Whether our copy of the group's log asks for what a checkpoint makes of the run's length (§8.15)."""
+        base = self.ledger.committed or self.ledger.zero
+        if held.name == self.ledger.stored.name or held.checkpoint.previous != base.name:
+            return True
+        return self.context.directions.allow(held.checkpoint, base.checkpoint)
 
     def _on_proposal_again(self, peer: NodeId, held: Held, term: int) -> None:
         stored = self.ledger.stored
@@ -99,7 +107,8 @@ class Intake:
         if message.round == self.ledger.committed_round:
             self._check_fork(held)
             return None
-        if held.checkpoint.outcome and self.context.me not in held.checkpoint.roster:
+        ends = self.context.directions.end_at(held.name, held.checkpoint)
+        if ends and self.context.me not in held.checkpoint.roster:
             self.ended_without_us = held.checkpoint
             return None
         commitment = Commitment(held, term, message.acks, message.changes)
@@ -107,8 +116,14 @@ class Intake:
             return commitment
         if self._commitment is None or self._commitment.held.checkpoint.round < message.round:
             self._commitment = commitment
-            self.obtain(held, ())
+            self.obtain(held, self._holders(commitment))
         return None
+
+    def _holders(self, commitment: Commitment) -> tuple[NodeId, ...]:
+        """Those who have acknowledged it, so hold it whole; each node begins with another, and all share the work."""
+        holders = [NodeId(open_ack(raw).body.node) for raw in commitment.acks]
+        begin = int(lot(self.context.me, commitment.held.name), 16) % max(1, len(holders))
+        return (*holders[begin:], *holders[:begin])
 
     def _check_fork(self, held: Held) -> None:
         committed = self.ledger.committed
@@ -129,7 +144,7 @@ class Intake:
 
     def on_obtain_timer(self) -> None:
         if self._commitment is not None:
-            self.obtain(self._commitment.held, ())
+            self.obtain(self._commitment.held, self._holders(self._commitment))
 
     def obtain(self, held: Held, first: tuple[NodeId, ...]) -> None:
         """Have the checkpoint fetched: from `first`, else from anybody of the roster."""

@@ -4,8 +4,9 @@ docs/protocol.md §8. A stored checkpoint is durable and acknowledged, but may y
 committed one is final.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from protocol.checkpoint import (
     Checkpoint,
@@ -20,16 +21,21 @@ from protocol.checkpoint import (
     open_checkpoint,
     open_issue,
     open_offer,
-    open_ready,
+    ready_notes,
     starting_checkpoint,
 )
 from protocol.errors import RemoteProtocolError
 from protocol.keys import BlobId, Hash, NodeId
+from protocol.remembered import remembered
 from protocol.run_context import RunContext
+from protocol.run_events import Persist
 from protocol.run_journal import ChangeRecord, CommittedRecord, StoredRecord
 from protocol.run_messages import Commit, Proposal, VotersChanged
 from protocol.signing import Signed
 from protocol.succession import check_roster, check_voters, differ_by_one_at_most
+from protocol.wire import pack
+
+_REMEMBERED = 8  # starts and checkpoints, of the few runs that go on at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class Ledger:
         self.committed_term = 0
         self.certificate: tuple[bytes, ...] = ()
         self.zero_is_durable = False
-        self._first_notes = {NodeId(note.node): note for note in (open_ready(raw).body for raw in start.roster)}
+        self._first_notes = _notes_by_node(start)
         self.changes: list[tuple[int, VotersChanged]] = []  # commits that changed the voters, with their rounds
         self._follow_voters()
 
@@ -74,14 +80,16 @@ class Ledger:
 
     @property
     def has_ended(self) -> bool:
-        return self.committed is not None and self.committed.checkpoint.outcome != ""
+        """Whether the newest commit is the run's last, for all that the group has asked (§8.14)."""
+        committed = self.committed
+        return committed is not None and self.context.directions.end_at(committed.name, committed.checkpoint)
 
     @property
     def newest(self) -> Checkpoint:
         """The newest committed checkpoint, or the starting one."""
         return (self.committed or self.zero).checkpoint
 
-    def notes(self) -> dict[NodeId, Ready]:
+    def notes(self) -> Mapping[NodeId, Ready]:
         """The ready notes of the roster: of the start, and of all who entered up to the newest commit."""
         return check_roster(self.newest, self._first_notes)
 
@@ -127,6 +135,8 @@ class Ledger:
             raise RemoteProtocolError("Somebody else's word for the starting checkpoint")
         if checkpoint.tensor_schema != self.zero.checkpoint.tensor_schema:
             raise RemoteProtocolError("A checkpoint of a model with another schema than the run's")
+        if (checkpoint.outcome == "finished") != _is_last(checkpoint):
+            raise RemoteProtocolError("A checkpoint ends the run before its last round, or does not end it there")
         check_voters(checkpoint, check_roster(checkpoint, self._first_notes))
         if checkpoint.maker not in checkpoint.roster:
             raise RemoteProtocolError(f"{checkpoint.maker} made a checkpoint and is not in its roster")
@@ -201,7 +211,7 @@ class Ledger:
                 self.changes.append((round_number, change))
                 self.context.persist(ChangeRecord(checkpoint=change.checkpoint, acks=change.acks))
         self._take_commit(term, held, acks)
-        self.context.persist(CommittedRecord(checkpoint=held.raw, acks=acks))
+        self.context.out.append(Persist(_committed_record(held.raw, acks)))
 
     def restore_stored(self, record: StoredRecord) -> None:
         held = self.open_held(record.checkpoint)
@@ -245,14 +255,32 @@ class Ledger:
     def _follow_voters(self) -> None:
         """The newest stored voters count, committed or not (§8.13)."""
         self.context.voters = tuple(NodeId(node) for node in self.stored.checkpoint.voters)
-        known = {**self._first_notes, **check_roster(self.stored.checkpoint, self._first_notes), **self.notes()}
-        self.context.eligible = frozenset(node for node, note in known.items() if note.role != "observer")
+        stored = check_roster(self.stored.checkpoint, self._first_notes)
+        self.context.eligible = _eligible(self._first_notes, stored, self.notes())
 
     def _became_durable(self, held: Held) -> None:
         if held.name == self.zero.name:
             self.zero_is_durable = True
 
 
+@remembered(_REMEMBERED)
+def _notes_by_node(start: RunStart) -> Mapping[NodeId, Ready]:
+    return {NodeId(note.node): note for note in ready_notes(start)}
+
+
+@remembered(_REMEMBERED)
+def _eligible(*notes: Mapping[NodeId, Ready]) -> frozenset[NodeId]:
+    """Everybody in `notes` who may vote, the last note of each counting."""
+    known = {node: note for some in notes for node, note in some.items()}
+    return frozenset(node for node, note in known.items() if note.role != "observer")
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _committed_record(checkpoint: bytes, acks: tuple[bytes, ...]) -> bytes:
+    return pack(CommittedRecord(checkpoint=checkpoint, acks=acks))
+
+
+@remembered(_REMEMBERED)
 def _check_entries(checkpoint: Checkpoint) -> None:
     """Every update in a checkpoint is one node's signed offer of that round from that base, used or refused (§8.3)."""
     nodes: set[str] = set()
@@ -267,6 +295,10 @@ def _check_entries(checkpoint: Checkpoint) -> None:
         if _is_used(entry) != (entry.weight > 0):
             raise RemoteProtocolError("A used update has no weight, or a refused one has")
         nodes.add(offer.node)
+
+
+def _is_last(checkpoint: Checkpoint) -> bool:
+    return checkpoint.outcome in ("", "finished") and checkpoint.round >= checkpoint.rounds
 
 
 def _is_used(entry: UpdateEntry) -> bool:

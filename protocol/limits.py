@@ -59,3 +59,6 @@ OFFERS_BYTES_MAX = (
 )  # of a round's offers in its checkpoint; roster and notes take the rest
 REPORTS_BYTES_MAX = 512 * 1024  # of reports in one commit; the rest goes with the next
 CAPACITY_CLASSES = 8
+
+# Of one run, extended or not: years of rounds, and far from where numbers end.
+RUN_ROUNDS_MAX = 1_000_000

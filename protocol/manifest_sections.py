@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from protocol.fields import HashText, Name
-from protocol.limits import NAME_CHARACTERS_MAX, ROSTER_NODES_MAX
+from protocol.limits import NAME_CHARACTERS_MAX, ROSTER_NODES_MAX, RUN_ROUNDS_MAX
 from protocol.wire import Wire
 
 PARAMETERS_MAX = 64  # of one table; a task that needs more reads a file of its own
@@ -105,7 +105,7 @@ class Data(Wire):
 class Training(Wire):
     """How each node trains, and for how long."""
 
-    rounds: int = Field(default=10, ge=1, le=1_000_000, description="rounds: train everywhere, combine, commit")
+    rounds: int = Field(default=10, ge=1, le=RUN_ROUNDS_MAX, description="rounds: train everywhere, combine, commit")
     epochs: int = Field(default=1, ge=1, le=10_000, description="passes over a node's own data in each round")
     batch_size: int = Field(default=32, ge=0, le=1_000_000, description="samples per step; 0: all of them at once")
     learning_rate: float = Field(

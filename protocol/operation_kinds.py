@@ -4,7 +4,7 @@ A kind's payload never changes once it is out: logs are for ever, and a node tha
 that took it. New fields make a new kind. Rules: docs/protocol.md §2 and §3.
 """
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,7 +20,7 @@ from protocol.fields import (
     Text,
 )
 from protocol.identity import CERTIFICATE_BYTES_MAX
-from protocol.limits import GROUP_MEMBERS_MAX, OPERATION_BYTES_MAX
+from protocol.limits import GROUP_MEMBERS_MAX, OPERATION_BYTES_MAX, RUN_ROUNDS_MAX
 from protocol.signing import ENVELOPE_OVERHEAD_BYTES
 from protocol.wire import Wire
 
@@ -102,7 +102,38 @@ class RunStop(Payload):
     reason: Text
 
 
+class RunResume(Payload):
+    """Go on from `checkpoint`, which stopped the run (empty when nothing has stopped it yet). `stop` is the operation
+    that this lifts; one that its author had not seen stands."""
+
+    KIND: ClassVar[str] = "run.resume"
+    CRITICAL: ClassVar[bool] = False
+    run: RunIdText
+    stop: HashText | Literal[""]
+    checkpoint: HashText | Literal[""]
+
+
+class RunExtend(Payload):
+    """The run's last round is to be `rounds`, unless it is further on already."""
+
+    KIND: ClassVar[str] = "run.extend"
+    CRITICAL: ClassVar[bool] = False
+    run: RunIdText
+    rounds: Annotated[int, Field(ge=1, le=RUN_ROUNDS_MAX)]
+
+
 PAYLOADS: dict[str, type[Payload]] = {
     payload.KIND: payload
-    for payload in (GroupCreate, InvitePost, InviteRevoke, MemberAdmit, NodeBind, RunPropose, RunStart, RunStop)
+    for payload in (
+        GroupCreate,
+        InvitePost,
+        InviteRevoke,
+        MemberAdmit,
+        NodeBind,
+        RunPropose,
+        RunStart,
+        RunStop,
+        RunResume,
+        RunExtend,
+    )
 }

@@ -23,10 +23,12 @@ from protocol.wire import Wire, pack, unpack
 
 OPERATION_TAG = "operation"
 OPERATION_BODY_BYTES_MAX = OPERATION_BYTES_MAX - ENVELOPE_OVERHEAD_BYTES
-# Many simulated nodes, and every second delivery of gossip, open the same bytes again. Only small ones are
-# remembered: 4,096 × 4 KiB, read and raw, stay under 40 MB, and an ordinary group's take about 8.
+# Many simulated nodes, and every second delivery of gossip, open the same bytes again. Of small ones many are
+# remembered: 4,096 × 4 KiB, read and raw, stay under 40 MB, and an ordinary group's take about 8. Of large ones, such as
+# the start of a run of a thousand nodes, the last few.
 _REMEMBERED_OPERATIONS = 4096
-_REMEMBERED_BYTES_MAX = 4096
+_REMEMBERED_LARGE_OPERATIONS = 4
+_SMALL_BYTES_MAX = 4096
 
 
 def _check_parents(parents: tuple[Hash, ...]) -> tuple[Hash, ...]:
@@ -112,7 +114,7 @@ def open_operation(raw: bytes) -> OpenOperation:
     Raises:
         RemoteProtocolError: any check failed; no later state of any log can make this operation good.
     """
-    return _open_remembered(raw) if len(raw) <= _REMEMBERED_BYTES_MAX else _open(raw)
+    return _open_small(raw) if len(raw) <= _SMALL_BYTES_MAX else _open_large(raw)
 
 
 def _open(raw: bytes) -> OpenOperation:
@@ -132,4 +134,5 @@ def _open(raw: bytes) -> OpenOperation:
     return operation
 
 
-_open_remembered = lru_cache(maxsize=_REMEMBERED_OPERATIONS)(_open)
+_open_small = lru_cache(maxsize=_REMEMBERED_OPERATIONS)(_open)
+_open_large = lru_cache(maxsize=_REMEMBERED_LARGE_OPERATIONS)(_open)

@@ -32,7 +32,7 @@ class Participation:
     def on_commit(self, held: Held, aggregator: NodeId | None) -> None:
         """A checkpoint was committed here: go on from it."""
         checkpoint = held.checkpoint
-        if checkpoint.outcome:
+        if self.ledger.has_ended:
             self._evaluate(held)
             self._set_letter("X" if self.failed else "W" if self._evaluated == held.name else "F")
         elif not self._is_chosen(checkpoint.round + 1):
@@ -79,9 +79,10 @@ class Participation:
 
     def on_trained(self, event: Trained, aggregator: NodeId | None) -> None:
         """Sign the offer, remember it durably, hand it to the aggregator; if the round is over, train the next."""
-        self._training = None
+        if event.offer.base == self._training:
+            self._training = None
         committed = self.ledger.committed
-        if committed is None or committed.checkpoint.outcome:
+        if committed is None or self.ledger.has_ended:
             return
         if event.offer.base != committed.name:
             self.on_commit(committed, aggregator)
@@ -98,6 +99,12 @@ class Participation:
         self._training = None
         self.failed = reason
         self._set_letter("X", reason)
+
+    def begin_again(self) -> None:
+        """The run goes on after its end. Who could not train before may try once more."""
+        self.failed = ""
+        self._training = None
+        self.letter = "R"
 
     def restore_offer(self, raw: bytes, offer: Offer) -> None:
         self.offer = (raw, offer)
@@ -122,7 +129,7 @@ class Participation:
     def on_evaluated(self, event: Evaluated, aggregator: NodeId | None) -> None:
         """Sign the measurement, record it, and hand it to the aggregator for the others. After the last we are done."""
         committed = self.ledger.committed
-        if committed is not None and committed.checkpoint.outcome and event.checkpoint == committed.name:
+        if committed is not None and self.ledger.has_ended and event.checkpoint == committed.name:
             self._set_letter("F")
         if event.samples < 1:
             return

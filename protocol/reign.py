@@ -51,7 +51,6 @@ class Reign:
         self.letters: dict[NodeId, str] = {}
         self.reports: dict[tuple[NodeId, int], bytes] = {}
         self.entrants: dict[NodeId, bytes] = {}
-        self.stop_reason: str | None = None
         self.closing = False
         self._note = ""
 
@@ -136,7 +135,7 @@ class Reign:
         """Open the round after the newest commit; or end the run, when the group has asked for that."""
         base = self.ledger.committed
         assert base is not None
-        if self.stop_reason is not None:
+        if self.context.directions.stop is not None:
             self._issue_stop(base)
             return
         round_number = base.checkpoint.round + 1
@@ -185,7 +184,7 @@ class Reign:
         gathering = self.gathering
         if gathering is None or gathering.combining:
             return
-        if self.stop_reason is not None:
+        if self.context.directions.stop is not None:
             self.gathering = None
             self._issue_stop(gathering.base)
             return
@@ -200,8 +199,8 @@ class Reign:
             self.say(f"round {gathering.round} waits for updates: {len(gathering.collected)} of at least {wanted}")
 
     def _is_expected(self, node: NodeId) -> bool:
-        """A node is waited for unless it failed, or has been silent for too long."""
-        if self.letters.get(node) == "X":
+        """A node is waited for unless it failed, takes the run for over, or has been silent for too long."""
+        if self.letters.get(node) in ("X", "F"):
             return False
         return node == self.context.me or not self._is_lost(node)
 
@@ -232,7 +231,7 @@ class Reign:
             listed={open_offer(entry.offer).body.node for entry in event.entries},
         )
         self.entrants = {}
-        finished = event.round >= base.rounds
+        rounds = max(base.rounds, self.context.directions.rounds)
         self._make(
             Checkpoint(
                 run=self.context.run,
@@ -250,8 +249,8 @@ class Reign:
                 roster=members.roster,
                 entrants=members.entrants,
                 voters=members.voters,
-                rounds=base.rounds,
-                outcome="finished" if finished else "",
+                rounds=rounds,
+                outcome="finished" if event.round >= rounds else "",
                 reason="",
             )
         )
@@ -263,7 +262,8 @@ class Reign:
         return self.context.now - self.heard.get(node, self.began_at) > self.context.settings.leave_after_s
 
     def _issue_stop(self, base: Held) -> None:
-        """End the run by an entry of the chain, so that all nodes end alike (§8.9)."""
+        """End the run by an entry of the chain, so that all nodes end alike (§8.9). It takes the number of a round, so
+        the last round's number moves on by one: who resumes the run has all its rounds."""
         update = {
             "round": base.checkpoint.round + 1,
             "previous": base.name,
@@ -273,8 +273,9 @@ class Reign:
             "updates": (),
             "exponents": (),
             "parts": (),
+            "rounds": base.checkpoint.rounds + 1,
             "outcome": "stopped",
-            "reason": (self.stop_reason or "")[:500],
+            "reason": (self.context.directions.stop or "")[:500],
         }
         self._make(base.checkpoint.model_copy(update=update))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol.checkpoint import sign_note
+from protocol.directions import Directions
 from protocol.keys import NodeId, RunId
 from protocol.run_events import Persist, Received, RunOutput, RunSettings, Send, SetTimer
 from protocol.run_messages import RunMessage
@@ -28,6 +29,7 @@ class RunContext:
     jitter: Callable[[], float]
     now: float = 0.0
     eligible: frozenset[NodeId] = frozenset()
+    directions: Directions = field(default_factory=Directions)
     out: list[RunOutput] = field(default_factory=list)
     to_self: deque[Received] = field(default_factory=deque)
 

@@ -7,6 +7,7 @@ durable before anything after it is carried out. docs/protocol.md §6.
 from dataclasses import dataclass
 
 from protocol.checkpoint import Checkpoint, Offer, Outcome, UpdateEntry
+from protocol.directions import Directions
 from protocol.keys import Hash, NodeId
 from protocol.run_messages import RunMessage
 
@@ -113,15 +114,13 @@ class Evaluated:
 
 
 @dataclass(frozen=True, slots=True)
-class StopRequested:
-    """The group's log says stop."""
+class Directed:
+    """What the group's log asks of the run now."""
 
-    reason: str
+    directions: Directions
 
 
-RunEvent = (
-    Began | Received | Timer | Obtained | Collected | Combined | Trained | TrainingFailed | Evaluated | StopRequested
-)
+RunEvent = Began | Received | Timer | Obtained | Collected | Combined | Trained | TrainingFailed | Evaluated | Directed
 
 
 # --- outputs -----------------------------------------------------------------------------------------------------
@@ -264,6 +263,11 @@ class Ended:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class WentOn:
+    """The run had ended, and goes on: it was resumed or extended."""
+
+
 RunOutput = (
     Persist
     | Send
@@ -281,4 +285,5 @@ RunOutput = (
     | Evidence
     | Misbehaved
     | Ended
+    | WentOn
 )

@@ -1,15 +1,17 @@
 """The machine of one run on one node: events in, outputs out, no I/O of its own. docs/protocol.md §6 to §8.
 
 It puts the parts together: `Election` (who aggregates), `Ledger` (which checkpoints are held), `Intake` (those on their
-way in), `Participation` (our own training and measuring) and, while we are the aggregator, `Reign`.
+way in), `Participation` (our own training and measuring), `Ending` and, while we are the aggregator, `Reign`.
 """
 
 from collections.abc import Callable, Iterable
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol.checkpoint import RunStart, open_issue, open_offer, open_ready
+from protocol.checkpoint import RunStart, checkpoint_name, open_issue, open_offer
+from protocol.directions import Directions
 from protocol.election import Election, Role
+from protocol.ending import Ending
 from protocol.errors import RemoteProtocolError
 from protocol.intake import Commitment, Intake
 from protocol.keys import Hash, NodeId, RunId
@@ -17,14 +19,14 @@ from protocol.ledger import Ledger, MissedChanges
 from protocol.news import News
 from protocol.overview import Overview
 from protocol.participation import Participation
-from protocol.reign import CLOSING_S, Reign
+from protocol.reign import Reign
 from protocol.run_context import RunContext
 from protocol.run_events import (
     Began,
     Collected,
     Combined,
     Committed,
-    Ended,
+    Directed,
     Evaluated,
     Misbehaved,
     Obtained,
@@ -32,7 +34,6 @@ from protocol.run_events import (
     RunEvent,
     RunOutput,
     RunSettings,
-    StopRequested,
     Timer,
     Trained,
     TrainingFailed,
@@ -56,7 +57,9 @@ from protocol.run_messages import (
     VoteReply,
     VoteRequest,
 )
-from protocol.voters import voters_of
+from protocol.voters import first_voters
+
+NO_DIRECTIONS = Directions()
 
 
 class RunMachine:
@@ -69,6 +72,7 @@ class RunMachine:
         jitter: numbers in [0, 1) from a seeded source.
         records: this node's journal of the run, in order; empty the first time.
         entry: our signed ready note, for being taken in where the roster does not name us, or no longer.
+        directions: what the group's log asks of the run now.
 
     Raises:
         RemoteProtocolError: the start or the journal is not what fednode writes.
@@ -86,19 +90,18 @@ class RunMachine:
         jitter: Callable[[], float],
         records: Iterable[bytes] = (),
         entry: bytes | None = None,
+        directions: Directions = NO_DIRECTIONS,
     ) -> None:
-        voters = voters_of(run, (open_ready(raw).body for raw in start.roster))
-        self.context = RunContext(me, key, run, voters, settings, jitter)
+        voters = first_voters(run, start)
+        self.context = RunContext(me, key, run, voters, settings, jitter, directions=directions)
         self.ledger = Ledger(self.context, start, starter)
         self.election = Election(self.context)
         self.intake = Intake(self.context, self.ledger, self.election)
         self.participation = Participation(self.context, self.ledger)
         self.overview = Overview(self.context, self.ledger)
         self.news = News(self.context, self.ledger, self.intake, self.election, entry)
+        self.ending = Ending(self.context, self.ledger, self.intake, self.participation, self.overview)
         self.reign: Reign | None = None
-        self.ended = False
-        self._nobody_closes = False  # the run's end came late, and nobody reigns who would send the last reports
-        self._stop_reason: str | None = None
         self._fresh = True
         for raw in records:
             self._restore(raw)
@@ -143,8 +146,8 @@ class RunMachine:
                 self.participation.on_training_failed(reason, self.election.aggregator)
             case Evaluated():
                 self.participation.on_evaluated(event, self.election.aggregator)
-            case StopRequested(reason):
-                self._on_stop(reason)
+            case Directed(directions):
+                self._on_directed(directions)
         self._after_event()
 
     def _after_event(self) -> None:
@@ -157,15 +160,12 @@ class RunMachine:
             self.reign.on_own_letter(self.participation.letter)
             if self.reign.is_committed():
                 self._commit_proposed(self.reign)
-            elif self.reign.closing and not self.context.to_self and self.reign.all_reported():
-                self._close(self.reign)
-        elif self._nobody_closes and self.participation.letter in ("F", "X"):
-            self._end()
+        self.ending.look(self.reign)
         self.election.stored = (self.ledger.stored_term, self.ledger.stored.checkpoint.round)
 
     def _on_began(self) -> None:
         if self.ledger.has_ended:
-            self._end_at_once()
+            self.ending.end()
             return
         self.election.begin(fresh=self._fresh)
         if self.ledger.committed is not None:
@@ -282,7 +282,7 @@ class RunMachine:
         if commitment is not None:
             self._commit(commitment)
         elif self.intake.ended_without_us is not None:
-            self._end()
+            self.ending.end()
         elif message.round == self.ledger.committed_round:
             self.participation.repeat_to(self.election.aggregator)
         self.overview.take_reports(message.reports, message.round)
@@ -295,7 +295,7 @@ class RunMachine:
     def _on_reports(self, message: Reports) -> None:
         self.overview.take_reports(message.reports)
         if self.ledger.has_ended and not self.participation.reports_to_come:
-            self._end()
+            self.ending.end()
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
     def _on_obtained(self, name: Hash, ok: bool) -> None:
@@ -313,8 +313,8 @@ class RunMachine:
         else:
             self.ledger.commit(reign.term, held, acks)
             reign.announce(self.ledger.roster())
-        if held.checkpoint.outcome:
-            self._begin_closing(reign)
+        if self.ledger.has_ended:
+            self.ending.begin_closing(reign)
         else:
             reign.open_round()
             self.participation.repeat_to(self.context.me)
@@ -328,48 +328,47 @@ class RunMachine:
         if announce is not None:
             announce.announce(self.ledger.roster())
         self.context.out.append(Committed(held.name, held.checkpoint, term))
+        if self.ending.is_over and not self.ledger.has_ended:
+            self._go_on()  # the certificate tells of a resumption that our copy of the log does not have yet
+            return
         self.participation.on_commit(held, self.election.aggregator)
-        if held.checkpoint.outcome and announce is None:
-            self._nobody_closes = self.election.aggregator is None
-            self.context.set_timer("closing", CLOSING_S + self.context.settings.heartbeat_s)
+        if self.ledger.has_ended and announce is None:
+            self.ending.on_last_commit(aggregator=self.election.aggregator)
 
     # --- the reign -----------------------------------------------------------------------------------------------
     def _begin_reign(self) -> None:
         self.participation.on_new_aggregator()
         self.reign = Reign(self.context, self.ledger, self.election.term)
-        self.reign.stop_reason = self._stop_reason
         self.reign.begin()
 
-    def _begin_closing(self, reign: Reign) -> None:
-        reign.closing = True
-        self.context.set_timer("closing", CLOSING_S)
-
-    def _close(self, reign: Reign) -> None:
-        if not self.ended:
-            reign.close()
-            self._end()
-
-    def _on_stop(self, reason: str) -> None:
-        self._stop_reason = reason
-        if self.reign is not None:
-            self.reign.stop_reason = reason
+    def _on_directed(self, directions: Directions) -> None:
+        """The group asks for something: a reign sees to it at once, and a run that had ended may go on (§8.14)."""
+        had_ended = self.ledger.has_ended
+        self.context.directions = directions
+        away = self.intake.ended_without_us
+        goes_on_without_us = away is not None and not directions.end_at(checkpoint_name(away), away)
+        if goes_on_without_us or (had_ended and not self.ledger.has_ended):
+            self._go_on()
+        elif self.reign is not None:
             self.reign.combine_if_ready()
 
-    def _end(self) -> None:
-        if not self.ended:
-            self._end_at_once()
-
-    def _end_at_once(self) -> None:
-        self.ended = True
-        self.overview.all_finished(self.reign.letters if self.reign else {})
-        last = self.intake.ended_without_us or self.ledger.newest
-        self.context.out.append(Ended(last.outcome, last.reason))
+    def _go_on(self) -> None:
+        """What ended the run is not its end any more: elect an aggregator, and train from there."""
+        self.ending.take_back()
+        self.participation.begin_again()
+        if self.election.role is Role.AGGREGATOR:
+            self.election.step_down()
+            self.reign = None
+        else:
+            self.election.begin(fresh=False)
+        if self.ledger.committed is not None:
+            self.participation.on_commit(self.ledger.committed, self.election.aggregator)
 
     # --- timers --------------------------------------------------------------------------------------------------
     def _on_timer(self, name: str) -> None:
         if name == "election":
             self._on_election_timer()
-        elif name == "heartbeat" and self.reign is not None and not self.ended:
+        elif name == "heartbeat" and self.reign is not None and not self.ending.is_over:
             if not self.reign.on_heartbeat_timer():
                 self.election.step_down()
         elif name == "round" and self.reign is not None:
@@ -379,7 +378,7 @@ class RunMachine:
         elif name == "obtain":
             self.intake.on_obtain_timer()
         elif name == "closing":
-            self._on_closing_timer()
+            self.ending.on_closing_timer(self.reign)
 
     def _on_election_timer(self) -> None:
         if self.intake.ended_without_us is not None:
@@ -387,12 +386,6 @@ class RunMachine:
         if not self.ledger.has_ended:
             self.election.on_timer()
             self.news.seek()
-        elif not self.ended:  # the last reports come from whoever reigns, if anybody still does
-            self._nobody_closes = not self.election.hears_aggregator()
+        elif not self.ending.is_over:  # the last reports come from whoever reigns, if anybody still does
+            self.ending.nobody_closes = not self.election.hears_aggregator()
             self.context.set_timer("election", self.context.settings.election_timeout_s)
-
-    def _on_closing_timer(self) -> None:
-        if self.reign is not None:
-            self._close(self.reign)
-        else:
-            self._end()

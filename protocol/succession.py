@@ -11,9 +11,11 @@ from protocol.checkpoint import Checkpoint, Ready, open_ready
 from protocol.errors import RemoteProtocolError
 from protocol.keys import NodeId
 from protocol.limits import VOTERS_MAX
+from protocol.remembered import remembered
 
 # Shrinking stops here: of two voters none may be away.
 VOTERS_MIN = 3
+_REMEMBERED = 8  # checkpoints: stored and committed, of the few runs that go on at once
 
 
 def differ_by_one_at_most(before: Sequence[str], after: Sequence[str]) -> bool:
@@ -21,7 +23,8 @@ def differ_by_one_at_most(before: Sequence[str], after: Sequence[str]) -> bool:
     return len(set(before) ^ set(after)) <= 1
 
 
-def check_roster(checkpoint: Checkpoint, first: Mapping[NodeId, Ready]) -> dict[NodeId, Ready]:
+@remembered(_REMEMBERED)
+def check_roster(checkpoint: Checkpoint, first: Mapping[NodeId, Ready]) -> Mapping[NodeId, Ready]:
     """The ready notes of a checkpoint's roster. `first` are the start's.
 
     Raises RemoteProtocolError unless everybody in the roster has signed that it is ready for this very run (§6.4).
@@ -40,6 +43,7 @@ def check_roster(checkpoint: Checkpoint, first: Mapping[NodeId, Ready]) -> dict[
     return {node: notes[node] for node in roster}
 
 
+@remembered(_REMEMBERED)
 def check_voters(checkpoint: Checkpoint, notes: Mapping[NodeId, Ready]) -> None:
     """Voters are nodes of the roster, each once, and no observers. Raises RemoteProtocolError."""
     voters = [NodeId(node) for node in checkpoint.voters]

@@ -5,12 +5,16 @@ docs/protocol.md §6.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from math import ceil
 
-from protocol.checkpoint import Ready
+from protocol.checkpoint import Ready, RunStart, ready_notes
 from protocol.keys import NodeId, RunId
 from protocol.limits import CAPACITY_CLASSES, VOTERS_MAX
+from protocol.remembered import remembered
 from protocol.wire import hash_of
+
+_REMEMBERED = 8  # starts and rounds, of the few runs that go on at once
 
 
 def capacity_class(cpu_cores: int, memory_bytes: int) -> int:
@@ -34,8 +38,21 @@ def voters_of(run: RunId, ready: Iterable[Ready]) -> tuple[NodeId, ...]:
     return tuple(NodeId(note.node) for note in able[:VOTERS_MAX])
 
 
+@remembered(_REMEMBERED)
+def first_voters(run: RunId, start: RunStart) -> tuple[NodeId, ...]:
+    """The voters at the beginning, by rank. Raises RemoteProtocolError when a ready note of the start is none."""
+    return voters_of(run, ready_notes(start))
+
+
 def trainers_of(run: RunId, round_number: int, trainers: Sequence[str], fraction: float) -> frozenset[NodeId]:
     """Who trains in a round: the given fraction of the roster's trainers, rounded up, by lot (§6.3)."""
+    return _trainers_of(run, round_number, tuple(trainers), fraction)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _trainers_of(run: RunId, round_number: int, trainers: tuple[str, ...], fraction: float) -> frozenset[NodeId]:
     count = max(1, ceil(fraction * len(trainers)))
+    if count >= len(trainers):
+        return frozenset(NodeId(node) for node in trainers)
     chosen = sorted(trainers, key=lambda node: lot(run, round_number, node))[:count]
     return frozenset(NodeId(node) for node in chosen)

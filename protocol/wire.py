@@ -5,6 +5,7 @@ numbers written as strings are refused. `pack` of equal messages gives equal byt
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TypeVar
 
 import msgpack
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from protocol.errors import RemoteProtocolError
 from protocol.keys import Hash
+from protocol.remembered import remembered
 
 
 class Wire(BaseModel):
@@ -22,6 +24,10 @@ class Wire(BaseModel):
 
 
 T = TypeVar("T")
+# A long message comes again within another (a proposal's checkpoint in its commit), and in a simulation to every node.
+# Short ones are as quickly read again as found. So few are kept that a node of a large run has them anyway.
+_LONG_BYTES = 1024
+_REMEMBERED_MESSAGES = 4
 _adapters: dict[object, TypeAdapter[object]] = {}
 
 
@@ -29,7 +35,9 @@ def hash_of(raw: bytes) -> Hash:
     return Hash(blake3(raw).hexdigest())
 
 
+@remembered(1)
 def pack(message: Wire) -> bytes:
+    """The message as bytes. What goes to a thousand nodes one after another is packed once."""
     packed: bytes = msgpack.packb(message.model_dump(), use_bin_type=True)
     return packed
 
@@ -45,6 +53,10 @@ def unpack(kind: type[T], raw: bytes, bytes_max: int) -> T:
 
     Raises RemoteProtocolError when `raw` is longer than `bytes_max`, is not msgpack or does not fit.
     """
+    return _unpack_long(kind, raw, bytes_max) if len(raw) >= _LONG_BYTES else _unpack(kind, raw, bytes_max)
+
+
+def _unpack(kind: type[T], raw: bytes, bytes_max: int) -> T:
     name = kind.__name__ if isinstance(kind, type) else "message"  # unions have no name of ours
     if len(raw) > bytes_max:
         raise RemoteProtocolError(f"A {name} of {len(raw)} bytes is over the limit of {bytes_max}")
@@ -61,3 +73,6 @@ def unpack(kind: type[T], raw: bytes, bytes_max: int) -> T:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise RemoteProtocolError(f"A {name} does not fit at {place}: {first['msg']}") from None
+
+
+_unpack_long = lru_cache(maxsize=_REMEMBERED_MESSAGES)(_unpack)

@@ -7,7 +7,7 @@ seeded source; chunks of a half blob, which are durable only once it is finished
 
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -25,7 +25,7 @@ from tracker.chunks import (
     hash_chunk,
 )
 from tracker.durable import check_file_name, check_name, disk_errors
-from tracker.journal import check_inside, encode_record, scan_records
+from tracker.journal import RECORD_BYTES_MAX, check_inside, encode_record, scan_records
 
 POOL_BYTES_MAX = 512 * 1024 * 1024  # of chunks that are known to be right, over all simulated nodes
 
@@ -66,6 +66,43 @@ class _Blob:
         self.chunks = list(chunks)
 
 
+class _Journal:
+    """A journal as its records, which many disks may share: what all nodes write alike is in memory once.
+
+    Its bytes are made only for a fault to change them.
+    """
+
+    def __init__(self, records: Sequence[bytes] = ()) -> None:
+        self.records = list(records)
+        self._torn = b""  # what a crash left of an append
+        self._damaged: bytearray | None = None
+
+    def tear(self, randomness: random.Random) -> None:
+        """Leave some of an append behind that a crash cut short."""
+        torn = encode_record(0, b"what a crash tore")
+        self._torn += torn[: randomness.randrange(len(torn))]
+
+    def damage(self, offset: int) -> None:
+        raw = self._damaged
+        if raw is None:
+            raw = bytearray()
+            for record in self.records:
+                raw += encode_record(len(raw), record)
+        raw += self._torn
+        raw[offset] ^= 1
+        self._damaged, self._torn = raw, b""
+
+    def recover(self, name: str) -> None:
+        """What a real journal does when it is opened. Raises FednodeError when records were lost in its middle."""
+        if self._damaged is not None:
+            raw = bytes(self._damaged)
+            records, end = scan_records(raw)
+            if end != len(raw):
+                check_inside(raw, end, name)
+            self.records, self._damaged = records, None
+        self._torn = b""  # of one record there is never the whole
+
+
 class SimulatedDisk:
     """One simulated node's disk.
 
@@ -86,8 +123,7 @@ class SimulatedDisk:
         self._write_latency_s = write_latency_s
         self.pool = pool or ChunkPool()
         self._files: dict[str, bytes] = {}
-        self._journals: dict[str, bytearray] = {}
-        self._unchecked: set[str] = set()  # journals whose tail may be torn
+        self._journals: dict[str, _Journal] = {}
         self._blobs: dict[BlobId, _Blob] = {}
         self._halves: dict[BlobId, dict[int, bytes]] = {}
         self._under_way: dict[int, Callable[[], object]] = {}
@@ -105,11 +141,8 @@ class SimulatedDisk:
         for half in self._halves.values():
             for index in [index for index in half if self._randomness.random() < 0.5]:
                 del half[index]
-        for name, journal in self._journals.items():
-            # Of an append that had begun, any part may be on the disk.
-            torn = encode_record(len(journal), b"what a crash tore")
-            journal += torn[: self._randomness.randrange(len(torn))]
-            self._unchecked.add(name)
+        for journal in self._journals.values():
+            journal.tear(self._randomness)  # of an append that had begun, any part may be on the disk
 
     def damage_blob(self, blob: BlobId, index: int = 0) -> None:
         """Flip a bit of a stored chunk, as a failing disk does."""
@@ -118,8 +151,12 @@ class SimulatedDisk:
 
     def damage_journal(self, journal: str, offset: int) -> None:
         """Flip a bit of a journal; a negative offset counts from its end."""
-        self._journals[journal][offset] ^= 1
-        self._unchecked.add(journal)
+        self._journals[journal].damage(offset)
+
+    def place(self, files: Mapping[str, bytes], journals: Mapping[str, Sequence[bytes]]) -> None:
+        """Have files and journals lie here as if they had been written before. For the beginning of a simulation."""
+        self._files.update(files)
+        self._journals.update((name, _Journal(records)) for name, records in journals.items())
 
     async def read(self, name: str) -> bytes | None:
         await trio.lowlevel.checkpoint()
@@ -135,20 +172,19 @@ class SimulatedDisk:
 
     async def append(self, journal: str, record: bytes) -> None:
         check_name(journal)
-        encode_record(0, record)  # refuses one that is too long before anything happens
-
-        self._cut_torn_tail(journal)
-
-        def append() -> None:
-            written = self._journals.setdefault(journal, bytearray())
-            written += encode_record(len(written), record)
-
-        await self._durably(append)
+        if len(record) > RECORD_BYTES_MAX:
+            encode_record(0, record)  # which refuses it
+        written = self._journals.setdefault(journal, _Journal())
+        written.recover(journal)
+        await self._durably(lambda: written.records.append(record))
 
     async def records(self, journal: str) -> list[bytes]:
         await trio.lowlevel.checkpoint()
-        self._cut_torn_tail(check_name(journal))
-        return scan_records(bytes(self._journals.get(journal, b"")))[0]
+        found = self._journals.get(check_name(journal))
+        if found is None:
+            return []
+        found.recover(journal)
+        return list(found.records)
 
     async def put_blob(self, source: bytes | Path) -> BlobId:
         data = source if isinstance(source, bytes) else _read_file(source)
@@ -237,16 +273,6 @@ class SimulatedDisk:
         del self._under_way[ticket]
         write()
         self.writes += 1
-
-    def _cut_torn_tail(self, journal: str) -> None:
-        if journal not in self._unchecked:
-            return
-        raw = self._journals[journal]
-        _, end = scan_records(bytes(raw))
-        if end != len(raw):
-            check_inside(bytes(raw), end, journal)
-            del raw[end:]
-        self._unchecked.discard(journal)
 
 
 class SimulatedBlobReader:

@@ -65,15 +65,23 @@ class SimulatedWorld:
 
     def network(self, node_id: NodeId) -> SimulatedNetwork:
         """A new network for `node_id`; after a crash, the same node's next one, at the same addresses."""
-        if node_id not in self._hosts:
-            number = len(self._hosts)
-            self._hosts[node_id] = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-            for port in (DOOR_PORT, ENTRANCE_PORT):
-                self._at[f"/ip4/{self._hosts[node_id]}/tcp/{port}"] = node_id
         if node_id in self._networks:
             raise LocalProtocolError(f"Node {node_id} is in this world already", remedy="crash it first")
-        self._networks[node_id] = SimulatedNetwork(self, node_id, self._hosts[node_id])
+        self._networks[node_id] = SimulatedNetwork(self, node_id, self._host(node_id))
         return self._networks[node_id]
+
+    def addresses_of(self, node_id: NodeId) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Where `node_id` is dialled, or will be: at its door, and at its entrance."""
+        host = self._host(node_id)
+        return (f"/ip4/{host}/tcp/{DOOR_PORT}",), (f"/ip4/{host}/tcp/{ENTRANCE_PORT}",)
+
+    def _host(self, node_id: NodeId) -> str:
+        if node_id not in self._hosts:
+            number = len(self._hosts)
+            self._hosts[node_id] = host = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+            for port in (DOOR_PORT, ENTRANCE_PORT):
+                self._at[f"/ip4/{host}/tcp/{port}"] = node_id
+        return self._hosts[node_id]
 
     def on_event(self, observer: Callable[[SimulatedEvent], None]) -> None:
         """Call `observer` with everything that happens from now on."""

@@ -1,6 +1,7 @@
-"""The simulated Trainer: tasks run in this process, one after another, and take virtual time.
+"""The simulated Trainer: tasks run in this process, one after another or together, and take virtual time.
 
-The same core as in a worker process does the work (node.training), with the same bits. No threads: under a mock clock
+The same core as in a worker process does the work (node.training), with the same bits; what simulations.batched trains
+together agrees with them but for the order of float sums. No threads: under a mock clock
 an hour of virtual time would pass before a thread's answer came.
 """
 
@@ -15,7 +16,9 @@ import trio
 from node.capture import captured_in_process
 from node.seams import EvaluateResult, InitialModel, TaskOutput, TaskSpec, TrainerFailed, TrainResult
 from node.sgd import Progress
-from node.training import LoadedTask
+from node.training import LoadedTask, Trained
+from simulations.batched import BatchedTraining, Request
+from simulations.companion import Companion
 
 EVALUATION_SPEEDUP = 3.0  # a forward pass takes about a third of a training step
 
@@ -26,18 +29,20 @@ T = TypeVar("T")
 class InProcessTrainer:
     """One node's trainer. It trains on `samples_per_s` samples in a second of virtual time.
 
-    `directory` holds the participant's state of each run, and is the caller's to make and to remove.
+    `directory` holds the participant's state of each run, and is the caller's to make and to remove. `together` is
+    shared by the nodes of a simulation that are trained together where that can be done; without it the bits are exact.
     """
 
-    def __init__(self, directory: Path, samples_per_s: float = 1000.0) -> None:
+    def __init__(self, directory: Path, samples_per_s: float = 1000.0, together: BatchedTraining | None = None) -> None:
         self._directory = directory
         self._samples_per_s = samples_per_s
+        self._together = together
 
     async def open(self, spec: TaskSpec, say: Say) -> "InProcessSession":
         await trio.lowlevel.checkpoint()
         state = self._state_of(spec.run_id)
         state.mkdir(exist_ok=True)
-        return InProcessSession(spec, state, say, self._samples_per_s)
+        return InProcessSession(spec, state, say, self._samples_per_s, self._together)
 
     async def offload(self, work: Callable[[], Any]) -> Any:
         """Done at once: computing takes no virtual time."""
@@ -54,15 +59,20 @@ class InProcessTrainer:
 
 
 class InProcessSession:
-    """A task loaded into this process. A call that is cancelled has done its work all the same."""
+    """A task loaded into this process. A call that is cancelled has done its work all the same, unless it was to be
+    trained together with others."""
 
-    def __init__(self, spec: TaskSpec, state: Path, say: Say, samples_per_s: float) -> None:
+    def __init__(
+        self, spec: TaskSpec, state: Path, say: Say, samples_per_s: float, together: BatchedTraining | None = None
+    ) -> None:
         self._say = say
         self._samples_per_s = samples_per_s
         self._epochs = float(spec.hyperparameters.get("epochs", 1))
         self._progress = Progress()
         with captured_in_process(say, self._progress):
-            self._loaded: LoadedTask | None = LoadedTask(spec, state, say, self._progress)
+            loaded = Companion(spec, state, say, self._progress)
+        self._loaded: LoadedTask | None = loaded
+        self._seat = together.seat(loaded) if together is not None else None
 
     async def initial_model(self) -> InitialModel:
         made = self._run(0, LoadedTask.initial_model)
@@ -70,19 +80,35 @@ class InProcessSession:
         return made
 
     async def train(self, round_number: int, schema: bytes, model: bytes | Path) -> TrainResult:
-        trained = self._run(round_number, lambda loaded: loaded.train(round_number, schema, model))
-        await trio.sleep(self._epochs * trained.samples / self._samples_per_s)
+        request = self._seat.request(round_number, schema, model) if self._seat is not None else None
+        if request is not None:
+            trained = await self._train_together(round_number, request)
+        else:
+            trained = self._run(round_number, lambda loaded: loaded.train(round_number, schema, model))
+            await trio.sleep(self._epochs * trained.samples / self._samples_per_s)
         return TrainResult(trained.update, trained.samples, trained.metrics, trained.steps)
 
     async def evaluate(self, round_number: int, schema: bytes, model: bytes | Path) -> EvaluateResult | None:
-        result = self._run(round_number, lambda loaded: loaded.evaluate(round_number, schema, model))
+        seat = self._seat
+        if seat is not None:
+            result = self._run(round_number, lambda loaded: seat.evaluate(round_number, schema, model))
+        else:
+            result = self._run(round_number, lambda loaded: loaded.evaluate(round_number, schema, model))
         samples = 0 if result is None else result.samples
         await trio.sleep(samples / self._samples_per_s / EVALUATION_SPEEDUP)
         return result
 
     async def close(self) -> None:
-        self._loaded = None
+        self._loaded = self._seat = None
         await trio.lowlevel.checkpoint()
+
+    async def _train_together(self, round_number: int, request: Request) -> Trained:
+        """The result is computed when it is due, with all others that are wanted by then."""
+        try:
+            await trio.sleep(self._epochs * request.samples / self._samples_per_s)
+            return self._run(round_number, lambda loaded: request.result())
+        finally:
+            request.withdraw()
 
     def _run(self, round_number: int, work: Callable[[LoadedTask], T]) -> T:
         if self._loaded is None:

@@ -1,4 +1,4 @@
-"""fednode run: propose, list, show, decide, stop. What is measured and logged is in runs_watch."""
+"""fednode run: propose, list, show, decide, stop, resume, extend. What is measured and logged is in runs_watch."""
 
 import sys
 from pathlib import Path
@@ -13,11 +13,12 @@ from node.cli.data import settings_of
 from node.cli.runs_watch import logs, metrics
 
 ENDED = frozenset({"FINISHED", "STOPPED", "FAILED"})
+_SHOW = "fednode run show"
 
 
 @click.group()
 def run() -> None:
-    """Start, follow, accept and stop runs. RUN is a run's name, its id, or the beginning of its id."""
+    """Start, follow, accept, stop and resume runs. RUN is a run's name, its id, or the beginning of its id."""
 
 
 run.add_command(metrics)
@@ -193,6 +194,28 @@ def stop(answer: Answer, run_name: str, reason: str | None) -> None:
     """Stop RUN on all nodes. The last committed checkpoint stays."""
     entry = answer.client().stop_run(run_name, reason)
     answer.give(entry, lambda: f"{entry['name']} is told to stop: {entry['state']}.")
+
+
+@run.command("resume")
+@click.argument("run_name", metavar="RUN")
+@common_options
+@click.pass_obj
+def resume(answer: Answer, run_name: str) -> None:
+    """Let RUN, which was stopped, go on from its newest checkpoint, as soon as most of its voters are up."""
+    entry = answer.client().resume_run(run_name)
+    answer.give(entry, lambda: f"{entry['name']} goes on after round {entry['round']}. See: {_SHOW} {entry['name']}")
+
+
+@run.command("extend")
+@click.argument("run_name", metavar="RUN")
+@click.option("--rounds", type=click.IntRange(1), required=True, help="How many more.")
+@common_options
+@click.pass_obj
+def extend(answer: Answer, run_name: str, rounds: int) -> None:
+    """Let RUN last some rounds more, also when it has finished."""
+    entry = answer.client().extend_run(run_name, rounds)
+    more = f"{rounds} rounds" if rounds > 1 else "1 round"
+    answer.give(entry, lambda: f"{entry['name']} gets {more} more. See: {_SHOW} {entry['name']}")
 
 
 @run.command("template")

@@ -13,6 +13,7 @@ from node.run_data import RunData
 from node.run_driver import INBOX_EVENTS_MAX
 from node.run_task import RunTask
 from node.seams import InitialModel, TrainerFailed
+from protocol.directions import Directions
 from protocol.keys import BlobId
 from protocol.reign import Reign
 from protocol.run_events import Combined, Trained
@@ -85,7 +86,7 @@ def test_a_run_that_lost_its_disk_holds_up_nobody(tmp_path: Path) -> None:
         for _ in range(INBOX_EVENTS_MAX + 1):
             driver.deliver(first.node.identity.node_id, AskCommit(run=run, have_round=0), 100)
         with trio.fail_after(10):
-            await driver.stop("as the group's log may ask at any time")
+            await driver.direct(Directions(stop="as the log may ask at any time"))
         await first.node.service.stop_run(run, "enough")
         await ground.ended(run, [first, second])
         await third.node.service.create_group("still listening")

@@ -60,10 +60,12 @@ class Durable:
 class Invariants:
     """Handed every record that became durable, every message that was sent and every commit, in their order.
 
-    `zero` names the starting checkpoint; `voters` are all nodes of the world, and the starting voters.
+    `zero` names the starting checkpoint, `model` its model; `voters` are all nodes of the world, and the starting
+    voters.
     """
 
     zero: Hash
+    model: str
     voters: tuple[NodeId, ...]
     durable: dict[NodeId, Durable] = field(default_factory=dict)
     votes: dict[tuple[NodeId, int], str] = field(default_factory=dict)
@@ -78,7 +80,7 @@ class Invariants:
 
     def __post_init__(self) -> None:
         self.durable = {node: Durable(newest=self.zero) for node in self.voters}
-        self.electorates[self.zero] = self.voters
+        self.electorates[self.zero], self.models[self.zero] = self.voters, self.model
         self.rounds[self.zero] = 0
 
     # --- what becomes durable ------------------------------------------------------------------------------------
@@ -219,7 +221,6 @@ class Invariants:
 
     def _name(self, checkpoint: bytes) -> Hash:
         if not checkpoint:
-            self.models[self.zero] = "zero"
             return self.zero
         name, body = _signed_checkpoint(checkpoint)
         self.models[name] = body.model

@@ -23,6 +23,7 @@ from protocol.checkpoint import (
     sign_note,
     starting_checkpoint,
 )
+from protocol.directions import Directions
 from protocol.keys import Hash, NodeId, RunId, node_id_of, public_key_of
 from protocol.run_events import (
     Began,
@@ -31,6 +32,7 @@ from protocol.run_events import (
     Combine,
     Combined,
     Committed,
+    Directed,
     Elected,
     Ended,
     Evaluate,
@@ -47,11 +49,11 @@ from protocol.run_events import (
     RunSettings,
     Send,
     SetTimer,
-    StopRequested,
     Timer,
     Train,
     Trained,
     TrainingFailed,
+    WentOn,
 )
 from protocol.run_machine import RunMachine
 from protocol.run_messages import Proposal, RunMessage
@@ -114,7 +116,7 @@ class World:
         self.queue: list[tuple[float, int, int, int, object]] = []
         self.count = 0
         self.nodes = [SimNode(i) for i in range(nodes)]
-        self.nodes[0].durable.add("zero")
+        self.nodes[0].durable.add(MODEL)
         self.start = RunStart(
             run=RUN, roster=tuple(ready_note(i) for i in range(nodes)), tensor_schema=SCHEMA, model=MODEL
         )
@@ -125,7 +127,7 @@ class World:
         zero = starting_checkpoint(
             self.start, IDS[0], voters_of(RUN, (open_ready(raw).body for raw in self.start.roster)), rounds
         )
-        self.invariants = Invariants(checkpoint_name(zero), tuple(IDS[:nodes]))
+        self.invariants = Invariants(checkpoint_name(zero), MODEL, tuple(IDS[:nodes]))
         self.committed, self.reigns = self.invariants.committed, self.invariants.reigns
         self.trace: list[str] = []
         self.evidence: list[Evidence] = []
@@ -133,6 +135,7 @@ class World:
         self.measured: set[tuple[int, bytes]] = set()
         self.trainings = 0
         self.commit_times: list[tuple[float, int]] = []
+        self.directions = Directions()
         for node in self.nodes:
             self.boot(node)
         self._plan_faults()
@@ -175,6 +178,7 @@ class World:
             jitter=jitter.random,
             records=node.journal,
             entry=ready_note(node.index),
+            directions=self.directions,
         )
         self._push(self.now + self.random.uniform(0, 0.2), node.index, Began())
 
@@ -279,6 +283,8 @@ class World:
                 self.measured.add((node.index, report))
             case Ended(outcome, _):
                 node.ended = outcome
+            case WentOn():
+                node.ended = None
             case _:
                 pass
 
@@ -303,7 +309,7 @@ class World:
             self._push(self.now + self.random.uniform(*delay_s), target, event)
 
     def _obtain(self, node: SimNode, name: Hash, checkpoint: Checkpoint, sources: tuple[NodeId, ...]) -> None:
-        key = "zero" if checkpoint.round == 0 else checkpoint.model
+        key = checkpoint.model
         holders = [
             s for s in sources if self.reachable(node.index, IDS.index(s)) and key in self.nodes[IDS.index(s)].durable
         ]
@@ -344,8 +350,11 @@ class World:
         node.durable.add(update)
         self._push(self.now + self.random.uniform(0.1, 1.0), node.index, Trained(offer))
 
-    def stop(self, index: int, reason: str) -> None:
-        self._push(self.now, index, StopRequested(reason))
+    def direct(self, directions: Directions, *indices: int) -> None:
+        """The group's log asks for this. It reaches all nodes, or `indices`, and everybody who starts later."""
+        self.directions = directions
+        for index in indices or range(len(self.nodes)):
+            self._push(self.now, index, Directed(directions))
 
     # --- the end ---------------------------------------------------------------------------------------------------
     def check_ended(self, outcome: str) -> None:

@@ -28,7 +28,7 @@ from protocol.group_log import GroupLog
 from protocol.identity import open_certificate
 from protocol.invitation import TokenBody, make_token, open_token
 from protocol.keys import GroupId, Hash, RunId
-from protocol.operation_kinds import PAYLOADS, InviteRevoke, RunPropose, RunStart, RunStop
+from protocol.operation_kinds import PAYLOADS, InviteRevoke, RunExtend, RunPropose, RunResume, RunStart, RunStop
 from protocol.operations import open_operation
 from protocol.presence import Capacity, Presence, PresenceBook, announce
 from protocol.sync import SyncMessage, SyncSession
@@ -47,7 +47,9 @@ def a_log() -> GroupLog:
     bind(log, type(ANN)("ann-2", member="ann"), by=ANN)
     run = RunId(say(log, BOB, RunPropose(manifest=b"manifest")).hash)
     say(log, BOB, RunStart(run=run, start=b"start"))
-    say(log, ANN, RunStop(run=run, reason="enough"))
+    stop = say(log, ANN, RunStop(run=run, reason="enough"))
+    say(log, ANN, RunResume(run=run, stop=stop.hash, checkpoint=stop.hash))
+    say(log, ANN, RunExtend(run=run, rounds=20))
     return log
 
 
@@ -148,7 +150,7 @@ def test_the_old_bytes_are_understood():
     ]
     assert [(entry.used, entry.revoked) for entry in state.invitations.values()] == [(1, True)]
     (run,) = state.runs.values()
-    assert (run.manifest, run.start, run.stop and run.stop.reason) == (b"manifest", b"start", "enough")
+    assert (run.manifest, run.start, run.stop, len(run.resumed), run.rounds) == (b"manifest", b"start", None, 1, 20)
     for name, raw in golden.items():
         if name.startswith("entrance"):
             assert open_entrance_message(raw).type == name.removeprefix("entrance ")

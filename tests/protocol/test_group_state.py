@@ -28,7 +28,17 @@ from protocol.errors import Refused
 from protocol.group_log import GroupLog
 from protocol.group_state import Member, NodeEntry, RunStopped
 from protocol.keys import Hash, RunId
-from protocol.operation_kinds import InvitePost, InviteRevoke, NodeBind, Payload, RunPropose, RunStart, RunStop
+from protocol.operation_kinds import (
+    InvitePost,
+    InviteRevoke,
+    NodeBind,
+    Payload,
+    RunExtend,
+    RunPropose,
+    RunResume,
+    RunStart,
+    RunStop,
+)
 
 PROPOSAL = RunPropose(manifest=b"manifest")
 
@@ -109,7 +119,9 @@ ROLE_TABLE: list[tuple[str, Callable[[GroupLog, Person], Payload], str, str, str
     ("§3.7 bind Ann's", lambda log, by: NodeBind(certificate=ANN_2.certificate), "", "not-admitting", ""),
     ("§3.8 propose", lambda log, by: PROPOSAL, "", "not-proposing", ""),
     ("§3.22 start Bob's", lambda log, by: RunStart(run=RUN, start=b"s"), "", "not-the-proposer", "not-the-proposer"),
-    ("§3.24 stop Bob's", lambda log, by: RunStop(run=RUN, reason="r"), "", "not-stopping", ""),
+    ("§3.24 stop Bob's", lambda log, by: RunStop(run=RUN, reason="r"), "", "not-directing", ""),
+    ("§3.24 extend Bob's", lambda log, by: RunExtend(run=RUN, rounds=5), "", "not-directing", ""),
+    ("§3.24 resume Bob's", lambda log, by: RunResume(run=RUN, stop="", checkpoint=RUN), "", "not-directing", ""),
 ]
 ANN_2 = Person("ann-2", member="ann")
 
@@ -333,14 +345,42 @@ def test_a_run_is_stopped_by_its_proposers_member_or_an_admin():
     bob_2 = Person("bob-2", member="bob")
     bind(log, bob_2, by=BOB)
     other = log.copy()
-    say(log, bob_2, RunStop(run=RUN, reason="wrong data"))
+    stop = say(log, bob_2, RunStop(run=RUN, reason="wrong data"))
     say(other, BOB, RunStart(run=RUN, start=b"s"))
     assert refused_with(log, DAN, RunStop(run=RUN, reason="me too")) == "already-stopped"
     add_all(log, other)
     entry = log.state().runs[RUN]
-    assert entry.stop == RunStopped(bob_2.node_id, "wrong data")
+    assert entry.stop == RunStopped(bob_2.node_id, "wrong data", stop.hash)
     assert entry.start == b"s"
     stopped_first = CROWD.copy()
     say(stopped_first, DAN, RunStop(run=RUN, reason=""))
     say(stopped_first, BOB, RunStart(run=RUN, start=b"s"))
     assert stopped_first.state().runs[RUN].start == b"s"
+
+
+def test_a_run_is_resumed_from_where_it_was_stopped():
+    """§3.26: the stop that is named is lifted; one that the author had not seen stands; it may be stopped again."""
+    log = CROWD.copy()
+    other = log.copy()
+    stop = say(log, BOB, RunStop(run=RUN, reason="wrong data"))
+    here, there = "a" * 64, "b" * 64
+    say(log, BOB, RunResume(run=RUN, stop=stop.hash, checkpoint=here))
+    entry = log.state().runs[RUN]
+    assert (entry.stop, entry.resumed) == (None, {here})
+    say(other, DAN, RunStop(run=RUN, reason="not seen by Bob"))
+    say(log, BOB, RunStop(run=RUN, reason="again"))
+    say(log, DAN, RunResume(run=RUN, stop=stop.hash, checkpoint=there))
+    entry = log.state().runs[RUN]
+    assert (entry.stop and entry.stop.reason, entry.resumed) == ("again", {here, there})
+    mine, theirs = log.copy(), other.copy()
+    add_all(mine, other)
+    add_all(theirs, log)
+    assert mine.state().runs == theirs.state().runs
+
+
+def test_the_furthest_extension_counts():
+    """§3.27: in whatever order extensions come."""
+    log = CROWD.copy()
+    say(log, BOB, RunExtend(run=RUN, rounds=20))
+    say(log, DAN, RunExtend(run=RUN, rounds=15))
+    assert log.state().runs[RUN].rounds == 20

@@ -5,6 +5,7 @@ import os
 import pytest
 from run_world import IDS, Broken, Faults, World, play
 
+from protocol.directions import Directions
 from protocol.run_messages import AskCommit, Heartbeat, Proposal
 
 SEEDS = int(os.environ.get("SEEDS", "300"))
@@ -105,8 +106,7 @@ def test_stop_is_an_entry_of_the_chain() -> None:
     """§8.9: all nodes end alike."""
     world = World(6, 4, rounds=50)
     world.run(3.0)
-    for index in range(4):
-        world.stop(index, "enough")
+    world.direct(Directions(stop="enough"))
     world.run(60.0)
     world.check_ended("stopped")
     newest = world.nodes[0].machine.ledger.newest  # type: ignore[union-attr]

@@ -44,17 +44,22 @@ def wait_until(condition: Callable[[], T], what: str, within_s: float = WAIT_DEA
 class RealNode:
     """One node: `fednode start` as a process in the foreground, its client, its command line."""
 
-    def __init__(self, base: Path, name: str) -> None:
+    def __init__(self, base: Path, name: str, *, breakable: bool = False) -> None:
         self.name = name
         self.home = base / name
         self.client = Client(self.home)
         self.process: subprocess.Popen[bytes] | None = None
         self.exit_code: int | None = None  # of the last process that ended
         self._stderr = base / f"{name}.stderr"
+        self._faults = base / f"{name}.faults" if breakable else None
 
     @property
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    @property
+    def is_breakable(self) -> bool:
+        return self._faults is not None
 
     @property
     def pid(self) -> int:
@@ -75,7 +80,7 @@ class RealNode:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=_environment(),
+                env=_environment(self._faults),
                 cwd=ROOT,
                 start_new_session=True,  # a Ctrl-C at the tests is theirs to hand on
             )
@@ -107,6 +112,20 @@ class RealNode:
 
     def kill(self) -> None:
         self.end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Stop the process where it stands: to the others its sockets stay open, and nothing comes from them."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def break_links(self, modes: dict[str, str]) -> None:
+        """Have this breakable node's links be broken so, by peer id (node.libp2p_faults); all others are whole."""
+        assert self._faults is not None
+        draft = self._faults.with_suffix(".draft")
+        draft.write_text(json.dumps([{"peer": peer, "mode": mode} for peer, mode in modes.items()]))
+        draft.rename(self._faults)
 
     def stderr(self) -> str:
         """The end of what it printed, its log included."""
@@ -191,9 +210,10 @@ class RealNode:
         return {peer["name"] for peer in self.client.peers()["peers"] if peer["connected"] and not peer["self"]}
 
 
-def _environment() -> dict[str, str]:
-    """Ours without what would name another home."""
-    return {key: value for key, value in os.environ.items() if key != "FEDNODE_HOME"}
+def _environment(faults: Path | None = None) -> dict[str, str]:
+    """Ours without what would name another home or break links, and with the file that may break this node's."""
+    ours = {key: value for key, value in os.environ.items() if key not in ("FEDNODE_HOME", "FEDNODE_FAULTS")}
+    return ours if faults is None else {**ours, "FEDNODE_FAULTS": str(faults)}
 
 
 # --- many nodes ------------------------------------------------------------------------------------------------
@@ -213,10 +233,10 @@ def wait_until_connected(nodes: list[RealNode]) -> None:
 
 
 @contextmanager
-def real_nodes(base: Path, *names: str) -> Iterator[list[RealNode]]:
+def real_nodes(base: Path, *names: str, breakable: bool = False) -> Iterator[list[RealNode]]:
     """Running nodes, which end with the context; none of their processes may outlive it, and no stranger's byte may
     have reached a handler."""
-    nodes = [RealNode(base, name) for name in names]
+    nodes = [RealNode(base, name, breakable=breakable) for name in names]
     try:
         start_all(nodes)
         yield nodes
@@ -333,7 +353,12 @@ class Study:
             self._knows_task = True
 
     def heal(self) -> None:
-        """Start whoever is not running."""
+        """Thaw who is frozen, start who is not running, make whole all links that can be broken."""
+        for node in self.nodes:
+            if node.is_running:
+                node.thaw()
+            if node.is_breakable:
+                node.break_links({})
         start_all(self.nodes)
         wait_until_connected(self.nodes)
 

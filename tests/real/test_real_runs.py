@@ -194,7 +194,7 @@ def test_a_stopped_run_ends_alike_on_all_nodes(study: Study) -> None:
     run = study.propose(beta)
     gamma.wait_for_round(run, 3)
     code, error = gamma.refusal("run", "stop", run)
-    assert (code, error["code"]) == (4, "not-stopping")
+    assert (code, error["code"]) == (4, "not-directing")
     beta.told("run", "stop", run, "--reason", "seen enough")
     ends = [(seen["state"], seen["reason"], seen["round"], seen["note"]) for seen in study.all_end(run)]
     last = max(study.check_same_commits(run))

@@ -1,0 +1,239 @@
+"""The nodes of one simulation: made for a scenario, given their data, put into one group, brought in and out.
+
+Who is in the group from the start is placed there; who comes later joins with a token, as a person would.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import trio
+
+from node.identity import Keys
+from node.node import Node
+from node.seams import Trainer
+from node.shares import SAMPLES_PER_NODE_MIN, DigitsSplit, digits_split
+from protocol.errors import FednodeError
+from protocol.limits import ENTRANCE_ATTEMPTS_PER_MINUTE
+from simulations.disk import ChunkPool
+from simulations.faults import cohorts_of, numbers_of
+from simulations.liars import AGGREGATOR_LIES, LyingTrainer, make_liar
+from simulations.network import SimulatedWorld
+from simulations.network_wires import WireProfile
+from simulations.record import SharedStore
+from simulations.scenario import Cohort, Profile, Scenario
+from simulations.seeded_group import Placed, place_group
+from simulations.simulated_node import EPOCH_S, MakeTrainer, SimulatedNode, in_process_trainer
+from simulations.watch import Watch
+
+log = logging.getLogger("fednode.simulations")
+
+GROUP = "simulation"
+DATA = "digits"
+# An entrance takes so many attempts a minute; waiting costs nothing in virtual time.
+JOIN_PAUSE_S = 60.0 / ENTRANCE_ATTEMPTS_PER_MINUTE
+INVITATION_S = 30 * 86_400
+ORDINARY = Cohort(name="others", count=1)
+
+
+class Cast:
+    """All nodes of the scenario, by number.
+
+    Args:
+        folder: for data and tasks' state; the caller's to make and to remove.
+        watch: told what nodes keep and send; None where nobody looks.
+        make_trainer: in place of trainers that work in this process at their cohort's speed.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        nodes: int,
+        seed: int,
+        world: SimulatedWorld,
+        store: SharedStore,
+        folder: Path,
+        watch: Watch | None,
+        make_trainer: MakeTrainer | None = None,
+    ) -> None:
+        self.scenario = scenario
+        self.cohorts = cohorts_of(scenario, nodes)
+        self.nodes: list[SimulatedNode] = []
+        self._seed = seed
+        self._world = world
+        self._store = store
+        self._folder = folder
+        self._watch = watch
+        self._make_trainer = make_trainer
+        self._pool = ChunkPool()
+        self._paths: list[Path] = []
+        self._token = ""
+        for number in range(nodes):
+            self.nodes.append(self._make(number))
+        self.late = frozenset(node.number for node in self.nodes if self.cohort_of(node.number).join_at_s)
+
+    @property
+    def liars(self) -> frozenset[int]:
+        """The nodes that lie as aggregators."""
+        return frozenset(n.number for n in self.nodes if self.cohort_of(n.number).lies in AGGREGATOR_LIES)
+
+    def cohort_of(self, number: int) -> Cohort:
+        for cohort in self.scenario.cohort:
+            if number in self.cohorts[cohort.name]:
+                return cohort
+        return ORDINARY
+
+    def named(self, names: Sequence[str]) -> set[int]:
+        """The numbers of all nodes behind names of nodes and cohorts."""
+        return {number for name in names for number in numbers_of(name, self.cohorts, len(self.nodes))}
+
+    # --- making --------------------------------------------------------------------------------------------------
+    def _make(self, number: int) -> SimulatedNode:
+        folder = self._folder / f"node-{number}"
+        folder.mkdir()
+        cohort = self.cohort_of(number)
+        node = SimulatedNode(
+            number,
+            self._seed,
+            self._world,
+            self._store,
+            folder,
+            partial(self._trainer, cohort),
+            pool=self._pool,
+            on_append=self._watch and partial(self._on_append, number, self._watch),
+            on_life=partial(self._corrupt, cohort),
+        )
+        node.disk.slow_s = cohort.disk_write_s
+        return node
+
+    def _on_append(self, number: int, watch: Watch, journal: str, record: bytes) -> None:
+        watch.on_append(self.nodes[number].node_id, journal, record)
+
+    def _trainer(self, cohort: Cohort, number: int, folder: Path) -> Trainer:
+        make = self._make_trainer or in_process_trainer(cohort.samples_per_s)
+        honest = make(number, folder)
+        if cohort.lies is None or cohort.lies in AGGREGATOR_LIES:
+            return honest
+        return LyingTrainer(honest, cohort.lies, cohort.lies_from_round, f"lies of {number} of {self._seed}")
+
+    def _corrupt(self, cohort: Cohort, node: Node) -> None:
+        if cohort.lies in AGGREGATOR_LIES:
+            make_liar(node, str(cohort.lies), cohort.lies_from_round)
+
+    def lay_wires(self) -> None:
+        """The scenario's links, in the order of the file: a later one counts."""
+        wires, all_numbers = self._world.wires, range(len(self.nodes))
+        for link in self.scenario.link:
+            sources = numbers_of(link.source, self.cohorts, len(all_numbers))
+            targets = numbers_of(link.target, self.cohorts, len(all_numbers))
+            for source in sources:
+                for target in targets:
+                    if source == target:
+                        continue
+                    one, other = self.nodes[source].node_id, self.nodes[target].node_id
+                    wires.set_profile(one, other, wire_profile(link))
+                    if link.both_ways:
+                        wires.set_profile(other, one, wire_profile(link))
+                    if link.only_source_dials and not (target in sources and source in targets):
+                        self._world.one_way(one, other)
+
+    # --- the group -----------------------------------------------------------------------------------------------
+    async def gather(self, nursery: trio.Nursery) -> None:
+        """Start everybody who is in from the beginning, in one group, with data and willing to take part."""
+        split = self._split(digits_split(len(self.nodes), alpha=self.scenario.alpha, seed=self._seed))
+        self._paths = split.write(self._folder / "data")
+        early = [node for node in self.nodes if node.number not in self.late]
+        if self.scenario.placed:
+            placed = [
+                Placed(Keys(n.keys.key, n.keys.member_key, n.keys.seal_key.private_bytes_raw()), n.name, n.disk)
+                for n in early
+            ]
+            random = Random(f"group of {self._seed}")
+            await place_group(self._world, placed, GROUP, now_s=int(EPOCH_S), random=random)
+        for node in early:
+            await self._start(nursery, node)
+        founder = self._up(0).service
+        if not self.scenario.placed:
+            await founder.create_group(GROUP)
+        joiners = len(self.nodes) if not self.scenario.placed else len(self.late)
+        if joiners:
+            self._token = (await founder.invite(None, "member", joiners, INVITATION_S))["token"]
+        if not self.scenario.placed:
+            for node in early[1:]:
+                await self._join(node)
+                await trio.sleep(JOIN_PAUSE_S)
+
+    def _split(self, split: DigitsSplit) -> DigitsSplit:
+        """The shares, cut down for cohorts that have less."""
+        shares = []
+        for number, (x, y) in enumerate(split.shares):
+            keep = max(min(SAMPLES_PER_NODE_MIN, len(y)), round(self.cohort_of(number).data * len(y)))
+            rows = np.sort(np.random.Generator(np.random.PCG64(self._seed)).permutation(len(y))[:keep])
+            shares.append((x[rows], y[rows]))
+        return replace(split, shares=shares)
+
+    async def _start(self, nursery: trio.Nursery, node: SimulatedNode) -> None:
+        await nursery.start(node.live)
+        await self._equip(self._up(node.number), node.number)
+
+    async def _equip(self, node: Node, number: int) -> None:
+        """What an owner does first: add data, and let runs in."""
+        await node.service.data_add(DATA, str(self._paths[number]), {})
+        await node.service.set_policy(["all"])
+
+    async def _join(self, node: SimulatedNode) -> None:
+        """Join with the token, again and again while nobody who could let it in is reached, or it is down itself."""
+        while not node.is_retired:
+            if node.node is not None:
+                try:
+                    await self._equip(node.node, node.number)
+                    await node.node.service.join(self._token)
+                    return
+                except FednodeError as error:
+                    log.info("%s could not join yet: %s", node.name, error)
+            await trio.sleep(JOIN_PAUSE_S)
+
+    def _up(self, number: int) -> Node:
+        node = self.nodes[number].node
+        assert node is not None, f"node-{number} is down"
+        return node
+
+    # --- coming and going ----------------------------------------------------------------------------------------
+    async def come_and_go(self, nursery: trio.Nursery) -> None:
+        """From now on, the run's start, nodes join and leave at their times."""
+        for node in self.nodes:
+            cohort = self.cohort_of(node.number)
+            place = self.cohorts.get(cohort.name, (node.number,)).index(node.number)
+            if cohort.join_at_s:
+                nursery.start_soon(self._come, nursery, node, cohort.join_at_s + place * cohort.join_every_s)
+            if cohort.leave_at_s:
+                nursery.start_soon(self._go, node, cohort.leave_at_s)
+
+    async def _come(self, nursery: trio.Nursery, node: SimulatedNode, after_s: float) -> None:
+        await trio.sleep(after_s)
+        await nursery.start(node.live)
+        await self._join(node)
+
+    async def _go(self, node: SimulatedNode, after_s: float) -> None:
+        await trio.sleep(after_s)
+        if node.is_up:
+            node.kill()
+            node.is_retired = True
+            if self._watch is not None:
+                self._watch.tell("dies", node.node_id, node.node_id, {})
+
+
+def wire_profile(profile: Profile) -> WireProfile:
+    return WireProfile(
+        latency_s=profile.latency_s,
+        jitter_s=profile.jitter_s,
+        bytes_per_s=profile.bytes_per_s,
+        stream_break_probability=profile.stream_break,
+        gossip_loss_probability=profile.gossip_loss,
+        gossip_duplicate_probability=profile.gossip_duplicate,
+        gossip_delay_s=profile.gossip_delay_s,
+    )
