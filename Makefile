@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 SLOW_STAMP := $(VENV)/.installed-slow
 
-.PHONY: help demo test test-slow check mutants bench clean
+.PHONY: help demo test test-slow check soak mutants bench scaling chaos saturated clean
 help:           ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
 
@@ -35,11 +35,24 @@ check: $(DEV_STAMP)  ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+SEEDS ?= 20
+soak: $(STAMP)  ## play every shipped scenario by SEEDS seeds (make soak SEEDS=1000, or 1000+5001 from seed 5001 on)
+	$(BIN)/python -m simulations.soak $(SEEDS)
+
 mutants: $(DEV_STAMP)  ## break each safety check on purpose; every break must be caught
 	$(BIN)/python tests/mutants.py
 
 bench: $(DEV_STAMP)  ## measure; prints a table beside the targets, writes build/bench.json
 	$(BIN)/python tests/bench.py
+
+scaling: $(DEV_STAMP)  ## 10 to 1,000 simulated nodes; writes the table of docs/scaling.md and docs/scaling.svg
+	$(BIN)/python tests/scaling.py
+
+chaos: $(DEV_STAMP)  ## kill, freeze and cut off real nodes for minutes; all must agree in the end (CHAOS="--seed 1")
+	$(BIN)/python tests/chaos.py $(CHAOS)
+
+saturated: $(DEV_STAMP)  ## half an hour with every core busy: does anybody call an election for nothing?
+	$(BIN)/python tests/saturated.py $(SATURATED)
 
 clean:          ## remove what the other commands made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

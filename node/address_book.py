@@ -30,7 +30,7 @@ class AddressBook:
     async def load(self) -> None:
         """Read what was remembered. A damaged file is as good as none: addresses are learned anew."""
         try:
-            for entry in _unpack_addresses(await self._disk.read(ADDRESSES) or b"\x90"):
+            for entry in unpack_addresses(await self._disk.read(ADDRESSES) or b"\x90"):
                 self.learn(entry)
         except (ValueError, TypeError, RemoteProtocolError):
             self._known.clear()
@@ -40,7 +40,8 @@ class AddressBook:
         node = NodeId(entry.node_id)
         if node == self._me:
             return
-        self._is_saved = self._is_saved and self._known.pop(node, None) == entry
+        before = self._known.pop(node, None)
+        self._is_saved = self._is_saved and before == entry
         self._known[node] = entry
         if len(self._known) > _NODES_MAX:
             del self._known[next(iter(self._known))]
@@ -52,7 +53,7 @@ class AddressBook:
     async def save(self) -> None:
         """Remember, if anything has changed since the last time."""
         if not self._is_saved:
-            self._is_saved = True
+            self._is_saved = True  # what is learned while it is written is not
             try:
                 await self._disk.write(ADDRESSES, pack_addresses(self._known.values()))
             except BaseException:
@@ -61,7 +62,8 @@ class AddressBook:
 
 
 @lru_cache(maxsize=_REMEMBERED_FILES)
-def _unpack_addresses(raw: bytes) -> tuple[NodeAddresses, ...]:
+def unpack_addresses(raw: bytes) -> tuple[NodeAddresses, ...]:
+    """What is in the file. Raises ValueError, TypeError or RemoteProtocolError when it is damaged."""
     entries = msgpack.unpackb(raw, raw=False)
     return tuple(unpack(NodeAddresses, pack_plain(entry), _ENTRY_BYTES_MAX) for entry in entries)
 

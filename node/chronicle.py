@@ -6,12 +6,12 @@ Rows go into the record's buffer and are durable within its flush interval. Whoe
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from node.seams import Record, TaskOutput
-from protocol.checkpoint import Checkpoint, open_offer, open_report
+from protocol.checkpoint import open_offer, open_report
 from protocol.keys import NodeId, RunId
 from protocol.manifest import Manifest
 from protocol.run_events import Committed, Elected, Measured, ParticipantState
@@ -24,6 +24,7 @@ from tracker.rows import (
     ParameterRow,
     ParticipantRow,
     RoundRow,
+    Row,
     RunRow,
     StatusRow,
 )
@@ -32,7 +33,7 @@ _OUTCOMES = ("FINISHED", "STOPPED", "FAILED")
 _SIGNED_METRICS_MAX = 64  # of one offer or report: protocol.checkpoint's bound
 
 
-class Sequence:
+class Numbers:
     """Numbers upwards, over restarts too: begins at the clock's microseconds."""
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -68,7 +69,7 @@ class Chronicle:
         record: Record,
         *,
         now: Callable[[], float],
-        sequence: Sequence,
+        sequence: Numbers,
         changed: Callable[[str, tuple[MetricRow, ...] | tuple[LogRow, ...]], None],
     ) -> None:
         self.run = run
@@ -81,6 +82,11 @@ class Chronicle:
         self._states: dict[str, tuple[str, str]] = {}
         self._row: RunRow
         self._samples: dict[str, int] = {}  # that each node last trained on, as the record had it
+
+    @property
+    def tells_of_others(self) -> bool:
+        """Whether the record keeps how others stand, as far as this node has heard."""
+        return self._record.tells_of_others
 
     # --- the run as a whole --------------------------------------------------------------------------------------
     def describe(self, manifest: Manifest, group: str, proposer: NodeId, at: float) -> None:
@@ -119,9 +125,13 @@ class Chronicle:
 
     def started(self, roster: Mapping[str, bool]) -> None:
         """The run has started: `roster` says of every node whether it votes."""
-        self._record.add(
-            *(ParticipantRow(self.run, node, voter, self._samples.get(node, 0)) for node, voter in roster.items())
-        )
+        if roster:
+            self._record.add_once(
+                ("started", self.run),
+                lambda: [
+                    ParticipantRow(self.run, node, voter, self._samples.get(node, 0)) for node, voter in roster.items()
+                ],
+            )
         if self._states.get("", ("", ""))[0] not in _OUTCOMES:
             self.state("", "RUNNING", "")
         self.live.committed_at = self._now()
@@ -162,12 +172,26 @@ class Chronicle:
             self._row = replace(self._row, rounds=checkpoint.rounds)
             self._record.add(self._row)
         if checkpoint.updates:
-            self._record.add(self._round_row(event, seconds, at))
-            self._train_metrics(checkpoint, at)
+            moved = self.live.round_bytes
+            self._add_once(
+                ("committed", self.run, event.name, str(event.term)),
+                lambda: self._round_rows(event, moved, seconds, at),
+            )
         self.live.round_bytes = 0
         self._changed("run", ())
 
-    def _round_row(self, event: Committed, seconds: float, at: float) -> RoundRow:
+    def _round_rows(self, event: Committed, moved: int, seconds: float, at: float) -> list[Row]:
+        """The round, and of everybody whose update counted what it measured while it trained."""
+        checkpoint = event.checkpoint
+        voters = set(checkpoint.voters)
+        rows: list[Row] = [self._round_row(event, moved, seconds, at)]
+        for entry in checkpoint.updates:
+            offer = open_offer(entry.offer).body
+            rows.append(ParticipantRow(self.run, offer.node, offer.node in voters, offer.samples))
+            rows += self._signed_metrics(offer.node, "local", "train", offer.round, offer.samples, offer.metrics, at)
+        return rows
+
+    def _round_row(self, event: Committed, moved: int, seconds: float, at: float) -> RoundRow:
         checkpoint = event.checkpoint
         used = [entry for entry in checkpoint.updates if not entry.refused]
         refused = [
@@ -185,18 +209,9 @@ class Chronicle:
             at,
             len(used),
             json.dumps(refused),
-            self.live.round_bytes,
+            moved,
             seconds,
         )
-
-    def _train_metrics(self, checkpoint: Checkpoint, at: float) -> None:
-        voters = set(checkpoint.voters)
-        rows: list[MetricRow] = []
-        for entry in checkpoint.updates:
-            offer = open_offer(entry.offer).body
-            self._record.add(ParticipantRow(self.run, offer.node, offer.node in voters, offer.samples))
-            rows += self._signed_metrics(offer.node, "local", "train", offer.round, offer.samples, offer.metrics, at)
-        self._add_metrics(rows)
 
     def measured(self, event: Measured) -> None:
         """A node's measurement of a checkpoint on its own held-out data; each node's and round's counts once."""
@@ -204,10 +219,12 @@ class Chronicle:
         if (report.node, report.round) in self.live.seen_reports:
             return
         self.live.seen_reports.add((report.node, report.round))
-        self._add_metrics(
-            self._signed_metrics(
-                report.node, "global", "eval", report.round, report.samples, report.metrics, self._now()
-            )
+        at = self._now()
+        self._add_once(
+            ("measured", self.run, report.node, str(report.round)),
+            lambda: self._signed_metrics(
+                report.node, "global", "eval", report.round, report.samples, report.metrics, at
+            ),
         )
 
     def participant(self, event: ParticipantState) -> None:
@@ -265,6 +282,12 @@ class Chronicle:
             )
             for place, (key, value) in enumerate(sorted(metrics.items()))
         ]
+
+    def _add_once(self, key: tuple[str, ...], rows: Callable[[], Sequence[Row]]) -> None:
+        """Record what every node makes alike; those who watch are shown the metrics in it."""
+        metrics = tuple(row for row in self._record.add_once(key, rows) if isinstance(row, MetricRow))
+        if metrics:
+            self._changed("metrics", metrics)
 
     def _add_metrics(self, rows: list[MetricRow]) -> None:
         if rows:

@@ -3,6 +3,8 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import msgpack
 import trio
@@ -15,16 +17,30 @@ from protocol.group_key import GOSSIP_NONCE_BYTES, GROUP_KEY_BYTES, GroupKey, op
 from protocol.group_log import GroupLog
 from protocol.group_reducer import NodeTooOld
 from protocol.group_state import GroupState
-from protocol.keys import GroupId, NodeId
+from protocol.keys import GroupId, Hash, NodeId
 from protocol.operation_kinds import GroupCreate, Payload
 from protocol.operations import OpenOperation
 from protocol.presence import PresenceBook
 from protocol.sync import SyncSession
-from protocol.wire import pack_plain
+from protocol.wire import hash_of, pack_plain
 
 log = logging.getLogger("fednode.groups")
 
 RandomBytes = Callable[[int], bytes]
+
+# The nodes of a simulation hear the very same gossip, and begin with the very same log.
+_SHORT_BYTES = 4096
+_REMEMBERED_GOSSIP = 512
+_REMEMBERED_LONG_GOSSIP = 2
+_REMEMBERED_LOGS = 1
+
+
+class Opened(NamedTuple):
+    """What somebody gossiped: what kind of thing it is, the thing, and the hash of both."""
+
+    kind: bytes
+    body: bytes
+    hash: Hash
 
 
 class GroupPlace:
@@ -102,12 +118,21 @@ class GroupPlace:
         nonce = random_bytes(GOSSIP_NONCE_BYTES)
         return seal_gossip(self.newest_key, self.group, self.topic, plain, nonce=nonce)
 
-    def open(self, data: bytes) -> bytes:
+    def open(self, data: bytes) -> "Opened":
         """Raises RemoteProtocolError when `data` is not under a key of this group."""
-        return open_gossip(self.keys, self.group, self.topic, data)
+        plain = open_gossip(self.keys, self.group, self.topic, data)
+        return _taken_apart(plain) if len(plain) <= _SHORT_BYTES else _long_taken_apart(plain)
 
     def session(self, peer: NodeId) -> SyncSession:
         return self.sessions.setdefault(peer, SyncSession(self.log))
+
+
+def _take_apart(plain: bytes) -> Opened:
+    return Opened(plain[:1], plain[1:], hash_of(plain))
+
+
+_taken_apart = lru_cache(maxsize=_REMEMBERED_GOSSIP)(_take_apart)
+_long_taken_apart = lru_cache(maxsize=_REMEMBERED_LONG_GOSSIP)(_take_apart)
 
 
 async def create_place(name: str, disk: Disk, identity: Identity, now: float, random_bytes: RandomBytes) -> GroupPlace:
@@ -131,11 +156,9 @@ async def joined_place(log: GroupLog, key: GroupKey, disk: Disk, identity: Ident
 
 async def load_place(group: GroupId, disk: Disk, identity: Identity) -> GroupPlace:
     """The group as it was when the node stopped. Raises FednodeError when its files are damaged."""
-    log = GroupLog(group)
     raw_keys = await disk.read(_key_file(group))
     try:
-        for raw in await disk.records(_journal(group)):
-            log.add(raw)
+        log = _log_of(group, tuple(await disk.records(_journal(group)))).copy()
         packed: dict[str, bytes] = msgpack.unpackb(raw_keys or b"\xc0")
         keys = {int(epoch): GroupKey(int(epoch), secret) for epoch, secret in packed.items()}
     except (RemoteProtocolError, ValueError, AttributeError, TypeError) as error:
@@ -144,6 +167,16 @@ async def load_place(group: GroupId, disk: Disk, identity: Identity) -> GroupPla
             remedy="restore the home from a backup, or join the group again from an empty home",
         ) from error
     return GroupPlace(log, keys, disk, identity)
+
+
+@lru_cache(maxsize=_REMEMBERED_LOGS)
+def _log_of(group: GroupId, operations: tuple[bytes, ...]) -> GroupLog:
+    """Not to be added to: a copy is."""
+    log = GroupLog(group)
+    for raw in operations:
+        log.add(raw)
+    log.state()
+    return log
 
 
 def as_stored(log: GroupLog, keys: Mapping[int, GroupKey]) -> tuple[dict[str, bytes], dict[str, list[bytes]]]:

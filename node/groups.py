@@ -5,33 +5,37 @@ node.runs, which is told of every new operation.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from heapq import nsmallest
 from random import Random
 
 import msgpack
 import trio
 
 from node.address_book import AddressBook
+from node.announcer import Announcer
 from node.entrance import Entrance
 from node.group_place import GroupPlace, create_place, joined_place, load_place
 from node.identity import Identity
 from node.links import Links
-from node.seams import ENTRANCE_PROTOCOL, Disk, Gossip, Network
+from node.seams import ENTRANCE_PROTOCOL, Disk, Network
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.fields import NodeAddresses
+from protocol.group_state import NodeEntry
 from protocol.invitation import Invitation, invite, open_token
 from protocol.keys import GroupId, NodeId
-from protocol.limits import ADDRESSES_MAX, ANTI_ENTROPY_S
+from protocol.limits import ANTI_ENTROPY_S
 from protocol.operation_kinds import Payload
 from protocol.operations import OpenOperation
-from protocol.presence import Capacity, Presence, announce, interval_s
+from protocol.presence import Capacity, Presence, group_of, interval_s
 from protocol.sync import SYNC_MESSAGE_BYTES_MAX, SyncMessage
 from protocol.voters import lot
-from protocol.wire import hash_of, pack, unpack
+from protocol.wire import pack, unpack
 
 log = logging.getLogger("fednode.groups")
 
 SYNC_CHANNEL = "sync"
+PRESENCE_CHANNEL = "presence"
 INDEX = "groups"  # the file that lists a node's groups
 _OPERATION, _PRESENCE = b"o", b"p"  # the first byte of what is gossiped
 # How many nodes of its groups a node holds connections to without need: gossip stays connected at any size, and an idle
@@ -39,7 +43,10 @@ _OPERATION, _PRESENCE = b"o", b"p"  # the first byte of what is gossiped
 KEPT_PEERS_MAX = 12
 # A wanted peer that stays away so long is told at its entrance who we are: it may not have heard of our admission.
 INTRODUCE_AFTER_S = 5.0
-# Between two announcements that new connections call for, as a share of the usual interval: 6 s in a small group.
+# Shares of the usual interval: how soon a node announces itself that is new or back, and what lies at least between two
+# announcements. 0.3 to 6 s, and 6 s, in a small group; a large one that was started all at once takes its time, so that
+# nobody is flooded with what all have to say.
+_HURRY_SHARES = (0.005, 0.1)
 _ANNOUNCE_GAP_SHARE = 0.1
 RECENT_MESSAGES = 4096  # hashes of gossip already handled; a minute's worth in the largest group
 
@@ -78,17 +85,16 @@ class Groups:
         self._network = network
         self._disk = disk
         self._links = links
-        self._version = version
         self._now = now
         self._random = random
-        self._describe = describe
+        self._announcer = Announcer(identity, network, version=version, now=now, describe=describe)
         self._on_operations = on_operations
         self._on_presence = on_presence
         self._nursery: trio.Nursery | None = None
-        self._sequence = 0
         self._announce_now = trio.Event()
         self._connected: set[NodeId] = set()
         self._changes: set[NodeId] = set()
+        self._wanted: dict[GroupId, tuple[Mapping[NodeId, NodeEntry], tuple[NodeId, ...]]] = {}
         self.entrance = Entrance(
             identity,
             network,
@@ -196,25 +202,29 @@ class Groups:
 
     def wanted_peers(self) -> set[NodeId]:
         """The nodes to hold connections to: everybody in small groups, else those that a lot of the pair chooses."""
-        wanted: set[NodeId] = set()
-        for place in self.places.values():
-            others = [node for node in place.state().nodes if node != self.identity.node_id]
-            others.sort(key=lambda node: lot(place.group, *sorted((node, self.identity.node_id))))
-            wanted.update(others[:KEPT_PEERS_MAX])
-        return wanted
+        return {peer for place in self.places.values() for peer in self._wanted_in(place)}
+
+    def _wanted_in(self, place: GroupPlace) -> tuple[NodeId, ...]:
+        """Chosen anew only when the group has other nodes than before: a lot for each takes a while in a large one."""
+        nodes, before = place.state().nodes, self._wanted.get(place.group)
+        if before is None or before[0] is not nodes:
+            me = self.identity.node_id
+            others = (node for node in nodes if node != me)
+            chosen = nsmallest(KEPT_PEERS_MAX, others, key=lambda node: lot(place.group, *sorted((node, me))))
+            self._wanted[place.group] = before = nodes, tuple(chosen)
+        return before[1]
 
     # --- gossip --------------------------------------------------------------------------------------------------
     async def _listen(self, place: GroupPlace) -> None:
         recent: dict[str, None] = {}
         async for gossip in self._network.subscribe(place.topic):
             try:
-                plain = place.open(gossip.data)
-                digest = hash_of(plain)
-                if digest not in recent:
-                    recent[digest] = None
+                opened = place.open(gossip.data)
+                if opened.hash not in recent:
+                    recent[opened.hash] = None
                     if len(recent) > RECENT_MESSAGES:
                         del recent[next(iter(recent))]
-                    await self._on_gossip(place, gossip, plain)
+                    await self._on_gossip(place, gossip.peer, opened.kind, opened.body)
             except RemoteProtocolError as error:
                 log.warning("dropped gossip that %s passed on: %s", gossip.peer, error.what)
             except Refused as refused:
@@ -222,23 +232,20 @@ class Groups:
             except FednodeError as error:  # our own disk's: the group is listened to all the same
                 log.error("what %s passed on could not be taken in yet: %s", gossip.peer, error)
 
-    async def _on_gossip(self, place: GroupPlace, gossip: Gossip, plain: bytes) -> None:
-        kind, body = plain[:1], plain[1:]
+    async def _on_gossip(self, place: GroupPlace, peer: NodeId, kind: bytes, body: bytes) -> None:
         if kind == _PRESENCE:
-            presence = place.book.hear(body, place.state(), now=trio.current_time())
-            self.addresses.learn(
-                NodeAddresses(
-                    node_id=presence.node_id,
-                    addresses=presence.addresses,
-                    entrance_addresses=presence.entrance_addresses,
-                )
-            )
-            self._on_presence(place, presence)
+            self._hear(place, body)
         elif kind == _OPERATION:
             addition = place.log.add(body)
             await self._took_in(place, addition.added)
             if addition.missing:
-                self._sync_with(place, gossip.peer)
+                self._sync_with(place, peer)
+
+    def _hear(self, place: GroupPlace, announcement: bytes) -> None:
+        """Note what a node says of itself. Raises RemoteProtocolError, and Refused for what is no news."""
+        presence = place.book.hear(announcement, place.state(), now=trio.current_time())
+        self.addresses.learn(presence.where())
+        self._on_presence(place, presence)
 
     async def _took_in(self, place: GroupPlace, operations: Sequence[OpenOperation]) -> None:
         if operations or place.has_unkept:
@@ -286,7 +293,9 @@ class Groups:
             for place in list(self.places.values()):
                 if place.state().admits(change.peer):
                     self._sync_with(place, change.peer)
-            self._hurry_announcement()
+                    self._links.send(change.peer, PRESENCE_CHANNEL, self._announcer.newest(place.group))
+            if len(self._connected) == 1:
+                self._hurry_announcement()  # we are back: the others hear of it from those who are connected to us
 
     @property
     def connected(self) -> frozenset[NodeId]:
@@ -307,8 +316,8 @@ class Groups:
             # Jitter keeps a group that was started by one script from announcing in one breath.
             with trio.move_on_after(interval_s(nodes) * (0.9 + 0.2 * self._random.random())):
                 await self._announce_now.wait()
-                # Several connections come up together, in a large group many.
-                await trio.sleep(interval_s(nodes) * (0.005 + 0.005 * self._random.random()))
+                first, last = _HURRY_SHARES
+                await trio.sleep(interval_s(nodes) * (first + (last - first) * self._random.random()))
             self._announce_now = trio.Event()
             for place in list(self.places.values()):
                 await self._announce(place)
@@ -319,35 +328,21 @@ class Groups:
             await trio.sleep(interval_s(nodes) * _ANNOUNCE_GAP_SHARE)
 
     async def _announce(self, place: GroupPlace) -> None:
-        capacity, runs, data_sets = self._describe()
-        now = self._now()
-        self._sequence = max(self._sequence + 1, int(now * 1000))
-        presence = Presence(
-            node_id=self.identity.node_id,
-            group=place.group,
-            name=self.identity.name,
-            version=self._version,
-            addresses=tuple(self._network.addresses()[:ADDRESSES_MAX]),
-            entrance_addresses=tuple(self._network.entrance_addresses()[:ADDRESSES_MAX]),
-            capacity=capacity,
-            runs=runs,  # type: ignore[arg-type]
-            data_sets=data_sets,
-            announced_at=int(now),
-            sequence=self._sequence,
-        )
-        await self._publish(place, _PRESENCE + announce(self.identity.keys.node, presence))
+        await self._publish(place, _PRESENCE + self._announcer.make(place.group))
+
+    def on_presence(self, peer: NodeId, announcement: bytes) -> None:
+        """What a peer says of itself on connecting. Raises RemoteProtocolError."""
+        place = self.places.get(group_of(announcement))
+        if place is not None and place.state().admits(peer):
+            try:
+                self._hear(place, announcement)
+            except Refused as refused:
+                log.debug("ignored the presence of %s: %s", peer, refused.what)
 
     # --- who and where -------------------------------------------------------------------------------------------
-    def _ourselves(self) -> NodeAddresses:
-        return NodeAddresses(
-            node_id=self.identity.node_id,
-            addresses=tuple(self._network.addresses()[:ADDRESSES_MAX]),
-            entrance_addresses=tuple(self._network.entrance_addresses()[:ADDRESSES_MAX]),
-        )
-
     def _known_addresses(self, place: GroupPlace) -> tuple[NodeAddresses, ...]:
         known = (self.addresses.of(node) for node in place.state().nodes if node != self.identity.node_id)
-        return (self._ourselves(), *(entry for entry in known if entry is not None))
+        return (self._announcer.where(), *(entry for entry in known if entry is not None))
 
     def _entrances(self, place: GroupPlace) -> tuple[NodeAddresses, ...]:
         """Where a token's holder can knock: here first, then at others, who admit while we are off line."""

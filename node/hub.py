@@ -22,10 +22,17 @@ class Hub:
     def __init__(self) -> None:
         self._watchers: dict[int, _Watcher] = {}
         self._count = 0
+        self._somebody_watches = trio.Event()
 
     @property
     def is_watched(self) -> bool:
         return bool(self._watchers)
+
+    async def watched(self) -> None:
+        """Wait until somebody watches."""
+        while not self._watchers:
+            self._somebody_watches = trio.Event()
+            await self._somebody_watches.wait()
 
     def publish(self, event: Event) -> None:
         for watcher in self._watchers.values():
@@ -36,6 +43,7 @@ class Hub:
         self._count += 1
         number = self._count
         self._watchers[number] = watcher = _Watcher()
+        self._somebody_watches.set()
         try:
             yield [await snapshot()]
             while True:

@@ -49,6 +49,7 @@ class Faults:
         self._path = path
         self._seen = b""
         self._modes: dict[str, set[Mode]] = {}
+        self._before: dict[str, set[Mode]] = {}
         self._connections: set[FaultyConnection] = set()
         self._changed = trio.Event()
         log.warning("links are broken on purpose wherever %s says so; this is for tests", path)
@@ -61,6 +62,10 @@ class Faults:
 
     def has(self, peer: NodeId | None, *modes: Mode) -> bool:
         return peer is not None and not self._modes.get(peer, set()).isdisjoint(modes)
+
+    def is_newly_half_open(self, peer: NodeId | None) -> bool:
+        """Whether that began with the last change: the connections made since then are whole."""
+        return self.has(peer, "half-open") and "half-open" not in self._before.get(str(peer), ())
 
     def connection(
         self, stream: trio.SocketStream, initiator: bool, counters: TrafficCounters, bytes_max: int | None
@@ -114,7 +119,7 @@ class Faults:
             raise FednodeError(
                 f"{self._path} is no list of faults ({error})", remedy=f"mend it, or unset {FAULTS_VARIABLE}"
             ) from None
-        self._modes = {}
+        self._before, self._modes = self._modes, {}
         for fault in faults:
             self._modes.setdefault(fault.peer, set()).add(fault.mode)
         log.info("broken on purpose: %s", {peer: sorted(modes) for peer, modes in self._modes.items()})
@@ -137,7 +142,7 @@ class FaultyConnection(CountedConnection):
         self._held = bytearray()  # written, and not yet on its way
         self._delivering = trio.Lock()
         self._gone = False
-        self._kept: object = None  # a second handle of a socket that the peer is to believe in
+        self._kept: trio.socket.SocketType | None = None  # a second handle of a socket that the peer is to believe in
 
     def belongs_to(self, peer: NodeId) -> None:
         super().belongs_to(peer)
@@ -148,11 +153,14 @@ class FaultyConnection(CountedConnection):
         """The faults have changed."""
         if self._faults.has(self.peer, "cut"):
             self.hang_up()
-        elif self._faults.has(self.peer, "half-open"):
-            self._kept = self._socket.dup()
+        elif self._faults.is_newly_half_open(self.peer):
+            if self._kept is None and self._socket.fileno() >= 0:  # it may have ended this moment
+                self._kept = self._socket.dup()
             self.hang_up()
-        elif self._gone:
+        elif self._kept is not None and not self._faults.has(self.peer, "half-open"):
+            self._kept.close()
             self._kept = None
+            self._faults.forget(self)
 
     async def read(self, n: int | None = None) -> bytes:
         heard_at = self.heard_at

@@ -280,9 +280,13 @@ class Links:
         """One call at a time for each peer, also while its old stream is not yet read to the end."""
         turn = self._turns.setdefault(peer, trio.Lock())
         try:
-            async with turn:
-                await self._on_message(peer, channel, payload)
+            turn.acquire_nowait()  # which is nearly always so, and lets no other task go first
+        except trio.WouldBlock:
+            await turn.acquire()
+        try:
+            await self._on_message(peer, channel, payload)
         finally:
+            turn.release()
             if not turn.locked():
                 self._turns.pop(peer, None)
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from node.bulk import Bulk, Transfer
 from node.datasets import DataSets
 from node.group_place import GroupPlace
-from node.groups import SYNC_CHANNEL, Groups
+from node.groups import PRESENCE_CHANNEL, SYNC_CHANNEL, Groups
 from node.hub import Hub
 from node.identity import Identity, Keys, load_identity
 from node.links import Links
@@ -162,20 +162,27 @@ class Node:
             await self.groups.on_sync(peer, payload)
         elif channel == RUN_CHANNEL:
             await self.runs.on_message(peer, payload)
+        elif channel == PRESENCE_CHANNEL:
+            self.groups.on_presence(peer, payload)
         else:
             raise RemoteProtocolError(f"{peer} speaks on a channel {channel!r} that this node does not know")
 
     async def _on_operations(self, place: GroupPlace, operations: Sequence[OpenOperation]) -> None:
-        for node_id, entry in place.state().nodes.items():
-            if any(operation.certificate and operation.certificate.node_id == node_id for operation in operations):
+        certified = {operation.certificate.node_id for operation in operations if operation.certificate}
+        for node_id, entry in place.state().nodes.items() if certified else ():
+            if node_id in certified:
                 self.record.add(self._node_row(node_id, entry.name, entry.member_id, "", "{}"))
         self.service.mark_group(place.group)
         await self.runs.on_operations(place, operations)
 
     def _on_presence(self, place: GroupPlace, presence: Presence) -> None:
-        entry = place.state().nodes[presence.node_id]
-        capacity = presence.capacity.model_dump_json()
-        self.record.add(self._node_row(presence.node_id, presence.name, entry.member_id, presence.version, capacity))
+        member = place.state().nodes[presence.node_id].member_id
+
+        def rows() -> tuple[NodeRow]:
+            capacity = presence.capacity.model_dump_json()
+            return (self._node_row(presence.node_id, presence.name, member, presence.version, capacity),)
+
+        self.record.add_once(("presence", presence.node_id, str(presence.sequence)), rows)
         self.service.mark_peer(presence.node_id)
 
     def _node_row(self, node: str, name: str, member: str, version: str, capacity: str) -> NodeRow:

@@ -305,13 +305,16 @@ class Service:
         }
 
     def mark_run(self, run: RunId) -> None:
-        self._changed_runs.add(run)
+        if self._node.hub.is_watched:
+            self._changed_runs.add(run)
 
     def mark_group(self, group: GroupId) -> None:
-        self._changed_groups.add(group)
+        if self._node.hub.is_watched:
+            self._changed_groups.add(group)
 
     def mark_peer(self, peer: NodeId) -> None:
-        self._changed_peers.add(peer)
+        if self._node.hub.is_watched:
+            self._changed_peers.add(peer)
 
     def mark_metrics(self, rows: Sequence[MetricRow]) -> None:
         if self._node.hub.is_watched:
@@ -321,10 +324,10 @@ class Service:
         """Tell the watchers what has changed, a few times a second; without watchers this costs nothing."""
         status_at = 0.0
         while True:
-            await trio.sleep(PUBLISH_INTERVAL_S)
             if not self._node.hub.is_watched:
                 self._forget_changes()
-                continue
+                await self._node.hub.watched()
+            await trio.sleep(PUBLISH_INTERVAL_S)
             try:
                 await self._publish()
                 if trio.current_time() >= status_at:

@@ -6,7 +6,7 @@ DuckDB's work is done in threads: at most one for the writer, a few for readers.
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -33,6 +33,8 @@ T = TypeVar("T")
 class StoreRecord:
     """The node's record, from `open_record`. Keep `run` running, and call `close` at the end. For trio's thread."""
 
+    tells_of_others = True
+
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pending: deque[Row] = deque()
@@ -51,6 +53,12 @@ class StoreRecord:
         self._has_rows.set()
         if len(self._pending) >= BATCH_ROWS:
             self._has_batch.set()
+
+    def add_once(self, key: tuple[str, ...], rows: Callable[[], Sequence[Row]]) -> Sequence[Row]:
+        """Take the rows: nobody else writes here."""
+        made = rows()
+        self.add(*made)
+        return made
 
     async def run(self) -> None:
         """Write what is added, until cancelled. Without rows it sleeps."""

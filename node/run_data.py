@@ -3,13 +3,14 @@ asks for, done with the four seams; each answer is an event for the machine.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from node.bulk import Bulk
 from node.seams import Disk, Trainer
-from protocol.checkpoint import Checkpoint, Offer, UpdateEntry, open_offer
+from protocol.checkpoint import Checkpoint, Offer, UpdateEntry, open_offer, update_blobs
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.keys import BlobId, NodeId
 from protocol.manifest import Manifest
@@ -50,7 +51,8 @@ class RunData:
         self._moved = moved
         self._schema: tuple[str, Schema] | None = None
         self._needed_elsewhere = needed_elsewhere
-        self._committed: Checkpoint | None = None
+        self._committed: deque[Checkpoint] = deque()  # the newest, and the one before it where the run is audited
+        self._kept: set[str] = set()  # updates of the last round, where the run is audited
         self._checked: dict[str, Checked] = {}  # of collected updates, by blob: saves the second reading
         self._sound: set[str] = set()  # checkpoints, by name, whose blobs are what they should be
         self._lies: set[str] = set()  # and those whose blobs prove that their makers lied
@@ -106,7 +108,7 @@ class RunData:
         """The server optimizer's state, of the length that it must have, and finite. Raises RemoteProtocolError."""
         from aggregation.combine import check_server_state, output_sizes
 
-        state, settings = BlobId(wanted.checkpoint.server_state), self._settings()
+        state, settings = BlobId(wanted.checkpoint.server_state), self.settings()
         size = output_sizes(schema, settings)[2]
         await self._fetch(state, wanted.sources, size, wanted.checkpoint.round, passing=True)
         data = await self._disk.blob_data(state)
@@ -127,7 +129,7 @@ class RunData:
         if not checkpoint.difference:
             raise RemoteProtocolError("It has another model than the one before, and no difference")
         difference = BlobId(checkpoint.difference)
-        size = difference_bytes(schema, self._settings().checkpoint_coding)
+        size = difference_bytes(schema, self.settings().checkpoint_coding)
         await self._fetch(difference, wanted.sources, size, checkpoint.round, passing=True)
         work = partial(
             apply_difference,
@@ -176,22 +178,26 @@ class RunData:
         from aggregation.codecs import difference_bytes
 
         offer = wanted.offer
-        size = difference_bytes(schema, self._settings().update_coding)
+        size = difference_bytes(schema, self.settings().update_coding)
         if offer.update_bytes != size:
             reason = f"it is said to have {offer.update_bytes} bytes; the schema in {offer.codec} makes {size}"
             return Collected(wanted.name, "update-length", reason)
+        await self.fetch_update(offer, [NodeId(offer.node)], size)
+        return None
+
+    async def fetch_update(self, offer: Offer, sources: Sequence[NodeId], size: int) -> None:
+        """Have an update here while its round lasts, and the next one where the run is audited."""
         if not await self._disk.has_blob(BlobId(offer.update)):
-            source, size = await self._bulk.fetch(BlobId(offer.update), [NodeId(offer.node)], size)
+            source, size = await self._bulk.fetch(BlobId(offer.update), list(dict.fromkeys(sources)), size)
             self._moved(source, "update", size, offer.round)
             self._passing.add(offer.update)
         self._updates.add(offer.update)
-        return None
 
     async def _check(self, wanted: Collect, base: Checkpoint) -> Collected:
         from aggregation.sources import as_source
         from aggregation.updates import Bounds, Refusal, check_update, read_counters, update_of
 
-        offer, settings = wanted.offer, self._settings()
+        offer, settings = wanted.offer, self.settings()
         schema = await self.schema(base)
         base_model = as_source(await self._disk.blob_data(BlobId(base.model)))
         update = update_of(offer.node, await self._disk.blob_data(BlobId(offer.update)), offer.samples)
@@ -226,7 +232,7 @@ class RunData:
             ]
             base = await self._disk.blob_data(BlobId(wanted.base.model))
             server = await self._disk.blob_data(BlobId(state)) if state else b""
-            work = partial(combine_round, base, schema, updates, self._settings(), server, self._disk.scratch())
+            work = partial(combine_round, base, schema, updates, self.settings(), server, self._disk.scratch())
             with await self._trainer.offload(work) as result:
                 model = await self._disk.put_blob(result.model)
                 difference = await self._disk.put_blob(result.difference)
@@ -253,7 +259,7 @@ class RunData:
             parameters=schema.averaged_elements,
         )
 
-    def _settings(self) -> "CombineSettings":
+    def settings(self) -> "CombineSettings":
         from aggregation.settings import CombineSettings
 
         keys = self._manifest.aggregation
@@ -270,23 +276,31 @@ class RunData:
 
     def holds(self, blob: BlobId) -> bool:
         """Whether this run works with `blob`, or keeps it."""
-        return blob in self._passing or blob in self._updates or blob in self._models
+        return blob in self._passing or blob in self._models or self.has_update(blob)
+
+    def has_update(self, blob: BlobId) -> bool:
+        """Whether `blob` is an update that we have seen as aggregator or auditor, of this round or of the last."""
+        return blob in self._updates or blob in self._kept
 
     async def forget_before(self, checkpoint: Checkpoint, ours: Offer | None) -> None:
         """A checkpoint is committed: what only led to it is not needed any more. Models stay, for who wants them.
 
         `ours` is the newest offer of this node."""
         self._models |= {checkpoint.model, checkpoint.tensor_schema}
-        self._updates.clear()
+        over = self._passing & update_blobs(checkpoint)
         if ours is not None and ours.round <= checkpoint.round:
             self._passing.add(ours.update)
-        for entry in checkpoint.updates:
-            await self._forget(open_offer(entry.offer).body.update)
-        if ours is not None and ours.round <= checkpoint.round:
-            await self._forget(ours.update)
-        before, self._committed = self._committed, checkpoint
-        if before is not None:
-            for blob in {before.difference, before.server_state} - {checkpoint.difference, checkpoint.server_state, ""}:
+            over.add(ours.update)
+        self._updates.clear()
+        is_audited = self._manifest.audit != "none"
+        if is_audited:  # who is accused for a round may have to be judged in the next
+            over, self._kept = self._kept - over, over
+        for update in sorted(over):
+            await self._forget(update)
+        self._committed.append(checkpoint)
+        while len(self._committed) > (2 if is_audited else 1):
+            before, after = self._committed.popleft(), self._committed[0]
+            for blob in {before.difference, before.server_state} - {after.difference, after.server_state, ""}:
                 await self._forget(blob)
 
     async def _forget(self, blob: str) -> None:

@@ -5,12 +5,14 @@ tasks of its own, whose answers come back as events. Nothing here decides anythi
 """
 
 import logging
+import math
 from collections.abc import Callable
 from contextlib import suppress
 
 import trio
 
 from node.chronicle import Chronicle
+from node.run_audit import RunAudit
 from node.run_data import RunData
 from node.run_task import RunTask
 from node.seams import Disk, TrainerFailed
@@ -37,6 +39,8 @@ from protocol.run_events import (
     ParticipantState,
     Persist,
     Received,
+    Recompute,
+    Recomputed,
     RunEvent,
     RunOutput,
     Send,
@@ -57,6 +61,8 @@ INBOX_EVENTS_MAX = 4096
 # The same in bytes: a few of the longest commits from everybody, and far below memory.
 INBOX_BYTES_MAX = 64 * 1024 * 1024
 
+Work = Obtain | Collect | Combine | Recompute | Train | Evaluate
+
 
 def journal_name(run: RunId) -> str:
     return f"run-{run}"
@@ -73,6 +79,7 @@ class RunDriver:
         *,
         disk: Disk,
         data: RunData,
+        audit: RunAudit,
         task: RunTask,
         chronicle: Chronicle,
         send: Callable[[NodeId, RunMessage], None],
@@ -82,15 +89,18 @@ class RunDriver:
         self.machine = machine
         self.chronicle = chronicle
         self.ended = trio.Event()
+        machine.overview.is_wanted = chronicle.tells_of_others
         self._disk = disk
         self._data = data
+        self._audit = audit
         self._task = task
         self._send = send
         self._name_of = name_of
         self._to_inbox, self._inbox = trio.open_memory_channel[RunEvent](INBOX_EVENTS_MAX)
         self._inbox_bytes = 0
         self._sizes: dict[int, int] = {}  # of the messages in the inbox, by the event's identity
-        self._timers: dict[str, trio.CancelScope] = {}
+        self._timers: dict[str, float] = {}  # when each rings, by trio's clock
+        self._sleep = trio.CancelScope()  # until the first of them
         self._nursery: trio.Nursery | None = None
         self._scope = trio.CancelScope()
 
@@ -119,6 +129,10 @@ class RunDriver:
         """Whether the run still works with a blob, or keeps it."""
         return self._data.holds(blob) or blob in self.machine.ledger.blobs()
 
+    def has_update(self, blob: BlobId) -> bool:
+        """Whether `blob` is an update that others may have to recompute a checkpoint from."""
+        return self._data.has_update(blob)
+
     # --- the loop ------------------------------------------------------------------------------------------------
     async def run(self) -> None:
         """Drive the machine until cancelled."""
@@ -138,6 +152,7 @@ class RunDriver:
     async def _drive(self) -> None:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            nursery.start_soon(self._ring_timers)
             await self._step(Began())
             async for event in self._inbox:
                 self._inbox_bytes -= self._sizes.pop(id(event), 0)
@@ -155,32 +170,35 @@ class RunDriver:
                 self._send(peer, message)
             case SetTimer(name, after_s):
                 self._set_timer(name, after_s)
-            case Obtain() | Collect() | Combine() | Train() | Evaluate():
+            case Obtain() | Collect() | Combine() | Recompute() | Train() | Evaluate():
                 assert self._nursery is not None
                 self._nursery.start_soon(self._answer, output)
             case _:
                 await self._tell(output)
 
     def _set_timer(self, name: str, after_s: float) -> None:
-        before = self._timers.pop(name, None)
-        if before is not None:
-            before.cancel()
-        self._timers[name] = scope = trio.CancelScope()
-        assert self._nursery is not None
-        self._nursery.start_soon(self._ring, name, after_s, scope)
+        """Set it anew. Most are put off again and again and never ring, so that costs next to nothing."""
+        self._timers[name] = at = trio.current_time() + after_s
+        if at < self._sleep.deadline:
+            self._sleep.deadline = at
 
-    async def _ring(self, name: str, after_s: float, scope: trio.CancelScope) -> None:
-        with scope:
-            await trio.sleep(after_s)
-            await self._to_inbox.send(Timer(name))
+    async def _ring_timers(self) -> None:
+        while True:
+            now = trio.current_time()
+            for name in [name for name, at in self._timers.items() if at <= now]:
+                if self._timers[name] <= now:  # it may have been put off while the inbox was full
+                    del self._timers[name]
+                    await self._to_inbox.send(Timer(name))
+            with trio.CancelScope(deadline=min(self._timers.values(), default=math.inf)) as self._sleep:
+                await trio.sleep_forever()
 
     # --- what takes long -----------------------------------------------------------------------------------------
-    async def _answer(self, wanted: Obtain | Collect | Combine | Train | Evaluate) -> None:
+    async def _answer(self, wanted: Work) -> None:
         event = await self._do(wanted)
         if event is not None:
             await self._to_inbox.send(event)
 
-    async def _do(self, wanted: Obtain | Collect | Combine | Train | Evaluate) -> RunEvent | None:
+    async def _do(self, wanted: Work) -> RunEvent | None:
         match wanted:
             case Obtain():
                 return Obtained(wanted.name, await self._data.obtain(wanted))
@@ -188,6 +206,8 @@ class RunDriver:
                 return await self._data.collect(wanted, self.machine.ledger.newest)
             case Combine():
                 return await self._data.combine(wanted)
+            case Recompute():
+                return Recomputed(wanted.name, await self._audit.recompute(wanted))
             case Train():
                 try:
                     return await self._task.train(wanted)
@@ -227,7 +247,8 @@ class RunDriver:
                 self.chronicle.note(text)
             case Evidence(what=what):
                 self._say(
-                    "ERROR", f"{what} (signed by {self._name_of(output.node)}; both statements are kept in the journal)"
+                    "ERROR",
+                    f"{self._name_of(output.node)} lied: {what}. What it signed is kept in the journal",
                 )
             case Misbehaved(peer, what):
                 self._say("WARNING", f"dropped a message of {self._name_of(peer)}: {what}")

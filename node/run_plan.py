@@ -19,6 +19,7 @@ def run_settings(manifest: Manifest) -> RunSettings:
         updates_min=manifest.round.updates_min,
         round_deadline_s=manifest.round.deadline_s,
         evaluate_every=manifest.evaluation.every,
+        audit=manifest.audit,
         heartbeat_s=manifest.timing.heartbeat_s,
         election_timeout_s=manifest.timing.election_timeout_s,
         rank_step_s=manifest.timing.rank_step_s,

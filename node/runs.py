@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from node.bulk import Bulk
-from node.chronicle import Chronicle
-from node.chronicle import Sequence as Numbers
+from node.chronicle import Chronicle, Numbers
 from node.datasets import DataSets
 from node.group_place import GroupPlace
 from node.groups import Groups
@@ -22,6 +21,7 @@ from node.known_run import KnownRun
 from node.links import Links
 from node.policy import Policy
 from node.run_answers import RunAnswers
+from node.run_audit import RunAudit
 from node.run_data import RunData
 from node.run_driver import RunDriver, journal_name
 from node.run_plan import directions_of, run_settings, task_spec
@@ -288,11 +288,13 @@ class Runs:
             others = (other.driver for other in self.known.values() if other is not known)
             return any(driver.holds(blob) for driver in others if driver is not None)
 
+        run_data = RunData(known.manifest, self._disk, self._bulk, self._trainer, moved, needed_elsewhere)
         return RunDriver(
             known.run_id,
             machine,
             disk=self._disk,
-            data=RunData(known.manifest, self._disk, self._bulk, self._trainer, moved, needed_elsewhere),
+            data=run_data,
+            audit=RunAudit(run_data, self._disk, self._trainer),
             task=RunTask(spec, self._disk, self._trainer, self._slots, chronicle.task_said),
             chronicle=chronicle,
             send=self.send,
@@ -347,9 +349,14 @@ class Runs:
             return ""
         machine = known.driver.machine
         offer = machine.participation.offer
+        is_auditor = known.manifest.audit != "none" and peer in machine.ledger.roster()
         if offer is not None and offer[1].update == blob:
             readable = peer == machine.election.aggregator or known.manifest.updates.readers == "members"
-            return "update" if readable else ""
+            if readable or is_auditor:
+                return "update"
+        if is_auditor and known.driver.has_update(blob):
+            return "update"
+        # Where a round has one update, the difference may be the very same blob, and is for everybody then.
         return "checkpoint" if blob in machine.ledger.blobs() and peer in machine.ledger.roster() else ""
 
     def on_sent(self, peer: NodeId, blob: BlobId, size: int) -> None:

@@ -279,10 +279,21 @@ class Trainer(Protocol):
 
 
 class Record(Protocol):
-    """The node's record of what happened. Adding never blocks and never fails for the caller."""
+    """The node's record of what happened. Adding never blocks and never fails for the caller.
+
+    `tells_of_others`: whether it keeps what this node hears of how others stand. Where nodes share a record, all are
+    there to speak for themselves.
+    """
+
+    tells_of_others: bool
 
     def add(self, *rows: Any) -> None:
         """Take rows (dataclasses of tracker.rows); they are durable after at most a flush interval."""
+
+    def add_once(self, key: tuple[str, ...], rows: Callable[[], Sequence[Any]]) -> Sequence[Any]:
+        """Take rows that every node which hears of the same thing, named by `key`, makes alike.
+
+        Gives them; or nothing, and makes none, where nodes share a record and another has given it these."""
 
     async def flush(self) -> None:
         """All rows added before are durable, and seen by queries, when this returns."""

@@ -119,6 +119,8 @@ def run_view(row: Json, participants: list[Json], known: KnownRun | None) -> Jso
     view["note"] = live.note if live else ""
     view["bytes_sent"] = live.bytes_sent if live else 0
     view["bytes_received"] = live.bytes_received if live else 0
+    deposed = known.driver.machine.context.deposed if known and known.driver else {}
+    view["deposed"] = [{"node_id": node, "reason": reason} for node, reason in deposed.items()]
     if known is not None and known.driver is not None and not known.driver.machine.ledger.has_ended:
         aggregator = known.driver.machine.election.aggregator
         names = known.place.state().nodes

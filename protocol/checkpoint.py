@@ -252,6 +252,12 @@ def checkpoint_name(checkpoint: Checkpoint) -> Hash:
     return hash_of(pack(checkpoint))
 
 
+@remembered(_REMEMBERED_CHECKPOINTS)
+def update_blobs(checkpoint: Checkpoint) -> frozenset[BlobId]:
+    """The updates that a checkpoint lists."""
+    return frozenset(BlobId(open_offer(entry.offer).body.update) for entry in checkpoint.updates)
+
+
 def checkpoint_blobs(checkpoint: Checkpoint) -> tuple[BlobId, ...]:
     """All blobs of a checkpoint: the model, what it came from, and what the next round needs besides."""
     blobs = (checkpoint.tensor_schema, checkpoint.model, checkpoint.difference, checkpoint.server_state)

@@ -79,7 +79,7 @@ class Election:
             self.aggregator = None
             self.context.out.append(Elected(self.term, None))
         self.context.set_timer("election", _ASK_AGAIN_S * (0.75 + 0.5 * self.context.jitter()) + self._rank_wait())
-        if self.is_voter:
+        if self.is_voter and self.context.me not in self.context.deposed:
             self._ask_for_prevotes()
 
     def _ask_for_prevotes(self) -> None:
@@ -160,7 +160,7 @@ class Election:
     # --- the reign -----------------------------------------------------------------------------------------------
     def hear(self, peer: NodeId, term: int) -> bool:
         """Take note of a message that only the aggregator of `term` sends; False when it is not to be obeyed (§7.6)."""
-        if peer not in self.context.eligible or term < self.term:
+        if peer not in self.context.eligible or peer in self.context.deposed or term < self.term:
             return False
         self._see_term(term)
         if term != self.term:
@@ -185,11 +185,18 @@ class Election:
         self.context.out.append(Elected(self.term, None))
         self.context.set_timer("election", self.timeout_s())
 
+    def forsake_if_deposed(self) -> None:
+        """An aggregator that lied is followed no more: another is elected, without waiting for its silence (§8.16)."""
+        if self.aggregator in self.context.deposed:
+            self.step_down()
+            self.context.set_timer("election", self._rank_wait())
+
     # --- pieces --------------------------------------------------------------------------------------------------
     def _may_take_part(self, peer: NodeId) -> bool:
         """Who is eligible may ask, and answers: a candidate may hold newer voters than we do, and counts only its own
-        (§7.11)."""
-        return self.context.me in self.context.eligible and peer in self.context.eligible
+        (§7.11). Nobody votes for one who was deposed (§8.16)."""
+        able = self.context.me in self.context.eligible and peer in self.context.eligible
+        return able and peer not in self.context.deposed
 
     def _has_majority(self) -> bool:
         return len(self._grants.intersection(self.context.voters)) >= majority(self.context.voters)

@@ -3,15 +3,15 @@
 docs/protocol.md §8.7.
 """
 
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
 from protocol.checkpoint import Offer, UpdateEntry, open_offer
 from protocol.errors import RemoteProtocolError
 from protocol.keys import Hash, NodeId, RunId
 from protocol.ledger import Held
-from protocol.limits import SIGNED_NOTE_BYTES_MAX
+from protocol.limits import OFFERS_BYTES_MAX, SIGNED_NOTE_BYTES_MAX
 from protocol.run_events import Collect, Collected
-from protocol.wire import hash_of
 
 
 @dataclass(slots=True)
@@ -25,6 +25,7 @@ class Gathering:
     deadline: float
     offer_bytes_max: int = SIGNED_NOTE_BYTES_MAX
     offers: dict[NodeId, bytes] = field(default_factory=dict)  # signed, in the order of their coming
+    offered_by: dict[Hash, NodeId] = field(default_factory=dict)  # the same by their hashes
     collected: set[NodeId] = field(default_factory=set)
     refused: dict[NodeId, UpdateEntry] = field(default_factory=dict)
     combining: bool = False
@@ -45,28 +46,29 @@ class Gathering:
         if peer in self.offers or self.combining:
             return None
         self.offers[peer] = raw
-        refusal = why_refused(self, peer, offer)
+        self.offered_by[signed.hash] = peer
+        refusal = why_refused(raw, offer, self.trainers, self.base.name, self.offer_bytes_max)
         if refusal is not None:
             return self._refuse(peer, *refusal)
         return Collect(signed.hash, offer)
 
     def on_collected(self, event: Collected) -> NodeId | None:
-        """Whose update is here now, or was refused on arrival. One that could not be fetched may be offered again."""
-        for peer, raw in list(self.offers.items()):
-            if hash_of(raw) != event.offer:
-                continue
-            if event.refused == "unreachable":
-                del self.offers[peer]
-                return None
-            if event.refused:
-                self._refuse(peer, event.refused, event.reason)
-            else:
-                self.collected.add(peer)
-            return peer
-        return None
+        """Whose update is here now, or was refused on arrival. One that could not be fetched may be offered again; so
+        may one that came while the others were being combined, for a receipt for it would be a lie."""
+        peer = self.offered_by.get(event.offer)
+        if peer is None or self.is_settled(peer):
+            return None
+        if event.refused == "unreachable" or self.combining:
+            del self.offers[peer], self.offered_by[event.offer]
+            return None
+        if event.refused:
+            self._refuse(peer, event.refused, event.reason)
+        else:
+            self.collected.add(peer)
+        return peer
 
-    def unsettled(self) -> list[NodeId]:
-        return [node for node in sorted(self.trainers) if not self.is_settled(node)]
+    def unsettled(self) -> Iterator[NodeId]:
+        return (node for node in self.trainers if not self.is_settled(node))
 
     def is_settled(self, node: NodeId) -> bool:
         return node in self.collected or node in self.refused
@@ -82,14 +84,25 @@ class Gathering:
         return entry
 
 
-def why_refused(gathering: Gathering, peer: NodeId, offer: Offer) -> tuple[str, str] | None:
-    """The rules for an update that its offer alone breaks, each a code and a sentence."""
-    if peer not in gathering.trainers:
+# What an offer alone decides, by code.
+OFFER_REFUSALS = frozenset({"not-chosen", "wrong-base", "offer-too-long", "no-samples"})
+
+
+def why_refused(
+    raw: bytes, offer: Offer, trainers: Set[NodeId], base: str, offer_bytes_max: int
+) -> tuple[str, str] | None:
+    """The rules for an update that its offer alone breaks, each a code and a sentence (§8.11)."""
+    if offer.node not in trainers:
         return "not-chosen", "this node does not train in this round"
-    if offer.base != gathering.base.name:
+    if offer.base != base:
         return "wrong-base", "it was learned from another checkpoint"
-    if len(gathering.offers[peer]) > gathering.offer_bytes_max:
+    if len(raw) > offer_bytes_max:
         return "offer-too-long", "its metrics take more room than a checkpoint has for each node"
     if offer.samples < 1:
         return "no-samples", "it was learned from no samples"
     return None
+
+
+def room_for_each(trainers: Set[NodeId]) -> int:
+    """Bytes for one offer: all of them go into the checkpoint, and that into a frame."""
+    return OFFERS_BYTES_MAX // max(1, len(trainers))

@@ -36,7 +36,7 @@ class _Chain:
     """One author's operations: `tips` that no later one of its own follows, and which one follows which."""
 
     tips: set[Hash] = field(default_factory=set)
-    followers: dict[Hash, list[Hash]] = field(default_factory=dict)
+    followers: dict[Hash, tuple[Hash, ...]] = field(default_factory=dict)
 
 
 class GroupLog:
@@ -49,7 +49,7 @@ class GroupLog:
         self._order: list[tuple[int, Hash]] = []  # canonical: by depth, then by hash
         self._heads: set[Hash] = set()
         self._chains: dict[NodeId, _Chain] = {}
-        self._bindings: dict[NodeId, list[Hash]] = {}  # operations that carry a certificate of this node
+        self._bindings: dict[NodeId, tuple[Hash, ...]] = {}  # operations that carry a certificate of this node
         self._waiting = WaitingRoom()
         self._history = GroupHistory(group)
 
@@ -112,7 +112,7 @@ class GroupLog:
 
     def bindings_of(self, node_id: NodeId) -> tuple[Hash, ...]:
         """The operations that carry a certificate of `node_id`, whether they counted or not."""
-        return tuple(self._bindings.get(node_id, ()))
+        return self._bindings.get(node_id, ())
 
     def ancestors(self, operations: Iterable[Hash]) -> set[Hash]:
         """`operations` and all that they rest on. Those that are not here are passed over."""
@@ -143,10 +143,9 @@ class GroupLog:
         other._operations, other._depths = dict(self._operations), dict(self._depths)
         other._order, other._heads = list(self._order), set(self._heads)
         other._chains = {
-            author: _Chain(set(chain.tips), {key: list(value) for key, value in chain.followers.items()})
-            for author, chain in self._chains.items()
+            author: _Chain(set(chain.tips), dict(chain.followers)) for author, chain in self._chains.items()
         }
-        other._bindings = {node: list(hashes) for node, hashes in self._bindings.items()}
+        other._bindings = dict(self._bindings)
         other._waiting, other._history = self._waiting.copy(), self._history.copy()
         return other
 
@@ -183,9 +182,10 @@ class GroupLog:
         chain = self._chains.setdefault(author, _Chain())
         chain.tips.discard(operation.body.previous)
         chain.tips.add(hash_)
-        chain.followers.setdefault(operation.body.previous, []).append(hash_)
+        chain.followers[operation.body.previous] = (*chain.followers.get(operation.body.previous, ()), hash_)
         if operation.certificate is not None:
-            self._bindings.setdefault(operation.certificate.node_id, []).append(hash_)
+            node_id = operation.certificate.node_id
+            self._bindings[node_id] = (*self._bindings.get(node_id, ()), hash_)
 
     def _check_author(self, operation: OpenOperation) -> None:
         previous = operation.body.previous

@@ -5,12 +5,13 @@ docs/protocol.md §8.4 to §8.6.
 
 from dataclasses import dataclass
 
+from protocol.audit import Audit
 from protocol.checkpoint import Ack, Checkpoint, open_ack, open_issue
 from protocol.election import Election
 from protocol.keys import Hash, NodeId
 from protocol.ledger import Held, Ledger
 from protocol.run_context import RunContext
-from protocol.run_events import Evidence, Obtain
+from protocol.run_events import Obtain, Recomputed
 from protocol.run_messages import Acknowledgement, Commit, Proposal, VotersChanged
 from protocol.voters import lot
 
@@ -31,8 +32,9 @@ class Commitment:
 class Intake:
     """What this node is about to hold. `on_…` give a commitment when one is whole here and new."""
 
-    def __init__(self, context: RunContext, ledger: Ledger, election: Election) -> None:
+    def __init__(self, context: RunContext, ledger: Ledger, election: Election, audit: Audit) -> None:
         self.context = context
+        self.audit = audit
         self.ledger = ledger
         self.election = election
         self._commitment: Commitment | None = None
@@ -42,6 +44,11 @@ class Intake:
     @property
     def awaits_commit(self) -> bool:
         return self._commitment is not None
+
+    @property
+    def has_proposal(self) -> bool:
+        """Whether one is being fetched or recomputed."""
+        return self._proposal is not None
 
     # --- proposals -----------------------------------------------------------------------------------------------
     def on_proposal(self, peer: NodeId, message: Proposal) -> None:
@@ -57,9 +64,10 @@ class Intake:
         if position < stored or not self._is_asked_for(held):
             return
         if position == stored:
-            self._on_proposal_again(peer, held, term)
+            self._on_proposal_again(peer, held, term, issue.raw)
             return
         is_under_way = self._proposal is not None and self._proposal[0].name == held.name
+        self._look_for_two_issues(peer, held, term, issue.raw)
         self._proposal = (held, term, issue.raw, peer)
         if not is_under_way:
             self.obtain(held, (peer,))
@@ -71,20 +79,48 @@ class Intake:
             return True
         return self.context.directions.allow(held.checkpoint, base.checkpoint)
 
-    def _on_proposal_again(self, peer: NodeId, held: Held, term: int) -> None:
+    def _on_proposal_again(self, peer: NodeId, held: Held, term: int, issue: bytes) -> None:
         stored = self.ledger.stored
         if held.name == stored.name:
             self._acknowledge(peer, held, term)
-        else:
-            what = f"{peer} issued two checkpoints for round {held.checkpoint.round} in term {term}"
-            self.context.out.append(Evidence(peer, what, stored.raw, held.raw))
+        elif self.ledger.stored_issue:
+            self.audit.on_two_issues(peer, self.ledger.stored_issue, issue)
+
+    def _look_for_two_issues(self, peer: NodeId, held: Held, term: int, issue: bytes) -> None:
+        """While one proposal is being fetched or recomputed, does its issuer make another for the same round?"""
+        if self._proposal is None:
+            return
+        other, other_term, other_issue, other_peer = self._proposal
+        at = (term, held.checkpoint.round, peer)
+        if at == (other_term, other.checkpoint.round, other_peer) and held.name != other.name:
+            self.audit.on_two_issues(peer, other_issue, issue)
 
     def _on_proposal_obtained(self, ok: bool) -> None:
         assert self._proposal is not None
+        held, _, _, peer = self._proposal
+        if not ok:
+            self._proposal = None
+        elif not self.audit.must_recompute(held):
+            self._take_proposal()
+        elif not self.audit.recompute(held, peer):
+            self._proposal = None  # it is said again, and the commit before it is on its way
+
+    def on_recomputed(self, event: Recomputed) -> None:
+        if self._proposal is None or self._proposal[0].name != event.checkpoint:
+            return
+        if event.verdict is None:
+            self._proposal = None  # it is said again with the next heartbeat
+        else:
+            self._take_proposal()
+
+    def _take_proposal(self) -> None:
+        """Store what is proposed and acknowledge it, if nothing speaks against it. The term is looked at again: while
+        the chunks came, we may have voted for another (§8.4)."""
+        assert self._proposal is not None
         held, term, issue, peer = self._proposal
         self._proposal = None
-        # The term is looked at again: while the chunks came, we may have voted for another (§8.4).
-        if ok and term == self.election.term and held.checkpoint.round >= self.ledger.committed_round:
+        is_current = term == self.election.term and held.checkpoint.round >= self.ledger.committed_round
+        if is_current and self.audit.may_acknowledge(held, peer, issue):
             self.ledger.store(term, held, issue)
             self._acknowledge(peer, held, term)
 
@@ -104,6 +140,7 @@ class Intake:
         if message.round < self.ledger.committed_round:
             return None
         held, term = self.ledger.check_commit(message)
+        self.audit.compare(self.ledger.stored, held)
         if message.round == self.ledger.committed_round:
             self._check_fork(held)
             return None
@@ -116,7 +153,7 @@ class Intake:
             return commitment
         if self._commitment is None or self._commitment.held.checkpoint.round < message.round:
             self._commitment = commitment
-            self.obtain(held, self._holders(commitment))
+            self._obtain(held, self._holders(commitment))
         return None
 
     def _holders(self, commitment: Commitment) -> tuple[NodeId, ...]:
@@ -129,7 +166,7 @@ class Intake:
         committed = self.ledger.committed
         if committed is not None and held.name != committed.name:
             what = f"two checkpoints are committed for round {held.checkpoint.round}: voters have lied"
-            self.context.out.append(Evidence(NodeId(held.checkpoint.maker), what, committed.raw, held.raw))
+            self.audit.keep(NodeId(held.checkpoint.maker), what, committed.raw, held.raw)
 
     def on_obtained(self, name: Hash, ok: bool) -> Commitment | None:
         if self._proposal is not None and self._proposal[0].name == name:
@@ -148,7 +185,10 @@ class Intake:
 
     def obtain(self, held: Held, first: tuple[NodeId, ...]) -> None:
         """Have the checkpoint fetched: from `first`, else from anybody of the roster."""
+        self._obtain(held, (*first, *self.ledger.roster()))
+
+    def _obtain(self, held: Held, among: tuple[NodeId, ...]) -> None:
         committed = self.ledger.committed
         previous = committed.checkpoint if committed and committed.name == held.checkpoint.previous else None
-        sources = tuple(node for node in dict.fromkeys((*first, *self.ledger.roster())) if node != self.context.me)
+        sources = tuple(node for node in dict.fromkeys(among) if node != self.context.me)
         self.context.out.append(Obtain(held.name, held.checkpoint, previous, sources))

@@ -7,6 +7,7 @@ committed one is final.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 from protocol.checkpoint import (
     Checkpoint,
@@ -33,6 +34,7 @@ from protocol.run_journal import ChangeRecord, CommittedRecord, StoredRecord
 from protocol.run_messages import Commit, Proposal, VotersChanged
 from protocol.signing import Signed
 from protocol.succession import check_roster, check_voters, differ_by_one_at_most
+from protocol.voters import trainers_of
 from protocol.wire import pack
 
 _REMEMBERED = 8  # starts and checkpoints, of the few runs that go on at once
@@ -61,6 +63,8 @@ class Ledger:
         self.stored = self.zero
         self.stored_term = 0
         self.committed: Held | None = None
+        self._committed_before: Held | None = None
+        self.stored_issue = b""
         self.committed_term = 0
         self.certificate: tuple[bytes, ...] = ()
         self.zero_is_durable = False
@@ -93,12 +97,25 @@ class Ledger:
         """The ready notes of the roster: of the start, and of all who entered up to the newest commit."""
         return check_roster(self.newest, self._first_notes)
 
+    def trainers_after(self, base: Checkpoint) -> frozenset[NodeId]:
+        """Who trains in the round after `base` (§6.3)."""
+        notes = check_roster(base, self._first_notes)
+        trainers = [node for node, note in notes.items() if note.role == "trainer"]
+        return trainers_of(self.context.run, base.round + 1, trainers, self.context.settings.fraction)
+
     def first_nodes(self) -> frozenset[NodeId]:
         """The nodes of the start."""
         return frozenset(self._first_notes)
 
     def roster(self) -> tuple[NodeId, ...]:
-        return tuple(NodeId(node) for node in self.newest.roster)
+        return cast(tuple[NodeId, ...], self.newest.roster)
+
+    def committed_before(self, checkpoint: Checkpoint) -> Checkpoint | None:
+        """The committed checkpoint that this one builds on, if it is one of the newest two here."""
+        for held in (self.committed, self._committed_before):
+            if held is not None and held.name == checkpoint.previous:
+                return held.checkpoint
+        return None
 
     def blobs(self) -> set[BlobId]:
         """The blobs of the checkpoints that others may still ask us for."""
@@ -198,7 +215,7 @@ class Ledger:
     def store(self, term: int, held: Held, issue: bytes) -> None:
         """`held` is durable here under the issue of `term`. The record comes before any acknowledgement (§8.4)."""
         self._became_durable(held)
-        self.stored, self.stored_term = held, term
+        self.stored, self.stored_term, self.stored_issue = held, term, issue
         self._follow_voters()
         self.context.persist(StoredRecord(issue=issue, checkpoint=held.raw))
 
@@ -217,6 +234,7 @@ class Ledger:
         held = self.open_held(record.checkpoint)
         self._became_durable(held)
         self.stored, self.stored_term = held, open_issue(record.issue).body.term
+        self.stored_issue = record.issue
         self._follow_voters()
 
     def restore_committed(self, record: CommittedRecord) -> None:
@@ -247,9 +265,13 @@ class Ledger:
     def _take_commit(self, term: int, held: Held, acks: tuple[bytes, ...]) -> None:
         if set(held.checkpoint.voters) != set(self.newest.voters) and held.raw:
             self.changes.append((held.checkpoint.round, VotersChanged(checkpoint=held.raw, acks=acks)))
+        if self.committed is not None and self.committed.name != held.name:
+            self._committed_before = self.committed
         self.committed, self.committed_term, self.certificate = held, term, acks
-        if (term, held.checkpoint.round) > (self.stored_term, self.stored.checkpoint.round):
-            self.stored, self.stored_term = held, term
+        position, stored = (term, held.checkpoint.round), (self.stored_term, self.stored.checkpoint.round)
+        # Of two checkpoints that a liar issued for one round in one term, the committed one counts.
+        if position > stored or (position == stored and held.name != self.stored.name):
+            self.stored, self.stored_term, self.stored_issue = held, term, b""
         self._follow_voters()
 
     def _follow_voters(self) -> None:

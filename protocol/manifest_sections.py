@@ -240,5 +240,9 @@ class Keys(Wire):
     evaluation: Evaluation = Evaluation()
     updates: Updates = Updates()
     timing: Timing = Timing()
-    audit: Literal["none"] = Field(default="none", description="who recomputes checkpoints besides the aggregator")
+    audit: Literal["none", "spot", "full"] = Field(
+        default="none",
+        description="who recomputes checkpoints besides the aggregator: nobody, a fifth of the voters each round, or "
+        "all of them before they acknowledge. Updates can then be read by all of the roster",
+    )
     seed: int = Field(default=0, ge=0, lt=2**53, description="every random draw of the run follows from it")

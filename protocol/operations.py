@@ -24,8 +24,8 @@ from protocol.wire import Wire, pack, unpack
 OPERATION_TAG = "operation"
 OPERATION_BODY_BYTES_MAX = OPERATION_BYTES_MAX - ENVELOPE_OVERHEAD_BYTES
 # Many simulated nodes, and every second delivery of gossip, open the same bytes again. Of small ones many are
-# remembered: 4,096 × 4 KiB, read and raw, stay under 40 MB, and an ordinary group's take about 8. Of large ones, such as
-# the start of a run of a thousand nodes, the last few.
+# remembered: 4,096 × 4 KiB, read and raw, stay under 40 MB, and an ordinary group's take about 8. Of large ones, such
+# as the start of a run of a thousand nodes, the last few.
 _REMEMBERED_OPERATIONS = 4096
 _REMEMBERED_LARGE_OPERATIONS = 4
 _SMALL_BYTES_MAX = 4096

@@ -10,15 +10,21 @@ from protocol.run_events import STATE_LETTERS, Measured, ParticipantState
 
 
 class Overview:
-    """Keeps the others' states, so that only changes are told."""
+    """Keeps the others' states, so that only changes are told. None are where nobody wants them (`is_wanted`)."""
 
     def __init__(self, context: RunContext, ledger: Ledger) -> None:
         self.context = context
         self.ledger = ledger
+        self.is_wanted = True
         self._states: dict[NodeId, str] = {}
+        self._told: tuple[str, tuple[str, ...]] = ("", ())  # letters as they came last, and whose
 
     def take_states(self, letters: str) -> None:
         """The aggregator's word on all of the roster, a letter each, in its order."""
+        told = (letters, self.ledger.newest.roster)
+        if told == self._told or not self.is_wanted:
+            return
+        self._told = told
         for node, letter in zip(self.ledger.roster(), letters, strict=False):
             if node != self.context.me and letter in STATE_LETTERS and self._states.get(node) != letter:
                 self._states[node] = letter

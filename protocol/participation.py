@@ -4,14 +4,14 @@ docs/protocol.md §8.8. What was learned once from a base is offered to whoever 
 round is over; so a round that lost its aggregator is finished without training again.
 """
 
-from protocol.checkpoint import Offer, Report, open_receipt
+from protocol.checkpoint import Offer, Receipt, Report, open_receipt
 from protocol.keys import Hash, NodeId
 from protocol.ledger import Held, Ledger
 from protocol.run_context import RunContext
 from protocol.run_events import STATE_LETTERS, Evaluate, Evaluated, Measured, ParticipantState, Train, Trained
 from protocol.run_journal import OfferRecord
 from protocol.run_messages import OfferMessage, ReportMessage
-from protocol.voters import trainers_of
+from protocol.signing import Signed
 
 
 class Participation:
@@ -25,17 +25,17 @@ class Participation:
         self.offer: tuple[bytes, Offer] | None = None
         self.report: bytes | None = None
         self.receipted = False
+        self.receipts: dict[int, Signed[Receipt]] = {}  # of our newest offer, by term
         self._training: Hash | None = None
         self._evaluated: Hash | None = None
         self._report_sent_to: NodeId | None = None
 
     def on_commit(self, held: Held, aggregator: NodeId | None) -> None:
         """A checkpoint was committed here: go on from it."""
-        checkpoint = held.checkpoint
         if self.ledger.has_ended:
             self._evaluate(held)
             self._set_letter("X" if self.failed else "W" if self._evaluated == held.name else "F")
-        elif not self._is_chosen(checkpoint.round + 1):
+        elif not self._is_chosen():
             self._set_letter("X" if self.failed else "W")
             self._evaluate(held)
         elif self.offer is not None and self.offer[1].base == held.name:
@@ -69,6 +69,7 @@ class Participation:
             return
         if body.node == self.context.me and body.round == self.offer[1].round:
             self.receipted = True
+            self.receipts[term] = receipt
             self._set_letter("W")
 
     # --- training ------------------------------------------------------------------------------------------------
@@ -89,6 +90,7 @@ class Participation:
             return
         raw = self.context.sign(event.offer)
         self.offer, self.receipted = (raw, event.offer), False
+        self.receipts.clear()
         self.context.persist(OfferRecord(offer=raw))
         self._set_letter("U")
         self.repeat_to(aggregator)
@@ -109,12 +111,9 @@ class Participation:
     def restore_offer(self, raw: bytes, offer: Offer) -> None:
         self.offer = (raw, offer)
 
-    def _is_chosen(self, round_number: int) -> bool:
-        notes = self.ledger.notes()
-        if self.failed or self.context.me not in notes:
-            return False
-        trainers = [node for node, note in notes.items() if note.role == "trainer"]
-        return self.context.me in trainers_of(self.context.run, round_number, trainers, self.context.settings.fraction)
+    def _is_chosen(self) -> bool:
+        """Whether we train in the round after the newest commit."""
+        return not self.failed and self.context.me in self.ledger.trainers_after(self.ledger.newest)
 
     # --- measuring -----------------------------------------------------------------------------------------------
     def _evaluate(self, held: Held) -> None:

@@ -5,17 +5,19 @@ Rules: docs/protocol.md §5.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field
 
 from protocol.errors import Refused, RemoteProtocolError
-from protocol.fields import Addresses, GroupIdText, Name, NodeIdText, RunIdText, Seconds
+from protocol.fields import Addresses, GroupIdText, Name, NodeAddresses, NodeIdText, RunIdText, Seconds
 from protocol.group_state import GroupState
 from protocol.keys import GroupId, NodeId
 from protocol.limits import PRESENCE_BYTES_MAX, PRESENCE_S, PRESENCE_STALE_S
-from protocol.signing import open_signed, sign
+from protocol.remembered import remembered
+from protocol.signing import Signed, open_signed, sign
 from protocol.wire import Wire
 
 PRESENCE_TAG = "presence"
@@ -24,6 +26,7 @@ RUNS_SHOWN_MAX = 64  # open at one node; whoever has more shows the newest
 # Each announcement costs every node one delivery. Up to so many nodes the interval stands; beyond, it grows with them,
 # so that every node takes in at most one announcement in 1.2 s.
 _NODES_AT_FULL_RATE = 50
+_REMEMBERED_ANNOUNCEMENTS = 512  # the nodes of a simulation hear the very same; some 3 KB each
 
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
@@ -56,6 +59,9 @@ class Presence(Wire):
     announced_at: Seconds
     sequence: Count
 
+    def where(self) -> NodeAddresses:
+        return _where(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Heard:
@@ -80,6 +86,25 @@ def announce(key: Ed25519PrivateKey, presence: Presence) -> bytes:
     return sign(key, PRESENCE_TAG, presence)
 
 
+@remembered(_REMEMBERED_ANNOUNCEMENTS)
+def _where(presence: Presence) -> NodeAddresses:
+    return NodeAddresses(
+        node_id=presence.node_id,
+        addresses=presence.addresses,
+        entrance_addresses=presence.entrance_addresses,
+    )
+
+
+@lru_cache(maxsize=_REMEMBERED_ANNOUNCEMENTS)
+def _open(raw: bytes) -> Signed[Presence]:
+    return open_signed(Presence, raw, PRESENCE_TAG, PRESENCE_BYTES_MAX)
+
+
+def group_of(raw: bytes) -> GroupId:
+    """Which group an announcement is for. Raises RemoteProtocolError."""
+    return _open(raw).body.group
+
+
 class PresenceBook:
     """The last that was heard of every node of one group."""
 
@@ -94,7 +119,7 @@ class PresenceBook:
             RemoteProtocolError: it is malformed, forged or of another group.
             Refused: code not-a-member, or stale-presence for one that is not newer than the last.
         """
-        signed = open_signed(Presence, raw, PRESENCE_TAG, PRESENCE_BYTES_MAX)
+        signed = _open(raw)
         presence = signed.body
         if signed.node_id != presence.node_id or presence.group != self._group:
             raise RemoteProtocolError(f"Node {signed.node_id} announced another node, or another group")

@@ -17,15 +17,14 @@ from protocol.checkpoint import (
     open_ready,
     open_report,
 )
-from protocol.gathering import Gathering
+from protocol.gathering import Gathering, room_for_each
 from protocol.keys import Hash, NodeId
 from protocol.ledger import Held, Ledger
-from protocol.limits import OFFERS_BYTES_MAX, REPORTS_BYTES_MAX
+from protocol.limits import REPORTS_BYTES_MAX
 from protocol.run_context import RunContext
 from protocol.run_events import STATE_LETTERS, Collect, Collected, Combine, Combined, Note, Obtain, ParticipantState
 from protocol.run_messages import Heartbeat, Proposal, ReceiptMessage, Reports
 from protocol.succession import next_members
-from protocol.voters import trainers_of
 from protocol.wire import hash_of, pack
 
 # How long the last reports are waited for after the end: evaluating takes a node seconds, and nothing hangs on it.
@@ -139,16 +138,15 @@ class Reign:
             self._issue_stop(base)
             return
         round_number = base.checkpoint.round + 1
-        trainers = [node for node, note in self.ledger.notes().items() if note.role == "trainer"]
-        chosen = trainers_of(self.context.run, round_number, trainers, self.context.settings.fraction)
+        chosen = self.ledger.trainers_after(base.checkpoint)
         deadline = self.context.now + self.context.settings.round_deadline_s
-        room = OFFERS_BYTES_MAX // max(1, len(chosen))  # all offers go into the checkpoint, and it into a frame
+        room = room_for_each(chosen)
         self.gathering = Gathering(self.context.run, round_number, base, chosen, deadline, room)
         self.context.set_timer("round", self.context.settings.round_deadline_s)
 
     def on_offer(self, peer: NodeId, raw: bytes) -> None:
         """An update is offered: have it collected, or say again that we have it. Raises RemoteProtocolError."""
-        if self.gathering is None:
+        if self.gathering is None or peer in self.context.deposed:
             return
         match self.gathering.on_offer(peer, raw):
             case Collect() as collect:
@@ -199,8 +197,8 @@ class Reign:
             self.say(f"round {gathering.round} waits for updates: {len(gathering.collected)} of at least {wanted}")
 
     def _is_expected(self, node: NodeId) -> bool:
-        """A node is waited for unless it failed, takes the run for over, or has been silent for too long."""
-        if self.letters.get(node) in ("X", "F"):
+        """A node is waited for unless it failed, takes the run for over, was deposed, or is silent for too long."""
+        if self.letters.get(node) in ("X", "F") or node in self.context.deposed:
             return False
         return node == self.context.me or not self._is_lost(node)
 
@@ -227,7 +225,7 @@ class Reign:
             first=self.ledger.first_nodes(),
             asked=self.entrants,
             gone={node for node in notes if self._is_gone(node)},
-            candidates=[node for node, note in notes.items() if note.role != "observer" and not self._is_lost(node)],
+            candidates=[node for node, note in notes.items() if note.role != "observer" and self._is_able(node)],
             listed={open_offer(entry.offer).body.node for entry in event.entries},
         )
         self.entrants = {}
@@ -255,10 +253,13 @@ class Reign:
             )
         )
 
+    def _is_able(self, node: NodeId) -> bool:
+        return not self._is_lost(node) and node not in self.context.deposed
+
     def _is_gone(self, node: NodeId) -> bool:
-        """Silent for longer than the grace period."""
-        if node == self.context.me:
-            return False
+        """Silent for longer than the grace period, or deposed (§8.16)."""
+        if node == self.context.me or node in self.context.deposed:
+            return node in self.context.deposed
         return self.context.now - self.heard.get(node, self.began_at) > self.context.settings.leave_after_s
 
     def _issue_stop(self, base: Held) -> None:
@@ -382,7 +383,8 @@ class Reign:
     def on_ready(self, peer: NodeId, raw: bytes) -> None:
         """A node that was not in the start asks to be taken in, with its own signed ready (§6.4)."""
         note = open_ready(raw).body
-        if note.node == peer and note.run == self.context.run and peer not in self.ledger.roster():
+        is_new = peer not in self.ledger.roster() and peer not in self.context.deposed
+        if note.node == peer and note.run == self.context.run and is_new:
             self.entrants[peer] = raw
             if self.ledger.committed is not None:
                 self.context.send(peer, self.ledger.newest_commit())

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from protocol.checkpoint import sign_note
 from protocol.directions import Directions
 from protocol.keys import NodeId, RunId
-from protocol.run_events import Persist, Received, RunOutput, RunSettings, Send, SetTimer
+from protocol.run_events import Persist, Received, Recomputed, RunOutput, RunSettings, Send, SetTimer
 from protocol.run_messages import RunMessage
 from protocol.wire import Wire, pack
 
@@ -19,7 +19,7 @@ class RunContext:
     """`voters` are those of the newest stored checkpoint, by rank; `eligible` is everybody who was ever ready to vote.
 
     `jitter` gives numbers in [0, 1) from a seeded source; `now` is the time, in seconds, of the event
-    at hand."""
+    at hand. `deposed` says of nodes that lied what they did."""
 
     me: NodeId
     key: Ed25519PrivateKey
@@ -30,8 +30,9 @@ class RunContext:
     now: float = 0.0
     eligible: frozenset[NodeId] = frozenset()
     directions: Directions = field(default_factory=Directions)
+    deposed: dict[NodeId, str] = field(default_factory=dict)
     out: list[RunOutput] = field(default_factory=list)
-    to_self: deque[Received] = field(default_factory=deque)
+    to_self: deque[Received | Recomputed] = field(default_factory=deque)
 
     def send(self, peer: NodeId, message: RunMessage) -> None:
         """To ourselves it goes around the network, and is handled after the event at hand."""

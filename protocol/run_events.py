@@ -5,6 +5,7 @@ durable before anything after it is carried out. docs/protocol.md §6.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from protocol.checkpoint import Checkpoint, Offer, Outcome, UpdateEntry
 from protocol.directions import Directions
@@ -38,6 +39,7 @@ class RunSettings:
     )
     rank_step_s: float = 1.0  # the next in rank waits this much longer: longer than an election takes
     lost_after_s: float = 15.0  # a silent node is waited for no more; it is taken back when it speaks
+    audit: Literal["none", "spot", "full"] = "none"
     leave_after_s: float = 120.0  # one so silent leaves the roster, and its vote; longer than any restart takes
 
 
@@ -114,13 +116,34 @@ class Evaluated:
 
 
 @dataclass(frozen=True, slots=True)
+class Recomputed:
+    """A `Recompute` ended. `verdict` is empty when the checkpoint is what its updates give, else it says how it
+    differs; None when that could not be found out."""
+
+    checkpoint: Hash
+    verdict: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Directed:
     """What the group's log asks of the run now."""
 
     directions: Directions
 
 
-RunEvent = Began | Received | Timer | Obtained | Collected | Combined | Trained | TrainingFailed | Evaluated | Directed
+RunEvent = (
+    Began
+    | Received
+    | Timer
+    | Obtained
+    | Collected
+    | Combined
+    | Trained
+    | TrainingFailed
+    | Evaluated
+    | Recomputed
+    | Directed
+)
 
 
 # --- outputs -----------------------------------------------------------------------------------------------------
@@ -177,6 +200,17 @@ class Combine:
     base: Checkpoint
     offers: tuple[bytes, ...]
     refused: tuple[UpdateEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recompute:
+    """Make a checkpoint anew from `previous` and the updates that it lists, which their nodes and `sources` have;
+    answer `Recomputed`."""
+
+    name: Hash
+    checkpoint: Checkpoint
+    previous: Checkpoint
+    sources: tuple[NodeId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +309,7 @@ RunOutput = (
     | Obtain
     | Collect
     | Combine
+    | Recompute
     | Train
     | Evaluate
     | Elected

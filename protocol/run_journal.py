@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from protocol.checkpoint import NodeName, Term
+from protocol.checkpoint import NodeName, Reason, Term
 from protocol.limits import CHECKPOINT_BYTES_MAX, FRAME_BYTES_MAX
 from protocol.run_messages import Note, SignedCheckpoint
 from protocol.wire import Wire, unpack
@@ -49,16 +49,23 @@ class OfferRecord(Wire):
     offer: Note
 
 
-RunRecord = Annotated[
-    TermRecord | StoredRecord | CommittedRecord | ChangeRecord | OfferRecord, Field(discriminator="kind")
-]
+class EvidenceRecord(Wire):
+    """Two statements that `node` signed and that cannot both be honest, or one and what proves it wrong (§8.12)."""
+
+    kind: Literal["evidence"] = "evidence"
+    node: NodeName
+    what: Reason
+    deposes: bool
+    first: SignedCheckpoint
+    second: SignedCheckpoint
 
 
-def read_record(raw: bytes) -> TermRecord | StoredRecord | CommittedRecord | ChangeRecord | OfferRecord:
+AnyRunRecord = TermRecord | StoredRecord | CommittedRecord | ChangeRecord | OfferRecord | EvidenceRecord
+RunRecord = Annotated[AnyRunRecord, Field(discriminator="kind")]
+_RECORD_BYTES_MAX = 2 * CHECKPOINT_BYTES_MAX + FRAME_BYTES_MAX
+
+
+def read_record(raw: bytes) -> AnyRunRecord:
     """Raises RemoteProtocolError for what no fednode of this version wrote."""
-    record: TermRecord | StoredRecord | CommittedRecord | ChangeRecord | OfferRecord = unpack(
-        RunRecord,  # type: ignore[arg-type]
-        raw,
-        CHECKPOINT_BYTES_MAX + FRAME_BYTES_MAX,
-    )
+    record: AnyRunRecord = unpack(RunRecord, raw, _RECORD_BYTES_MAX)  # type: ignore[arg-type]
     return record

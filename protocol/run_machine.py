@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol.checkpoint import RunStart, checkpoint_name, open_issue, open_offer
+from protocol.audit import Audit
+from protocol.checkpoint import RunStart, checkpoint_name, open_issue
 from protocol.directions import Directions
 from protocol.election import Election, Role
 from protocol.ending import Ending
@@ -19,6 +20,7 @@ from protocol.ledger import Ledger, MissedChanges
 from protocol.news import News
 from protocol.overview import Overview
 from protocol.participation import Participation
+from protocol.recovery import recover
 from protocol.reign import Reign
 from protocol.run_context import RunContext
 from protocol.run_events import (
@@ -31,6 +33,7 @@ from protocol.run_events import (
     Misbehaved,
     Obtained,
     Received,
+    Recomputed,
     RunEvent,
     RunOutput,
     RunSettings,
@@ -38,8 +41,8 @@ from protocol.run_events import (
     Trained,
     TrainingFailed,
 )
-from protocol.run_journal import ChangeRecord, CommittedRecord, OfferRecord, StoredRecord, TermRecord, read_record
 from protocol.run_messages import (
+    Accusation,
     Acknowledgement,
     AskCommit,
     Commit,
@@ -96,15 +99,14 @@ class RunMachine:
         self.context = RunContext(me, key, run, voters, settings, jitter, directions=directions)
         self.ledger = Ledger(self.context, start, starter)
         self.election = Election(self.context)
-        self.intake = Intake(self.context, self.ledger, self.election)
         self.participation = Participation(self.context, self.ledger)
+        self.audit = Audit(self.context, self.ledger, self.participation.receipts)
+        self.intake = Intake(self.context, self.ledger, self.election, self.audit)
         self.overview = Overview(self.context, self.ledger)
         self.news = News(self.context, self.ledger, self.intake, self.election, entry)
         self.ending = Ending(self.context, self.ledger, self.intake, self.participation, self.overview)
         self.reign: Reign | None = None
-        self._fresh = True
-        for raw in records:
-            self._restore(raw)
+        self._fresh = not recover(records, self.election, self.ledger, self.participation, self.audit)
 
     # --- the driver's side ---------------------------------------------------------------------------------------
     def step(self, event: RunEvent, now: float) -> list[RunOutput]:
@@ -146,12 +148,16 @@ class RunMachine:
                 self.participation.on_training_failed(reason, self.election.aggregator)
             case Evaluated():
                 self.participation.on_evaluated(event, self.election.aggregator)
+            case Recomputed():
+                self.audit.on_recomputed(event)
+                self.intake.on_recomputed(event)
             case Directed(directions):
                 self._on_directed(directions)
         self._after_event()
 
     def _after_event(self) -> None:
         """What follows from any event: a reign begins or ends, a majority has been reached."""
+        self.election.forsake_if_deposed()
         if self.election.role is Role.AGGREGATOR and self.reign is None:
             self._begin_reign()
         elif self.election.role is not Role.AGGREGATOR:
@@ -170,22 +176,6 @@ class RunMachine:
         self.election.begin(fresh=self._fresh)
         if self.ledger.committed is not None:
             self.participation.on_commit(self.ledger.committed, None)
-
-    def _restore(self, raw: bytes) -> None:
-        self._fresh = False
-        match read_record(raw):
-            case TermRecord(term=term, voted_for=voted_for):
-                self.election.term = term
-                self.election.voted_for = NodeId(voted_for) if voted_for else None
-            case StoredRecord() as record:
-                self.ledger.restore_stored(record)
-            case CommittedRecord() as record:
-                self.ledger.restore_committed(record)
-            case ChangeRecord() as record:
-                self.ledger.restore_change(record)
-            case OfferRecord(offer=offer):
-                self.participation.restore_offer(offer, open_offer(offer).body)
-        self.election.stored = (self.ledger.stored_term, self.ledger.stored.checkpoint.round)
 
     # --- messages ------------------------------------------------------------------------------------------------
     def _on_message(self, peer: NodeId, message: RunMessage) -> None:
@@ -214,6 +204,8 @@ class RunMachine:
                 self.news.on_ask(peer, message)
             case Reports():
                 self._on_reports(message)
+            case Accusation():
+                self.audit.on_accusation(peer, message)
             case ReceiptMessage():
                 if peer == self.election.aggregator:
                     self.participation.on_receipt(peer, message.receipt, self.election.term)
@@ -324,6 +316,7 @@ class RunMachine:
         held, term = commitment.held, commitment.term
         if held.checkpoint.round <= self.ledger.committed_round:
             return
+        self.audit.look_for_omission(held)
         self.ledger.commit(term, held, commitment.acks, commitment.changes)
         if announce is not None:
             announce.announce(self.ledger.roster())
@@ -377,6 +370,8 @@ class RunMachine:
             self.reign.on_reissue_timer()
         elif name == "obtain":
             self.intake.on_obtain_timer()
+        elif name == "recompute":
+            self.audit.on_timer()
         elif name == "closing":
             self.ending.on_closing_timer(self.reign)
 

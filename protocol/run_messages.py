@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from protocol.checkpoint import HexHash, HexHashOrNone, Round, Term
+from protocol.checkpoint import HexHash, HexHashOrNone, NodeName, Round, Term
 from protocol.limits import CHECKPOINT_BYTES_MAX, ROSTER_NODES_MAX, SIGNED_NOTE_BYTES_MAX
 from protocol.wire import Wire
 
@@ -162,6 +162,21 @@ class DeclinedMessage(Wire):
     declined: Note
 
 
+Deed = Literal["two-issues", "two-checkpoints", "dropped-update", "wrong-result"]
+
+
+class Accusation(Wire):
+    """`accused` lied as aggregator, and this proves it: two issues, two checkpoints, a receipt and a checkpoint, or an
+    issue and a checkpoint to recompute. See protocol.proofs."""
+
+    kind: Literal["accusation"] = "accusation"
+    run: HexHash
+    accused: NodeName
+    what: Deed
+    first: SignedCheckpoint
+    second: SignedCheckpoint
+
+
 RunMessage = Annotated[
     PreVoteRequest
     | PreVoteReply
@@ -178,6 +193,7 @@ RunMessage = Annotated[
     | ReportMessage
     | Reports
     | ReadyMessage
-    | DeclinedMessage,
+    | DeclinedMessage
+    | Accusation,
     Field(discriminator="kind"),
 ]

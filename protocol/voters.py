@@ -14,6 +14,7 @@ from protocol.limits import CAPACITY_CLASSES, VOTERS_MAX
 from protocol.remembered import remembered
 from protocol.wire import hash_of
 
+AUDITED_BY_ONE_IN = 5  # under a spot audit: few enough not to hold up a majority, enough to catch who lies twice
 _REMEMBERED = 8  # starts and rounds, of the few runs that go on at once
 
 
@@ -42,6 +43,16 @@ def voters_of(run: RunId, ready: Iterable[Ready]) -> tuple[NodeId, ...]:
 def first_voters(run: RunId, start: RunStart) -> tuple[NodeId, ...]:
     """The voters at the beginning, by rank. Raises RemoteProtocolError when a ready note of the start is none."""
     return voters_of(run, ready_notes(start))
+
+
+def auditors_of(run: RunId, round_number: int, voters: Sequence[str], mode: str) -> frozenset[NodeId]:
+    """Who of `voters` recomputes a round's checkpoint: all, one in AUDITED_BY_ONE_IN and at least one, or nobody
+    (§8.18)."""
+    if mode == "none":
+        return frozenset()
+    count = len(voters) if mode == "full" else ceil(len(voters) / AUDITED_BY_ONE_IN)
+    chosen = sorted(voters, key=lambda node: lot("audit", run, round_number, node))[:count]
+    return frozenset(NodeId(node) for node in chosen)
 
 
 def trainers_of(run: RunId, round_number: int, trainers: Sequence[str], fraction: float) -> frozenset[NodeId]:

@@ -53,7 +53,9 @@ def unpack(kind: type[T], raw: bytes, bytes_max: int) -> T:
 
     Raises RemoteProtocolError when `raw` is longer than `bytes_max`, is not msgpack or does not fit.
     """
-    return _unpack_long(kind, raw, bytes_max) if len(raw) >= _LONG_BYTES else _unpack(kind, raw, bytes_max)
+    if len(raw) >= _LONG_BYTES:
+        return _unpack_long(kind, raw, bytes_max)  # type: ignore[arg-type, no-any-return]
+    return _unpack(kind, raw, bytes_max)
 
 
 def _unpack(kind: type[T], raw: bytes, bytes_max: int) -> T:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import numpy as np
 import trio
@@ -27,10 +28,13 @@ from simulations.network_wires import WireProfile
 from simulations.record import SharedStore
 from simulations.scenario import Cohort, Profile, Scenario
 from simulations.seeded_group import Placed, place_group
-from simulations.simulated_node import EPOCH_S, MakeTrainer, SimulatedNode, in_process_trainer
+from simulations.simulated_node import EPOCH_S, SimulatedNode, in_process_trainer
 from simulations.watch import Watch
 
-log = logging.getLogger("fednode.simulations")
+if TYPE_CHECKING:
+    from simulations.batched import BatchedTraining
+
+log = logging.getLogger("fednode.simulated")
 
 GROUP = "simulation"
 DATA = "digits"
@@ -46,7 +50,7 @@ class Cast:
     Args:
         folder: for data and tasks' state; the caller's to make and to remove.
         watch: told what nodes keep and send; None where nobody looks.
-        make_trainer: in place of trainers that work in this process at their cohort's speed.
+        together: trains the nodes together where it can; None: one after another.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class Cast:
         store: SharedStore,
         folder: Path,
         watch: Watch | None,
-        make_trainer: MakeTrainer | None = None,
+        together: "BatchedTraining | None" = None,
     ) -> None:
         self.scenario = scenario
         self.cohorts = cohorts_of(scenario, nodes)
@@ -68,7 +72,7 @@ class Cast:
         self._store = store
         self._folder = folder
         self._watch = watch
-        self._make_trainer = make_trainer
+        self._together = together
         self._pool = ChunkPool()
         self._paths: list[Path] = []
         self._token = ""
@@ -104,7 +108,7 @@ class Cast:
             folder,
             partial(self._trainer, cohort),
             pool=self._pool,
-            on_append=self._watch and partial(self._on_append, number, self._watch),
+            on_append=partial(self._on_append, number, self._watch) if self._watch is not None else None,
             on_life=partial(self._corrupt, cohort),
         )
         node.disk.slow_s = cohort.disk_write_s
@@ -114,8 +118,7 @@ class Cast:
         watch.on_append(self.nodes[number].node_id, journal, record)
 
     def _trainer(self, cohort: Cohort, number: int, folder: Path) -> Trainer:
-        make = self._make_trainer or in_process_trainer(cohort.samples_per_s)
-        honest = make(number, folder)
+        honest = in_process_trainer(cohort.samples_per_s, self._together)(number, folder)
         if cohort.lies is None or cohort.lies in AGGREGATOR_LIES:
             return honest
         return LyingTrainer(honest, cohort.lies, cohort.lies_from_round, f"lies of {number} of {self._seed}")

@@ -1,13 +1,13 @@
 """A loaded task of one node as what trains many at once sees it: whether it can be one of them, and its part in it."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.schema import Schema
-from aggregation.updates import encode_update
+from aggregation.flat import F32
 from fednode import Task
 from node.seams import EvaluateResult, TaskOutput
 from node.task_model import TaskModel
@@ -59,9 +59,19 @@ class Companion(LoadedTask):
         """Nodes with many samples first, so that neighbours have about as many."""
         return -self.samples, self._draws, self._spec.node_id
 
-    @property
+    @cached_property
     def samples(self) -> int:
         return len(self._data.train[0]) if self._data is not None else 0
+
+    @cached_property
+    def batch_rows(self) -> int:
+        """How many rows a full batch has."""
+        return min(int(self._spec.hyperparameters.get("batch_size", 32)) or self.samples, self.samples)
+
+    @cached_property
+    def samples_held_out(self) -> int:
+        held_out = self._data.evaluation if self._data is not None else None
+        return len(held_out[0]) if held_out is not None else 0
 
     @property
     def leaves_training(self) -> bool:
@@ -71,7 +81,7 @@ class Companion(LoadedTask):
 
     @property
     def leaves_evaluation(self) -> bool:
-        return type(self._task).evaluate is Task.evaluate and self._data is not None
+        return type(self._task).evaluate is Task.evaluate and self.samples_held_out > 0
 
     def is_like(self, task: Task) -> bool:
         """Whether the task's own attributes, which its loss may use, are those of `task`."""
@@ -89,28 +99,22 @@ class Companion(LoadedTask):
 
         return Member(self._own_data().train, self._round(round_number))
 
-    def trained(
-        self,
-        round_number: int,
-        schema: Schema,
-        base: bytes,
-        changed: Mapping[str, npt.NDArray[Any]],
-        epoch_losses: npt.NDArray[np.float64],
-    ) -> Trained:
-        """The result of a training that came to these tensors by way of these losses; says what it would have said."""
-        steps = self.member(round_number).steps
-        with self._running("Training", self._draws, round_number):
-            update = encode_update(schema, base, schema.raw_of({**schema.views(base), **changed}), self._codec)
+    def trained(self, round_number: int, difference: F32, epoch_losses: npt.NDArray[np.float64], steps: int) -> Trained:
+        """The result of a training that made this difference by way of these losses. Says what it would have said."""
         for epoch, loss in enumerate(epoch_losses.tolist(), 1):
             step = epoch * steps // len(epoch_losses)
             values = clean_metrics({"loss": loss})
             self._say(TaskOutput("metric", values=values, round=round_number, epoch=epoch, step=step))
-        return Trained(update, self.samples, clean_metrics({"loss": float(epoch_losses[-1])}), steps)
+        metrics = clean_metrics({"loss": float(epoch_losses[-1])})
+        return Trained(self._codec.encode(difference), self.samples, metrics, steps)
 
-    def evaluate_on(self, round_number: int, model: Any) -> EvaluateResult | None:
-        """What `evaluate` gives for a base that `model` already holds."""
-        with self._running("Evaluating", self._draws, round_number, "evaluate"):
-            return self._evaluated(model)
+    def tell(self, round_number: int, text: str) -> None:
+        """Put a line into this node's log."""
+        self._say(TaskOutput("log", text=text, round=round_number))
+
+    def measured(self, model: Any) -> EvaluateResult | None:
+        """What `evaluate` gives for a base that `model` already holds, and which is not changed by it."""
+        return self._evaluated(model)
 
 
 def _text(mapping: Mapping[str, Any]) -> str:

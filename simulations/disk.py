@@ -159,7 +159,7 @@ class SimulatedDisk:
         self._journals.update((name, _Journal(records)) for name, records in journals.items())
 
     async def read(self, name: str) -> bytes | None:
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         return self._files.get(check_file_name(name))
 
     async def write(self, name: str, data: bytes) -> None:
@@ -179,7 +179,7 @@ class SimulatedDisk:
         await self._durably(lambda: written.records.append(record))
 
     async def records(self, journal: str) -> list[bytes]:
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         found = self._journals.get(check_name(journal))
         if found is None:
             return []
@@ -197,11 +197,11 @@ class SimulatedDisk:
         return blob
 
     async def has_blob(self, blob: BlobId) -> bool:
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         return check_blob_id(blob) in self._blobs
 
     async def open_blob(self, blob: BlobId) -> "SimulatedBlobReader":
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         found = self._blobs.get(check_blob_id(blob))
         if found is None:
             raise FednodeError(f"The blob {blob} is not here", remedy="fetch it from a node that has it")
@@ -219,7 +219,7 @@ class SimulatedDisk:
         return None
 
     async def receive_blob(self, blob: BlobId, chunk_hashes: Sequence[bytes], size: int) -> "SimulatedBlobWriter":
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         check_chunk_list(blob, chunk_hashes, size)
         return SimulatedBlobWriter(self, blob, chunk_hashes, size)
 
@@ -261,6 +261,11 @@ class SimulatedDisk:
 
     async def _durably(self, write: Callable[[], object]) -> None:
         """Do `write` after the latency, unless a crash comes first. A caller cancelled meanwhile waits for the end."""
+        if not self._write_latency_s:
+            write()  # nothing can come between
+            self.writes += 1
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
         await trio.lowlevel.checkpoint_if_cancelled()
         ticket, crashes = self._tickets, self._crashes
         self._tickets += 1
@@ -292,7 +297,7 @@ class SimulatedBlobReader:
         return self._found.chunk_hashes
 
     async def chunk(self, index: int) -> bytes:
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         return self.verified(index)
 
     def verified(self, index: int) -> bytes:
@@ -315,7 +320,7 @@ class SimulatedBlobWriter:
         return self._disk.missing_chunks(self._blob, len(self._chunk_hashes))
 
     async def write_chunk(self, index: int, data: bytes) -> None:
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         known = 0 <= index < len(self._chunk_hashes) and self._disk.pool.holds(self._chunk_hashes[index], data)
         if not known:
             check_chunk(self._blob, self._chunk_hashes, self._size, index, data)

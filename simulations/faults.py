@@ -47,7 +47,7 @@ class Fault:
 
 def cohorts_of(scenario: Scenario, nodes: int) -> dict[str, tuple[int, ...]]:
     """The numbers of each cohort's nodes, dealt from the highest down: node-0 founds the group and proposes the run."""
-    free = list(range(nodes - 1, 0, -1))
+    free = list(range(nodes - 1, -1, -1))
     found: dict[str, tuple[int, ...]] = {}
     for cohort in scenario.cohort:
         wanted = cohort.count if cohort.count is not None else max(1, round((cohort.share or 0.0) * nodes))

@@ -41,8 +41,9 @@ class Injector:
         watch: Watch,
         aggregator: Callable[[], NodeId | None],
     ) -> None:
-        self.injected: list[Fault] = []
-        self.ends: list[float] = []  # virtual times at which a fault was over
+        self.injected: list[Fault] = []  # as they were planned
+        self.begins: list[float] = []  # virtual times
+        self.ends: list[float] = []  # virtual times at which a fault was over and no other lasted
         self._faults = faults
         self._nodes = nodes
         self._number_of = {node.node_id: node.number for node in nodes}
@@ -93,23 +94,24 @@ class Injector:
             self._active += 1
             if fault.kind == "kill":  # not even what it says in this instant gets out
                 self._world.muted.update(self._nodes[victim].node_id for victim in named.nodes)
-            self._nursery.start_soon(self._strike_after, named)
+            self._nursery.start_soon(self._strike_after, fault, named)
 
-    async def _strike_after(self, fault: Fault) -> None:
+    async def _strike_after(self, planned: Fault, fault: Fault) -> None:
         try:
             await trio.sleep(fault.after_s)
         finally:
             self._active -= 1
-        await self._strike(fault)
+        await self._strike(planned, fault)
 
     async def _strike_at(self, fault: Fault, at: float) -> None:
         await trio.sleep_until(at)
         node = self._aggregator()
         if AGGREGATOR in (*fault.nodes, fault.peer) and node is None:
             return
+        named = fault
         if node is not None:
-            fault = replace(fault, nodes=self._named(fault.nodes, node), peer=self._named_one(fault.peer, node))
-        await self._strike(fault)
+            named = replace(fault, nodes=self._named(fault.nodes, node), peer=self._named_one(fault.peer, node))
+        await self._strike(fault, named)
 
     def _named(self, numbers: Iterable[int], node: NodeId) -> tuple[int, ...]:
         return tuple(dict.fromkeys(self._number_of[node] if n == AGGREGATOR else n for n in numbers))
@@ -118,10 +120,11 @@ class Injector:
         return self._number_of[node] if number == AGGREGATOR else number
 
     # --- one fault -----------------------------------------------------------------------------------------------
-    async def _strike(self, fault: Fault) -> None:
+    async def _strike(self, planned: Fault, fault: Fault) -> None:
         if self._over.is_set():
             return
-        self.injected.append(fault)
+        self.injected.append(planned)
+        self.begins.append(trio.current_time())
         self._active += 1
         self._tell(f"begins: {fault}", fault)
         try:
@@ -129,7 +132,8 @@ class Injector:
         finally:
             self._active -= 1
             self._changed_at = trio.current_time()
-        self.ends.append(trio.current_time())
+        if not self._active:
+            self.ends.append(trio.current_time())
         self._tell(f"is over: {fault}", fault)
 
     async def _lasting(self, seconds: float) -> None:

@@ -48,6 +48,7 @@ class Durable:
     committed: dict[str, int] = field(default_factory=dict)  # the round, by checkpoint
     offers: set[bytes] = field(default_factory=set)
     position: Position = (0, 0)  # of the newest stored
+    positions: set[Position] = field(default_factory=set)  # of all that were ever stored
     newest: str = NOTHING
     committed_round: int = -1
 
@@ -153,6 +154,7 @@ class Invariants:
     def _hold(self, mine: Durable, name: str, term: int) -> None:
         mine.stored[name] = max(term, mine.stored.get(name, 0))
         position = (term, self._facts(name).round)
+        mine.positions.add(position)
         if position >= mine.position:
             mine.position, mine.newest = position, name
 
@@ -165,7 +167,7 @@ class Invariants:
         try:
             for record in records:
                 self.on_record(node, record)
-            if (now.term, now.position) < (before.term, before.position) or before.stored.keys() - now.stored.keys():
+            if not _keeps(now, before):
                 raise Broken("nothing durable is lost", "its journal lacks what it had written before it was killed")
         except Broken as broken:
             self.report(broken.rule, broken.what, node)
@@ -219,8 +221,9 @@ class Invariants:
         if 2 * votes <= len(electors):
             raise Broken("elected by a majority", f"it reigns in term {term} by {votes} of {len(electors)} votes")
         newest = max((position for position in self.certified if position[0] < term), default=(0, 0))
-        if self.durable[node].position < newest:
-            held = self.durable[node].position
+        # What it issues again under its own term is stored before it speaks: how it stood for election comes before.
+        held = max((position for position in self.durable[node].positions if position[0] < term), default=(0, 0))
+        if held < newest:
             raise Broken("no commit is lost", f"it reigns in term {term} with {held} stored; {newest} is committed")
 
     def _check_stored(self, node: NodeId, name: str, term: int) -> None:
@@ -240,7 +243,7 @@ class Invariants:
 
     # --- what is committed ---------------------------------------------------------------------------------------
     def _check_certificate(self, name: str, acks: tuple[bytes, ...]) -> int:
-        """The term of a certificate. More than half of the checkpoint's voters must have signed it, and still hold it."""
+        """The term of a certificate. More than half of the checkpoint's voters must have signed it, and hold it."""
         facts = self._facts(name)
         term, signers = _signers(tuple(acks), name)
         voters = set(facts.voters)
@@ -261,7 +264,7 @@ class Invariants:
     def _commit(self, name: str, facts: Facts) -> None:
         if facts.round not in self.committed:
             self.commit_times.append((trio.current_time(), facts.round))
-            self.outcome = facts.outcome or self.outcome
+            self.outcome = facts.outcome if facts.round == self.committed_round + 1 else self.outcome
         if self.committed.setdefault(facts.round, name) != name:
             raise Broken("one commit a round", f"two checkpoints are committed for round {facts.round}")
         before = self.committed.get(facts.round - 1)
@@ -296,6 +299,13 @@ class Invariants:
             self._zero, facts = self._start()
             self.checkpoints[self._zero] = facts
         return self._zero
+
+
+def _keeps(now: Durable, before: Durable) -> bool:
+    """Whether a journal still has whatever of it matters."""
+    has_vote = now.term > before.term or (now.term, now.voted_for) == (before.term, before.voted_for)
+    has_checkpoints = now.position >= before.position and now.committed_round >= before.committed_round
+    return has_vote and has_checkpoints and before.offers <= now.offers
 
 
 @lru_cache(maxsize=4096)

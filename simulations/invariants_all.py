@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Wrong = tuple[str, str]  # (rule, what)
 
 ELECTIONS = 3  # timeouts, and one round, until the next commit once faults have stopped
+OUR_ERROR = "an error in fednode itself"  # as node.runs says it
 # Of a node, besides a few for each peer: its services, one run, timers. Measured at some 30.
 TASKS_PER_NODE = 100
 TASKS_PER_PAIR = 12
@@ -45,8 +46,8 @@ class Progress:
         last = max((at for at, _ in self._twin.commit_times), default=0.0)
         since = max(self._began, injector.quiet_since, last)
         if trio.current_time() - since > self.limit_s:
-            what = f"nothing was committed for {self.limit_s:.0f} s without faults, after round {self._twin.committed_round}"
-            self._twin.report("progress", what)
+            after = f"after round {self._twin.committed_round}"
+            self._twin.report("progress", f"nothing was committed for {self.limit_s:.0f} s without faults, {after}")
 
 
 class Bounds:
@@ -73,6 +74,15 @@ class Bounds:
     def look_at_all(self) -> Wrong | None:
         tasks = trio.lowlevel.current_statistics().tasks_living
         return ("bounds", f"{tasks} tasks are alive; {self._tasks_max} are enough") if tasks > self._tasks_max else None
+
+
+def broken(node: SimulatedNode) -> Wrong | None:
+    """Whether a run ended on this node by an error of our own code. A disk that says no is none."""
+    for known in node.node.runs.known.values() if node.node is not None else ():
+        state, reason = known.chronicle._states.get(node.node_id, ("", ""))
+        if state == "FAILED" and OUR_ERROR in reason:
+            return "no node breaks", reason
+    return None
 
 
 def outsiders(node: SimulatedNode) -> Wrong | None:

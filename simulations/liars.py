@@ -135,9 +135,7 @@ class LyingData:
         return replace(honest, model=model, difference=difference)
 
 
-async def opposite(
-    node: Node, data: RunData, codec: str, base: Checkpoint, difference: str
-) -> tuple[BlobId, BlobId]:
+async def opposite(node: Node, data: RunData, codec: str, base: Checkpoint, difference: str) -> tuple[BlobId, BlobId]:
     """Model and difference, stored, of a step in the opposite direction: as well-formed as the honest one."""
     schema, coding = await data.schema(base), codec_named(codec)
     raw = await node.disk.read_blob(BlobId(difference))

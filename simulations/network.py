@@ -20,6 +20,7 @@ import trio
 from node.seams import Gossip
 from protocol.errors import LocalProtocolError
 from protocol.keys import NodeId
+from protocol.remembered import remembered
 from simulations.network_node import DOOR_PORT, ENTRANCE_PORT, SimulatedNetwork
 from simulations.network_stream import (
     FRAME_OVERHEAD_BYTES,
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
 HANDSHAKE_BYTES = 1500  # of a connection, on the real wire
+
+
+_LONG_BYTES = 1024  # what is longer goes to many, as the very same bytes
+
+_checksum_of_long = remembered(16)(zlib.crc32)
 
 
 class SimulatedEvent(NamedTuple):
@@ -59,9 +65,17 @@ class SimulatedWorld:
         self._subscribers: dict[str, dict[NodeId, SimulatedNetwork]] = {}
         self._holding: dict[SimulatedStream, None] = {}
         self._observers: list[Callable[[SimulatedEvent], None]] = []
+        self.has_ended = False
 
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
-        await self.agenda.run(task_status=task_status)
+        try:
+            await self.agenda.run(task_status=task_status)
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """It is over: nobody hears any more of who goes. Call it before the nodes of a large world are cancelled."""
+        self.has_ended = True
 
     def network(self, node_id: NodeId) -> SimulatedNetwork:
         """A new network for `node_id`; after a crash, the same node's next one, at the same addresses."""
@@ -89,7 +103,8 @@ class SimulatedWorld:
 
     def observe(self, kind: str, source: NodeId, target: NodeId, data: bytes = b"") -> None:
         if self._observers:
-            event = SimulatedEvent(trio.current_time(), kind, source, target, len(data), zlib.crc32(data))
+            checksum = zlib.crc32(data) if len(data) < _LONG_BYTES else _checksum_of_long(data)
+            event = SimulatedEvent(trio.current_time(), kind, source, target, len(data), checksum)
             for observer in self._observers:
                 observer(event)
 

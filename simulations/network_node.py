@@ -76,6 +76,8 @@ class SimulatedNetwork:
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
             self._nursery = None
+            if self.world.has_ended:
+                return
             self.world.left(self)
             for connection in list(self._connections):
                 self._hang_up(connection)

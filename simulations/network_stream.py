@@ -71,7 +71,8 @@ class SimulatedStream:
         self._inbox: deque[bytes] = deque()
         self._bytes_left: int | None = None
         self._unread_bytes = 0  # of ours, by the other end
-        self._changed = trio.lowlevel.ParkingLot()
+        self._news = trio.lowlevel.ParkingLot()  # who waits for a frame
+        self._room = trio.lowlevel.ParkingLot()  # who waits for the other end to read
         self._ended = False  # by us
         self._over = False  # for us
         self._sending = trio.Lock()
@@ -88,24 +89,30 @@ class SimulatedStream:
     async def send_frame(self, frame: bytes) -> None:
         if len(frame) > FRAME_BYTES_MAX:
             raise LocalProtocolError(f"A frame of {len(frame)} bytes is over the limit", remedy="send it in parts")
-        async with self._sending:
-            while self._unread_bytes and self._unread_bytes + len(frame) > WINDOW_BYTES and not self._is_done():
-                await self._wait_for_the_reader()
+        if self._must_wait(frame) or self._sending.locked():
+            async with self._sending:
+                while self._must_wait(frame) and not self._is_done():
+                    await self._wait_for_the_reader()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
         if self._is_done():
             raise self._closed()
         self._unread_bytes += len(frame)
         self.network.world.carry(self, frame, len(frame) + FRAME_OVERHEAD_BYTES)
 
+    def _must_wait(self, frame: bytes) -> bool:
+        return bool(self._unread_bytes) and self._unread_bytes + len(frame) > WINDOW_BYTES
+
     async def _wait_for_the_reader(self) -> None:
         with trio.move_on_after(SEND_DEADLINE_S) as deadline:
-            await self._changed.park()
+            await self._room.park()
         if deadline.cancelled_caught:
             await self.reset()
 
     async def receive_frame(self, max_bytes: int) -> bytes:
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         while not self._inbox and not self._is_done():
-            await self._changed.park()
+            await self._news.park()
         if not self._inbox or self._ended:
             raise self._closed()
         frame = self._inbox.popleft()
@@ -138,7 +145,7 @@ class SimulatedStream:
         self.other.was_read(sum(len(frame) for frame in self._inbox))
         self._inbox.clear()
         self.connection.forget(self.network, self)
-        self._changed.unpark_all()
+        self._wake_all()
 
     def arrived(self, item: Item) -> None:
         """Something came in. After our close nobody reads it, and it goes."""
@@ -150,7 +157,7 @@ class SimulatedStream:
             self.break_off()
         else:
             self._inbox.append(item)
-            self._changed.unpark_all()
+            self._news.unpark_all()
 
     def _is_too_much(self, size: int) -> bool:
         if self._bytes_left is not None:
@@ -160,12 +167,16 @@ class SimulatedStream:
     def end_of_stream(self) -> None:
         self._over = True
         self.connection.forget(self.network, self)
-        self._changed.unpark_all()
+        self._wake_all()
+
+    def _wake_all(self) -> None:
+        self._news.unpark_all()
+        self._room.unpark_all()
 
     def was_read(self, size: int) -> None:
         """The other end took `size` bytes of what we sent."""
         self._unread_bytes -= size
-        self._changed.unpark_all()
+        self._room.unpark_all()
 
     def _is_done(self) -> bool:
         return self._ended or self._over

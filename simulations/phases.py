@@ -1,15 +1,15 @@
 """How far a round has come, seen from outside: the moments at which a scenario may want something to go wrong.
 
-    voted         somebody has granted a vote in a term that nobody reigns in yet
-    elected       an aggregator speaks for the first time in its term
-    reissued      it proposes the newest checkpoint again under its own term
-    offered       somebody offers it the round's first update
-    received      it gives the first receipt
-    proposed      it sends the round's first proposal
-    stored        the first other voter has the checkpoint durable, and has not said so
-    acknowledged  the first acknowledgement leaves a voter
-    committed     the commit is durable at the first node, which has told nobody
-    announced     the first commit leaves it
+voted         somebody has granted a vote in a term that nobody reigns in yet
+elected       an aggregator speaks for the first time in its term
+reissued      it proposes the newest checkpoint again under its own term
+offered       somebody offers it the round's first update
+received      it gives the first receipt
+proposed      it sends the round's first proposal
+stored        the first other voter has the checkpoint durable, and has not said so
+acknowledged  the first acknowledgement leaves a voter
+committed     the commit is durable at the first node, which has told nobody
+announced     the first commit leaves it
 """
 
 from collections.abc import Callable

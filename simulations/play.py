@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -25,16 +25,21 @@ from simulations.deterministic import run_deterministically, until
 from simulations.faults import Fault, plan_faults
 from simulations.injector import Injector
 from simulations.invariants import Facts, Invariants, Violation
-from simulations.invariants_all import Bounds, Progress, converged, diverged, outsiders
+from simulations.invariants_all import Bounds, Progress, broken, converged, diverged, outsiders
 from simulations.network import SimulatedWorld
 from simulations.phases import Phases
 from simulations.record import SharedStore
 from simulations.scenario_read import Read
-from simulations.simulated_node import MakeTrainer, SimulatedNode
+from simulations.simulated_node import SimulatedNode
+from simulations.stranger import intrude
 from simulations.trace import Trace
 from simulations.watch import Happening, Watch, WatchedWorld, readable
 
-LOOK_EVERY_S = 0.5  # of virtual time: at what no single event shows, such as that nothing happens
+if TYPE_CHECKING:
+    from simulations.batched import BatchedTraining
+
+# How often it is looked at what no single event shows, such as that nothing happens: in heartbeats of the run.
+LOOKS_PER_HEARTBEAT = 2
 # After the run's end, until everybody who was away knows of it: links redial within half a minute, and ask then.
 CATCH_UP_S = 300.0
 # Until the group's logs are alike, after everything was mended: several comparisons with several peers.
@@ -67,6 +72,7 @@ class Played:
     events: int = 0
     trace: str = ""
     faults: list[Fault] = field(default_factory=list)
+    fault_begins: list[float] = field(default_factory=list)
     fault_ends: list[float] = field(default_factory=list)
     commits: list[tuple[float, int]] = field(default_factory=list)
     refused: dict[int, set[str]] = field(default_factory=dict)  # codes, by the node's number
@@ -87,7 +93,7 @@ def play(
     *,
     faults: Sequence[Fault] | None = None,
     watching: bool = True,
-    make_trainer: MakeTrainer | None = None,
+    exact: bool = True,
     on_progress: OnProgress = lambda told: None,
 ) -> Played:
     """Play a scenario.
@@ -96,13 +102,13 @@ def play(
         store: where all nodes record; None for memory.
         faults: in place of those that the scenario and the seed give.
         watching: whether invariants are checked; without, faults at phases and of the aggregator cannot happen.
-        make_trainer: in place of each cohort's own.
+        exact: train one node after another, as each does alone; else together where the task allows it.
     """
     began, began_cpu = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory(prefix="fednode-simulation-") as folder:
         shared = SharedStore(store)
         planned = plan_faults(read.scenario, nodes, read.rounds, seed) if faults is None else list(faults)
-        one = Play(read, nodes, seed, shared, Path(folder), planned, watching, make_trainer, on_progress)
+        one = Play(read, nodes, seed, shared, Path(folder), planned, watching, exact, on_progress)
         try:
             run_deterministically(seed, one.run)
         finally:
@@ -126,7 +132,7 @@ class Play:
         folder: Path,
         faults: Sequence[Fault],
         watching: bool,
-        make_trainer: MakeTrainer | None,
+        exact: bool,
         on_progress: OnProgress,
     ) -> None:
         self.trace = Trace()
@@ -139,7 +145,7 @@ class Play:
         self._world = WatchedWorld(random, profile, self._watch) if watching else SimulatedWorld(random, profile)
         self._world.on_event(self.trace.network)
         watch = self._watch if watching else None
-        self._cast = Cast(read.scenario, nodes, seed, self._world, shared, folder, watch, make_trainer)
+        self._cast = Cast(read.scenario, nodes, seed, self._world, shared, folder, watch, _together(exact))
         self._number_of = {node.node_id: node.number for node in self._cast.nodes}
         liars = frozenset(self._cast.nodes[number].node_id for number in self._cast.liars)
         self._twin = Invariants(self._starting, self._holds, liars)
@@ -166,12 +172,19 @@ class Play:
                 if self._injector is not None:
                     await nursery.start(self._injector.run)
                 await self._cast.come_and_go(nursery)
+                self._let_strangers_in(nursery)
                 await self._until_the_end()
                 await self._take_down()
                 nursery.cancel_scope.cancel()
         if deadline.cancelled_caught:
             self._twin.report("progress", f"it is not over after {self._read.scenario.virtual_max_s:.0f} virtual s")
         self.played.violation = self._twin.violation
+
+    def _let_strangers_in(self, nursery: trio.Nursery) -> None:
+        victims = [node.node_id for node in self._cast.nodes]
+        topic = next(iter(self._up()[0].groups.places.values())).topic
+        for number in range(self._read.scenario.strangers):
+            nursery.start_soon(intrude, self._world, number, self._seed, victims, topic)
 
     async def _start_run(self) -> None:
         founder = self._up()[0]
@@ -186,14 +199,16 @@ class Play:
         """Look at everything until the run is over, or something is wrong."""
         began = trio.current_time()
         progress = Progress(self._twin, began, self._settings())
+        look_every_s = self._settings().timing.heartbeat_s / LOOKS_PER_HEARTBEAT
         bounds = Bounds(self._rounds, len(self._cast.nodes))
         while self._twin.violation is None and not self._is_over():
-            await trio.sleep(LOOK_EVERY_S)
+            await trio.sleep(look_every_s)
             self._tell("training")
             if self._injector is not None:
                 progress.look(self._injector, {node.node_id for node in self._cast.nodes if node.is_up})
                 self._look_at_nodes(bounds)
         if self._injector is not None:
+            self.played.fault_begins = [at - began for at in self._injector.begins]
             self.played.fault_ends = [at - began for at in self._injector.ends]
             self._injector.stop()
             self.played.faults = self._injector.injected
@@ -203,7 +218,7 @@ class Play:
 
     def _look_at_nodes(self, bounds: Bounds) -> None:
         for node in self._cast.nodes:
-            wrong = bounds.look(node) or outsiders(node)
+            wrong = bounds.look(node) or outsiders(node) or broken(node)
             if wrong is not None:
                 self._twin.report(*wrong, node.node_id)
         wrong = bounds.look_at_all()
@@ -213,7 +228,7 @@ class Play:
     async def _let_all_come_home(self) -> None:
         """Nothing fails any more: everybody must learn of the end, and hold the same."""
         with trio.move_on_after(CATCH_UP_S) as patience:
-            await until(self._have_all_ended, LOOK_EVERY_S)
+            await until(self._have_all_ended)
         if patience.cancelled_caught:
             away = ", ".join(n.name for n in self._cast.nodes if n.is_up and not self._has_ended(n))
             self._twin.report("convergence", f"the run's end is not known {CATCH_UP_S:.0f} s after it at: {away}")
@@ -221,7 +236,7 @@ class Play:
         if self._injector is None:
             return
         with trio.move_on_after(SETTLE_S):
-            await until(lambda: converged(self._alive(), self._run, self._twin), LOOK_EVERY_S)
+            await until(lambda: converged(self._alive(), self._run, self._twin))
         wrong = diverged(self._alive(), self._run, self._twin)
         if wrong is not None:
             self._twin.report("convergence", wrong)
@@ -251,14 +266,18 @@ class Play:
         """What came of it, off a node that is up and out of what was seen."""
         for node in self._up():
             await node.record.flush()
-            committed = self._known(node).driver.machine.ledger.committed if self._drives(node) else None  # type: ignore[union-attr]
+            committed = self._known(node).driver.machine.ledger.committed if self._drives(node) else None
             self.trace.add("committed", node.identity.node_id, committed.name if committed else "nothing")
         played = self.played
         played.run_id = self._run
         played.virtual_s = round(trio.current_time(), 3)
         seen = await self._up()[0].service.run(self._run)
         played.outcome, played.rounds_committed = seen["state"], seen["round"]
-        played.accuracy, played.aggregator, played.elections = seen["accuracy"], seen["aggregator_name"], seen["elections"]
+        played.accuracy, played.aggregator, played.elections = (
+            seen["accuracy"],
+            seen["aggregator_name"],
+            seen["elections"],
+        )
         if self._injector is not None:
             played.elections = len(self._twin.reigns)
             played.rounds_committed = max(0, self._twin.committed_round)
@@ -337,6 +356,14 @@ class Play:
     def _round_of_first(self) -> int:
         up = self._up()
         return self._known(up[0]).driver.machine.ledger.committed_round if up and self._drives(up[0]) else 0
+
+
+def _together(exact: bool) -> "BatchedTraining | None":
+    if exact:
+        return None
+    from simulations.batched import BatchedTraining
+
+    return BatchedTraining()
 
 
 LAST_LINES = 14  # of each node, in the report on a violation: one exchange, and what led to it

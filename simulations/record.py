@@ -6,7 +6,7 @@ as a round's commit, are the same on every node: the one recorded last stays.
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,16 @@ import trio
 
 from node.record import FLUSH_INTERVAL_S
 from tracker.reader import Reader
-from tracker.rows import LogRow, MetricRow, Row, StatusRow
+from tracker.rows import LogRow, MetricRow, Row, RunRow, StatusRow
 from tracker.store import Store
 
+# What nodes record alike is kept of the first; where it crashes before that is safe, another's is made.
+Key = tuple[str, ...]
+Rows = Callable[[], Sequence[Row]]
 WRITE_ROWS = 20_000  # at once into the store: large enough to cost little, some 10 MB
+
+
+_QUERIES_OF_A_RUN = ("run", "participants")
 
 
 class SeenSequences:
@@ -61,6 +67,13 @@ class SharedStore:
         self._rows: list[Row] = []
         self._speakers: dict[str, str] = {}  # by run
         self._seen: dict[tuple[type[Row], tuple[str, str]], SeenSequences] = {}
+        self._taken: set[Key] = set()
+        self._promised: set[Key] = set()
+        self._runs: dict[str, set[str]] = {}  # that each node has recorded
+
+    def hush(self, node_id: str) -> None:
+        """A node was killed and may never be back: let others speak of the runs that it spoke of."""
+        self._speakers = {run: speaker for run, speaker in self._speakers.items() if speaker != node_id}
 
     def take(self, row: Row) -> None:
         """Keep a row, unless it is an event that is here already, or one node's view of where another is: all are
@@ -79,6 +92,26 @@ class SharedStore:
         seen = self._seen.setdefault((type(row), source), SeenSequences())
         if seen.add(row.sequence):
             self._rows.append(row)
+
+    def promise(self, key: Key) -> bool:
+        """Whether nobody has said yet that he will record what `key` names."""
+        is_new = key not in self._promised
+        self._promised.add(key)
+        return is_new
+
+    def take_once(self, key: Key, rows: Rows) -> None:
+        """Keep what `key` names, unless it is here already; only then the rows are made."""
+        if key not in self._taken:
+            self._taken.add(key)
+            for row in rows():
+                self.take(row)
+
+    def has_run(self, node_id: str, run_id: str) -> bool:
+        """Whether this node has recorded the run: of what others have, a store of its own would know nothing."""
+        return run_id in self._runs.get(node_id, ())
+
+    def took_run(self, node_id: str, run_id: str) -> None:
+        self._runs.setdefault(node_id, set()).add(run_id)
 
     def write(self) -> None:
         """Put what was taken into the store. Raises FednodeError when its disk says no."""
@@ -111,10 +144,12 @@ class SimulatedRecord:
         shared: None for a store of its own.
     """
 
+    tells_of_others = False
+
     def __init__(self, node_id: str, shared: SharedStore | None = None) -> None:
         self._node_id = node_id
         self._shared = shared or SharedStore()
-        self._pending: deque[tuple[float, Row]] = deque()
+        self._pending: deque[tuple[float, Row | tuple[Key, Rows]]] = deque()
 
     def add(self, *rows: Row) -> None:
         now = trio.current_time()
@@ -124,10 +159,22 @@ class SimulatedRecord:
                 row = replace(row, source_node=self._node_id)
             self._pending.append((now, row))
 
+    def add_once(self, key: Key, rows: Callable[[], Sequence[Row]]) -> Sequence[Row]:
+        """Take rows that all nodes make alike: they are made of the first, and given to it alone."""
+        now = trio.current_time()
+        self._settle(now - FLUSH_INTERVAL_S)
+        if not self._shared.promise(key):
+            self._pending.append((now, (key, rows)))
+            return ()
+        made = rows()
+        self._pending.append((now, (key, lambda: made)))
+        return made
+
     def crash(self) -> None:
         """Lose what was added within the last flush interval, as a killed node does."""
         self._settle(trio.current_time() - FLUSH_INTERVAL_S)
         self._pending.clear()
+        self._shared.hush(self._node_id)
 
     async def flush(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -135,6 +182,9 @@ class SimulatedRecord:
 
     async def query(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
         await trio.lowlevel.checkpoint()
+        self._settle(trio.current_time() - FLUSH_INTERVAL_S)
+        if name in _QUERIES_OF_A_RUN and not self._shared.has_run(self._node_id, parameters["run_id"]):
+            return []
         with self._reader() as reader:
             return reader.query(name, parameters)
 
@@ -155,5 +205,11 @@ class SimulatedRecord:
     def _settle(self, until: float) -> None:
         """Hand over what was added by `until`: from then on no crash of this node loses it."""
         while self._pending and self._pending[0][0] <= until:
-            self._shared.take(self._pending.popleft()[1])
+            entry = self._pending.popleft()[1]
+            if isinstance(entry, tuple):
+                self._shared.take_once(*entry)
+                continue
+            if isinstance(entry, RunRow):
+                self._shared.took_run(self._node_id, entry.run_id)
+            self._shared.take(entry)
         self._shared.write_if_many()

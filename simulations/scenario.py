@@ -151,6 +151,9 @@ class Scenario(Wire):
     link: Annotated[tuple[Link, ...], Field(max_length=ENTRIES_MAX)] = Field(default=())
     cohort: Annotated[tuple[Cohort, ...], Field(max_length=ENTRIES_MAX)] = Field(default=())
     fault: Annotated[tuple[FaultKeys, ...], Field(max_length=ENTRIES_MAX)] = Field(default=())
+    strangers: int = Field(
+        default=0, ge=0, le=ENTRIES_MAX, description="nodes of nobody's group that knock, talk and gossip all the time"
+    )
     checks: Checks = Checks()
     run_file: str = Field(default="", max_length=1000, description="a configuration beside this file")
     run: dict[str, Any] = Field(default={}, description="the configuration itself, or keys that count instead")

@@ -3,7 +3,7 @@
 import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -64,6 +64,13 @@ class Read:
         return read_configuration(self.run_text, overrides=self.run_overrides).configuration.training.rounds
 
 
+def with_overrides(read: Read, overrides: Mapping[str, object]) -> Read:
+    """The same with other keys of its run. Raises ScenarioError."""
+    changed = replace(read, run_overrides={**read.run_overrides, **overrides})
+    _check_run(changed)
+    return changed
+
+
 def find_scenario(name: str) -> Path:
     """The file at the path `name`, or the shipped scenario of that name. Raises Refused when there is neither."""
     path = Path(name)
@@ -75,7 +82,8 @@ def find_scenario(name: str) -> Path:
     near = difflib.get_close_matches(name, names, n=1)
     raise Refused(
         "bad-scenario",
-        f"{name} is neither a file nor a scenario that comes with fednode" + (f"; did you mean {near[0]}?" if near else ""),
+        f"{name} is neither a file nor a scenario that comes with fednode"
+        + (f"; did you mean {near[0]}?" if near else ""),
         remedy="fednode simulate --list names those that come with it",
     )
 
@@ -109,14 +117,18 @@ def read_scenario(
         raise ScenarioError(name, [f"it is not TOML: {error}"]) from None
     run_text = _run_text(scenario, name, path)
     read = Read(name, scenario, run_text, {**dict(_dotted(scenario.run)), **(overrides or {})}, path)
-    try:
-        read_configuration(run_text, overrides=read.run_overrides)
-    except ManifestError as error:
-        raise ScenarioError(name, [f"run.{problem}" for problem in error.problems]) from None
+    _check_run(read)
     problems = list(_unknown_nodes(scenario))
     if problems:
         raise ScenarioError(name, problems)
     return read
+
+
+def _check_run(read: Read) -> None:
+    try:
+        read_configuration(read.run_text, overrides=read.run_overrides)
+    except ManifestError as error:
+        raise ScenarioError(read.name, [f"run.{problem}" for problem in error.problems]) from None
 
 
 def _run_text(scenario: Scenario, name: str, path: Path | None) -> str:

@@ -11,7 +11,7 @@ from random import Random
 
 import msgpack
 
-from node.address_book import ADDRESSES, pack_addresses
+from node.address_book import ADDRESSES, pack_addresses, unpack_addresses
 from node.group_place import as_stored
 from node.groups import INDEX
 from node.identity import Identity, Keys, load_identity
@@ -58,10 +58,14 @@ async def place_group(
     if len(identities) > 1:
         _admit(log, identities, now_s, random)
     files, journals = as_stored(log, {0: GroupKey(0, random.randbytes(GROUP_KEY_BYTES))})
-    files[ADDRESSES] = pack_addresses(_addresses(world, identity) for identity in identities)
+    where = [_addresses(world, identity) for identity in identities]
+    packed = pack_addresses(where)
     for node in nodes:
         index = msgpack.unpackb(await node.disk.read(INDEX) or b"\x90")
-        node.disk.place({**files, INDEX: msgpack.packb([*index, log.group])}, journals)
+        files[INDEX] = msgpack.packb([*index, log.group])
+        known = unpack_addresses(await node.disk.read(ADDRESSES) or b"\x90")
+        files[ADDRESSES] = pack_addresses(dict.fromkeys((*known, *where))) if known else packed
+        node.disk.place(files, journals)
     return log.group
 
 

@@ -30,6 +30,8 @@ from simulations.trainer import InProcessTrainer
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
+    from simulations.batched import BatchedTraining
+
 # Virtual time begins here, so that nothing depends on when a simulation is run.
 EPOCH_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 _GIBIBYTE = 1024**3
@@ -42,9 +44,9 @@ def virtual_now() -> float:
     return EPOCH_S + trio.current_time()
 
 
-def in_process_trainer(samples_per_s: float) -> MakeTrainer:
-    """Trainers that work one after another in this process, each at `samples_per_s` of virtual time."""
-    return lambda number, folder: InProcessTrainer(folder, samples_per_s)
+def in_process_trainer(samples_per_s: float, together: "BatchedTraining | None" = None) -> MakeTrainer:
+    """Trainers that work in this process, each at `samples_per_s` of virtual time: one after another, or `together`."""
+    return lambda number, folder: InProcessTrainer(folder, samples_per_s, together)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,15 @@ one node's loss and gradients are computed in the plain way too, and must agree.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.func import functional_call, vmap
 
+from aggregation.flat import F32, take_difference
+from aggregation.schema import Buffer, Schema
 from fednode import Batch, Round, Task
 from node.sgd import optimizer_step
 from simulations.companion import NotTogether
@@ -29,23 +32,23 @@ CANCELLATION_TOLERANCE = 1e-5
 LOSS_TOLERANCE = 1e-4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Member:
     """One node's part: the columns of its training data, and the round that gives its batches."""
 
     columns: Batch
     this_round: Round
 
-    @property
+    @cached_property
     def samples(self) -> int:
         return len(self.columns[0])
 
-    @property
+    @cached_property
     def steps_per_epoch(self) -> int:
         rows = int(self.this_round.hyperparameters.get("batch_size", 32)) or self.samples
         return -(-self.samples // rows)
 
-    @property
+    @cached_property
     def steps(self) -> int:
         return self.steps_per_epoch * int(self.this_round.hyperparameters.get("epochs", 1))
 
@@ -55,7 +58,22 @@ class Learned:
     """What came of it. `epoch_losses` has for each node its mean loss in each epoch; not finite where it diverged."""
 
     parameters: Stacks
+    steps: list[int]
     epoch_losses: list[npt.NDArray[np.float64]]
+
+    def differences(self, schema: Schema, base: Buffer) -> F32:
+        """The flat difference of each node from `base`, of which its update is the code: (nodes, elements).
+
+        `schema` may have averaged and frozen tensors alone."""
+        differences = np.zeros((len(self.epoch_losses), schema.averaged_elements), np.float32)
+        before, start = schema.views(base), 0
+        for spec in schema.averaged:
+            stop = start + spec.elements
+            if spec.name in self.parameters:
+                after = self.parameters[spec.name].numpy().reshape(len(differences), -1)
+                take_difference(spec.dtype, before[spec.name].reshape(-1), after, out=differences[:, start:stop])
+            start = stop
+        return differences
 
 
 def stacked(model: torch.nn.Module, nodes: int) -> Stacks:
@@ -66,28 +84,33 @@ def stacked(model: torch.nn.Module, nodes: int) -> Stacks:
     return {name: value.detach().expand(nodes, *value.shape).clone() for name, value in found.items()}
 
 
-def stacked_sgd(task: Task, model: torch.nn.Module, stacks: Stacks, members: Sequence[Member], witness: int) -> Learned:
+def stacked_sgd(
+    task: Task, model: torch.nn.Module, stacks: Stacks, members: Sequence[Member], witness: int | None
+) -> Learned:
     """Train a node of each index in `stacks`, whose tensors are changed, as node.sgd would train `model` with them.
 
     `members` come in the order of falling samples. `witness` is the index of the one whose first gradients are
-    computed plainly too. Raises NotTogether, and whatever the task's loss raises."""
+    computed plainly too, or None when nothing is compared. Raises NotTogether, and whatever the task's loss raises."""
     training = _Training(task, model, stacks, members)
     take_step = optimizer_step(training.leaves, members[0].this_round.hyperparameters)
     steps = [member.steps for member in members]
+    per_epoch = np.array([member.steps_per_epoch for member in members])
     ended = {name: torch.empty_like(stack) for name, stack in stacks.items()}
-    losses, counts = np.zeros((2, steps[0], len(members)))
+    totals = np.zeros((steps[0] // per_epoch[0], len(members)))
     for step, (rows, lengths) in enumerate(training.batches()):
-        losses[step], counts[step] = training.gradients(rows, lengths), lengths
-        if step in (0, steps[0] - 1):
+        losses = training.gradients(rows, lengths)
+        totals[step // per_epoch[: len(rows)], np.arange(len(rows))] += losses * lengths
+        if witness is not None and step in (0, steps[0] - 1):
             at = witness if step == 0 else 0
-            training.compare(at, rows[at, : lengths[at]], float(losses[step, at]))
+            training.compare(at, rows[at, : lengths[at]], float(losses[at]))
         take_step()
         # A node that has made its last step is put aside: its stacked copy moves on, to no end.
-        done = [index for index, total in enumerate(steps) if total == step + 1]
+        done = [index for index in range(len(rows)) if steps[index] == step + 1]
         if done:
             for name, stack in stacks.items():
                 ended[name][done[0] : done[-1] + 1] = stack.detach()[done[0] : done[-1] + 1]
-    return Learned(ended, [_epoch_losses(losses[:, at], counts[:, at], member) for at, member in enumerate(members)])
+    means = totals / np.array([member.samples for member in members])
+    return Learned(ended, steps, list(means.T))
 
 
 class _Training:
@@ -102,15 +125,15 @@ class _Training:
         self.leaves = list(stacks.values())
 
     def batches(self) -> Iterator[tuple[Rows, Rows]]:
-        """For each step the nodes' rows of the joined columns, and how many of them are their batches."""
+        """For each step the rows of the joined columns, and how many of them are a batch, for all nodes that still
+        have one: the first of all, for who has fewer samples makes no more steps."""
         draws = [member.this_round.batches(member.samples) for member in self._members]
         for _ in range(self._members[0].steps):
-            batches = [next(draw, None) for draw in draws]
-            lengths = np.array([0 if batch is None else len(batch[2]) for batch in batches])
-            rows = np.repeat(self._offsets[:, None], lengths.max(), axis=1)
-            for index, batch in enumerate(batches):
-                if batch is not None:
-                    rows[index, : lengths[index]] += batch[2]
+            batches = [drawn[2] for draw in draws if (drawn := next(draw, None)) is not None]
+            lengths = np.array([len(batch) for batch in batches])
+            rows = np.repeat(self._offsets[: len(batches), None], lengths.max(), axis=1)
+            for row, batch in zip(rows, batches, strict=True):
+                row[: len(batch)] += batch
             yield rows, lengths
 
     def gradients(self, rows: Rows, lengths: Rows) -> npt.NDArray[np.float64]:
@@ -118,9 +141,12 @@ class _Training:
         for leaf in self.leaves:
             leaf.grad = None
         of_rows = np.arange(rows.shape[1]) < lengths[:, None]
-        weights = torch.from_numpy(of_rows / np.maximum(lengths, 1)[:, None]).to(self.leaves[0].dtype)
+        weights = torch.from_numpy(of_rows / lengths[:, None]).to(self.leaves[0].dtype)
         taken = torch.from_numpy(rows)
-        losses = vmap(self._of_node)(self._stacks, tuple(column[taken] for column in self._columns), weights)
+        active = self._stacks
+        if len(rows) < len(self._members):  # the gradients of those that have made their last step are zero then
+            active = {name: stack[: len(rows)] for name, stack in active.items()}
+        losses = vmap(self._of_node)(active, tuple(column[taken] for column in self._columns), weights)
         losses.sum().backward()  # type: ignore[no-untyped-call]
         return losses.detach().numpy().astype(np.float64)
 
@@ -178,15 +204,6 @@ def _joined(members: Sequence[Batch]) -> Batch:
         if forms != [(column.dtype, column.shape[1:]) for column in members[0]]:
             raise NotTogether("its nodes' rows differ in shape or dtype")
     return tuple(torch.cat(parts) for parts in zip(*members, strict=True))
-
-
-def _epoch_losses(
-    losses: npt.NDArray[np.float64], counts: npt.NDArray[np.float64], member: Member
-) -> npt.NDArray[np.float64]:
-    by_epoch = (-1, member.steps_per_epoch)
-    losses, counts = losses[: member.steps].reshape(by_epoch), counts[: member.steps].reshape(by_epoch)
-    means: npt.NDArray[np.float64] = (losses * counts).sum(1) / member.samples
-    return means
 
 
 def _norm(tensors: Sequence[torch.Tensor | None]) -> float:

@@ -16,7 +16,7 @@ import trio
 from node.capture import captured_in_process
 from node.seams import EvaluateResult, InitialModel, TaskOutput, TaskSpec, TrainerFailed, TrainResult
 from node.sgd import Progress
-from node.training import LoadedTask, Trained
+from node.training import LoadedTask
 from simulations.batched import BatchedTraining, Request
 from simulations.companion import Companion
 
@@ -80,35 +80,37 @@ class InProcessSession:
         return made
 
     async def train(self, round_number: int, schema: bytes, model: bytes | Path) -> TrainResult:
-        request = self._seat.request(round_number, schema, model) if self._seat is not None else None
-        if request is not None:
-            trained = await self._train_together(round_number, request)
-        else:
+        request = self._seat.training(round_number, schema, model) if self._seat is not None else None
+        trained = await self._together(request, self._epochs)
+        if trained is None:
             trained = self._run(round_number, lambda loaded: loaded.train(round_number, schema, model))
-            await trio.sleep(self._epochs * trained.samples / self._samples_per_s)
+            if request is None:
+                await trio.sleep(self._epochs * trained.samples / self._samples_per_s)
         return TrainResult(trained.update, trained.samples, trained.metrics, trained.steps)
 
     async def evaluate(self, round_number: int, schema: bytes, model: bytes | Path) -> EvaluateResult | None:
-        seat = self._seat
-        if seat is not None:
-            result = self._run(round_number, lambda loaded: seat.evaluate(round_number, schema, model))
-        else:
+        request = self._seat.evaluation(round_number, schema, model) if self._seat is not None else None
+        result = await self._together(request, 1 / EVALUATION_SPEEDUP)
+        if result is None:
             result = self._run(round_number, lambda loaded: loaded.evaluate(round_number, schema, model))
-        samples = 0 if result is None else result.samples
-        await trio.sleep(samples / self._samples_per_s / EVALUATION_SPEEDUP)
+            if request is None:
+                samples = 0 if result is None else result.samples
+                await trio.sleep(samples / self._samples_per_s / EVALUATION_SPEEDUP)
         return result
+
+    async def _together(self, request: Request[T] | None, passes: float) -> T | None:
+        """What many nodes want is computed when the first of it is due. None when it has to be done alone."""
+        if request is None:
+            return None
+        try:
+            await trio.sleep(passes * request.samples / self._samples_per_s)
+            return request.result()
+        finally:
+            request.withdraw()
 
     async def close(self) -> None:
         self._loaded = self._seat = None
         await trio.lowlevel.checkpoint()
-
-    async def _train_together(self, round_number: int, request: Request) -> Trained:
-        """The result is computed when it is due, with all others that are wanted by then."""
-        try:
-            await trio.sleep(self._epochs * request.samples / self._samples_per_s)
-            return self._run(round_number, lambda loaded: request.result())
-        finally:
-            request.withdraw()
 
     def _run(self, round_number: int, work: Callable[[LoadedTask], T]) -> T:
         if self._loaded is None:

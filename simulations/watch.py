@@ -1,7 +1,7 @@
 """Looks at a simulation from outside: what nodes send each other in runs, what becomes durable, who comes and goes.
 
-Decides what counts as one thing that happened, and keeps the last of them for people to read. Nothing of a node's inside
-is asked: frames are read off the wire and records off the disk, as plain msgpack.
+Decides what counts as one thing that happened, and keeps the last of them for people to read. Nothing of a node's
+inside is asked: frames are read off the wire and records off the disk, as plain msgpack.
 """
 
 from collections import deque

@@ -55,7 +55,7 @@ TARGETS = {
     "aggregator_bytes_per_param": at_most("aggregation", 10, "peak memory of combining 50 updates, a parameter"),
     "round_overhead_s": at_most("rounds", 0.25, "between commits, 10 nodes, training that does nothing"),
     "sim_1000_nodes_s": at_most("simulation", 60, "1,000 simulated nodes, 10 rounds, CPU"),
-    "sim_batch_speedup": at_least("simulation", 8, "100 nodes trained in one batch, against one by one"),
+    "sim_batch_speedup": at_least("batched", 8, "100 nodes trained in one batch, against one by one"),
     "ingest_rows_per_s": at_least("tracker", 30_000, "metrics into the store"),
     "store_resident_mb": at_most("tracker", 200, "the store at 10 M metric rows, over an empty process"),
     "digits_10_real_cpu_s": at_most("rounds", 60, "10 real nodes, 10 rounds of digits, CPU"),

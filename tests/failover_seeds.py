@@ -10,7 +10,8 @@ import statistics
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "protocol")]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent / "protocol"))
 
 from run_world import IDS, World
 
@@ -44,7 +45,9 @@ def main() -> None:
     seconds = {seed: failover_s(seed, given.nodes) for seed in range(given.seeds)}
     worst = max(seconds, key=lambda seed: seconds[seed])
     median = statistics.median(seconds.values())
-    print(f"{given.nodes} nodes, {given.seeds} seeds: median {median:.2f} s, worst {seconds[worst]:.2f} s (seed {worst})")
+    print(
+        f"{given.nodes} nodes, {given.seeds} seeds: median {median:.2f} s, worst {seconds[worst]:.2f} s (seed {worst})"
+    )
 
 
 if __name__ == "__main__":

@@ -6,12 +6,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from typing import Any, ClassVar, NoReturn, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 import click
 
 from fednode_client import Client, ClientError, NodeNotRunning, RequestRefused
 from protocol.errors import FednodeError, Refused
+
+if TYPE_CHECKING:
+    from node.cli.record_client import RecordClient
 
 EXIT_FAILED, EXIT_USAGE, EXIT_NOT_RUNNING, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -30,9 +34,18 @@ class Answer:
         self.home: str | None = None
         self.json = False
         self.debug = False
+        self.store: Path | None = None
 
     def client(self) -> Client:
         return Client(self.home)
+
+    def record(self) -> "Client | RecordClient":
+        """What answers about runs: the node, or the store's file that --store names."""
+        if self.store is None:
+            return self.client()
+        from node.cli.record_client import RecordClient  # DuckDB: only when a file is asked
+
+        return RecordClient(self.store)
 
     def give(self, value: object, text: str | Callable[[], str]) -> None:
         """Print `value` as JSON for programs, else `text` for people."""
@@ -98,6 +111,17 @@ def common_options(function: Function) -> Function:
     ):
         function = option(expose_value=False, callback=_remember)(function)
     return function
+
+
+def store_option(function: Function) -> Function:
+    """Add --store, for commands that only read; they ask `Answer.record()`."""
+    return click.option(
+        "--store",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        expose_value=False,
+        callback=_remember,
+        help="Ask this store's file instead: a stopped node's, or a simulation's.",
+    )(function)
 
 
 def seconds_of(context: click.Context, parameter: click.Parameter, value: str) -> int:

@@ -8,7 +8,7 @@ import click
 
 from fednode_client import ClientError
 from node.cli import show
-from node.cli.common import Answer, clean, common_options
+from node.cli.common import Answer, clean, common_options, store_option
 from node.cli.data import settings_of
 from node.cli.runs_watch import logs, metrics
 
@@ -60,11 +60,12 @@ def _configuration(file: str) -> tuple[str, Path | None]:
 
 @run.command("list")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True)
+@store_option
 @common_options
 @click.pass_obj
 def list_runs(answer: Answer, limit: int) -> None:
     """List runs, the newest first."""
-    found = answer.client().runs(limit=limit)["runs"]
+    found = answer.record().runs(limit=limit)["runs"]
     if answer.json:
         answer.give(found, "")
         return
@@ -94,11 +95,12 @@ def _row(entry: dict[str, Any]) -> list[object]:
 
 @run.command("show")
 @click.argument("run_name", metavar="RUN")
+@store_option
 @common_options
 @click.pass_obj
 def show_run(answer: Answer, run_name: str) -> None:
     """Show where RUN is, who takes part, and what is the matter."""
-    entry = answer.client().run(run_name)
+    entry = answer.record().run(run_name)
     if answer.json:
         answer.give(entry, "")
         return

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from node.cli import show
-from node.cli.common import Answer, common_options
+from node.cli.common import Answer, common_options, store_option
 
 FOLLOW_INTERVAL_S = 0.5  # the record's own interval of writing
 FOLLOW_LINES = 10_000  # at a time, when more was said than fits
@@ -33,13 +33,14 @@ ENDED = frozenset({"FINISHED", "STOPPED", "FAILED"})
 @click.option("--after-round", type=click.IntRange(-1), help="Only later rounds.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True)
 @click.option("--csv", "as_csv", is_flag=True, help="Every single measurement as comma-separated values.")
+@store_option
 @common_options
 @click.pass_obj
 def metrics(answer: Answer, /, run_name: str, as_csv: bool, **filters: Any) -> None:
     """Show what RUN measured, a line per round. --json and --csv give every single measurement."""
     if as_csv and answer.json:
         raise click.UsageError("give either --json or --csv")
-    found = answer.client().metrics(run_name, **filters)["metrics"]
+    found = answer.record().metrics(run_name, **filters)["metrics"]
     if answer.json:
         answer.give(found, "")
         return
@@ -91,12 +92,14 @@ def _value(values: dict[str, float | None], key: str) -> str:
     help="Only this level and above.",
 )
 @click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True)
+@store_option
 @common_options
 @click.pass_obj
 def logs(answer: Answer, /, run_name: str | None, follow: bool, limit: int, **filters: str | None) -> None:
     """Show what RUN's task and the nodes said about it; without RUN, everything that this node logged."""
     filters["level"] = filters["level"] and filters["level"].upper()
-    client = answer.client()
+    client = answer.record()
+    follow = follow and answer.store is None  # a file says no more
     told = client.logs(run_name, limit=limit, **filters)
     _print_lines(answer, told["logs"])
     if not told["logs"]:

@@ -28,6 +28,7 @@ DEADLINE_S = 3600.0  # of virtual time: what hangs ends with a word
 CONFIGURATION = """
 name = "{name}"
 seed = 1
+audit = "{audit}"
 [task]
 name = "digits"
 [data]
@@ -162,9 +163,16 @@ class HostileGround:
         return lives
 
     async def propose(
-        self, life: Life, *, rounds: int = 2, nodes: int, name: str = "run", join_deadline_s: float = 600.0
+        self,
+        life: Life,
+        *,
+        rounds: int = 2,
+        nodes: int,
+        name: str = "run",
+        join_deadline_s: float = 600.0,
+        audit: str = "none",
     ) -> RunId:
-        text = CONFIGURATION.format(rounds=rounds, nodes=nodes, name=name, join_deadline_s=join_deadline_s)
+        text = CONFIGURATION.format(rounds=rounds, nodes=nodes, name=name, join_deadline_s=join_deadline_s, audit=audit)
         return RunId((await life.node.service.start_run(text, None, None, {}))["run_id"])
 
     async def settled(self, condition: Callable[[], object], what: str, within_s: float = DEADLINE_S) -> None:

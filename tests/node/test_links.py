@@ -145,6 +145,36 @@ def test_a_broken_link_is_opened_again_and_loses_nothing_that_it_still_held() ->
     run_on_simulated(test)
 
 
+def test_who_was_away_gets_only_the_newest_of_a_kind() -> None:
+    """While the link holds everything is sent."""
+
+    async def test(ground: Ground) -> None:
+        one, other = await ground.nodes(2)
+        links, _ = await _links(ground, one)
+        _, inbox = await _links(ground, other)
+        links.send(other.node_id, "news", b"hello")
+        await inbox.holds(1)
+        for number in range(3):
+            links.send(other.node_id, "news", b"heard %d" % number, kind="beat")
+        await inbox.holds(4)
+        ground.world.cut(one.node_id, other.node_id)
+        for number in range(200):  # the first of them while the break is not yet seen
+            for kind in ("beat", "commit"):
+                links.send(other.node_id, "news", b"%s %d" % (kind.encode(), number), kind=kind)
+            links.send(other.node_id, "elsewhere", b"beat %d" % number, kind=f"beat {number}")
+            await _time_passes(0.01)
+        (status,) = links.status()
+        assert status.waiting == 1 + 1 + 200
+        ground.world.heal()
+        with trio.fail_after(REDIAL_LAST_S):
+            await inbox.holds(4 + status.waiting)
+        assert inbox.payloads[:4] == [b"hello", b"heard 0", b"heard 1", b"heard 2"]
+        missed = [payload for _, channel, payload in inbox.messages[4:] if channel == "news"]
+        assert missed == [b"beat 199", b"commit 199"]
+
+    run_on_simulated(test)
+
+
 def test_frames_that_wait_too_long_are_given_up() -> None:
     async def test(ground: Ground) -> None:
         one, other = await ground.nodes(2)

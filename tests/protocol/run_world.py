@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import run_liars
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from run_invariants import Broken, Invariants
 
@@ -18,7 +19,6 @@ from protocol.checkpoint import (
     UpdateEntry,
     checkpoint_name,
     open_issue,
-    open_offer,
     open_ready,
     sign_note,
     starting_checkpoint,
@@ -44,6 +44,7 @@ from protocol.run_events import (
     Obtained,
     Persist,
     Received,
+    Recompute,
     RunEvent,
     RunOutput,
     RunSettings,
@@ -107,7 +108,7 @@ class World:
     """`voters` nodes, of which node 0 has the starting model. `run(until_s)` plays it."""
 
     def __init__(
-        self, seed: int, nodes: int = 5, *, rounds: int = 3, faults: Faults | None = None, **settings: float
+        self, seed: int, nodes: int = 5, *, rounds: int = 3, faults: Faults | None = None, **settings: float | str
     ) -> None:
         self.random = random.Random(seed)
         self.faults = faults or Faults()
@@ -120,6 +121,7 @@ class World:
         self.start = RunStart(
             run=RUN, roster=tuple(ready_note(i) for i in range(nodes)), tensor_schema=SCHEMA, model=MODEL
         )
+        self.liars: dict[int, str] = {}  # what a node does when it aggregates
         self.cut: set[frozenset[int]] = set()
         self.one_way_cut: set[tuple[int, int]] = set()  # (from, to)
         self.frozen: set[int] = set()  # these handle nothing until they thaw
@@ -248,6 +250,10 @@ class World:
             case Persist(record):
                 node.journal.append(record)
                 self.invariants.on_record(IDS[node.index], record)
+            case Send(peer, Proposal() as message) if self.liars.get(node.index) == "two-checkpoints":
+                self._send(
+                    node.index, IDS.index(peer), Received(IDS[node.index], run_liars.doubled(self, peer, message))
+                )
             case Send(peer, message):
                 self.invariants.on_send(IDS[node.index], peer, message, node.durable)
                 if self.on_send is not None:
@@ -261,6 +267,8 @@ class World:
                 self._obtain(node, name, checkpoint, sources)
             case Collect(name, offer):
                 self._collect(node, name, offer)
+            case Recompute():
+                run_liars.recompute(self, node, output)
             case Combine():
                 self.invariants.on_combine(IDS[node.index], output.term, checkpoint_name(output.base))
                 self._combine(node, output)
@@ -277,6 +285,8 @@ class World:
                 self.commit_times.append((self.now, checkpoint.round))
             case Evidence():
                 self.evidence.append(output)
+                if IDS.index(output.node) not in self.liars:
+                    raise Broken(f"§8.16: {output.node}, which is honest, is accused: {output.what}")
             case Misbehaved():
                 self.misbehaved.append(output)
             case Measured(report):
@@ -308,6 +318,10 @@ class World:
             delay_s = self.faults.late_s if late else self.faults.delay_s
             self._push(self.now + self.random.uniform(*delay_s), target, event)
 
+    def answer(self, node: SimNode, event: RunEvent, after_s: tuple[float, float]) -> None:
+        """`event` comes to `node` some time from now, if it lives then."""
+        self._push(self.now + self.random.uniform(*after_s), node.index, event)
+
     def _obtain(self, node: SimNode, name: Hash, checkpoint: Checkpoint, sources: tuple[NodeId, ...]) -> None:
         key = checkpoint.model
         holders = [
@@ -322,6 +336,7 @@ class World:
     def _collect(self, node: SimNode, name: Hash, offer: Offer) -> None:
         source = IDS.index(NodeId(offer.node))
         ok = source == node.index or (self.reachable(node.index, source) and offer.update in self.nodes[source].durable)
+        node.durable |= {offer.update} if ok else set()
         event = Collected(name) if ok else Collected(name, "unreachable", "gone")
         self._push(self.now + self.random.uniform(0.01, 0.2), node.index, event)
 
@@ -329,8 +344,7 @@ class World:
         entries = (
             tuple(UpdateEntry(offer=raw, weight=10, refused="", reason="") for raw in output.offers) + output.refused
         )
-        names = sorted(open_offer(raw).body.update for raw in output.offers)
-        model = hash_of("\n".join([output.base.model, *names]).encode())
+        model, entries = run_liars.combined(self.liars.get(node.index), node.index, output.base.model, entries)
         node.durable.add(model)
         done = Combined(
             output.round, output.term, model=model, difference=hash_of(model.encode()), entries=entries, parameters=7
@@ -365,7 +379,7 @@ class World:
                 )
 
 
-def play(seed: int, nodes: int, faults: Faults, rounds: int = 3, **settings: float) -> World:
+def play(seed: int, nodes: int, faults: Faults, rounds: int = 3, **settings: float | str) -> World:
     """A run under `faults`, which must end everywhere once they stop."""
     world = World(seed, nodes, rounds=rounds, faults=faults, **settings)
     world.run(faults.until_s + 400.0)

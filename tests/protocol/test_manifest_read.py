@@ -50,7 +50,7 @@ TOP_LEVEL_ERRORS = [
     ('name = "a\\u001bb"', 'name is "a\\u001bb"; allowed is a name of 1 to 80 characters on one line'),
     ('nme = "a"', "nme is not a known key; did you mean name?"),
     ("comm_rounds = 3", "comm_rounds is not a known key; did you mean comm_round?"),
-    ('audit = "all"', 'audit is "all"; allowed is "none"'),
+    ('audit = "all"', 'audit is "all"; allowed is "none" or "spot" or "full"'),
 ]
 
 

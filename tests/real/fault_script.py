@@ -63,9 +63,10 @@ class Player:
         self._study = study
         self._run = run
         self._say = say
-        self._ids = [node.node_id for node in study.nodes]
         self._down: dict[RealNode, Fault] = {}
-        self._broken: dict[Fault, tuple[int, int]] = {}
+        self._broken: dict[Fault, tuple[RealNode, RealNode]] = {}
+        for node in self.nodes:
+            assert node.node_id  # known from now on, also of a node that is frozen
         self._begun = time.monotonic()
 
     def play(self, faults: list[Fault]) -> None:
@@ -88,6 +89,8 @@ class Player:
         """Wait for a time of the script; false when the run is over."""
         while (left := self._begun + at - time.monotonic()) > 0:
             time.sleep(min(left, LOOK_S))
+            for node in self.nodes:
+                assert node.is_running or node in self._down, f"{node.name} has ended by itself"
             if (seen := self._seen()) is not None and seen["state"] in ENDED:
                 return False
         return True
@@ -100,12 +103,13 @@ class Player:
         target = self._target(fault)
         if target is None or target in self._down:
             return
-        name = self.nodes.index(target)
         if fault.kind in LINK_FAULTS:
-            if len(self._broken) < LINKS_BROKEN_MAX and fault.other != name:
-                self._broken[fault] = (name, fault.other)
-                self._break_links(name)
-                self._tell(f"{fault.kind}: {target.name} and {self.nodes[fault.other].name}")
+            pair = (target, self.nodes[fault.other])
+            is_whole = not any({*pair} == {*broken} for broken in self._broken.values())
+            if len(self._broken) < LINKS_BROKEN_MAX and len({*pair}) == 2 and is_whole:
+                self._broken[fault] = pair
+                target.break_link(pair[1], fault.kind)
+                self._tell(f"{fault.kind}: {target.name} and {pair[1].name}")
                 self.faults_played += 1
         elif len(self._down) < (len(self.nodes) - 1) // 2:
             self._down[target] = fault
@@ -116,8 +120,8 @@ class Player:
     def _end(self, fault: Fault) -> None:
         pair = self._broken.pop(fault, None)
         if pair is not None:
-            self._break_links(pair[0])
-            self._tell(f"mend {self.nodes[pair[0]].name} and {self.nodes[pair[1]].name}")
+            pair[0].mend_link(pair[1])
+            self._tell(f"mend {pair[0].name} and {pair[1].name}")
         for node in [node for node, its in self._down.items() if its == fault]:
             (node.start if fault.kind == "kill" else node.thaw)()
             del self._down[node]
@@ -131,11 +135,6 @@ class Player:
         self._down.clear()
         start_all(self.nodes)
         self.faults_played += 1
-
-    def _break_links(self, index: int) -> None:
-        """Tell a node of all faults that are to be at its end now."""
-        modes = {self._ids[there]: fault.kind for fault, (here, there) in self._broken.items() if here == index}
-        self.nodes[index].break_links(modes)
 
     # --- looking -------------------------------------------------------------------------------------------------
     def _target(self, fault: Fault) -> RealNode | None:

@@ -107,11 +107,11 @@ def test_nobody_waits_for_a_frozen_participant_until_it_is_back(study: Study) ->
 def test_a_broken_link_between_aggregator_and_voter_holds_nobody_up(study: Study, mode: str) -> None:
     run, aggregator, (broken, other) = begun(study)
     term = aggregator.client.run(run)["term"]
-    aggregator.break_links({broken.node_id: mode})
+    aggregator.break_link(broken, mode)
     goes_on(other, run, SILENCE_S + LOST_S + SLACK_S)
     wait_until(lambda: not study.takes_part(broken, run), f"{broken.name} is missed", SILENCE_S + SLACK_S)
     goes_on(other, run, LOST_S + SLACK_S)
-    aggregator.break_links({})
+    aggregator.mend_link(broken)
     takes_part_again(study, broken, run, SILENCE_S + SLACK_S)
     assert {node.client.run(run)["term"] for node in study.nodes} == {term}
     all_stop(study, run)
@@ -120,7 +120,7 @@ def test_a_broken_link_between_aggregator_and_voter_holds_nobody_up(study: Study
 def test_a_connection_that_one_end_has_forgotten_is_noticed_by_the_other(study: Study) -> None:
     run, aggregator, (forgetful, other) = begun(study)
     term = aggregator.client.run(run)["term"]
-    forgetful.break_links({aggregator.node_id: "half-open"})
+    forgetful.break_link(aggregator, "half-open")
     goes_on(other, run, SILENCE_S + LOST_S + SLACK_S)
     takes_part_again(study, forgetful, run, SILENCE_S + SLACK_S)  # the fault lasts
     assert {node.client.run(run)["term"] for node in study.nodes} == {term}

@@ -1,0 +1,46 @@
+"""What a node has been in a run, read back from its journal after a restart. docs/protocol.md §7.3, §8.4, §8.8."""
+
+from collections.abc import Iterable
+
+from protocol.audit import Audit
+from protocol.checkpoint import open_offer
+from protocol.election import Election
+from protocol.keys import NodeId
+from protocol.ledger import Ledger
+from protocol.participation import Participation
+from protocol.run_journal import (
+    ChangeRecord,
+    CommittedRecord,
+    EvidenceRecord,
+    OfferRecord,
+    StoredRecord,
+    TermRecord,
+    read_record,
+)
+
+
+def recover(
+    records: Iterable[bytes], election: Election, ledger: Ledger, participation: Participation, audit: Audit
+) -> bool:
+    """Put the parts of a machine where the journal left them. Whether there was anything in it.
+
+    Raises RemoteProtocolError when the journal is not what fednode writes."""
+    found = False
+    for raw in records:
+        found = True
+        match read_record(raw):
+            case TermRecord(term=term, voted_for=voted_for):
+                election.term = term
+                election.voted_for = NodeId(voted_for) if voted_for else None
+            case StoredRecord() as record:
+                ledger.restore_stored(record)
+            case CommittedRecord() as record:
+                ledger.restore_committed(record)
+            case ChangeRecord() as record:
+                ledger.restore_change(record)
+            case OfferRecord(offer=offer):
+                participation.restore_offer(offer, open_offer(offer).body)
+            case EvidenceRecord() as record:
+                audit.restore(record)
+    election.stored = (ledger.stored_term, ledger.stored.checkpoint.round)
+    return found
