@@ -70,7 +70,7 @@ class Bulk:
     async def fetch(self, blob: BlobId, sources: Sequence[NodeId], bytes_max: int) -> Fetched:
         """Make `blob` whole and durable here, from any of `sources`; the first are preferred.
 
-        Several fetches of one blob are one. A caller who is cancelled leaves it to the others.
+        Several fetches of one blob are one, from the sources of all. A caller who is cancelled leaves it to the others.
 
         Raises:
             Refused: it is larger than `bytes_max`.
@@ -87,6 +87,7 @@ class Bulk:
             if ours:
                 self._begin(blob, others, bytes_max)
             fetch = self._fetches[blob]
+            fetch.also_from(others)
             await fetch.join()
             if fetch.outcome is not None:
                 check_size(blob, fetch.outcome.size, bytes_max)

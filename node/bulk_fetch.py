@@ -49,12 +49,15 @@ class Fetch:
         self.outcome: Fetched | None = None
         self.failure: FednodeError | None = None
         self._disk = disk
+        self._known = list(sources)
+        self._at_once = len(self._known)  # of these, the first so many; the others when one of them fails
         self._sources = deque(sources)
         self._source_of = source_of
         self._bytes_max = bytes_max
         self._came = came
         self._done = trio.Event()
         self._scope = trio.CancelScope()
+        self._attempt = trio.CancelScope()
         self._joined = 0
         self._failures: list[str] = []
         self._disk_failure: FednodeError | None = None
@@ -62,6 +65,14 @@ class Fetch:
         self._under_way = 0
         self._changed = trio.lowlevel.ParkingLot()
         self._bytes_of: dict[NodeId, int] = {}
+
+    def also_from(self, sources: Sequence[NodeId]) -> None:
+        """Others who have it: they are asked first, for whoever is being asked may be frozen. What has come stays."""
+        new = [source for source in sources if source not in self._known]
+        if new:
+            self._known[:0] = new
+            self._at_once = len(new)
+            self._attempt.cancel()
 
     async def join(self) -> None:
         """Wait for the end. Then `outcome` is set, or `failure`, or neither where everybody had left before."""
@@ -76,7 +87,7 @@ class Fetch:
     async def run(self) -> None:
         try:
             with self._scope:
-                self.outcome = await self._obtain()
+                await self._try_until_done()
         except FednodeError as error:
             self.failure = error
         except trio.Cancelled:
@@ -92,12 +103,22 @@ class Fetch:
         finally:
             self._done.set()
 
+    async def _try_until_done(self) -> None:
+        """Fetch it, and begin again whenever there are new sources."""
+        while self.outcome is None:
+            with self._attempt:
+                self.outcome = await self._obtain()
+            self._attempt = trio.CancelScope()
+            self._sources = deque(self._known)
+            self._todo.clear()
+            self._under_way = 0
+
     async def _obtain(self) -> Fetched:
         size, writer = await self._begin()
         if self._todo:
             with trio.CancelScope() as pulling:
                 async with trio.open_nursery() as nursery:
-                    for _ in range(min(SOURCES_AT_ONCE, len(self._sources))):
+                    for _ in range(min(SOURCES_AT_ONCE, self._at_once, len(self._sources))):
                         nursery.start_soon(self._use_sources, writer, pulling)
         if self._disk_failure is not None:
             raise self._disk_failure

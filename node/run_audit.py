@@ -14,6 +14,7 @@ from protocol.checkpoint import Checkpoint, open_offer
 from protocol.errors import FednodeError
 from protocol.gathering import OFFER_REFUSALS
 from protocol.keys import BlobId, NodeId
+from protocol.lateness import counted_samples
 from protocol.limits import CHUNK_BYTES
 from protocol.run_events import Recompute
 from tracker.chunks import blob_id_of, chunk_hashes_of, hash_chunk
@@ -80,7 +81,8 @@ class RunAudit:
                 if entry.refused:
                     continue  # what nobody can be shown proves nothing, and changes nothing
                 raise
-            updates.append(update_of(offer.node, await self._disk.blob_data(BlobId(offer.update)), offer.samples))
+            samples = counted_samples(offer, wanted.checkpoint.round)
+            updates.append(update_of(offer.node, await self._disk.blob_data(BlobId(offer.update)), samples))
         return updates
 
 

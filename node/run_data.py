@@ -13,6 +13,7 @@ from node.seams import Disk, Trainer
 from protocol.checkpoint import Checkpoint, Offer, UpdateEntry, open_offer, update_blobs
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.keys import BlobId, NodeId
+from protocol.lateness import counted_samples
 from protocol.manifest import Manifest
 from protocol.run_events import Collect, Collected, Combine, Combined, Obtain
 from tracker.chunks import blob_id_of, chunk_hashes_of
@@ -225,7 +226,7 @@ class RunData:
                 update_of(
                     offer.node,
                     await self._disk.blob_data(BlobId(offer.update)),
-                    offer.samples,
+                    counted_samples(offer, wanted.round),
                     self._checked.get(offer.update),
                 )
                 for _, offer in offers.values()

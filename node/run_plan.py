@@ -18,6 +18,8 @@ def run_settings(manifest: Manifest) -> RunSettings:
         fraction=manifest.round.fraction,
         updates_min=manifest.round.updates_min,
         round_deadline_s=manifest.round.deadline_s,
+        round_deadline_min_s=manifest.round.deadline_min_s,
+        late_are_used=manifest.round.late == "use",
         evaluate_every=manifest.evaluation.every,
         audit=manifest.audit,
         heartbeat_s=manifest.timing.heartbeat_s,

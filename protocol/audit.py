@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from protocol.checkpoint import Checkpoint, Receipt, open_offer
 from protocol.errors import RemoteProtocolError
-from protocol.gathering import OFFER_REFUSALS, room_for_each, why_refused
+from protocol.gathering import OFFER_REFUSALS, why_refused
 from protocol.keys import Hash, NodeId
 from protocol.ledger import Held, Ledger
 from protocol.limits import FRAME_BYTES_MAX
@@ -82,9 +82,10 @@ class Audit:
 
     def _wrong_refusal(self, checkpoint: Checkpoint, previous: Checkpoint) -> str:
         trainers = self.ledger.trainers_after(previous)
+        base, late_are_used = Held(Hash(checkpoint.previous), previous, b""), self.context.settings.late_are_used
         for entry in checkpoint.updates:
             offer = open_offer(entry.offer).body
-            found = why_refused(entry.offer, offer, trainers, checkpoint.previous, room_for_each(trainers))
+            found = why_refused(entry.offer, offer, trainers, base, late_are_used=late_are_used)
             code = found[0] if found else ""
             if code != (entry.refused if entry.refused in OFFER_REFUSALS else ""):
                 return f"the update of {offer.node} is {entry.refused or 'used'}, and should be {code or 'looked at'}"

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from protocol.checkpoint import Offer, UpdateEntry, open_offer
 from protocol.errors import RemoteProtocolError
 from protocol.keys import Hash, NodeId, RunId
+from protocol.lateness import is_late, may_come_late
 from protocol.ledger import Held
-from protocol.limits import OFFERS_BYTES_MAX, SIGNED_NOTE_BYTES_MAX
+from protocol.limits import OFFERS_BYTES_MAX
 from protocol.run_events import Collect, Collected
 
 
@@ -23,7 +24,7 @@ class Gathering:
     base: Held
     trainers: frozenset[NodeId]
     deadline: float
-    offer_bytes_max: int = SIGNED_NOTE_BYTES_MAX
+    late_are_used: bool = False
     offers: dict[NodeId, bytes] = field(default_factory=dict)  # signed, in the order of their coming
     offered_by: dict[Hash, NodeId] = field(default_factory=dict)  # the same by their hashes
     collected: set[NodeId] = field(default_factory=set)
@@ -37,7 +38,8 @@ class Gathering:
         """
         signed = open_offer(raw)
         offer = signed.body
-        if (offer.node, offer.run, offer.round) != (peer, self.run, self.round):
+        late = self.late_are_used and is_late(offer, self.round)
+        if (offer.node, offer.run) != (peer, self.run) or not (offer.round == self.round or late):
             return None
         if self.offers.get(peer, raw) != raw:
             raise RemoteProtocolError(f"{peer} offers a second update for round {offer.round}")
@@ -47,7 +49,7 @@ class Gathering:
             return None
         self.offers[peer] = raw
         self.offered_by[signed.hash] = peer
-        refusal = why_refused(raw, offer, self.trainers, self.base.name, self.offer_bytes_max)
+        refusal = why_refused(raw, offer, self.trainers, self.base, late_are_used=self.late_are_used)
         if refusal is not None:
             return self._refuse(peer, *refusal)
         return Collect(signed.hash, offer)
@@ -85,18 +87,21 @@ class Gathering:
 
 
 # What an offer alone decides, by code.
-OFFER_REFUSALS = frozenset({"not-chosen", "wrong-base", "offer-too-long", "no-samples"})
+OFFER_REFUSALS = frozenset({"too-late", "not-chosen", "wrong-base", "offer-too-long", "no-samples"})
 
 
 def why_refused(
-    raw: bytes, offer: Offer, trainers: Set[NodeId], base: str, offer_bytes_max: int
+    raw: bytes, offer: Offer, trainers: Set[NodeId], base: Held, *, late_are_used: bool
 ) -> tuple[str, str] | None:
-    """The rules for an update that its offer alone breaks, each a code and a sentence (§8.11)."""
-    if offer.node not in trainers:
+    """The rules for an update that its offer alone breaks, each a code and a sentence (§8.11, §8.20)."""
+    late = late_are_used and is_late(offer, base.checkpoint.round + 1)
+    if late and not may_come_late(offer, base.checkpoint):
+        return "too-late", "it was learned for an earlier round, or used there already"
+    if not late and offer.node not in trainers:
         return "not-chosen", "this node does not train in this round"
-    if offer.base != base:
+    if not late and offer.base != base.name:
         return "wrong-base", "it was learned from another checkpoint"
-    if len(raw) > offer_bytes_max:
+    if len(raw) > room_for_each(trainers):
         return "offer-too-long", "its metrics take more room than a checkpoint has for each node"
     if offer.samples < 1:
         return "no-samples", "it was learned from no samples"

@@ -66,7 +66,8 @@ class Intake:
         if position == stored:
             self._on_proposal_again(peer, held, term, issue.raw)
             return
-        is_under_way = self._proposal is not None and self._proposal[0].name == held.name
+        # From the same peer; the one that proposed it before may be gone, and another reigns who has it.
+        is_under_way = self._proposal is not None and self._proposal[0].name == held.name and self._proposal[3] == peer
         self._look_for_two_issues(peer, held, term, issue.raw)
         self._proposal = (held, term, issue.raw, peer)
         if not is_under_way:

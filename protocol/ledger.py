@@ -27,6 +27,7 @@ from protocol.checkpoint import (
 )
 from protocol.errors import RemoteProtocolError
 from protocol.keys import BlobId, Hash, NodeId
+from protocol.lateness import check_late_updates, is_late
 from protocol.remembered import remembered
 from protocol.run_context import RunContext
 from protocol.run_events import Persist
@@ -169,7 +170,7 @@ class Ledger:
         held = self.open_held(message.checkpoint)
         if held.checkpoint.round != message.round:
             raise RemoteProtocolError("A commit's round is not its checkpoint's")
-        _check_entries(held.checkpoint)
+        self._check_updates(held.checkpoint)
         voters = self._voters_after(message.changes)
         if not differ_by_one_at_most(voters, held.checkpoint.voters):
             raise MissedChanges
@@ -209,7 +210,13 @@ class Ledger:
             if round_number <= self.committed_round + 1:
                 raise RemoteProtocolError("A checkpoint changes more than one voter")
             raise MissedChanges
-        _check_entries(held.checkpoint)
+        self._check_updates(held.checkpoint)
+
+    def _check_updates(self, checkpoint: Checkpoint) -> None:
+        _check_entries(checkpoint, self.context.settings.late_are_used)
+        base = self.committed_before(checkpoint)
+        if base is not None and self.context.settings.late_are_used:
+            check_late_updates(checkpoint, base)
 
     # --- keeping -------------------------------------------------------------------------------------------------
     def store(self, term: int, held: Held, issue: bytes) -> None:
@@ -303,16 +310,18 @@ def _committed_record(checkpoint: bytes, acks: tuple[bytes, ...]) -> bytes:
 
 
 @remembered(_REMEMBERED)
-def _check_entries(checkpoint: Checkpoint) -> None:
+def _check_entries(checkpoint: Checkpoint, late_are_used: bool) -> None:
     """Every update in a checkpoint is one node's signed offer of that round from that base, used or refused (§8.3)."""
     nodes: set[str] = set()
     for entry in checkpoint.updates:
         offer = open_offer(entry.offer).body
-        if (offer.run, offer.round) != (checkpoint.run, checkpoint.round) or offer.node not in checkpoint.roster:
+        late = late_are_used and is_late(offer, checkpoint.round)
+        in_time = offer.round == checkpoint.round
+        if offer.run != checkpoint.run or not (in_time or late) or offer.node not in checkpoint.roster:
             raise RemoteProtocolError("A checkpoint lists an update of another run, round or roster")
         if offer.node in nodes:
             raise RemoteProtocolError(f"A checkpoint lists two updates of {offer.node}")
-        if _is_used(entry) and offer.base != checkpoint.previous:
+        if _is_used(entry) and not late and offer.base != checkpoint.previous:
             raise RemoteProtocolError("A checkpoint uses an update that was learned from another base")
         if _is_used(entry) != (entry.weight > 0):
             raise RemoteProtocolError("A used update has no weight, or a refused one has")

@@ -37,6 +37,7 @@ EXAMPLES: dict[str, object] = {
     "data.name": "digits",
     "parent": "my-earlier-run",
     "aggregation.norm_max": 100.0,
+    "round.deadline_min_s": 5.0,
 }
 
 

@@ -49,6 +49,14 @@ def smallest_roster_can_close_a_round(keys: Keys) -> str:
     return ""
 
 
+def deadline_bounds_are_in_order(keys: Keys) -> str:
+    """An adaptive deadline has room between its bounds."""
+    least = keys.round.deadline_min_s
+    if least is not None and least > keys.round.deadline_s:
+        return f"round.deadline_min_s is {least}: it must be at most round.deadline_s, {keys.round.deadline_s}"
+    return ""
+
+
 def heartbeats_fit_into_the_timeout(keys: Keys) -> str:
     """Three heartbeats fit into an election timeout, so that one lost message elects nobody."""
     timing = keys.timing
@@ -103,6 +111,7 @@ def server_learning_rate_needs_its_optimizer(keys: Keys) -> str:
 RULES = (
     roster_bounds_are_in_order,
     smallest_roster_can_close_a_round,
+    deadline_bounds_are_in_order,
     heartbeats_fit_into_the_timeout,
     loss_is_noticed_after_a_heartbeat,
     loss_comes_before_leaving,

@@ -158,6 +158,17 @@ class Round(Wire):
         allow_inf_nan=False,
         description="a round does not wait longer for the slow",
     )
+    deadline_min_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=DURATION_S_MAX,
+        allow_inf_nan=False,
+        description="given this, the deadline adapts: three times the median of recent rounds, from this to deadline_s",
+    )
+    late: Literal["refuse", "use"] = Field(
+        default="refuse",
+        description="what becomes of an update that is a round late: nothing, or it counts half in the next round",
+    )
 
 
 class Aggregation(Wire):

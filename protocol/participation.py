@@ -6,12 +6,14 @@ round is over; so a round that lost its aggregator is finished without training 
 
 from protocol.checkpoint import Offer, Receipt, Report, open_receipt
 from protocol.keys import Hash, NodeId
+from protocol.lateness import may_come_late
 from protocol.ledger import Held, Ledger
 from protocol.run_context import RunContext
 from protocol.run_events import STATE_LETTERS, Evaluate, Evaluated, Measured, ParticipantState, Train, Trained
 from protocol.run_journal import OfferRecord
 from protocol.run_messages import OfferMessage, ReportMessage
 from protocol.signing import Signed
+from protocol.wire import hash_of
 
 
 class Participation:
@@ -48,9 +50,7 @@ class Participation:
         """Say again what the aggregator may have missed: our offer, until it is receipted, and our report, once."""
         if aggregator is None:
             return
-        committed = self.ledger.committed
-        is_current = committed is not None and self.offer is not None and self.offer[1].base == committed.name
-        if self.offer is not None and is_current and not self.receipted:
+        if self.offer is not None and self._is_wanted(self.offer[1]) and not self.receipted:
             self.context.send(aggregator, OfferMessage(run=self.context.run, offer=self.offer[0]))
         if self.report is not None and self._report_sent_to != aggregator:
             self._report_sent_to = aggregator
@@ -67,7 +67,7 @@ class Participation:
         body = receipt.body
         if self.offer is None or receipt.node_id != aggregator or body.term != term:
             return
-        if body.node == self.context.me and body.round == self.offer[1].round:
+        if body.node == self.context.me and body.offer == hash_of(self.offer[0]):
             self.receipted = True
             self.receipts[term] = receipt
             self._set_letter("W")
@@ -85,7 +85,8 @@ class Participation:
         committed = self.ledger.committed
         if committed is None or self.ledger.has_ended:
             return
-        if event.offer.base != committed.name:
+        if not self._is_wanted(event.offer):
+            self._set_letter("W", f"the update for round {event.offer.round} came too late")
             self.on_commit(committed, aggregator)
             return
         raw = self.context.sign(event.offer)
@@ -95,6 +96,15 @@ class Participation:
         self._set_letter("U")
         self.repeat_to(aggregator)
         self._evaluate(committed)
+
+    def _is_wanted(self, offer: Offer) -> bool:
+        """Whether the round under way takes it: learned from the newest commit, or from the one before, where the late
+        are used and nothing was learned from the newest (§8.20)."""
+        committed = self.ledger.committed
+        if committed is None:
+            return False
+        late = self.context.settings.late_are_used and may_come_late(offer, committed.checkpoint)
+        return offer.base == committed.name or late
 
     def on_training_failed(self, reason: str, aggregator: NodeId | None) -> None:
         """Our training is over for this run; we go on following, and voting if we are a voter."""

@@ -17,10 +17,11 @@ from protocol.checkpoint import (
     open_ready,
     open_report,
 )
-from protocol.gathering import Gathering, room_for_each
+from protocol.gathering import Gathering
 from protocol.keys import Hash, NodeId
 from protocol.ledger import Held, Ledger
 from protocol.limits import REPORTS_BYTES_MAX
+from protocol.pace import Pace
 from protocol.run_context import RunContext
 from protocol.run_events import STATE_LETTERS, Collect, Collected, Combine, Combined, Note, Obtain, ParticipantState
 from protocol.run_messages import Heartbeat, Proposal, ReceiptMessage, Reports
@@ -51,6 +52,8 @@ class Reign:
         self.reports: dict[tuple[NodeId, int], bytes] = {}
         self.entrants: dict[NodeId, bytes] = {}
         self.closing = False
+        self.pace = Pace(context.settings.round_deadline_min_s, context.settings.round_deadline_s)
+        self.opened_at = context.now
         self._note = ""
 
     # --- issuing and committing ----------------------------------------------------------------------------------
@@ -139,10 +142,12 @@ class Reign:
             return
         round_number = base.checkpoint.round + 1
         chosen = self.ledger.trainers_after(base.checkpoint)
-        deadline = self.context.now + self.context.settings.round_deadline_s
-        room = room_for_each(chosen)
-        self.gathering = Gathering(self.context.run, round_number, base, chosen, deadline, room)
-        self.context.set_timer("round", self.context.settings.round_deadline_s)
+        deadline_s = self.pace.next_deadline_s()
+        self.opened_at = self.context.now
+        late_are_used = self.context.settings.late_are_used
+        deadline = self.context.now + deadline_s
+        self.gathering = Gathering(self.context.run, round_number, base, chosen, deadline, late_are_used)
+        self.context.set_timer("round", deadline_s)
 
     def on_offer(self, peer: NodeId, raw: bytes) -> None:
         """An update is offered: have it collected, or say again that we have it. Raises RemoteProtocolError."""
@@ -168,6 +173,7 @@ class Reign:
         if event.refused:
             self._set_letter(peer, "W", self.gathering.round, f"update refused: {event.reason}")
         else:
+            self.pace.on_update(self.context.now - self.opened_at)
             self._set_letter(peer, "W", self.gathering.round)
             self._send_receipt(peer, event.offer)
         self.combine_if_ready()

@@ -32,6 +32,8 @@ class RunSettings:
     fraction: float = 1.0
     updates_min: int = 1
     round_deadline_s: float = 600.0
+    round_deadline_min_s: float | None = None  # None: the deadline does not adapt
+    late_are_used: bool = False
     evaluate_every: int = 1
     heartbeat_s: float = 1.0  # several fit into an election timeout, so one lost message elects nobody
     election_timeout_s: float = (

@@ -46,8 +46,8 @@ def _checks(scenario: Scenario, nodes: int, rounds: int, played: Played) -> Iter
     if wanted.refused:
         yield _refused(scenario, nodes, played)
     if wanted.deposed:
-        liars = _named(scenario, nodes, wanted.deposed)
-        yield Check("deposed", liars <= played.deposed, f"{_names(played.deposed)}; expected {_names(liars)}")
+        liars = _named(scenario, nodes, wanted.deposed) & played.lied  # whose turn to aggregate came
+        yield Check("deposed", liars <= played.deposed, f"{_names(played.deposed)}; who lied: {_names(liars)}")
 
 
 def _commit_within(limit_s: float, played: Played) -> Check:

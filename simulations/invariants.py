@@ -90,6 +90,8 @@ class Invariants:
         self.checkpoints: dict[str, Facts] = {}
         self.offered: dict[tuple[NodeId, str], str] = {}
         self.commit_times: list[tuple[float, int]] = []  # (virtual time, round) of each first certificate
+        self.deposed: set[NodeId] = set()  # by anybody
+        self.lied: set[NodeId] = set()  # liars that have proposed a checkpoint of their own
         self.outcome = ""
         self._start = start
         self._holds = holds
@@ -115,10 +117,18 @@ class Invariants:
         try:
             if happening.kind == "keeps":
                 self.on_record(happening.node, happening.what)
-            elif happening.kind == "sends" and happening.node not in self._liars:
+            elif happening.kind == "sends" and happening.node in self._liars:
+                self._on_liars_message(happening.node, happening.what)
+            elif happening.kind == "sends":
                 self.on_message(happening.node, happening.peer, happening.what)
         except Broken as broken:
             self.report(broken.rule, broken.what, happening.node)
+
+    def _on_liars_message(self, node: NodeId, message: Any) -> None:
+        if message["kind"] == "proposal" and message["checkpoint"]:
+            body = signed_body(message["checkpoint"])
+            if body["maker"] == node and body["updates"]:
+                self.lied.add(node)
 
     def report(self, rule: str, what: str, node: str = "") -> None:
         """Keep a violation, if it is the first."""
@@ -141,6 +151,10 @@ class Invariants:
                 self._hold(mine, name, term)
             case {"kind": "offer", "offer": bytes(offer)}:
                 mine.offers.add(offer)
+            case {"kind": "evidence", "node": str(accused), "deposes": True, "what": what}:
+                if accused not in self._liars:
+                    raise Broken("only liars are deposed", f"it deposes {accused}: {what}")
+                self.deposed.add(NodeId(accused))
 
     def _on_term(self, node: NodeId, mine: Durable, term: int, voted_for: str | None) -> None:
         if term < mine.term:

@@ -129,8 +129,7 @@ class LyingData:
         if honest.failed or wanted.round < self._from_round:
             return honest
         if self._lie == "dropped-update" and len(wanted.offers) > 1:
-            partial = await self._honest.combine(replace(wanted, offers=wanted.offers[:-1]))
-            return replace(partial, entries=honest.entries)
+            return await self._honest.combine(replace(wanted, offers=wanted.offers[:-1]))
         model, difference = await opposite(self._node, self._honest, self._codec, wanted.base, honest.difference)
         return replace(honest, model=model, difference=difference)
 

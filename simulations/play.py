@@ -76,7 +76,7 @@ class Played:
     fault_ends: list[float] = field(default_factory=list)
     commits: list[tuple[float, int]] = field(default_factory=list)
     refused: dict[int, set[str]] = field(default_factory=dict)  # codes, by the node's number
-    updates: dict[int, int] = field(default_factory=dict)  # used, by the node's number
+    lied: set[int] = field(default_factory=set)  # as aggregators, before others
     deposed: set[int] = field(default_factory=set)
     violation: Violation | None = None
     last: list[str] = field(default_factory=list)  # what happened before the violation, for people
@@ -280,6 +280,8 @@ class Play:
         )
         if self._injector is not None:
             played.elections = len(self._twin.reigns)
+            played.deposed = {self._number_of[node] for node in self._twin.deposed}
+            played.lied = {self._number_of[node] for node in self._twin.lied}
             played.rounds_committed = max(0, self._twin.committed_round)
         for row in await self._up()[0].service.rounds(self._run):
             self._take_refusals(row)

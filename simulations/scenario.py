@@ -134,7 +134,7 @@ class Checks(Wire):
     only_refused: bool = Field(default=True, description="whether nobody else's update may have been refused")
     commit_within_s: Seconds | None = Field(default=None, description="the next commit, after each fault's end")
     virtual_s_max: Seconds | None = Field(default=None, description="how long it may take")
-    deposed: tuple[str, ...] = Field(default=(), description="cohorts or nodes that must have been deposed")
+    deposed: tuple[str, ...] = Field(default=(), description="who must have been deposed, having lied")
 
 
 class Scenario(Wire):

@@ -64,7 +64,7 @@ def simulate(
     store: Path | None,
     *,
     samples_per_s: float = 2000.0,
-    exact: bool = True,
+    exact: bool = False,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Simulated:
     """Play `nodes` nodes through a run of `rounds` rounds. What they record goes into one store at `store`.

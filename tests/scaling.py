@@ -27,7 +27,6 @@ SIZES = (10, 30, 100, 300, 1000)
 ROUNDS = 10
 SEED = 0
 DEADLINE_S = 1800.0  # of one size; the largest takes about a minute of CPU
-SETTLE_S = 3.0  # virtual: connections are up and logs compared
 PAGE, PLOT = ROOT / "docs" / "scaling.md", ROOT / "docs" / "scaling.svg"
 BEGIN, END = "<!-- measured by make scaling -->", "<!-- end of what make scaling measured -->"
 
@@ -103,9 +102,8 @@ async def _play(count: int, rounds: int, folder: Path, figures: Figures) -> None
 
 
 async def _gather(world: Any, nodes: Sequence[Any], nursery: Any, folder: Path) -> None:
-    import trio
-
     from node.identity import Keys
+    from simulations.deterministic import until
     from simulations.seeded_group import Placed, place_group
     from simulations.simulated_node import EPOCH_S
 
@@ -119,7 +117,7 @@ async def _gather(world: Any, nodes: Sequence[Any], nursery: Any, folder: Path) 
         real = await nursery.start(node.live)
         await real.service.data_add("idle", str(data), {})
         await real.service.set_policy(["all"])
-    await trio.sleep(SETTLE_S)
+    await until(lambda: all(node.node.groups.wanted_peers() <= node.node.groups.connected for node in nodes))
 
 
 async def _train(nodes: Sequence[Any], rounds: int, sent: "_Sent", figures: Figures) -> None:

@@ -266,19 +266,48 @@ def test_fetches_of_one_blob_are_one() -> None:
     run_on_simulated(test)
 
 
-def test_a_fetch_that_failed_for_one_is_tried_with_the_others_sources() -> None:
+def test_fetches_of_one_blob_ask_the_sources_of_all() -> None:
     async def test(ground: Ground) -> None:
         here, there, without = await _places(ground, 3)
         blob = await there.disk.put_blob(TEN_MB)
 
-        async def fails() -> None:
-            with pytest.raises(FednodeError):
-                await here.bulk.fetch(blob, [without.me], 10_000_000)
+        async def first() -> None:
+            assert await here.bulk.fetch(blob, [without.me], 10_000_000) == Fetched(there.me, 10_000_000)
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(fails)
+            nursery.start_soon(first)
             await trio.testing.wait_all_tasks_blocked()
             assert await here.bulk.fetch(blob, [there.me], 10_000_000) == Fetched(there.me, 10_000_000)
+
+    run_on_simulated(test)
+
+
+@pytest.mark.parametrize("size", [10, len(TEN_MB)])
+def test_a_fetch_that_hangs_on_a_frozen_source_goes_on_with_a_new_one(size: int) -> None:
+    async def test(ground: Ground) -> None:
+        frozen, other, mine = await ground.nodes(3)
+        asked = trio.Event()
+
+        async def says_nothing(stream: Stream) -> None:
+            await stream.receive_frame(REQUEST_BYTES)
+            asked.set()
+            await trio.Event().wait()
+
+        frozen.handle(BLOB_PROTOCOL, says_nothing)
+        there, here = await _place(ground, other), await _place(ground, mine)
+        blob = await there.disk.put_blob(TEN_MB[:size])
+        found: list[Fetched] = []
+
+        async def fetch(source: NodeId) -> None:
+            found.append(await here.bulk.fetch(blob, [source], size))
+
+        with trio.fail_after(BLOB_STALL_S / 2):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fetch, frozen.node_id)
+                await asked.wait()
+                nursery.start_soon(fetch, other.node_id)
+        assert found == 2 * [Fetched(other.node_id, size)]
+        assert here.came() == size
 
     run_on_simulated(test)
 

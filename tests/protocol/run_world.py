@@ -18,7 +18,6 @@ from protocol.checkpoint import (
     RunStart,
     UpdateEntry,
     checkpoint_name,
-    open_issue,
     open_ready,
     sign_note,
     starting_checkpoint,
@@ -42,6 +41,7 @@ from protocol.run_events import (
     Misbehaved,
     Obtain,
     Obtained,
+    ParticipantState,
     Persist,
     Received,
     Recompute,
@@ -122,6 +122,7 @@ class World:
             run=RUN, roster=tuple(ready_note(i) for i in range(nodes)), tensor_schema=SCHEMA, model=MODEL
         )
         self.liars: dict[int, str] = {}  # what a node does when it aggregates
+        self.training_s: dict[int, float] = {}  # of the slow
         self.cut: set[frozenset[int]] = set()
         self.one_way_cut: set[tuple[int, int]] = set()  # (from, to)
         self.frozen: set[int] = set()  # these handle nothing until they thaw
@@ -137,6 +138,9 @@ class World:
         self.measured: set[tuple[int, bytes]] = set()
         self.trainings = 0
         self.commit_times: list[tuple[float, int]] = []
+        self.checkpoints: dict[Hash, Checkpoint] = {}  # the committed ones
+        self.states: dict[NodeId, set[str]] = {}
+        self.reasons: dict[NodeId, set[str]] = {}
         self.directions = Directions()
         for node in self.nodes:
             self.boot(node)
@@ -283,6 +287,10 @@ class World:
             case Committed(name, checkpoint, _):
                 self.invariants.on_commit(IDS[node.index], name, checkpoint)
                 self.commit_times.append((self.now, checkpoint.round))
+                self.checkpoints[name] = checkpoint
+            case ParticipantState(peer, state, _, reason):
+                self.states.setdefault(peer, set()).add(state)
+                self.reasons.setdefault(peer, set()).add(reason)
             case Evidence():
                 self.evidence.append(output)
                 if IDS.index(output.node) not in self.liars:
@@ -297,9 +305,6 @@ class World:
                 node.ended = None
             case _:
                 pass
-
-    def round_of(self, proposal: Proposal) -> int:
-        return open_issue(proposal.issue).body.round
 
     def reachable(self, a: int, b: int) -> bool:
         return frozenset((a, b)) not in self.cut and self.nodes[b].machine is not None
@@ -362,7 +367,8 @@ class World:
             codec="fp32", metrics={"loss": 1.0},
         )  # fmt: skip
         node.durable.add(update)
-        self._push(self.now + self.random.uniform(0.1, 1.0), node.index, Trained(offer))
+        takes_s = self.training_s.get(node.index) or self.random.uniform(0.1, 1.0)
+        self._push(self.now + takes_s, node.index, Trained(offer))
 
     def direct(self, directions: Directions, *indices: int) -> None:
         """The group's log asks for this. It reaches all nodes, or `indices`, and everybody who starts later."""
@@ -387,6 +393,3 @@ def play(seed: int, nodes: int, faults: Faults, rounds: int = 3, **settings: flo
     if sorted(world.committed) != list(range(rounds + 1)):
         raise Broken(f"rounds {sorted(world.committed)} were committed")
     return world
-
-
-_EVENTS = RunEvent

@@ -6,6 +6,7 @@ import os
 import pytest
 from run_world import IDS, RUN, Broken, Faults, World, play
 
+from protocol.checkpoint import open_issue
 from protocol.election import TERM_LEAP_MAX, Role
 from protocol.run_events import Began, Elected, Obtained, Persist, Received, Send, Timer
 from protocol.run_journal import TermRecord, read_record
@@ -232,7 +233,7 @@ def test_a_proposal_whose_term_passed_while_it_was_fetched_is_not_acknowledged()
     world.one_way_cut = {(other, me) for other in range(5)}
     world.run(world.now + 4.0, until_ended=False)
     term, stored = machine.election.term, machine.ledger.stored.checkpoint.round
-    newest = next(message for message in proposals if world.round_of(message) == stored + 1)
+    newest = next(message for message in proposals if open_issue(message.issue).body.round == stored + 1)
     outputs = machine.step(Received(IDS[aggregator], newest), world.now)
     (obtain,) = [output for output in outputs if type(output).__name__ == "Obtain"]
     candidate = next(node for node in machine.context.voters if node not in (machine.context.me, IDS[aggregator]))
