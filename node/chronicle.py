@@ -214,18 +214,20 @@ class Chronicle:
         )
 
     def measured(self, event: Measured) -> None:
-        """A node's measurement of a checkpoint on its own held-out data; each node's and round's counts once."""
-        report = open_report(event.report).body
-        if (report.node, report.round) in self.live.seen_reports:
-            return
-        self.live.seen_reports.add((report.node, report.round))
-        at = self._now()
-        self._add_once(
-            ("measured", self.run, report.node, str(report.round)),
-            lambda: self._signed_metrics(
+        """Nodes' measurements of checkpoints on their own held-out data; each node's and round's counts once."""
+        self._add_once(("measured", self.run, *event.reports), lambda: self._measured_metrics(event.reports))
+
+    def _measured_metrics(self, reports: Iterable[bytes]) -> list[MetricRow]:
+        at, rows = self._now(), list[MetricRow]()
+        for raw in reports:
+            report = open_report(raw).body
+            if (report.node, report.round) in self.live.seen_reports:
+                continue
+            self.live.seen_reports.add((report.node, report.round))
+            rows += self._signed_metrics(
                 report.node, "global", "eval", report.round, report.samples, report.metrics, at
-            ),
-        )
+            )
+        return rows
 
     def participant(self, event: ParticipantState) -> None:
         self.state(event.node, event.state, event.reason, event.round)
@@ -283,7 +285,7 @@ class Chronicle:
             for place, (key, value) in enumerate(sorted(metrics.items()))
         ]
 
-    def _add_once(self, key: tuple[str, ...], rows: Callable[[], Sequence[Row]]) -> None:
+    def _add_once(self, key: tuple[str | bytes, ...], rows: Callable[[], Sequence[Row]]) -> None:
         """Record what every node makes alike; those who watch are shown the metrics in it."""
         metrics = tuple(row for row in self._record.add_once(key, rows) if isinstance(row, MetricRow))
         if metrics:

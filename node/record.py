@@ -54,7 +54,7 @@ class StoreRecord:
         if len(self._pending) >= BATCH_ROWS:
             self._has_batch.set()
 
-    def add_once(self, key: tuple[str, ...], rows: Callable[[], Sequence[Row]]) -> Sequence[Row]:
+    def add_once(self, key: tuple[str | bytes, ...], rows: Callable[[], Sequence[Row]]) -> Sequence[Row]:
         """Take the rows: nobody else writes here."""
         made = rows()
         self.add(*made)

@@ -290,7 +290,7 @@ class Record(Protocol):
     def add(self, *rows: Any) -> None:
         """Take rows (dataclasses of tracker.rows); they are durable after at most a flush interval."""
 
-    def add_once(self, key: tuple[str, ...], rows: Callable[[], Sequence[Any]]) -> Sequence[Any]:
+    def add_once(self, key: tuple[str | bytes, ...], rows: Callable[[], Sequence[Any]]) -> Sequence[Any]:
         """Take rows that every node which hears of the same thing, named by `key`, makes alike.
 
         Gives them; or nothing, and makes none, where nodes share a record and another has given it these."""

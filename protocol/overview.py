@@ -1,12 +1,16 @@
 """What this node is told of the others in a run: where they are, and what they measured. docs/protocol.md §8.8."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 
 from protocol.checkpoint import open_report
 from protocol.keys import NodeId
 from protocol.ledger import Ledger
 from protocol.run_context import RunContext
 from protocol.run_events import STATE_LETTERS, Measured, ParticipantState
+
+# A commit's reports are the same for everybody; a few runs may go on at once.
+_REMEMBERED_BATCHES = 8
 
 
 class Overview:
@@ -37,16 +41,23 @@ class Overview:
         letters = (self._states.get(node, "W") for node in self.ledger.roster())
         self.take_states("".join(letter if letter in "LX" else "F" for letter in letters))
 
-    def take_reports(self, reports: Iterable[bytes], proven_round: int = 0) -> None:
-        """Measurements as their nodes signed them; our own we have already. Raises RemoteProtocolError.
+    def take_reports(self, reports: tuple[bytes, ...], proven_round: int = 0) -> None:
+        """Measurements as their nodes signed them. Raises RemoteProtocolError.
 
         Those of rounds that are known to be committed, here or up to `proven_round`: else who signs many, of rounds to
         come, fills everybody's record."""
-        roster = set(self.ledger.newest.roster)
         newest = max(self.ledger.newest_round, proven_round)
-        for raw in reports:
-            report = open_report(raw).body
-            if (report.run, report.node) == (self.context.run, self.context.me) or report.round > newest:
-                continue
-            if report.run == self.context.run and report.node in roster:
-                self.context.out.append(Measured(raw))
+        told = _of_the_run(reports, self.context.run, self.ledger.newest.roster, newest)
+        if told:
+            self.context.out.append(Measured(told))
+
+
+@lru_cache(maxsize=_REMEMBERED_BATCHES)
+def _of_the_run(reports: tuple[bytes, ...], run: str, roster: tuple[str, ...], newest: int) -> tuple[bytes, ...]:
+    nodes = set(roster)
+
+    def is_told(raw: bytes) -> bool:
+        report = open_report(raw).body
+        return report.run == run and report.node in nodes and report.round <= newest
+
+    return tuple(filter(is_told, reports))

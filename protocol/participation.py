@@ -152,7 +152,7 @@ class Participation:
         )
         self.report = self.context.sign(report)
         self._report_sent_to = None
-        self.context.out.append(Measured(self.report))
+        self.context.out.append(Measured((self.report,)))
         self.repeat_to(aggregator)
 
     @property

@@ -251,9 +251,9 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """For the record: measurements by a node, as it signed them. The driver must count each (node, round) once."""
+    """For the record: measurements as their nodes signed them. The driver must count each (node, round) once."""
 
-    report: bytes
+    reports: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,7 @@ class Cast:
 
     async def _come(self, nursery: trio.Nursery, node: SimulatedNode, after_s: float) -> None:
         await trio.sleep(after_s)
-        await nursery.start(node.live)
+        nursery.start_soon(node.live)
         await self._join(node)
 
     async def _go(self, node: SimulatedNode, after_s: float) -> None:

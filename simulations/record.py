@@ -19,7 +19,7 @@ from tracker.rows import LogRow, MetricRow, Row, RunRow, StatusRow
 from tracker.store import Store
 
 # What nodes record alike is kept of the first; where it crashes before that is safe, another's is made.
-Key = tuple[str, ...]
+Key = tuple[str | bytes, ...]
 Rows = Callable[[], Sequence[Row]]
 WRITE_ROWS = 20_000  # at once into the store: large enough to cost little, some 10 MB
 

@@ -4,6 +4,7 @@ Its disk, keys and folder outlive its process, which can be killed and started a
 durable, its connections, and the last of its record, as a real one does.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from node.node import Node
 from node.run_driver import journal_name
 from node.seams import Trainer
+from protocol.errors import FednodeError
 from protocol.keys import NodeId, RunId, node_id_of, public_key_of
 from protocol.presence import Capacity
 from simulations.disk import ChunkPool
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 # Virtual time begins here, so that nothing depends on when a simulation is run.
 EPOCH_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 _GIBIBYTE = 1024**3
+START_AGAIN_S = 5.0  # until somebody looks after a node that does not start
+
+log = logging.getLogger("fednode.simulated")
 
 MakeTrainer = Callable[[int, Path], Trainer]  # of the node's number and its folder
 
@@ -132,10 +137,21 @@ class SimulatedNode:
         self.disk.is_gone = False
         try:
             with self._life:
-                await self._one_life(task_status)
+                await self._start_until_it_runs(task_status)
         finally:
             self.node = None
             self._gone.set()
+
+    async def _start_until_it_runs(self, task_status: "TaskStatus[Node]") -> None:
+        """Its owner starts it again where it could not start, or ended, because its disk said no."""
+        while True:
+            try:
+                await self._one_life(task_status)
+            except* FednodeError as errors:
+                log.info("%s ended by itself: %s", self.name, errors.exceptions)
+            if self.node is not None:
+                self.node, task_status = None, trio.TASK_STATUS_IGNORED  # who waited for its start has been told
+            await trio.sleep(START_AGAIN_S)
 
     async def _one_life(self, task_status: "TaskStatus[Node]") -> None:
         network = self._network = self._world.network(self.node_id)

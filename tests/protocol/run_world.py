@@ -297,8 +297,8 @@ class World:
                     raise Broken(f"§8.16: {output.node}, which is honest, is accused: {output.what}")
             case Misbehaved():
                 self.misbehaved.append(output)
-            case Measured(report):
-                self.measured.add((node.index, report))
+            case Measured(reports):
+                self.measured |= {(node.index, report) for report in reports}
             case Ended(outcome, _):
                 node.ended = outcome
             case WentOn():
