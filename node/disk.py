@@ -96,7 +96,7 @@ class FileDisk:
         return await self._in_thread(self._bulk, lambda: self.blobs.open(blob).read())
 
     async def blob_data(self, blob: BlobId) -> bytes | Path:
-        return (await self._in_thread(self._bulk, functools.partial(self.blobs.open, blob))).path
+        return await self._in_thread(self._bulk, functools.partial(self.blobs.sound_path, blob))
 
     def scratch(self) -> Path | None:
         return self.home / SCRATCH

@@ -148,6 +148,7 @@ class Intake:
         ends = self.context.directions.end_at(held.name, held.checkpoint)
         if ends and self.context.me not in held.checkpoint.roster:
             self.ended_without_us = held.checkpoint
+            self._commitment = self._proposal = None  # nobody would give us what we still wait for
             return None
         commitment = Commitment(held, term, message.acks, message.changes)
         if self.ledger.stored.name == held.name and self.ledger.is_durable(held):

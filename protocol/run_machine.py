@@ -181,7 +181,8 @@ class RunMachine:
     def _on_message(self, peer: NodeId, message: RunMessage) -> None:
         if self.ledger.has_ended and self.news.answer_after_end(peer, message):
             return
-        if self.reign is not None:
+        # Who looks for an aggregator does not hear us, though we hear it: it is as good as lost.
+        if self.reign is not None and not isinstance(message, PreVoteRequest | VoteRequest | AskCommit | ReadyMessage):
             self.reign.hear(peer)
         match message:
             case PreVoteRequest():

@@ -205,7 +205,7 @@ class SimulatedDisk:
         found = self._blobs.get(check_blob_id(blob))
         if found is None:
             raise FednodeError(f"The blob {blob} is not here", remedy="fetch it from a node that has it")
-        return SimulatedBlobReader(self.pool, blob, found)
+        return SimulatedBlobReader(self.pool, blob, found, self._set_aside)
 
     async def read_blob(self, blob: BlobId) -> bytes:
         reader = await self.open_blob(blob)
@@ -256,6 +256,13 @@ class SimulatedDisk:
             self._halves.setdefault(blob, {})  # an empty blob has no chunk that would have made it
             await self._durably(publish)
 
+    def _set_aside(self, blob: BlobId) -> None:
+        """Make a blob that was found damaged a half one, of its chunks that are right."""
+        found = self._blobs.pop(blob, None)
+        if found is not None:
+            pairs = enumerate(zip(found.chunk_hashes, found.chunks, strict=True))
+            self._halves[blob] = {index: data for index, (expected, data) in pairs if hash_chunk(data) == expected}
+
     def forget_half(self, blob: BlobId) -> None:
         self._halves.pop(blob, None)
 
@@ -283,10 +290,11 @@ class SimulatedDisk:
 class SimulatedBlobReader:
     """A blob in memory, each chunk verified as it is read."""
 
-    def __init__(self, pool: ChunkPool, blob: BlobId, found: _Blob) -> None:
+    def __init__(self, pool: ChunkPool, blob: BlobId, found: _Blob, set_aside: Callable[[BlobId], None]) -> None:
         self._pool = pool
         self._blob = blob
         self._found = found
+        self._set_aside = set_aside
 
     @property
     def size(self) -> int:
@@ -303,6 +311,7 @@ class SimulatedBlobReader:
     def verified(self, index: int) -> bytes:
         expected, data = self._found.chunk_hashes[index], self._found.chunks[index]
         if not self._pool.holds(expected, data) and hash_chunk(data) != expected:
+            self._set_aside(self._blob)
             raise damaged(self._blob, f"in chunk {index}")
         return data
 

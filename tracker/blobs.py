@@ -4,7 +4,8 @@ In the store's directory, `whole/ID` is exactly a blob's bytes and `whole/ID.chu
 is more than one chunk; a single one is its own list). `half/ID` is a blob on its way in, with its chunks at their
 places; it needs no notes, since on taking it up again each chunk is hashed and those that fit are here. `new/` holds
 what is being written from this machine. A name in `whole/` appears by renaming, after its bytes and its chunk list are
-on the disk, so there is never half a blob under its final name; the list without the blob means nothing.
+on the disk, so there is never half a blob under its final name; the list without the blob means nothing. A blob that
+is found damaged becomes a half one again: it is not here any more, and fetching it again takes the bad chunks alone.
 """
 
 import contextlib
@@ -41,6 +42,7 @@ from tracker.durable import (
 from tracker.halves import HalfBlob
 
 _LIST_SUFFIX = ".chunks"
+SOUND_BLOBS_MAX = 4096  # remembered as verified; beyond, all are forgotten and read through once more
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,14 @@ class BlobUsage:
 class BlobFile:
     """A whole blob, open for reading. Its chunk list has been verified, each chunk is verified as it is read."""
 
-    def __init__(self, blob: BlobId, path: Path, size: int, chunk_hashes: Sequence[bytes]) -> None:
+    def __init__(
+        self, blob: BlobId, path: Path, size: int, chunk_hashes: Sequence[bytes], set_aside: Callable[[BlobId], None]
+    ) -> None:
         self.blob = blob
         self.path = path
         self.size = size
         self.chunk_hashes = tuple(chunk_hashes)
+        self._set_aside = set_aside
 
     def chunk(self, index: int) -> bytes:
         """Chunk `index`. Raises FednodeError naming the blob when it is damaged or gone; IndexError beyond the end."""
@@ -66,6 +71,7 @@ class BlobFile:
         with disk_errors(doing), _present(self.blob), self.path.open("rb", buffering=0) as file:
             data = os.pread(file.fileno(), CHUNK_BYTES, index * CHUNK_BYTES)
         if len(data) != chunk_length(self.size, index) or hash_chunk(data) != expected:
+            self._set_aside(self.blob)
             raise damaged(self.blob, f"in chunk {index}")
         return data
 
@@ -86,6 +92,7 @@ class BlobStore:
         self._half = directory / "half"
         self._new = directory / "new"
         self._bytes_max = bytes_max
+        self._sound: dict[BlobId, tuple[int, int, int]] = {}  # what was read through, or written, by this process
         with disk_errors(f"open the blobs in {directory}"):
             for folder in (self._whole, self._half, self._new):
                 make_directory(folder)
@@ -135,11 +142,23 @@ class BlobStore:
             if chunk_count(size) == 1:
                 raw = hash_chunk(path.read_bytes())
             else:
-                raw = self._list_path(blob).read_bytes() if size else b""
+                raw = self._list_of(blob) if size else b""
         hashes = [raw[start : start + HASH_BYTES] for start in range(0, len(raw), HASH_BYTES)]
         if blob_id_of(hashes, size) != blob:
+            self._set_aside(blob)
             raise damaged(blob, "in its bytes or in its chunk list")
-        return BlobFile(blob, path, size, hashes)
+        return BlobFile(blob, path, size, hashes, self._set_aside)
+
+    def sound_path(self, blob: BlobId) -> Path:
+        """Where the blob's bytes lie, verified: read through, unless this process did so, or wrote them, and the file
+        was not changed since. Raises FednodeError when it is not here, or damaged."""
+        opened = self.open(blob)
+        if len(opened.chunk_hashes) > 1 and self._sound.get(blob) != _stamp(opened.path):
+            stamp = _stamp(opened.path)
+            for index in range(len(opened.chunk_hashes)):
+                opened.chunk(index)
+            self._remember(blob, stamp)
+        return opened.path
 
     def receive(self, blob: BlobId, chunk_hashes: Sequence[bytes], size: int) -> HalfBlob:
         """Begin a blob that comes from elsewhere, or take it up again where it stopped.
@@ -201,6 +220,7 @@ class BlobStore:
         if len(hashes) > 1:
             write_atomically(self._list_path(blob), b"".join(hashes))
         os.replace(path, self._whole / blob)
+        self._remember(blob, _stamp(self._whole / blob))
         sync_directory(self._whole)
 
     def _publish_half(self, path: Path, blob: BlobId, hashes: Sequence[bytes]) -> None:
@@ -221,11 +241,26 @@ class BlobStore:
 
     def _touch(self, blob: BlobId) -> bool:
         """Whether the blob is here; if so it counts as new for `collect`."""
+        path = self._whole / blob
+        is_sound = self._sound.get(blob) == _stamp(path)
         try:
-            os.utime(self._whole / blob)
+            os.utime(path)
         except FileNotFoundError:
             return False
+        if is_sound:
+            self._remember(blob, _stamp(path))
         return True
+
+    def _remember(self, blob: BlobId, stamp: tuple[int, int, int]) -> None:
+        if len(self._sound) >= SOUND_BLOBS_MAX:
+            self._sound.clear()
+        self._sound[blob] = stamp
+
+    def _set_aside(self, blob: BlobId) -> None:
+        """Make a damaged blob a half one."""
+        with disk_errors(f"set the damaged blob {blob} aside"), contextlib.suppress(FileNotFoundError):
+            os.replace(self._whole / blob, self._half / blob)
+            self._list_path(blob).unlink(missing_ok=True)
 
     def _check_quota(self, more: int) -> None:
         if self._bytes_max is None:
@@ -238,13 +273,21 @@ class BlobStore:
                 remedy="raise the quota, or remove runs that are no longer wanted",
             )
 
+    def _list_of(self, blob: BlobId) -> bytes:
+        """The chunk list on the disk; nothing where it was lost, which proves no blob."""
+        try:
+            return self._list_path(blob).read_bytes()
+        except FileNotFoundError:
+            return b""
+
     def _list_path(self, blob: BlobId) -> Path:
         return self._whole / (blob + _LIST_SUFFIX)
 
 
 def damaged(blob: BlobId, where: str) -> FednodeError:
     return FednodeError(
-        f"The blob {blob} is damaged {where}", remedy="delete it; it can be fetched again from a node that has it"
+        f"The blob {blob} is damaged {where}",
+        remedy="check this machine's disk; what other nodes have is fetched again by itself when it is needed",
     )
 
 
@@ -254,7 +297,7 @@ def _present(blob: BlobId) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise FednodeError(
-            f"The blob {blob}, or its chunk list, is not here", remedy="fetch it from a node that has it"
+            f"The blob {blob} is not here", remedy="fetch it from a node that has it"
         ) from None
 
 
@@ -272,6 +315,15 @@ def _copy(original: IO[bytes], file: IO[bytes], check_cancelled: Callable[[], No
 
 def _blob_files(directory: Path) -> list[Path]:
     return [path for path in directory.iterdir() if is_blob_id(path.name)]
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """What changes when somebody writes to a file; zeros where it is gone."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return (0, 0, 0)
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _size(path: Path) -> int:

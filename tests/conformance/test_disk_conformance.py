@@ -308,19 +308,37 @@ def test_a_half_blob_is_taken_up_where_it_stopped_or_forgotten(place: Place) -> 
     place.run(main)
 
 
-def test_a_damaged_chunk_is_found_on_every_read_and_names_the_blob(place: Place) -> None:
+def test_a_damaged_chunk_is_found_when_it_is_read_and_fetched_again_alone(place: Place) -> None:
     async def main() -> None:
         data = content(2 * CHUNK_BYTES)
         blob = await place.disk.put_blob(data)
-        reader = await place.disk.open_blob(blob)
-        place.damage_blob(blob, 1)
-        assert await reader.chunk(0) == data[:CHUNK_BYTES]
-        for call in (lambda: reader.chunk(1), lambda: place.disk.read_blob(blob)):
+        for read in (lambda opened: opened.chunk(1), lambda _: place.disk.read_blob(blob)):
+            reader = await place.disk.open_blob(blob)
+            place.damage_blob(blob, 1)
+            assert await reader.chunk(0) == data[:CHUNK_BYTES]
             with pytest.raises(FednodeError, match=f"{blob}.*damaged"):
-                await call()
-        await place.disk.delete_blob(blob)
-        assert await place.disk.put_blob(data) == blob
-        assert await place.disk.read_blob(blob) == data
+                await read(reader)
+            assert not await place.disk.has_blob(blob)
+            writer = await place.disk.receive_blob(blob, reader.chunk_hashes, len(data))
+            assert writer.missing() == [1]
+            await writer.write_chunk(1, data[CHUNK_BYTES:])
+            await writer.finish()
+            assert await place.disk.read_blob(blob) == data
+
+    place.run(main)
+
+
+def test_what_is_read_piece_by_piece_is_verified_too(place: Place) -> None:
+    async def main() -> None:
+        data = content(2 * CHUNK_BYTES)
+        blob = await place.disk.put_blob(data)
+        for disk in (place.disk, place.restart()):
+            await disk.blob_data(blob)
+            place.damage_blob(blob, 1)
+            with pytest.raises(FednodeError, match=f"{blob}.*damaged"):
+                await disk.blob_data(blob)
+            assert await disk.put_blob(data) == blob
+            assert await disk.read_blob(blob) == data
 
     place.run(main)
 

@@ -55,3 +55,14 @@ def test_the_store_opens_like_a_nodes_own(first: dict[str, object], store: Path)
     assert states["rows"] == [["FINISHED"]]
     shown = json.loads(fednode("tui", "--store", str(store), "--once", "--json"))
     assert shown["runs"][0]["run_id"] == first["run_id"]
+
+
+def test_run_commands_read_the_store(first: dict[str, object], store: Path) -> None:
+    (listed,) = json.loads(fednode("run", "list", "--store", str(store), "--json"))
+    shown = json.loads(fednode("run", "show", "simulation", "--store", str(store), "--json"))
+    assert listed["run_id"] == shown["run_id"] == first["run_id"]
+    assert [participant["state"] for participant in shown["participants"]] == ["FINISHED"] * 4
+    words = ("run", "metrics", str(first["run_id"])[:8], "--key", "accuracy", "--store", str(store), "--json")
+    assert {point["round"] for point in json.loads(fednode(*words))} == {0, 1, 2, 3}
+    lines = fednode("run", "logs", "simulation", "--node", "node-1", "--follow", "--store", str(store))
+    assert "round 3 is committed" in lines
