@@ -52,8 +52,8 @@ class RunAudit:
         updates = await self._updates(wanted, schema)
         if isinstance(updates, str):
             return updates
-        base = await self._disk.blob_data(BlobId(previous.model))
-        state = await self._disk.blob_data(BlobId(previous.server_state)) if previous.server_state else b""
+        base = await self._data.blobs.of_checkpoint(previous, previous.model)
+        state = await self._data.blobs.of_checkpoint(previous, previous.server_state) if previous.server_state else b""
         work = partial(combine_round, base, schema, updates, self._data.settings(), state, self._disk.scratch())
         with await self._trainer.offload(work) as result:
             judged = {update.name for update in updates}

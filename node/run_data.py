@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from node.bulk import Bulk
+from node.run_blobs import RunBlobs
 from node.seams import Disk, Trainer
 from protocol.checkpoint import Checkpoint, Offer, UpdateEntry, open_offer, update_blobs
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
@@ -44,10 +45,13 @@ class RunData:
         trainer: Trainer,
         moved: Callable[[NodeId, str, int, int], None],
         needed_elsewhere: Callable[[BlobId], bool] = lambda blob: False,
+        *,
+        blobs: RunBlobs,
     ) -> None:
         self._manifest = manifest
         self._disk = disk
         self._bulk = bulk
+        self.blobs = blobs
         self._trainer = trainer
         self._moved = moved
         self._schema: tuple[str, Schema] | None = None
@@ -134,13 +138,14 @@ class RunData:
         await self._fetch(difference, wanted.sources, size, checkpoint.round, passing=True)
         work = partial(
             apply_difference,
-            await self._disk.blob_data(BlobId(previous.model)),
+            await self.blobs.of_checkpoint(previous, previous.model),
             schema,
             await self._disk.blob_data(difference),
             self._manifest.aggregation.codec,
         )
         made = await self._trainer.offload(work)
         if blob_id_of(chunk_hashes_of(made), len(made)) != checkpoint.model:
+            await self._disk.read_blob(BlobId(previous.model))  # raises when it is our copy that is wrong
             raise RemoteProtocolError("Its difference, added to the model before, does not make its model")
         await self._disk.put_blob(made)
 
@@ -149,6 +154,7 @@ class RunData:
         from aggregation.schema import Schema
 
         if self._schema is None or self._schema[0] != checkpoint.tensor_schema:
+            await self.blobs.of_checkpoint(checkpoint, checkpoint.tensor_schema)
             raw = await self._disk.read_blob(BlobId(checkpoint.tensor_schema))
             self._schema = checkpoint.tensor_schema, Schema.from_bytes(raw)
         return self._schema[1]
@@ -200,7 +206,7 @@ class RunData:
 
         offer, settings = wanted.offer, self.settings()
         schema = await self.schema(base)
-        base_model = as_source(await self._disk.blob_data(BlobId(base.model)))
+        base_model = as_source(await self.blobs.of_checkpoint(base, base.model))
         update = update_of(offer.node, await self._disk.blob_data(BlobId(offer.update)), offer.samples)
 
         def work() -> "Checked | Refusal":
@@ -225,14 +231,14 @@ class RunData:
             updates = [
                 update_of(
                     offer.node,
-                    await self._disk.blob_data(BlobId(offer.update)),
+                    await self.blobs.data(BlobId(offer.update), f"the update of {offer.node}", [NodeId(offer.node)]),
                     counted_samples(offer, wanted.round),
                     self._checked.get(offer.update),
                 )
                 for _, offer in offers.values()
             ]
-            base = await self._disk.blob_data(BlobId(wanted.base.model))
-            server = await self._disk.blob_data(BlobId(state)) if state else b""
+            base = await self.blobs.of_checkpoint(wanted.base, wanted.base.model)
+            server = await self.blobs.of_checkpoint(wanted.base, state) if state else b""
             work = partial(combine_round, base, schema, updates, self.settings(), server, self._disk.scratch())
             with await self._trainer.offload(work) as result:
                 model = await self._disk.put_blob(result.model)

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import trio
 
+from node.run_blobs import RunBlobs
 from node.seams import Disk, TaskOutput, TaskSession, TaskSpec, Trainer, TrainerFailed
 from protocol.checkpoint import Checkpoint, Offer
 from protocol.keys import BlobId
@@ -28,12 +29,14 @@ class RunTask:
         self,
         spec: TaskSpec,
         disk: Disk,
+        blobs: RunBlobs,
         trainer: Trainer,
         slots: trio.CapacityLimiter,
         say: Callable[[TaskOutput], None],
     ) -> None:
         self._spec = spec
         self._disk = disk
+        self._blobs = blobs
         self._trainer = trainer
         self._slots = slots
         self._say = say
@@ -143,10 +146,11 @@ class RunTask:
             await session.close()
 
     async def _schema(self, checkpoint: Checkpoint) -> bytes:
+        await self._blobs.of_checkpoint(checkpoint, checkpoint.tensor_schema)
         return await self._disk.read_blob(BlobId(checkpoint.tensor_schema))
 
     async def _model(self, checkpoint: Checkpoint) -> bytes | Path:
-        return await self._disk.blob_data(BlobId(checkpoint.model))
+        return await self._blobs.of_checkpoint(checkpoint, checkpoint.model)
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -22,6 +22,7 @@ from node.links import Links
 from node.policy import Policy
 from node.run_answers import RunAnswers
 from node.run_audit import RunAudit
+from node.run_blobs import RunBlobs
 from node.run_data import RunData
 from node.run_driver import RunDriver, journal_name
 from node.run_plan import directions_of, run_settings, task_spec
@@ -288,14 +289,15 @@ class Runs:
             others = (other.driver for other in self.known.values() if other is not known)
             return any(driver.holds(blob) for driver in others if driver is not None)
 
-        run_data = RunData(known.manifest, self._disk, self._bulk, self._trainer, moved, needed_elsewhere)
+        blobs = RunBlobs(self._disk, self._bulk, lambda text: chronicle.log("WARNING", "fednode.run", text))
+        run_data = RunData(known.manifest, self._disk, self._bulk, self._trainer, moved, needed_elsewhere, blobs=blobs)
         return RunDriver(
             known.run_id,
             machine,
             disk=self._disk,
             data=run_data,
             audit=RunAudit(run_data, self._disk, self._trainer),
-            task=RunTask(spec, self._disk, self._trainer, self._slots, chronicle.task_said),
+            task=RunTask(spec, self._disk, blobs, self._trainer, self._slots, chronicle.task_said),
             chronicle=chronicle,
             send=self.send,
             name_of=lambda node: entry.name if (entry := known.place.state().nodes.get(node)) else node,

@@ -185,6 +185,12 @@ class Election:
         self.context.out.append(Elected(self.term, None))
         self.context.set_timer("election", self.timeout_s())
 
+    def yield_turn(self) -> None:
+        """Give up a reign that comes to nothing, and let everybody else stand first (§8.21)."""
+        self.step_down()
+        others_s = (len(self.context.voters) + 1) * self.context.settings.rank_step_s
+        self.context.set_timer("election", self.timeout_s() + others_s)
+
     def forsake_if_deposed(self) -> None:
         """An aggregator that lied is followed no more: another is elected, without waiting for its silence (§8.16)."""
         if self.aggregator in self.context.deposed:

@@ -30,6 +30,8 @@ from protocol.wire import hash_of, pack
 
 # How long the last reports are waited for after the end: evaluating takes a node seconds, and nothing hangs on it.
 CLOSING_S = 20.0
+# So often a round is combined in vain before another node may try: once may be a disk that had no room for a moment.
+FAILED_COMBINES_MAX = 3
 # How many heartbeats a new aggregator waits for the first answer of a node: one may be lost, three hardly are.
 _FIRST_HEARTBEATS = 3
 
@@ -52,6 +54,7 @@ class Reign:
         self.reports: dict[tuple[NodeId, int], bytes] = {}
         self.entrants: dict[NodeId, bytes] = {}
         self.closing = False
+        self.failures = 0  # to combine: its disk may be damaged or full
         self.pace = Pace(context.settings.round_deadline_min_s, context.settings.round_deadline_s)
         self.opened_at = context.now
         self._note = ""
@@ -221,6 +224,7 @@ class Reign:
         if gathering is None or (event.term, event.round) != (self.term, gathering.round):
             return
         if event.failed:
+            self.failures += 1
             gathering.combining = False
             self.say(f"round {event.round} could not be combined: {event.failed}")
             return
@@ -339,9 +343,6 @@ class Reign:
         settled = gathering is not None and gathering.is_settled(peer)
         if letter in STATE_LETTERS and not settled:
             self._set_letter(peer, letter, committed_round)
-
-    def on_own_letter(self, letter: str) -> None:
-        self.letters[self.context.me] = letter
 
     def _set_letter(self, node: NodeId, letter: str, round_number: int, reason: str = "") -> None:
         """A node's state has changed. Of our own, Participation tells, unless the reason is ours."""

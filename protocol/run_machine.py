@@ -21,7 +21,7 @@ from protocol.news import News
 from protocol.overview import Overview
 from protocol.participation import Participation
 from protocol.recovery import recover
-from protocol.reign import Reign
+from protocol.reign import FAILED_COMBINES_MAX, Reign
 from protocol.run_context import RunContext
 from protocol.run_events import (
     Began,
@@ -158,12 +158,14 @@ class RunMachine:
     def _after_event(self) -> None:
         """What follows from any event: a reign begins or ends, a majority has been reached."""
         self.election.forsake_if_deposed()
+        if self.reign is not None and self.reign.failures >= FAILED_COMBINES_MAX:
+            self.election.yield_turn()
         if self.election.role is Role.AGGREGATOR and self.reign is None:
             self._begin_reign()
         elif self.election.role is not Role.AGGREGATOR:
             self.reign = None
         if self.reign is not None:
-            self.reign.on_own_letter(self.participation.letter)
+            self.reign.letters[self.context.me] = self.participation.letter
             if self.reign.is_committed():
                 self._commit_proposed(self.reign)
         self.ending.look(self.reign)

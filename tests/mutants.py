@@ -2,9 +2,9 @@
 
     python tests/mutants.py [NAME ...]      all of them, or those whose names contain a NAME
 
-A mutant is a patch in tests/mutants with two lines before it: `# what is broken: …` and `# caught by: <test file>`. It
-is applied to a copy of the tree, in which the test file must then fail; unpatched, it must pass. Exit code 1 when a
-mutant survives, or no longer fits the code.
+A mutant is a patch in tests/mutants with two lines before it: `# what is broken: …` and `# caught by: <test>`, which is
+a test file, or one test of it as pytest names it (the quickest that notices). It is applied to a copy of the tree, in
+which the test must then fail; unpatched, it must pass. Exit code 1 when a mutant survives, or no longer fits the code.
 """
 
 import os
@@ -24,7 +24,10 @@ MUTANTS = ROOT / "tests" / "mutants"
 WORKERS = 2
 # Twice what the slowest of the test files takes beside another one; a mutant may also make its test hang.
 TEST_DEADLINE_S = 180.0
+_SLIPPED = -2
 _TESTS_FAILED = 1  # pytest's exit code; others say that it could not even run them
+# A mutant that fails by one of these says nothing about the check: it is a slip in the patch.
+_SLIPS = re.compile(r": (NameError|UnboundLocalError|ImportError|ModuleNotFoundError|IndentationError)\b")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,10 @@ class Mutant:
     what: str
     test: str
     patch: Path
+
+    @property
+    def file(self) -> str:
+        return self.test.partition("::")[0]
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ def read_mutant(patch: Path) -> Mutant:
     what = re.search(r"^# what is broken: (.+)$", text, re.MULTILINE)
     test = re.search(r"^# caught by: (\S+)$", text, re.MULTILINE)
     if what is None or test is None:
-        raise SystemExit(f"{patch.name} does not say '# what is broken: …' and '# caught by: <test file>'")
+        raise SystemExit(f"{patch.name} does not say '# what is broken: …' and '# caught by: <test>'")
     return Mutant(patch.stem, what[1], test[1], patch)
 
 
@@ -72,13 +79,13 @@ class Copy:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, target)
 
-    def test(self, file: str, *, write_bytecode: bool = False) -> tuple[int, str]:
+    def test(self, *tests: str, write_bytecode: bool = False) -> tuple[int, str]:
         """pytest's exit code (-1 when it did not end in time) and the line that says what failed first."""
         environment = {**os.environ, "PYTHONPATH": str(self.folder)}
         if not write_bytecode:
             # Python tells stale bytecode by whole seconds and sizes, and a mutant's file may agree in both.
             environment["PYTHONDONTWRITEBYTECODE"] = "1"
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", "-p", "no:cacheprovider", file]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", "-p", "no:cacheprovider", *tests]
         # A group of its own, so that what a hanging test has started can be ended with it.
         with subprocess.Popen(
             command,
@@ -95,6 +102,8 @@ class Copy:
                 os.killpg(process.pid, 9)
                 process.communicate()
                 return -1, f"it hung for {TEST_DEADLINE_S:.0f} s"
+        if process.returncode == _TESTS_FAILED and (slip := _SLIPS.search(output)):
+            return _SLIPPED, f"the patch is broken itself: {slip[1]}"
         failed = re.search(r"^(?:FAILED|ERROR) \S*?(?:::(.+?))?(?: - .*)?$", output, re.MULTILINE)
         return process.returncode, (failed[1] or failed[0]) if failed else output.strip()[-200:]
 
@@ -138,11 +147,11 @@ class Workers:
         for index in range(WORKERS):
             self._free.put(Copy(folder / f"copy{index}"))
 
-    def unpatched(self, file: str) -> Outcome:
+    def unpatched(self, tests: set[str]) -> Outcome:
         copy = self._free.get()
         began = time.monotonic()
         try:
-            code, line = copy.test(file, write_bytecode=True)
+            code, line = copy.test(*sorted(tests), write_bytecode=True)
         finally:
             self._free.put(copy)
         return Outcome("caught" if code == 0 else "ERROR", "" if code == 0 else line, time.monotonic() - began)
@@ -163,12 +172,14 @@ def run(mutants: list[Mutant]) -> int:
     """How many did not end as they should."""
     with tempfile.TemporaryDirectory(prefix="fednode-mutants-") as folder, ThreadPoolExecutor(WORKERS) as pool:
         workers = Workers(Path(folder))
-        tests = sorted({mutant.test for mutant in mutants})
-        sound = dict(zip(tests, pool.map(workers.unpatched, tests), strict=True))
-        broken = {test: outcome for test, outcome in sound.items() if outcome.verdict == "ERROR"}
-        for test, outcome in broken.items():
-            show(f"{test}, unpatched", outcome)
-        usable = [mutant for mutant in mutants if mutant.test not in broken]
+        tests: dict[str, set[str]] = {}
+        for mutant in mutants:
+            tests.setdefault(mutant.file, set()).add(mutant.test)
+        sound = dict(zip(tests, pool.map(workers.unpatched, tests.values()), strict=True))
+        broken = {file: outcome for file, outcome in sound.items() if outcome.verdict == "ERROR"}
+        for file, outcome in broken.items():
+            show(f"{file}, unpatched", outcome)
+        usable = [mutant for mutant in mutants if mutant.file not in broken]
         bad = len(mutants) - len(usable)
         for mutant, outcome in zip(usable, pool.map(workers.mutant, usable), strict=True):
             show(mutant.name, outcome)

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import trio
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
+
+from node.service import LogsQuery
 from protocol.keys import BlobId, RunId
 
 ROUNDS = 12
@@ -22,8 +25,9 @@ def newest_model(life: Life, run: RunId) -> BlobId:
 
 
 async def said(life: Life, run: RunId) -> list[str]:
-    page = await life.node.service.logs(run, None, 5000)
-    return [row["message"] for row in page["logs"]]
+    """A node's lines of `fednode run logs`, from the warnings up."""
+    rows, _ = await life.node.service.logs(run, LogsQuery(node=life.node.identity.node_id, level="WARNING"))
+    return [row["message"] for row in rows]
 
 
 def victims_of(case: str, lives: Sequence[Life], run: RunId) -> list[Life]:
@@ -48,10 +52,35 @@ def test_a_model_that_went_bad_is_fetched_again(tmp_path: Path, case: str) -> No
             ledger = entry.driver.machine.ledger
             assert (ledger.newest.outcome, ledger.committed_round) == ("finished", ROUNDS)
         for life in lives:
-            print(life.number, life in victims)
-            for line in await said(life, run):
-                print("   ", line)
-            seen = await life.node.service.run(run)
-            print([(p["state"], p["reason"]) for p in seen["participants"]])
+            assert not any("lied" in line for line in await said(life, run))
+        for life in victims:
+            noticed, mended = await said(life, run)
+            assert noticed.startswith("the model of round")
+            assert "is damaged in chunk 0. It is fetched again from the others" in noticed
+            assert mended.startswith("the model of round")
+            assert mended.endswith("is whole again")
+        states = {entry["state"] for entry in (await lives[0].node.service.run(run))["participants"]}
+        assert states <= {"FINISHED", "WAITING", "TRAINING"}
+
+    on_hostile_ground(tmp_path, main)
+
+
+def test_the_only_copy_went_bad(tmp_path: Path) -> None:
+    """Nobody can give it: the node's part ends with the reason, the run says what it waits for, and the node lives."""
+
+    async def main(ground: HostileGround) -> None:
+        (owner,) = await ground.group(1)
+        run = await ground.propose(owner, nodes=1, rounds=1000)
+        await ground.settled(lambda: committed_round(owner, run) >= 3, "round 3")
+        owner.disk.damage_blob(newest_model(owner, run))
+        await trio.sleep(120)  # virtual time passes
+        alive(owner)
+        seen = await owner.node.service.run(run)
+        (part,) = seen["participants"]
+        print(seen["state"], seen["note"], part, await said(owner, run))
+        assert part["state"] == "FAILED"
+        assert "is damaged in chunk 0, and could not be fetched again: Nobody gave the blob" in part["reason"]
+        await owner.node.service.stop_run(run, "the model is lost")
+        await ground.ended(run, [owner])
 
     on_hostile_ground(tmp_path, main)

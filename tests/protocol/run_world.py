@@ -102,6 +102,7 @@ class SimNode:
     timers: dict[str, int] = field(default_factory=dict)
     ended: str | None = None
     failed_training: bool = False
+    cannot_combine: bool = False  # its disk is damaged
 
 
 class World:
@@ -346,6 +347,9 @@ class World:
         self._push(self.now + self.random.uniform(0.01, 0.2), node.index, event)
 
     def _combine(self, node: SimNode, output: Combine) -> None:
+        if node.cannot_combine:
+            self._push(self.now + 0.1, node.index, Combined(output.round, output.term, failed="damaged"))
+            return
         entries = (
             tuple(UpdateEntry(offer=raw, weight=10, refused="", reason="") for raw in output.offers) + output.refused
         )

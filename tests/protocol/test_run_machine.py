@@ -122,6 +122,19 @@ def test_a_failed_node_is_not_waited_for() -> None:
     assert max(at for at, _ in world.commit_times) < 15.0
 
 
+def test_an_aggregator_that_cannot_combine_makes_way() -> None:
+    """§8.21: the run is finished by another, and from the updates that are there."""
+    world = World(9, 4, rounds=3)
+    first = IDS.index(world.nodes[0].machine.context.voters[0])  # type: ignore[union-attr]
+    world.nodes[first].cannot_combine = True
+    world.run(120.0)
+    world.check_ended("finished")
+    assert max(at for at, _ in world.commit_times) < 60.0
+    assert world.trainings == 4 * 3
+    newest = world.nodes[0].machine.ledger.newest  # type: ignore[union-attr]
+    assert newest.maker != IDS[first]
+
+
 def test_a_dead_node_is_waited_for_only_until_it_counts_as_lost() -> None:
     world = World(9, 4, rounds=3)
     world.nodes[3].machine = None
