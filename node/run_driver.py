@@ -16,7 +16,7 @@ from node.run_audit import RunAudit
 from node.run_data import RunData
 from node.run_task import RunTask
 from node.seams import Disk, TrainerFailed
-from protocol.checkpoint import Checkpoint
+from protocol.checkpoint import Checkpoint, open_offer
 from protocol.directions import Directions
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId, RunId
@@ -60,6 +60,8 @@ log = logging.getLogger("fednode.run")
 INBOX_EVENTS_MAX = 4096
 # The same in bytes: a few of the longest commits from everybody, and far below memory.
 INBOX_BYTES_MAX = 64 * 1024 * 1024
+
+REFUSALS_TOLD_MAX = 3  # in one line of the log; all of them are in the record
 
 Work = Obtain | Collect | Combine | Recompute | Train | Evaluate
 
@@ -234,6 +236,8 @@ class RunDriver:
                     self._task.stop_training()
                 self.chronicle.committed(output, await self._model_bytes(checkpoint))
                 self._say("INFO", f"round {checkpoint.round} is committed ({name[:12]})")
+                if refused := _refused_in(checkpoint, self._name_of):
+                    self._say("WARNING", f"round {checkpoint.round} went without {refused}")
                 await self._forget_before(checkpoint)
             case Elected(term, aggregator):
                 self.chronicle.elected(output)
@@ -282,3 +286,14 @@ class RunDriver:
             self._say("ERROR", f"the model of round {checkpoint.round} cannot be read: {error.what}")
             return None
         return reader.size
+
+
+def _refused_in(checkpoint: Checkpoint, name_of: Callable[[NodeId], str]) -> str:
+    """Whose updates did not count, and why; empty when all did."""
+    refused = [entry for entry in checkpoint.updates if entry.refused]
+    told = [
+        f"the update of {name_of(NodeId(open_offer(entry.offer).body.node))}: {entry.reason} ({entry.refused})"
+        for entry in refused[:REFUSALS_TOLD_MAX]
+    ]
+    more = len(refused) - len(told)
+    return "; ".join(told) + (f"; and {more} more" if more else "")

@@ -14,9 +14,11 @@ import trio
 from node.seams import TrainerFailed
 from node.worker_frames import FrameReader, encode_frame
 from node.worker_output import (
+    CUT_BYTES_PER_S,
     LINK_BYTES_PER_S,
     READ_BYTES,
     READ_BYTES_PER_S,
+    Bucket,
     LineCutter,
     OutputGate,
     ReadingSpeed,
@@ -189,8 +191,13 @@ class AttendedWorker:
 
     async def _read_lines(self, stream: trio.lowlevel.FdStream, kind: str) -> None:
         lines, speed = LineCutter(), ReadingSpeed(READ_BYTES_PER_S, trio.current_time())
+        looked_at = Bucket(2 * READ_BYTES, CUT_BYTES_PER_S, trio.current_time())
         while data := await stream.receive_some(READ_BYTES):
-            self._heard_lines(kind, lines.feed(data))
+            if looked_at.take(len(data), trio.current_time()) == len(data):
+                self._heard_lines(kind, lines.feed(data))
+            else:
+                self._watch.progress()
+                self._gate.leave_out(lines.skip(data))
             await trio.sleep(speed.pause_s(len(data), trio.current_time()))
         self._heard_lines(kind, lines.end())
 

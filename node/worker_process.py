@@ -4,6 +4,7 @@ A worker gets one end of a socket pair, pipes for what it prints, a directory of
 leads a session of its own, so that one signal ends whatever it started too.
 """
 
+import fcntl
 import os
 import signal
 import site
@@ -18,6 +19,7 @@ from typing import Self
 import trio
 
 import node
+from node.worker_output import PIPE_BYTES
 
 # What programs need to find libraries, languages and accelerators. Everything else, such as tokens, stays here.
 KEPT_VARIABLES = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV"})
@@ -46,8 +48,8 @@ class WorkerProcess:
     def __init__(self, directory: Path, threads: int, beat_s: float) -> None:
         """Start it; it will give a sign of life every `beat_s`. Raises OSError when no process can be had."""
         ours, theirs = socket.socketpair()
-        out_read, out_write = os.pipe()
-        err_read, err_write = os.pipe()
+        out_read, out_write = _wide_pipe()
+        err_read, err_write = _wide_pipe()
         try:
             # Not trio.lowlevel.open_process, which forks from a helper thread: Linux counts the forking thread as the
             # parent, and the worker, which asks to be killed with its parent, died when that thread retired.
@@ -114,6 +116,15 @@ class WorkerProcess:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _wide_pipe() -> tuple[int, int]:
+    """A pipe that holds PIPE_BYTES, where the system lets it: a flood is then read in few large pieces."""
+    read, write = os.pipe()
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with suppress(OSError):  # the user's pipes may have used up what they are allowed
+            fcntl.fcntl(read, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return read, write
 
 
 def describe_end(status: int) -> str:

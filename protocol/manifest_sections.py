@@ -187,7 +187,7 @@ class Aggregation(Wire):
     )
     server_momentum: float = Field(default=0.9, ge=0, lt=1, allow_inf_nan=False, description="of the server optimizer")
     norm_max: float | None = Field(
-        default=None, gt=0, le=1e30, allow_inf_nan=False, description="updates with a larger L2 norm are refused"
+        default=None, ge=1e-18, le=1e19, allow_inf_nan=False, description="updates with a larger L2 norm are refused"
     )
 
 

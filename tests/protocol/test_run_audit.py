@@ -6,14 +6,16 @@ That no honest node is ever accused is checked by the world itself, in every tes
 from typing import Any
 
 import pytest
-from run_world import IDS, KEYS, RUN, Faults, World, play
+from run_victims import OUTSIDER, Gatherer, collected
+from run_world import IDS, KEYS, RUN, Faults, World, play, ready_note
 
 from protocol.checkpoint import Checkpoint, Issue, Receipt, checkpoint_name, sign_note
 from protocol.errors import RemoteProtocolError
+from protocol.ledger import Held
 from protocol.proofs import check_proof
-from protocol.run_events import Evidence, Misbehaved, Received, Recompute, Recomputed
+from protocol.run_events import Evidence, Misbehaved, Received, Recompute, Recomputed, Send
 from protocol.run_machine import RunMachine
-from protocol.run_messages import Accusation
+from protocol.run_messages import Accusation, Heartbeat, PreVoteRequest, ReadyMessage, VoteRequest
 from protocol.voters import auditors_of
 from protocol.wire import hash_of
 
@@ -230,3 +232,53 @@ def test_a_stranger_accuses_nobody() -> None:
     judge = Judge()
     proof = judge.proof("two-issues", judge.issue(), judge.issue(checkpoint=OTHER))
     assert [type(output) for output in judge.hears(proof, peer=20)] == [Misbehaved]
+
+
+# --- who was deposed ---------------------------------------------------------------------------------------------
+def test_nobody_votes_for_or_obeys_who_was_deposed() -> None:
+    """§8.16: the one that reigns is forsaken at once, and in no later term is it followed."""
+    judge = Judge()
+    accused, election = IDS[judge.accused], judge.machine.election
+    assert (election.aggregator, election.term) == (accused, 1)
+    judge.hears(judge.proof("two-issues", judge.issue(), judge.issue(checkpoint=OTHER)))
+    assert election.aggregator is None
+    newest = {"run": RUN, "term": 2, "stored_term": 9, "stored_round": 99}
+    beat = Heartbeat(run=RUN, term=2, committed_round=0, committed="", opened=True, states="")
+    for message in (PreVoteRequest(**newest), VoteRequest(**newest), beat):
+        outputs = judge.machine.step(Received(accused, message), judge.now + 60.0)
+        assert not [output for output in outputs if getattr(getattr(output, "message", None), "granted", False)]
+        assert (election.aggregator, election.term) == (None, 1)
+    outputs = judge.machine.step(Received(IDS[judge.other], VoteRequest(**newest)), judge.now + 60.0)
+    assert [output.message.granted for output in outputs if isinstance(output, Send)] == [True]  # type: ignore[union-attr]
+
+
+def test_an_aggregator_takes_nothing_from_who_was_deposed() -> None:
+    """§8.16: neither its updates, nor itself where it asks to be taken in."""
+    gatherer = Gatherer()
+    for index, is_deposed in ((gatherer.others[0], True), (OUTSIDER, True), (gatherer.others[1], False)):
+        if is_deposed:
+            first, second = (
+                sign_note(KEYS[index], Issue(run=RUN, term=1, round=1, checkpoint=name)) for name in (OTHER, RUN)
+            )
+            proof = Accusation(run=RUN, accused=IDS[index], what="two-issues", first=first, second=second)
+            gatherer.machine.step(Received(IDS[gatherer.others[2]], proof), gatherer.now)
+        assert collected(gatherer.offer(index, gatherer.good(index))) == ([] if is_deposed else [IDS[index]])
+    reign = gatherer.machine.reign
+    assert reign is not None
+    for index, is_taken in ((OUTSIDER, False), (OUTSIDER + 1, True)):
+        gatherer.machine.step(Received(IDS[index], ReadyMessage(run=RUN, ready=ready_note(index))), gatherer.now)
+        assert (IDS[index] in reign.entrants) is is_taken
+
+
+def test_the_maker_is_no_auditor_of_its_own() -> None:
+    """§8.18: in every round one of the others is drawn, whoever made the checkpoint."""
+    world = lying_world(5, "", "spot", nodes=4)
+    world.liars.clear()
+    world.run(8.0, until_ended=False)
+    machines = [node.machine for node in world.nodes if node.machine is not None]
+    made = next(made for made in world.checkpoints.values() if made.updates)
+    for number in range(100, 140):
+        other = made.model_copy(update={"round": number})
+        held = Held(checkpoint_name(other), other, b"")
+        auditors = {machine.context.me for machine in machines if machine.audit.must_recompute(held)}
+        assert len(auditors - {other.maker}) == 1

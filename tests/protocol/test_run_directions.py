@@ -5,11 +5,12 @@ import random
 from dataclasses import replace
 
 import pytest
-from run_world import Faults, World
+from run_world import IDS, RUN, SCHEMA, Faults, World
 
-from protocol.checkpoint import Checkpoint
+from protocol.checkpoint import Checkpoint, Offer
 from protocol.directions import Directions
 from protocol.keys import Hash
+from protocol.run_events import Began, Directed, Persist, Train, Trained, WentOn
 from protocol.run_machine import RunMachine
 
 SEEDS = range(60)
@@ -156,3 +157,35 @@ def test_stop_resume_stop_extend_under_faults() -> None:
 def _committed(world: World) -> list:  # type: ignore[type-arg]
     held = [node.machine.ledger.committed for node in world.nodes if node.machine]
     return [entry for entry in held if entry is not None]
+
+
+def test_a_resumption_of_another_stop_changes_nothing() -> None:
+    """§8.14: it names the checkpoint from which the run is to go on."""
+    world = stopped_world(8)
+    rounds = sorted(world.committed)
+    world.direct(Directions(resumed=frozenset({"a" * 64})))
+    world.run(world.now + 60.0, until_ended=False)
+    world.check_ended("stopped")
+    assert sorted(world.committed) == rounds
+
+
+def test_nobody_trains_twice_from_one_base_when_a_run_goes_on() -> None:
+    """§8.8, §8.14: one that trained on, was killed, and is back before it hears of the extension has its update still."""
+    world = World(9, 4, rounds=2)
+    world.run(60.0)
+    node, more = world.nodes[0], Directions(rounds=4)
+    outputs = machine_of(world).step(Directed(more), world.now)
+    (train,) = [output for output in outputs if isinstance(output, Train)]
+    offer = Offer(
+        run=RUN, node=IDS[0], round=train.round, base=train.name, update=SCHEMA, update_bytes=9, samples=10,
+        codec="fp32", metrics={},
+    )  # fmt: skip
+    outputs = machine_of(world).step(Trained(offer), world.now)
+    node.journal += [output.record for output in outputs if isinstance(output, Persist)]
+    world.boot(node)
+    machine = machine_of(world)
+    machine.step(Began(), world.now)
+    outputs = machine.step(Directed(more), world.now)
+    assert [type(output) for output in outputs if isinstance(output, WentOn | Train)] == [WentOn]
+    assert machine.participation.offer is not None
+    assert machine.participation.offer[1] == offer

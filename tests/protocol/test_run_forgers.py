@@ -4,111 +4,23 @@ stands beside its honest twin, which is taken. docs/protocol.md §6 to §8."""
 from typing import Any
 
 import pytest
-from run_world import IDS, KEYS, RUN, World, ready_note
+from run_victims import NODES, OUTSIDER, Gatherer, Victim, ack, collected, commits, signed_offer
+from run_world import IDS, KEYS, RUN, ready_note
 
-from protocol.checkpoint import Ack, Checkpoint, Issue, Offer, UpdateEntry, checkpoint_name, sign_note
-from protocol.keys import Hash, NodeId
+from protocol.checkpoint import Ack, Issue, UpdateEntry, checkpoint_name, sign_note
+from protocol.keys import NodeId
 from protocol.run_events import (
     Collect,
-    Collected,
     Combine,
-    Committed,
     Evidence,
     Misbehaved,
-    Obtain,
-    Obtained,
     ParticipantState,
     Received,
-    RunEvent,
-    RunOutput,
     Send,
     Timer,
 )
-from protocol.run_machine import RunMachine
-from protocol.run_messages import Acknowledgement, Commit, OfferMessage, Proposal, ReceiptMessage
+from protocol.run_messages import Acknowledgement, Commit, Proposal, ReceiptMessage
 from protocol.wire import hash_of
-
-NODES = 4
-OUTSIDER = 20  # has a key and no part in the run
-
-
-class Victim:
-    """A voter of a real run, some rounds in, cut off from its world: what it now hears, this test says."""
-
-    def __init__(self) -> None:
-        world = World(31, NODES, rounds=40)
-        world.run(5.0, until_ended=False)
-        self.now = world.now
-        self.aggregator = IDS.index(world.reigns[1])
-        node = world.nodes[(self.aggregator + 1) % NODES]
-        assert node.machine is not None
-        self.machine: RunMachine = node.machine
-        ledger = self.machine.ledger
-        while self.machine.intake.has_proposal or ledger.stored.checkpoint.round > ledger.committed_round:
-            # An honest checkpoint for the same round would make two.
-            world.run(world.now + 0.1, until_ended=False)
-        self.now = world.now
-        self.me = node.index
-        assert self.machine.ledger.committed is not None
-        self.committed = self.machine.ledger.committed
-        assert self.committed.checkpoint.round >= 1
-        self.machine.participation.receipts.clear()  # that its own update is left out is another test's matter
-
-    def step(self, event: RunEvent) -> list[RunOutput]:
-        return self.machine.step(event, self.now)
-
-    def next_checkpoint(self, **changes: Any) -> Checkpoint:
-        """The honest one after the committed one, but for `changes`."""
-        base = self.committed.checkpoint
-        number = base.round + 1
-        update = {
-            "round": number,
-            "previous": self.committed.name,
-            "maker": IDS[self.aggregator],
-            "made_in_term": 1,
-            "model": hash_of(b"forged model"),
-            "updates": (self.entry(0), self.entry(1)),
-            **changes,
-        }
-        return base.model_copy(update=update)
-
-    def entry(self, index: int, weight: int = 10, refused: str = "", **changes: Any) -> UpdateEntry:
-        number = self.committed.checkpoint.round + 1
-        return UpdateEntry(
-            offer=signed_offer(index, number, self.committed.name, **changes), weight=weight, refused=refused, reason=""
-        )
-
-    def acknowledges(self, checkpoint: Checkpoint, *, term: int = 1, issuer: int | None = None) -> bool:
-        """Whether the victim acknowledges `checkpoint`, proposed by the aggregator and obtained whole."""
-        peer = IDS[self.aggregator]
-        name = checkpoint_name(checkpoint)
-        issue = Issue(run=RUN, term=term, round=checkpoint.round, checkpoint=name)
-        proposal = Proposal(
-            run=RUN,
-            issue=sign_note(KEYS[self.aggregator if issuer is None else issuer], issue),
-            checkpoint=sign_note(KEYS[IDS.index(NodeId(checkpoint.maker))], checkpoint),
-        )
-        outputs = self.step(Received(peer, proposal)) + self.step(Obtained(name, True))
-        acknowledged = any(isinstance(getattr(output, "message", None), Acknowledgement) for output in outputs)
-        misbehaved = [output.peer for output in outputs if isinstance(output, Misbehaved)]
-        assert misbehaved == ([] if acknowledged else [peer])
-        return acknowledged
-
-
-def signed_offer(index: int, number: int, base_name: str, **changes: Any) -> bytes:
-    body = {
-        "run": RUN,
-        "node": IDS[index],
-        "round": number,
-        "base": base_name,
-        "update": hash_of(f"update of {index}".encode()),
-        "update_bytes": 9,
-        "samples": 10,
-        "codec": "fp32",
-        "metrics": {},
-        **changes,
-    }
-    return sign_note(KEYS[index], Offer(**body))
 
 
 # --- proposals ---------------------------------------------------------------------------------------------------
@@ -212,22 +124,6 @@ def test_two_issues_for_one_round_and_term_are_evidence() -> None:
 
 
 # --- certificates ------------------------------------------------------------------------------------------------
-def ack(index: int, number: int, name: str, term: int = 1, **changes: Any) -> bytes:
-    body = {"run": RUN, "term": term, "round": number, "checkpoint": name, "node": IDS[index], **changes}
-    return sign_note(KEYS[index], Ack(**body))
-
-
-def commits(victim: Victim, checkpoint: Checkpoint, acks: tuple[bytes, ...]) -> bool:
-    """Whether the victim takes a commit for final; any node may bring it."""
-    raw = sign_note(KEYS[IDS.index(NodeId(checkpoint.maker))], checkpoint)
-    commit = Commit(run=RUN, round=checkpoint.round, checkpoint=raw, acks=acks, reports=())
-    outputs = victim.step(Received(IDS[OUTSIDER], commit))
-    if any(isinstance(output, Misbehaved) for output in outputs):
-        assert not any(isinstance(output, Obtain | Committed) for output in outputs)
-    outputs += victim.step(Obtained(checkpoint_name(checkpoint), True))
-    return any(isinstance(output, Committed) for output in outputs)
-
-
 @pytest.mark.parametrize(
     ("signers", "terms", "changes", "believed"),
     [
@@ -281,41 +177,6 @@ def test_two_commits_for_one_round_are_evidence() -> None:
 
 
 # --- offers ------------------------------------------------------------------------------------------------------
-class Gatherer:
-    """An aggregator whose round 1 waits for updates: its world's own training has all failed."""
-
-    def __init__(self, **settings: float) -> None:
-        world = World(32, NODES, rounds=5, **settings)
-        for node in world.nodes:
-            node.failed_training = True
-        world.run(5.0, until_ended=False)
-        self.now = world.now
-        self.me = IDS.index(world.reigns[1])
-        machine = world.nodes[self.me].machine
-        assert machine is not None
-        assert machine.reign is not None
-        assert machine.reign.gathering is not None
-        self.machine = machine
-        self.base: Hash = machine.reign.gathering.base.name
-        self.trainers = [IDS.index(node) for node in sorted(machine.reign.gathering.trainers)]
-        self.others = [index for index in self.trainers if index != self.me]
-
-    def offer(self, peer: int, raw: bytes) -> list[RunOutput]:
-        return self.machine.step(Received(IDS[peer], OfferMessage(run=RUN, offer=raw)), self.now)
-
-    def good(self, index: int, **changes: Any) -> bytes:
-        return signed_offer(index, 1, self.base, **changes)
-
-    def deliver(self, index: int) -> list[RunOutput]:
-        outputs = self.offer(index, self.good(index))
-        (collect,) = [output for output in outputs if isinstance(output, Collect)]
-        return self.machine.step(Collected(collect.name), self.now)
-
-
-def collected(outputs: list[RunOutput]) -> list[str]:
-    return [output.offer.node for output in outputs if isinstance(output, Collect)]
-
-
 def test_only_ones_own_offer_counts() -> None:
     """§8.11: what another passes on, is of another run or round, or is not signed, starts nothing."""
     gatherer = Gatherer()
