@@ -147,12 +147,14 @@ async def open_real_node(home: Home, settings: Settings) -> AsyncIterator[NodeSe
     from node.node import Node
     from node.record import open_record
     from node.trainer import worker_trainer
+    from node.worker_watch import WatchLimits
 
+    limits = WatchLimits(silence_s=settings.worker_silence_s, no_progress_s=settings.worker_hang_s)
     disk = FileDisk(home.path)
     record = await open_record(home.path / RECORD)
     try:
         async with (
-            worker_trainer(home.path / "workers") as trainer,
+            worker_trainer(home.path / "workers", limits) as trainer,
             open_network(home.key, [settings.listen]) as network,
             Node(
                 key=home.key,

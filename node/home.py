@@ -10,6 +10,7 @@ import getpass
 import hashlib
 import ipaddress
 import json
+import math
 import os
 import secrets
 import socket
@@ -31,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import TypeAdapter, ValidationError
 
+from node.worker_watch import HANG_KEY, SILENCE_KEY, WatchLimits
 from protocol.errors import FednodeError, Refused
 from protocol.fields import Name
 from protocol.limits import NAME_CHARACTERS_MAX
@@ -61,6 +63,8 @@ class Settings:
     name: str
     member_name: str  # of the owner; the same on all nodes of one
     listen: str  # a multiaddress with a port; the entrance has the next port
+    worker_silence_s: float = WatchLimits.silence_s
+    worker_hang_s: float = WatchLimits.no_progress_s
 
 
 class Home:
@@ -115,7 +119,8 @@ class Home:
         `listen` is a multiaddress; with port 0 two free neighbouring ports are picked, once: addresses that others
         know stay right over restarts.
         """
-        known = _read_settings(self.path / SETTINGS)
+        path = self.path / SETTINGS
+        known = _read_settings(path)
         before = known.get("listen", "")
         chosen = listen or before or "/ip4/0.0.0.0/tcp/0"
         if chosen.endswith("/tcp/0"):
@@ -125,10 +130,11 @@ class Home:
             name=_checked_name(name or known.get("name") or _machine_name()),
             member_name=_checked_name(member_name or known.get("member_name") or _login_name()),
             listen=chosen,
+            **{key: _seconds(path, key, known[key]) for key in (SILENCE_KEY, HANG_KEY) if key in known},
         )
-        now = known | asdict(settings)
+        now = known | {key: str(value) for key, value in asdict(settings).items()}
         if now != known:
-            write_atomically(self.path / SETTINGS, json.dumps(now, indent=2).encode() + b"\n")
+            write_atomically(path, json.dumps(now, indent=2).encode() + b"\n")
         return settings
 
     def socket(self) -> Path:
@@ -249,6 +255,16 @@ def _read_settings(path: Path) -> dict[str, str]:
     if not isinstance(known, Mapping) or not all(isinstance(value, str) for value in known.values()):
         raise _bad_settings(path, "it is no object of texts")
     return dict(known)
+
+
+def _seconds(path: Path, key: str, text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise _bad_settings(path, f"{key} is {text[:40]!r}, not a number of seconds")
+    return seconds
 
 
 def _bad_settings(path: Path, why: str) -> FednodeError:

@@ -15,8 +15,9 @@ from node.seams import TrainerFailed
 from node.worker_frames import FrameReader, encode_frame
 from node.worker_output import (
     CUT_BYTES_PER_S,
+    FRAME_READ_BYTES,
     LINK_BYTES_PER_S,
-    READ_BYTES,
+    PIPE_BYTES,
     READ_BYTES_PER_S,
     Bucket,
     LineCutter,
@@ -156,7 +157,7 @@ class AttendedWorker:
     async def _read_frames(self) -> None:
         frames, speed = FrameReader(), ReadingSpeed(LINK_BYTES_PER_S, trio.current_time())
         try:
-            while data := await self._process.link.receive_some(READ_BYTES):
+            while data := await self._process.link.receive_some(FRAME_READ_BYTES):
                 for frame in frames.feed(data):
                     self._take(frame)
                 await trio.sleep(speed.pause_s(len(data), trio.current_time()))
@@ -191,8 +192,8 @@ class AttendedWorker:
 
     async def _read_lines(self, stream: trio.lowlevel.FdStream, kind: str) -> None:
         lines, speed = LineCutter(), ReadingSpeed(READ_BYTES_PER_S, trio.current_time())
-        looked_at = Bucket(2 * READ_BYTES, CUT_BYTES_PER_S, trio.current_time())
-        while data := await stream.receive_some(READ_BYTES):
+        looked_at = Bucket(2 * PIPE_BYTES, CUT_BYTES_PER_S, trio.current_time())
+        while data := await stream.receive_some(PIPE_BYTES):
             if looked_at.take(len(data), trio.current_time()) == len(data):
                 self._heard_lines(kind, lines.feed(data))
             else:
@@ -212,7 +213,9 @@ class AttendedWorker:
             await trio.sleep(self._limits.beat_s)
             if trouble := self._watch.tick():
                 self.give_up(
-                    f"The worker process {trouble} and was killed", "look at the task's code for what it waits for"
+                    f"The worker process {trouble}, and was killed",
+                    "look at the task's code for what it waits for; if it needs longer, stop the node and raise the"
+                    " limit in settings.json in its home",
                 )
 
 

@@ -17,10 +17,10 @@ METRICS_BURST = 10_000  # single values: some hundred steps of a round logged at
 METRICS_PER_S = 200.0  # … at this rate for a whole day 17 million rows, which the store bears
 METRIC_KEYS_MAX = 100  # in one call of fednode.log
 METRIC_NAME_CHARACTERS_MAX = 80
-READ_BYTES = 1024 * 1024  # at a time, from any pipe
+FRAME_READ_BYTES = 64 * 1024  # at a time, of frames: some hundred at most, so that other tasks have their turn
 CUT_BYTES_PER_S = 1024 * 1024  # of printed text; splitting it into lines costs a few CPU milliseconds a second
 READ_BYTES_PER_S = 128 * 1024 * 1024  # of printed text that is only counted: a gigabyte holds a task up for 8 s …
-PIPE_BYTES = 1024 * 1024  # … and is read in large pieces, so that it takes a tenth of a core
+PIPE_BYTES = 1024 * 1024  # … and is read in pieces of up to this, so that it takes a tenth of a core
 LEFT_OUT_TOLD_EVERY_S = 10.0  # while a flood goes on
 LINK_BYTES_PER_S = 16 * 1024 * 1024  # of frames: an answer with an update of 1 MiB is not held up
 
@@ -79,7 +79,8 @@ class OutputGate:
     def settle(self) -> None:
         """Say how much was left out, if anything was."""
         if self._left_out:
-            text = f"{self._left_out} lines or metrics were left out: the task says more than is kept ({LINES_PER_S:g} a second)"
+            kept = f"{LINES_PER_S:g} lines and {METRICS_PER_S:g} metrics a second are kept"
+            text = f"{self._left_out} lines or metrics were left out: the task says too much; {kept}"
             self._say(TaskOutput("log", text=text, level="WARNING", round=self.round))
         self._left_out = 0
 

@@ -6,6 +6,7 @@ passed, and the worker is not blamed.
 
 from dataclasses import dataclass
 
+SILENCE_KEY, HANG_KEY = "worker_silence_s", "worker_hang_s"  # what people call two of the limits, in settings.json
 CPU_PROGRESS_S = 1.0  # so much computing is progress; signs of life alone stay far below it
 
 
@@ -72,7 +73,7 @@ class Watch:
             self._silent_s += limits.beat_s
             self._stalled_s += limits.beat_s
             if self._silent_s > limits.silence_s:
-                return f"gave no sign of life for {limits.silence_s:g} s"
+                return f"gave no sign of life for {limits.silence_s:g} s, the limit {SILENCE_KEY}"
             if self._stalled_s > limits.no_progress_s:
-                return f"hangs: it did nothing for {limits.no_progress_s:g} s"
+                return f"hangs: it did nothing for {limits.no_progress_s:g} s, the limit {HANG_KEY}"
         return ""

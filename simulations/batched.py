@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -31,6 +31,9 @@ from node.seams import EvaluateResult, TaskOutput
 from node.sgd import Progress
 from node.training import Trained
 from simulations.companion import Companion, Key, NotTogether
+
+if TYPE_CHECKING:
+    from simulations.gradients import Gradients
 
 T = TypeVar("T")
 
@@ -172,6 +175,7 @@ class _Run:
         self._told = False
         self._shared = first.own_model()
         self._batches = 0
+        self._gradients: Gradients | None = None
 
     def allows(self, task: Companion) -> bool:
         return not self._refused and task.is_like(self._task)
@@ -187,18 +191,21 @@ class _Run:
 
     def learn(self, batch: _Batch, requests: Sequence[Training]) -> None:
         """Train these, in the order of falling samples."""
+        from simulations.gradients import Gradients  # torch, which simulations of other tasks do without
         from simulations.stacked import stacked, stacked_sgd
 
         compare = self._batches % COMPARED_EVERY_BATCHES == 0
         self._batches += 1
         with self._refusing():
             model = self._fill(batch.schema, batch.base)
+            if self._gradients is None:
+                self._gradients = Gradients(self._task, model)
             for part in _stacks(requests, sum(parameter.numel() for parameter in model.parameters())):
                 with _nothing_drawn():
                     members = [request.task.member(batch.round) for request in part]
                     stacks = stacked(self._fill(batch.schema, batch.base), len(part))
                     witness = batch.round % len(part) if compare else None
-                    learned = stacked_sgd(self._task, model, stacks, members, witness)
+                    learned = stacked_sgd(self._gradients, stacks, members, witness)
                 differences = learned.differences(self._shared.agree(batch.schema), batch.base)
                 results = zip(differences, learned.epoch_losses, learned.steps, strict=True)
                 for request, (difference, losses, steps) in zip(part, results, strict=True):

@@ -1,28 +1,26 @@
-"""Training many copies of one model at once: node.sgd over stacked parameters, with torch.func.vmap.
+"""Training many copies of one model at once: node.sgd over stacked parameters.
 
-Decides how nodes with different numbers of samples share a step. A task's loss is a mean over the batch's rows, so it
-is taken of each row alone and then averaged with weights; rows that only fill up a shorter batch weigh nothing. Every
-node sees the batches that it would see alone. A loss that is no such mean is found out: at the first and the last step
-one node's loss and gradients are computed in the plain way too, and must agree.
+Decides how nodes with different numbers of samples share a step. Every node sees the batches that it would see alone.
+A loss that is no mean over the batch's rows is found out: at the first and the last step one node's loss and gradients
+are computed in the plain way too, and must agree.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.func import functional_call, vmap
 
 from aggregation.flat import F32, take_difference
 from aggregation.schema import Buffer, Schema
-from fednode import Batch, Round, Task
+from fednode import Batch, Round
 from node.sgd import optimizer_step
 from simulations.companion import NotTogether
+from simulations.gradients import Gradients, Stacks
 
-Stacks = dict[str, torch.Tensor]  # (nodes, …) by the parameter's name
 Rows = npt.NDArray[np.int64]
 
 # Gradients may differ by the order of float32 sums; a wrong one differs by more. Relative to its norm, and to the loss
@@ -44,13 +42,22 @@ class Member:
         return len(self.columns[0])
 
     @cached_property
+    def batch_rows(self) -> int:
+        """How many rows a full batch has, even if there are not as many."""
+        return int(self.this_round.hyperparameters.get("batch_size", 32)) or self.samples
+
+    @cached_property
     def steps_per_epoch(self) -> int:
-        rows = int(self.this_round.hyperparameters.get("batch_size", 32)) or self.samples
-        return -(-self.samples // rows)
+        return -(-self.samples // self.batch_rows)
 
     @cached_property
     def steps(self) -> int:
         return self.steps_per_epoch * int(self.this_round.hyperparameters.get("epochs", 1))
+
+    def orders(self) -> Iterator[Rows]:
+        """Its rows in the order of each epoch, which its round cuts into batches: one that has them all is not cut."""
+        uncut = replace(self.this_round, hyperparameters={**self.this_round.hyperparameters, "batch_size": 0})
+        return (order for _, _, order in uncut.batches(self.samples))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +91,12 @@ def stacked(model: torch.nn.Module, nodes: int) -> Stacks:
     return {name: value.detach().expand(nodes, *value.shape).clone() for name, value in found.items()}
 
 
-def stacked_sgd(
-    task: Task, model: torch.nn.Module, stacks: Stacks, members: Sequence[Member], witness: int | None
-) -> Learned:
-    """Train a node of each index in `stacks`, whose tensors are changed, as node.sgd would train `model` with them.
+def stacked_sgd(gradients: Gradients, stacks: Stacks, members: Sequence[Member], witness: int | None) -> Learned:
+    """Train a node of each index in `stacks`, whose tensors are changed, as node.sgd would train the model with them.
 
     `members` come in the order of falling samples. `witness` is the index of the one whose first gradients are
     computed plainly too, or None when nothing is compared. Raises NotTogether, and whatever the task's loss raises."""
-    training = _Training(task, model, stacks, members)
+    training = _Training(gradients, stacks, members)
     take_step = optimizer_step(training.leaves, members[0].this_round.hyperparameters)
     steps = [member.steps for member in members]
     per_epoch = np.array([member.steps_per_epoch for member in members])
@@ -114,85 +119,68 @@ def stacked_sgd(
 
 
 class _Training:
-    def __init__(self, task: Task, model: torch.nn.Module, stacks: Stacks, members: Sequence[Member]) -> None:
-        self._task = task
-        self._model = model.train()
+    def __init__(self, gradients: Gradients, stacks: Stacks, members: Sequence[Member]) -> None:
+        self._gradients = gradients
+        self._model = gradients.model.train()
         self._members = members
         self._columns = _joined([member.columns for member in members])
-        self._offsets = np.cumsum([0, *(member.samples for member in members)])[:-1]
-        self._stacks = {f"_model.{name}": stack.requires_grad_() for name, stack in stacks.items()}
-        self._loss = _Loss(task, model)
+        self._stacks = {name: stack.requires_grad_() for name, stack in stacks.items()}
         self.leaves = list(stacks.values())
 
     def batches(self) -> Iterator[tuple[Rows, Rows]]:
         """For each step the rows of the joined columns, and how many of them are a batch, for all nodes that still
         have one: the first of all, for who has fewer samples makes no more steps."""
-        draws = [member.this_round.batches(member.samples) for member in self._members]
-        for _ in range(self._members[0].steps):
-            batches = [drawn[2] for draw in draws if (drawn := next(draw, None)) is not None]
-            lengths = np.array([len(batch) for batch in batches])
-            rows = np.repeat(self._offsets[: len(batches), None], lengths.max(), axis=1)
-            for row, batch in zip(rows, batches, strict=True):
-                row[: len(batch)] += batch
-            yield rows, lengths
+        samples, full, per_epoch, steps = np.array(
+            [(member.samples, member.batch_rows, member.steps_per_epoch, member.steps) for member in self._members]
+        ).T
+        offsets = np.cumsum(samples) - samples
+        orders = [member.orders() for member in self._members]
+        shuffled = np.repeat(offsets[:, None], (full * per_epoch).max(), axis=1)  # of the epoch, with rows to fill up
+        for step in range(steps[0]):
+            active = np.count_nonzero(steps > step)
+            batch = step % per_epoch[:active]
+            for index in np.flatnonzero(batch == 0):
+                shuffled[index, : samples[index]] = offsets[index] + next(orders[index])
+            starts = batch * full[:active]
+            lengths = np.minimum(full[:active], samples[:active] - starts)
+            yield np.take_along_axis(shuffled[:active], starts[:, None] + np.arange(lengths.max()), axis=1), lengths
 
     def gradients(self, rows: Rows, lengths: Rows) -> npt.NDArray[np.float64]:
         """Every node's mean loss over its rows; their gradients are then with the leaves."""
-        for leaf in self.leaves:
-            leaf.grad = None
         of_rows = np.arange(rows.shape[1]) < lengths[:, None]
         weights = torch.from_numpy(of_rows / lengths[:, None]).to(self.leaves[0].dtype)
-        taken = torch.from_numpy(rows)
+        taken = torch.from_numpy(rows).reshape(-1)
+        columns = tuple(column.index_select(0, taken).view(*rows.shape, *column.shape[1:]) for column in self._columns)
         active = self._stacks
-        if len(rows) < len(self._members):  # the gradients of those that have made their last step are zero then
+        if len(rows) < len(self._members):
             active = {name: stack[: len(rows)] for name, stack in active.items()}
-        losses = vmap(self._of_node)(active, tuple(column[taken] for column in self._columns), weights)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        return losses.detach().numpy().astype(np.float64)
-
-    def _of_node(self, parameters: Stacks, columns: Batch, weights: torch.Tensor) -> torch.Tensor:
-        losses = vmap(self._of_row, in_dims=(None, 0))(parameters, columns)
-        if losses.shape != weights.shape:
-            raise NotTogether(f"its loss has the shape {list(losses.shape[1:])}")
-        return (losses * weights).sum()
-
-    def _of_row(self, parameters: Stacks, row: Batch) -> torch.Tensor:
-        batch = tuple(value.unsqueeze(0) for value in row)
-        loss: torch.Tensor = functional_call(self._loss, parameters, (batch,))
-        return loss
+        losses, gradients = self._gradients(active, columns, weights)
+        for leaf, gradient in zip(self.leaves, gradients, strict=True):
+            leaf.grad = gradient
+            if gradient is not None and len(gradient) < len(leaf):  # none for those that have made their last step
+                leaf.grad = torch.zeros_like(leaf)
+                leaf.grad[: len(gradient)] = gradient
+        return losses.numpy().astype(np.float64)
 
     def compare(self, index: int, rows: Rows, loss: float) -> None:
         """Raises NotTogether unless one node's loss and gradients are what the task gives for its whole batch."""
         trained = dict(self._model.named_parameters())
         with torch.no_grad():
             for name, stack in self._stacks.items():
-                trained[name.removeprefix("_model.")].copy_(stack[index])
+                trained[name].copy_(stack[index])
         self._model.zero_grad()
-        plain = self._task.loss(self._model, tuple(column[rows] for column in self._columns))
+        plain = self._gradients.task.loss(self._model, tuple(column[rows] for column in self._columns))
         plain.backward()
         expected = float(plain.detach())
         if not np.isfinite([loss, expected]).all():
             return  # it diverges, which is told where it is trained alone
         ours = [leaf.grad[index] for leaf in self.leaves if leaf.grad is not None]
-        theirs = [p.grad for name in self._stacks if (p := trained[name.removeprefix("_model.")]).grad is not None]
+        theirs = [p.grad for name in self._stacks if (p := trained[name]).grad is not None]
         if len(ours) != len(theirs) or abs(loss - expected) > LOSS_TOLERANCE * abs(expected) + 1e-7:
             raise NotTogether("its loss over a batch is not the mean over its rows")
         off = _norm([a - b for a, b in zip(ours, theirs, strict=True)])
         if off > GRADIENT_TOLERANCE * _norm(theirs) + CANCELLATION_TOLERANCE * abs(expected):
             raise NotTogether("its gradients over a batch are not the means over its rows")
-
-
-class _Loss(torch.nn.Module):
-    """The task's loss as a module over its model, so that functional_call can put other parameters into the model."""
-
-    def __init__(self, task: Task, model: torch.nn.Module) -> None:
-        super().__init__()
-        self._task = task
-        self._model = model
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        loss: torch.Tensor = self._task.loss(self._model, batch)
-        return loss
 
 
 def _joined(members: Sequence[Batch]) -> Batch:

@@ -133,6 +133,7 @@ def _described(entry: dict[str, Any]) -> str:
             ("started", show.moment(entry["started_at"])),
             ("ended", show.moment(entry["ended_at"])),
             ("this node", entry["decision"]),
+            *((f"{show.node(each['node_id'])} lied", each["reason"]) for each in entry.get("deposed", ())),
             ("traffic", f"{show.size(entry['bytes_sent'])} sent, {show.size(entry['bytes_received'])} received"),
         ]
     )
@@ -152,6 +153,8 @@ def _participant(participant: dict[str, Any]) -> list[object]:
 
 def _next_step(entry: dict[str, Any]) -> str:
     name = repr(entry["name"])
+    if entry["state"] == "STOPPED":
+        return f"Next: fednode run resume {name}, fednode run metrics {name}, fednode model get {name}"
     if entry["state"] in ENDED:
         return f"Next: fednode run metrics {name}, fednode model get {name}"
     if entry["decision"] == "undecided":

@@ -170,7 +170,7 @@ def test_a_resumption_of_another_stop_changes_nothing() -> None:
 
 
 def test_nobody_trains_twice_from_one_base_when_a_run_goes_on() -> None:
-    """§8.8, §8.14: one that trained on, was killed, and is back before it hears of the extension has its update still."""
+    """§8.8, §8.14: one that trained on, was killed, and is back before it hears of it, has its update still."""
     world = World(9, 4, rounds=2)
     world.run(60.0)
     node, more = world.nodes[0], Directions(rounds=4)

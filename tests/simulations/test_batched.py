@@ -171,8 +171,8 @@ def watch_stacks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     trained: list[int] = []
     honest: Callable[..., Any] = stacked.stacked_sgd
 
-    def counted(task: Any, model: Any, stacks: Any, members: Any, witness: Any) -> Any:
-        learned = honest(task, model, stacks, members, witness)
+    def counted(gradients: Any, stacks: Any, members: Any, witness: Any) -> Any:
+        learned = honest(gradients, stacks, members, witness)
         trained.append(len(members))
         return learned
 

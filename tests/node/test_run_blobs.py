@@ -1,0 +1,67 @@
+"""Who may read a run's blobs, and what a late update weighs in a real sum. docs/protocol.md §8.16, §8.18, §8.20."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from hostile_ground import HostileGround, on_hostile_ground
+
+from protocol.checkpoint import checkpoint_name, open_offer
+from protocol.keys import BlobId
+from protocol.run_events import Combine, Recompute
+
+
+def test_who_may_read_what_in_a_run(tmp_path: Path) -> None:
+    """A checkpoint is for the roster, also where it is somebody's update besides; an update is for the aggregator."""
+
+    async def test(ground: HostileGround) -> None:
+        lives = await ground.group(4)
+        run = await ground.propose(lives[0], rounds=2, nodes=4)
+        await ground.ended(run, lives)
+        machines = [life.node.runs.known[run].driver.machine for life in lives]  # type: ignore[union-attr]
+        aggregator = machines[0].election.aggregator
+        owner = next(at for at, machine in enumerate(machines) if machine.context.me != aggregator)
+        offer = machines[owner].participation.offer
+        assert offer is not None
+        members = {machine.context.me for machine in machines} - {machines[owner].context.me}
+
+        def readers(blob: str) -> set[str]:
+            runs = lives[owner].node.runs
+            return {peer for peer in members if runs.may_read(peer, BlobId(blob))}
+
+        checkpoint = machines[owner].ledger.newest
+        assert readers(offer[1].update) == {aggregator}
+        assert readers(checkpoint.model) == members
+        machines[owner].participation.offer = (offer[0], offer[1].model_copy(update={"update": checkpoint.difference}))
+        assert readers(checkpoint.difference) == members
+
+    on_hostile_ground(tmp_path, test)
+
+
+def test_a_late_update_enters_sum_and_recomputation_with_half_of_its_samples(tmp_path: Path) -> None:
+    """§8.18, §8.20."""
+
+    async def test(ground: HostileGround) -> None:
+        lives = await ground.group(3)
+        run = await ground.propose(lives[0], rounds=2, nodes=3, audit="full")
+        (known, *_) = await ground.ended(run, lives)
+        assert known.driver is not None
+        machine, data, audit = known.driver.machine, known.driver._data, known.driver._audit
+        last = machine.ledger.newest
+        base = machine.ledger.committed_before(last)
+        assert base is not None
+        wanted = Combine(last.round, 1, base, tuple(entry.offer for entry in last.updates), ())
+        in_time, late = await data.combine(wanted), await data.combine(replace(wanted, round=last.round + 1))
+        samples = {open_offer(entry.offer).body.node: open_offer(entry.offer).body.samples for entry in last.updates}
+        for entries, share in ((in_time.entries, 1), (late.entries, 2)):
+            assert {open_offer(e.offer).body.node: e.weight for e in entries} == {
+                node: count // share for node, count in samples.items()
+            }
+        made = {"updates": late.entries, "exponents": late.exponents, "model": late.model}
+        made |= {"difference": late.difference, "server_state": late.server_state, "round": last.round + 1}
+        checkpoint = last.model_copy(update=made)
+        again = Recompute(checkpoint_name(checkpoint), checkpoint, base, ())
+        assert await audit.recompute(again) == ""
+        wrong = replace(again, checkpoint=checkpoint.model_copy(update={"updates": in_time.entries}))
+        assert "weight" in (await audit.recompute(wrong) or "")
+
+    on_hostile_ground(tmp_path, test)
