@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import TypeAdapter, ValidationError
 
-from node.worker_watch import HANG_KEY, SILENCE_KEY, WatchLimits
+from node.worker_watch import HANG_KEY, HANG_S, SILENCE_KEY, SILENCE_S
 from protocol.errors import FednodeError, Refused
 from protocol.fields import Name
 from protocol.limits import NAME_CHARACTERS_MAX
@@ -63,8 +63,8 @@ class Settings:
     name: str
     member_name: str  # of the owner; the same on all nodes of one
     listen: str  # a multiaddress with a port; the entrance has the next port
-    worker_silence_s: float = WatchLimits.silence_s
-    worker_hang_s: float = WatchLimits.no_progress_s
+    worker_silence_s: float = SILENCE_S  # see node.worker_watch
+    worker_hang_s: float = HANG_S
 
 
 class Home:

@@ -6,6 +6,8 @@ passed, and the worker is not blamed.
 
 from dataclasses import dataclass
 
+SILENCE_S = 120.0  # without a sign of life: stopped, or stuck in a library that never lets go
+HANG_S = 600.0  # alive, but neither steps nor output nor a second of CPU time: a deadlock
 SILENCE_KEY, HANG_KEY = "worker_silence_s", "worker_hang_s"  # what people call two of the limits, in settings.json
 CPU_PROGRESS_S = 1.0  # so much computing is progress; signs of life alone stay far below it
 
@@ -15,8 +17,8 @@ class WatchLimits:
     """All in seconds."""
 
     beat_s: float = 5.0  # between signs of life, and between looks: soon enough, and too rare to cost anything
-    silence_s: float = 120.0  # without a sign of life: stopped, or stuck in a library that never lets go
-    no_progress_s: float = 600.0  # alive, but neither steps nor output nor a second of CPU time: a deadlock
+    silence_s: float = SILENCE_S
+    no_progress_s: float = HANG_S
     abort_s: float = 10.0  # from being told to abort a call to doing so; the default training does at its next step
 
 

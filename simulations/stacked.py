@@ -135,15 +135,16 @@ class _Training:
         ).T
         offsets = np.cumsum(samples) - samples
         orders = [member.orders() for member in self._members]
-        shuffled = np.repeat(offsets[:, None], (full * per_epoch).max(), axis=1)  # of the epoch, with rows to fill up
+        shuffled = np.zeros((len(orders), (full * per_epoch).max()), np.int64)  # rows of the epoch, and some to fill up
         for step in range(steps[0]):
             active = np.count_nonzero(steps > step)
             batch = step % per_epoch[:active]
-            for index in np.flatnonzero(batch == 0):
-                shuffled[index, : samples[index]] = offsets[index] + next(orders[index])
+            for index in np.flatnonzero(batch == 0).tolist():
+                shuffled[index, : samples[index]] = next(orders[index])
             starts = batch * full[:active]
             lengths = np.minimum(full[:active], samples[:active] - starts)
-            yield np.take_along_axis(shuffled[:active], starts[:, None] + np.arange(lengths.max()), axis=1), lengths
+            taken = np.take_along_axis(shuffled[:active], starts[:, None] + np.arange(lengths.max()), axis=1)
+            yield offsets[:active, None] + taken, lengths
 
     def gradients(self, rows: Rows, lengths: Rows) -> npt.NDArray[np.float64]:
         """Every node's mean loss over its rows; their gradients are then with the leaves."""

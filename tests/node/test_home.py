@@ -209,3 +209,15 @@ def test_where_a_home_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert fednode.home_path(tmp_path / "b") == tmp_path / "b"
     monkeypatch.delenv("FEDNODE_HOME")
     assert fednode.home_path().name == "fednode"
+
+
+def test_a_workers_limits_are_read_from_the_settings(tmp_path: Path) -> None:
+    with Home(tmp_path) as home:
+        assert (home.settings().worker_silence_s, home.settings().worker_hang_s) == (120, 600)
+        known = json.loads((tmp_path / "settings.json").read_text())
+        (tmp_path / "settings.json").write_text(json.dumps(known | {"worker_hang_s": "3600"}))
+        assert home.settings().worker_hang_s == 3600
+        for wrong in ("soon", "0", "inf", "nan"):
+            (tmp_path / "settings.json").write_text(json.dumps(known | {"worker_hang_s": wrong}))
+            with pytest.raises(FednodeError, match="worker_hang_s is .* not a number of seconds"):
+                home.settings()

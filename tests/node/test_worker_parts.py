@@ -132,7 +132,7 @@ def test_an_idle_worker_is_in_no_trouble():
 def test_silence_during_a_call_is_trouble():
     watch = Watch(LIMITS)
     watch.call_begins()
-    assert ticks_until_trouble(watch) == (4, "gave no sign of life for 3 s")
+    assert ticks_until_trouble(watch) == (4, "gave no sign of life for 3 s, the limit worker_silence_s")
 
 
 def test_signs_of_life_without_progress_are_trouble_later():
