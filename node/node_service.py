@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,12 +204,12 @@ class Service:
 
     # --- runs: views ---------------------------------------------------------------------------------------------
     async def runs(self, limit: int, before: str | None) -> list[Json]:
-        await self._node.record.flush()
+        await self._catch_up()
         rows = await self._node.record.query("runs", limit=limit, before=before)
         return [await self._view(row) for row in rows]
 
     async def run(self, run: str) -> Json:
-        await self._node.record.flush()
+        await self._catch_up()
         run_id = await self._run_id(run)
         rows = await self._node.record.query("run", run_id=run_id)
         if not rows:
@@ -222,7 +223,7 @@ class Service:
         return run_view(row, participants, self._node.runs.known.get(RunId(row["run_id"])))
 
     async def metrics(self, run: str, query: MetricsQuery) -> list[Json]:
-        await self._node.record.flush()
+        await self._catch_up()
         return await self._node.record.query(
             "metrics",
             run_id=await self._run_id(run),
@@ -235,11 +236,11 @@ class Service:
         )
 
     async def rounds(self, run: str) -> list[Json]:
-        await self._node.record.flush()
+        await self._catch_up()
         return await self._node.record.query("rounds", run_id=await self._run_id(run))
 
     async def logs(self, run: str | None, query: LogsQuery) -> tuple[list[Json], int]:
-        await self._node.record.flush()
+        await self._catch_up()
         rows = await self._node.record.query(
             "logs" if query.after is not None else "logs_tail",
             run_id=await self._run_id(run) if run else None,
@@ -254,7 +255,7 @@ class Service:
         from aggregation.safetensors_file import to_safetensors  # numpy: only once somebody wants a model
         from aggregation.schema import Schema
 
-        await self._node.record.flush()
+        await self._catch_up()
         rows = await self._node.record.query("models", run_id=await self._run_id(run), round=round_number)
         if not rows:
             which = "no committed checkpoint" if round_number is None else f"no checkpoint of round {round_number}"
@@ -266,8 +267,13 @@ class Service:
         return ModelFile(row["round"], row["model"], len(data), _pieces(data))
 
     async def sql(self, statement: str, rows_max: int) -> tuple[Sequence[str], Sequence[Sequence[Any]], bool]:
-        await self._node.record.flush()
+        await self._catch_up()
         return await self._node.record.sql(statement, rows_max)
+
+    async def _catch_up(self) -> None:
+        """What was recorded just now is to be seen too; a disk that takes nothing keeps nobody from reading."""
+        with suppress(FednodeError):
+            await self._node.record.flush()
 
     # --- names ---------------------------------------------------------------------------------------------------
     def _known(self, run: str) -> KnownRun:

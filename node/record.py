@@ -34,6 +34,7 @@ class StoreRecord:
     """The node's record, from `open_record`. Keep `run` running, and call `close` at the end. For trio's thread."""
 
     tells_of_others = True
+    trouble = ""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -69,8 +70,26 @@ class StoreRecord:
             try:
                 await self.flush()
             except FednodeError as error:
-                _log.error("the record is behind by %d rows: %s", len(self._pending), error)
+                self._tell_behind(error)
                 await trio.sleep(RETRY_S)
+            else:
+                self._tell_caught_up()
+
+    def _tell_behind(self, error: FednodeError) -> None:
+        """Once, however often it is tried."""
+        if not self.trouble:
+            _log.error(
+                "the record takes nothing now; runs go on, and up to %d rows of figures and log lines wait: %s",
+                PENDING_ROWS_MAX,
+                error,
+            )
+        self.trouble = f"the record takes nothing now: {error.what}; {error.remedy}"
+
+    def _tell_caught_up(self) -> None:
+        if self.trouble:
+            lost = f"{self._dropped} rows of figures and log lines were lost" if self._dropped else "nothing was lost"
+            _log.warning("the record is written again; %s", lost)
+        self.trouble, self._dropped = "", 0
 
     async def flush(self) -> None:
         """Make all rows added before durable.
@@ -86,9 +105,6 @@ class StoreRecord:
                 self._has_rows = trio.Event()
             if len(self._pending) < BATCH_ROWS:
                 self._has_batch = trio.Event()
-        if self._dropped:
-            _log.error("%d rows of the record were dropped while the disk took none", self._dropped)
-            self._dropped = 0
 
     async def query(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
         """A named query of tracker.queries, over what has been flushed.

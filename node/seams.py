@@ -281,11 +281,13 @@ class Trainer(Protocol):
 class Record(Protocol):
     """The node's record of what happened. Adding never blocks and never fails for the caller.
 
+    `trouble`: why nothing is written now, for people; empty where all is well.
     `tells_of_others`: whether it keeps what this node hears of how others stand. Where nodes share a record, all are
     there to speak for themselves.
     """
 
     tells_of_others: bool
+    trouble: str
 
     def add(self, *rows: Any) -> None:
         """Take rows (dataclasses of tracker.rows); they are durable after at most a flush interval."""

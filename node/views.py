@@ -36,6 +36,7 @@ def status_view(node: "Node") -> Json:
         "bytes_received": counters.bytes_received,
         "stranger_bytes": counters.stranger_bytes,
         "refused_at_door": counters.refused_at_door,
+        "trouble": node.record.trouble,
     }
 
 

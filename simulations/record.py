@@ -145,6 +145,7 @@ class SimulatedRecord:
     """
 
     tells_of_others = False
+    trouble = ""
 
     def __init__(self, node_id: str, shared: SharedStore | None = None) -> None:
         self._node_id = node_id

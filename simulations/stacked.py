@@ -157,10 +157,10 @@ class _Training:
             active = {name: stack[: len(rows)] for name, stack in active.items()}
         losses, gradients = self._gradients(active, columns, weights)
         for leaf, gradient in zip(self.leaves, gradients, strict=True):
+            if gradient is not None and len(rows) < len(leaf):  # zero for those that have made their last step
+                still = gradient.new_zeros(len(leaf) - len(rows), *leaf.shape[1:])
+                gradient = torch.cat([gradient, still])
             leaf.grad = gradient
-            if gradient is not None and len(gradient) < len(leaf):  # none for those that have made their last step
-                leaf.grad = torch.zeros_like(leaf)
-                leaf.grad[: len(gradient)] = gradient
         return losses.numpy().astype(np.float64)
 
     def compare(self, index: int, rows: Rows, loss: float) -> None:

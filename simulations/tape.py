@@ -17,6 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 Outputs = tuple[torch.Tensor | None, ...]
 Tape = Callable[..., Outputs]  # of the inputs; it tracks no gradients
 
+# What an operation takes beside tensors, and what can be written down. A generator, for one, cannot.
+PLAIN = (int, float, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type(None))
+
 
 def record(work: Callable[[], Outputs], inputs: Sequence[torch.Tensor]) -> tuple[Outputs, Tape | None]:
     """What `work` gives, and how to get it from other `inputs` of the same shapes: None when that cannot be recorded.
@@ -29,11 +32,11 @@ def record(work: Callable[[], Outputs], inputs: Sequence[torch.Tensor]) -> tuple
     return outputs, recorder.tape(outputs)
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operation below vmap and autograd, forward and backward."""
 
     def __init__(self, inputs: Sequence[torch.Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._graph = fx.Graph()
         self._elsewhere = torch.nn.Module()
         self._complete = True
@@ -51,6 +54,7 @@ class _Recorder(TorchDispatchMode):
         made = outputs if isinstance(outputs, tuple | list) else [outputs]
         if func._schema.is_mutable or not all(isinstance(tensor, torch.Tensor) for tensor in made):
             self._complete = False
+        map_aggregate((args, kwargs or {}), self._check)
         if self._complete:
             node = self._graph.call_function(func, *map_aggregate((args, kwargs or {}), self._node))
             if made is outputs:
@@ -59,6 +63,10 @@ class _Recorder(TorchDispatchMode):
             else:
                 self._name(outputs, node)
         return outputs
+
+    def _check(self, value: Any) -> None:
+        if not isinstance(value, (torch.Tensor, *PLAIN)):
+            self._complete = False
 
     def _name(self, tensor: torch.Tensor, node: fx.Node) -> None:
         self._alive.append(tensor)

@@ -25,6 +25,14 @@ WORKERS = 2
 # Twice what the slowest of the test files takes beside another one; a mutant may also make its test hang.
 TEST_DEADLINE_S = 180.0
 _SLIPPED = -2
+# pytest, but a property that fails is not shrunk to its smallest example: that takes minutes, and nobody looks at it.
+_PYTEST = """
+import sys, pytest
+from hypothesis import Phase, settings
+settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate])
+settings.load_profile("mutants")
+sys.exit(pytest.main(sys.argv[1:]))
+"""
 _TESTS_FAILED = 1  # pytest's exit code; others say that it could not even run them
 # A mutant that fails by one of these says nothing about the check: it is a slip in the patch.
 _SLIPS = re.compile(r": (NameError|UnboundLocalError|ImportError|ModuleNotFoundError|IndentationError)\b")
@@ -85,7 +93,7 @@ class Copy:
         if not write_bytecode:
             # Python tells stale bytecode by whole seconds and sizes, and a mutant's file may agree in both.
             environment["PYTHONDONTWRITEBYTECODE"] = "1"
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", "-p", "no:cacheprovider", *tests]
+        command = [sys.executable, "-c", _PYTEST, "-x", "-q", "--tb=line", "-p", "no:cacheprovider", *tests]
         # A group of its own, so that what a hanging test has started can be ended with it.
         with subprocess.Popen(
             command,

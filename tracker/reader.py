@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from protocol.errors import Refused
+from protocol.errors import FednodeError, Refused
 from tracker.connect import first_line
 from tracker.queries import compile_query
 from tracker.rows import iso_of
@@ -47,6 +47,8 @@ class Reader:
         Raises:
             Refused: the statement does more than read, is wrong, was interrupted, or outgrew its memory.
         """
+        with self._reading():
+            pass  # whether it can be read at all
         check_statement(self._cursor, statement)
         with self._reading():
             self._cursor.execute(statement)
@@ -82,6 +84,10 @@ class Reader:
             raise Refused("interrupted", "The query was interrupted", remedy="ask again, or for less") from None
         except duckdb.OutOfMemoryException:
             raise Refused("sql-memory", "The query needs too much memory", remedy="ask for less at once") from None
+        except duckdb.FatalException as error:
+            raise FednodeError(
+                f"The store cannot be read: {first_line(str(error))}", remedy="see that its disk has room, and ask again"
+            ) from None
         except duckdb.Error as error:
             raise _refusal(str(error)) from None
         finally:

@@ -61,6 +61,11 @@ class Store:
     def __init__(self, path: Path | None, *, read_only: bool = False) -> None:
         self.path = path
         self._read_only = read_only
+        self._given_up = ""  # why DuckDB takes nothing more until it is opened anew
+        self._open()
+
+    def _open(self) -> None:
+        path, read_only = self.path, self._read_only
         place = str(path) if path else "in memory"
         self._connection = connect(path, read_only=read_only)
         try:
@@ -92,8 +97,13 @@ class Store:
         """
         if self._read_only:
             raise FednodeError(f"The store {self.path} is open for reading only", remedy="start its node to add to it")
+        if self._given_up:
+            self._open_again()
         try:
             return self._write_all(rows)
+        except duckdb.FatalException as error:
+            self._give_up(first_line(str(error)))
+            raise self._not_written(error) from error
         except _ROW_ERRORS as error:
             if len(rows) > 1:
                 half = len(rows) // 2
@@ -101,13 +111,46 @@ class Store:
             _log.warning("left out of the record: %.200r: %s", rows[0], first_line(str(error)))
             return 0
         except duckdb.Error as error:
-            raise FednodeError(
-                f"The store could not be written: {first_line(str(error))}", remedy="see that its disk has room"
-            ) from error
+            raise self._not_written(error) from error
+
+    def _not_written(self, error: Exception) -> FednodeError:
+        return FednodeError(
+            f"The store {self.path} could not be written: {first_line(str(error))}",
+            remedy="make room on its disk, and see that it works",
+        )
+
+    def _give_up(self, why: str) -> None:
+        """DuckDB refuses all further work once it failed to fold its journal in, as on a full disk; what is in the
+        file is safe. The next write opens it anew."""
+        self._given_up = why
+        for connection in (self._root, self._connection):
+            with contextlib.suppress(duckdb.Error):
+                connection.close()
+
+    def _open_again(self) -> None:
+        """Raises FednodeError while the reason lasts."""
+        try:
+            self._open()
+        except duckdb.Error as error:
+            raise self._not_written(error) from error
+        self._given_up = ""
 
     def reader(self) -> Reader:
-        """A view for reading, which may be used in another thread than `write`. Close it."""
-        return Reader(self._root.cursor())
+        """A view for reading, which may be used in another thread than `write`. Close it.
+
+        Raises:
+            FednodeError: the store is shut since its disk failed, until a write succeeds.
+        """
+        try:
+            if not self._given_up:
+                return Reader(self._root.cursor())
+            why = self._given_up
+        except duckdb.ConnectionException as error:  # shut at this moment
+            why = first_line(str(error))
+        raise FednodeError(
+            f"The store {self.path} is shut since its disk failed: {why}",
+            remedy="make room on its disk; it is opened again by itself",
+        )
 
     def close(self) -> None:
         """Let go of the file, with its journal folded in."""

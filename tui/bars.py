@@ -132,8 +132,9 @@ def run_lines(run: Run | None, width: int, height: int) -> Picture:
     ]
     if run.project:
         third += [DOT, Span("/".join(filter(None, (run.project, run.experiment))), "dim")]
-    told = run.note or run.reason
-    last = [Span(f"{'!' if run.note else '–'} {told}", "warn")] if told else []
+    lies = "; ".join(f"{name} lied: {reason}" for name, reason in run.liars)
+    told = "; ".join(filter(None, (lies, run.note or run.reason)))
+    last = [Span(f"{'!' if run.note or lies else '–'} {told}", "warn")] if told else []
     order = [first, last, second, third] if told and height < 4 else [first, second, third, last]
     return plain_lines(order, width, height)
 

@@ -1,4 +1,4 @@
-"""What can be done about runs from the dashboard: accept, decline, stop. What cannot be taken back is asked once."""
+"""What can be done about runs from here: accept, decline, stop, resume. What cannot be taken back is asked once."""
 
 from collections.abc import Coroutine
 from functools import partial
@@ -36,8 +36,14 @@ class OwnersApp(App[None]):
 
     def action_stop(self) -> None:
         if run := self._stoppable():
-            question = Question(f"Stop {run.name}?", f"{run.name} ends for all of its nodes at round {run.round}.")
+            question = Question(
+                f"Stop {run.name}?", f"{run.name} ends for all of its nodes at round {run.round}. It can be resumed."
+            )
             self.push_screen(question, partial(self._stopped, run))
+
+    def action_resume(self) -> None:
+        if run := self._resumable():
+            self._do(self.feed.resume(run.run_id), f"asked for {run.name} to go on")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in ("accept", "decline"):
@@ -52,6 +58,8 @@ class OwnersApp(App[None]):
             deeds.append(Deed(f"Decline run {run.name}", "take no part; asks once", self.action_decline))
         if run := self._stoppable():
             deeds.append(Deed(f"Stop run {run.name}", "for all of its nodes; asks once", self.action_stop))
+        if run := self._resumable():
+            deeds.append(Deed(f"Resume run {run.name}", "from its newest checkpoint", self.action_resume))
         return deeds
 
     def show_doable(self) -> None:
@@ -74,6 +82,10 @@ class OwnersApp(App[None]):
     def _stoppable(self) -> Run | None:
         chosen = self.choice.run(self.state)
         return chosen if chosen is not None and not chosen.ended else None
+
+    def _resumable(self) -> Run | None:
+        chosen = self.choice.run(self.state)
+        return chosen if chosen is not None and chosen.state == "STOPPED" else None
 
     def _declined(self, run: Run, yes: bool | None) -> None:
         if yes:

@@ -38,6 +38,7 @@ class NodeClient(Protocol):
     def decline(self, run: str) -> Coroutine[Any, Any, dict[str, Any]]: ...
 
     def stop_run(self, run: str) -> Coroutine[Any, Any, dict[str, Any]]: ...
+    def resume_run(self, run: str) -> Coroutine[Any, Any, dict[str, Any]]: ...
 
 
 class FeedError(Exception):
@@ -67,6 +68,8 @@ class Feed(Protocol):
     async def decline(self, run_id: str) -> None: ...
 
     async def stop(self, run_id: str) -> None: ...
+
+    async def resume(self, run_id: str) -> None: ...
 
 
 class LiveFeed:
@@ -134,6 +137,9 @@ class LiveFeed:
 
     async def stop(self, run_id: str) -> None:
         await _answer(self._node.stop_run(run_id))
+
+    async def resume(self, run_id: str) -> None:
+        await _answer(self._node.resume_run(run_id))
 
     @property
     def _node(self) -> NodeClient:

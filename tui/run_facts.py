@@ -62,6 +62,7 @@ class Run:
     bytes_sent: int = 0
     bytes_received: int = 0
     participants: tuple[Participant, ...] = ()
+    liars: tuple[tuple[str, str], ...] = ()  # names, and what they did as aggregators
 
     @property
     def ended(self) -> bool:
@@ -74,6 +75,9 @@ class Run:
 
     @classmethod
     def of(cls, source: Json) -> "Run":
+        participants = tuple(map(Participant.of, items(source, "participants")))
+        names = {each.node_id: each.name for each in participants}
+        deposed = [(text(each, "node_id"), text(each, "reason")) for each in items(source, "deposed")]
         return cls(
             run_id=text(source, "run_id"),
             name=text(source, "name") or text(source, "run_id")[:8],
@@ -99,7 +103,8 @@ class Run:
             decision=text(source, "decision"),
             bytes_sent=number(source, "bytes_sent"),
             bytes_received=number(source, "bytes_received"),
-            participants=tuple(map(Participant.of, items(source, "participants"))),
+            participants=participants,
+            liars=tuple((names.get(node) or node[:14], reason) for node, reason in deposed),
         )
 
 

@@ -68,6 +68,9 @@ class StoreFeed:
     async def stop(self, run_id: str) -> None:
         raise _only_a_record()
 
+    async def resume(self, run_id: str) -> None:
+        raise _only_a_record()
+
     async def _read(self, read: Callable[[], Result]) -> Result:
         """Read in a thread, one at a time. Raises FeedError with the record's own words."""
         async with self._one_at_a_time:

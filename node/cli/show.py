@@ -114,6 +114,7 @@ def running_node(status: dict[str, Any]) -> str:
             ("  groups", groups or "none yet"),
             ("  peers", f"{status['peers_connected']} connected"),
             ("  runs", f"{status['runs_active']} going on"),
+            ("  trouble", status.get("trouble", "")),
             ("  traffic", f"{size(status['bytes_sent'])} sent, {size(status['bytes_received'])} received"),
         ]
     )

@@ -65,3 +65,31 @@ def test_a_late_update_enters_sum_and_recomputation_with_half_of_its_samples(tmp
         assert "weight" in (await audit.recompute(wrong) or "")
 
     on_hostile_ground(tmp_path, test)
+
+
+def test_an_auditor_compares_all_that_was_made(tmp_path: Path) -> None:
+    """§8.18: whatever else is right."""
+
+    async def test(ground: HostileGround) -> None:
+        lives = await ground.group(3)
+        run = await ground.propose(lives[0], rounds=2, nodes=3, audit="full")
+        (known, *_) = await ground.ended(run, lives)
+        assert known.driver is not None
+        last = known.driver.machine.ledger.newest
+        base = known.driver.machine.ledger.committed_before(last)
+        assert base is not None
+        lies = [
+            {},
+            {"model": last.difference},
+            {"difference": last.model},
+            {"server_state": last.model},
+            {"exponents": tuple(exponent + 1 for exponent in last.exponents)},
+            {"parts": ()},
+            {"updates": last.updates[:-1]},
+        ]
+        for lie in lies:
+            checkpoint = last.model_copy(update=lie)
+            verdict = await known.driver._audit.recompute(Recompute(checkpoint_name(checkpoint), checkpoint, base, ()))
+            assert bool(verdict) is bool(lie), f"{lie} is found to be {verdict!r}"
+
+    on_hostile_ground(tmp_path, test)

@@ -142,7 +142,7 @@ def test_signs_of_life_without_progress_are_trouble_later():
     while not (trouble := watch.tick()):
         count += 1
         watch.beat(ticks=0, cpu_s=count * 0.01)
-    assert (count, trouble) == (6, "hangs: it did nothing for 6 s")
+    assert (count, trouble) == (6, "hangs: it did nothing for 6 s, the limit worker_hang_s")
 
 
 @pytest.mark.parametrize("beat", [lambda n: {"ticks": n, "cpu_s": 0.0}, lambda n: {"ticks": 0, "cpu_s": n * 0.5}])

@@ -10,12 +10,14 @@ from run_world import IDS, KEYS, RUN, World
 from protocol.checkpoint import Ack, Checkpoint, Issue, Offer, UpdateEntry, checkpoint_name, open_offer, sign_note
 from protocol.keys import Hash, NodeId
 from protocol.run_events import (
+    Began,
     Collect,
     Collected,
     Committed,
     Misbehaved,
     Obtain,
     Obtained,
+    Persist,
     Received,
     RunEvent,
     RunOutput,
@@ -45,13 +47,26 @@ class Victim:
             world.run(world.now + 0.1, until_ended=False)
         self.now = world.now
         self.me = node.index
+        self.world = world
+        self.journal = list(node.journal)
         assert self.machine.ledger.committed is not None
         self.committed = self.machine.ledger.committed
         assert self.committed.checkpoint.round >= 1
         self.machine.participation.receipts.clear()  # that its own update is left out is another test's matter
 
     def step(self, event: RunEvent) -> list[RunOutput]:
-        return self.machine.step(event, self.now)
+        outputs = self.machine.step(event, self.now)
+        self.journal += [output.record for output in outputs if isinstance(output, Persist)]
+        return outputs
+
+    def restart(self) -> None:
+        """It was killed, and is back with what was durable."""
+        node = self.world.nodes[self.me]
+        node.journal = self.journal
+        self.world.boot(node)
+        assert node.machine is not None
+        self.machine = node.machine
+        self.step(Began())
 
     def next_checkpoint(self, **changes: Any) -> Checkpoint:
         """The honest one after the committed one, but for `changes`."""

@@ -6,16 +6,16 @@ That no honest node is ever accused is checked by the world itself, in every tes
 from typing import Any
 
 import pytest
-from run_victims import OUTSIDER, Gatherer, collected
+from run_victims import OUTSIDER, Gatherer, Victim, collected
 from run_world import IDS, KEYS, RUN, Faults, World, play, ready_note
 
 from protocol.checkpoint import Checkpoint, Issue, Receipt, checkpoint_name, sign_note
 from protocol.errors import RemoteProtocolError
 from protocol.ledger import Held
 from protocol.proofs import check_proof
-from protocol.run_events import Evidence, Misbehaved, Received, Recompute, Recomputed, Send
+from protocol.run_events import Evidence, Misbehaved, Obtained, Received, Recompute, Recomputed, Send
 from protocol.run_machine import RunMachine
-from protocol.run_messages import Accusation, Heartbeat, PreVoteRequest, ReadyMessage, VoteRequest
+from protocol.run_messages import Accusation, Heartbeat, PreVoteRequest, Proposal, ReadyMessage, VoteRequest
 from protocol.voters import auditors_of
 from protocol.wire import hash_of
 
@@ -282,3 +282,30 @@ def test_the_maker_is_no_auditor_of_its_own() -> None:
         held = Held(checkpoint_name(other), other, b"")
         auditors = {machine.context.me for machine in machines if machine.audit.must_recompute(held)}
         assert len(auditors - {other.maker}) == 1
+
+
+@pytest.mark.parametrize(
+    ("refused", "changes", "is_right"),
+    [
+        ("", {}, True),
+        ("not-finite", {}, True),  # for who looks at the bytes
+        ("not-chosen", {}, False),
+        ("wrong-base", {}, False),
+        ("wrong-base", {"base": OTHER}, True),
+        ("no-samples", {"samples": 0}, True),
+        ("wrong-base", {"samples": 0}, False),
+        ("", {"samples": 0}, False),
+        ("too-late", {}, False),
+    ],
+)
+def test_a_refusal_must_follow_from_the_offer(refused: str, changes: dict[str, Any], is_right: bool) -> None:
+    """§8.16, §8.18: for what the offer alone decides nothing is fetched, and who says it wrongly is deposed."""
+    victim = Victim(audit="full")
+    entry = victim.entry(1, weight=0 if refused else 10, refused=refused, **changes)
+    made = victim.next_checkpoint(updates=(victim.entry(0), entry))
+    issue, key = Issue(run=RUN, term=1, round=made.round, checkpoint=checkpoint_name(made)), KEYS[victim.aggregator]
+    proposal = Proposal(run=RUN, issue=sign_note(key, issue), checkpoint=sign_note(key, made))
+    victim.step(Received(IDS[victim.aggregator], proposal))
+    outputs = victim.step(Obtained(checkpoint_name(made), True))
+    assert any(isinstance(output, Recompute) for output in outputs) is is_right
+    assert (IDS[victim.aggregator] in victim.machine.context.deposed) is not is_right

@@ -80,15 +80,29 @@ def test_one_that_has_not_heard_of_the_extension_does_not_acknowledge_it() -> No
     world.run(world.now + 200.0, until_ended=False)
     assert all(end_of(world, index)[1].round == 4 for index in range(3))
     assert machine_of(world, 2).context.directions == Directions()
+    assert [line.split()[1] for line in world.trace if line.endswith(" WentOn")].count("2") == 1
 
 
 def test_a_minority_that_has_heard_of_it_commits_nothing() -> None:
     """§8.15: what one node of three makes of the log is not the group's word."""
     world = World(5, 3, rounds=2)
     world.run(60.0)
-    machine_of(world, 0).context.directions = Directions(rounds=4)
+    world.direct(Directions(rounds=4), 0)
     world.run(world.now + 100.0, until_ended=False)
     assert max(world.committed) == 2
+
+
+def test_an_extension_that_the_aggregator_alone_has_heard_of_waits() -> None:
+    """§8.15: the others acknowledge it once their own copy of the log asks for it, and not before."""
+    world = World(10, 4, rounds=6)
+    world.run(2.0)
+    world.direct(Directions(rounds=8), IDS.index(world.reigns[1]))
+    world.run(world.now + 60.0)
+    assert {made.rounds for made in world.checkpoints.values()} == {6}
+    world.direct(Directions(rounds=8))
+    world.run(world.now + 120.0)
+    world.check_ended("finished")
+    assert end_of(world)[1].round == 8
 
 
 @pytest.mark.parametrize(

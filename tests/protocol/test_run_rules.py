@@ -5,15 +5,39 @@ docs/protocol.md §6 to §8.
 
 import pytest
 from run_victims import NODES, OUTSIDER, Gatherer, Victim, ack, collected, commits, signed_offer
-from run_world import IDS, KEYS, RUN, Faults, play, ready_note
+from run_world import IDS, KEYS, RUN, Faults, World, play, ready_note
 
-from protocol.checkpoint import Checkpoint, Issue, Ready, UpdateEntry, checkpoint_name, sign_note
+from protocol.checkpoint import Checkpoint, Issue, Ready, UpdateEntry, checkpoint_name, open_issue, sign_note
+from protocol.election import Role
 from protocol.errors import RemoteProtocolError
 from protocol.gathering import Gathering
 from protocol.keys import NodeId
 from protocol.ledger import Held
-from protocol.run_events import Collect, Collected, Combine, Combined, Elected, Evidence, Obtain, Received, Send, Timer
-from protocol.run_messages import AskCommit, Heartbeat, HeartbeatReply, Proposal, ReceiptMessage, VotersChanged
+from protocol.run_events import (
+    Collect,
+    Collected,
+    Combine,
+    Combined,
+    Elected,
+    Evidence,
+    Obtain,
+    Obtained,
+    Received,
+    RunOutput,
+    Send,
+    Timer,
+)
+from protocol.run_messages import (
+    AskCommit,
+    Heartbeat,
+    HeartbeatReply,
+    PreVoteReply,
+    Proposal,
+    ReceiptMessage,
+    VoteReply,
+    VoteRequest,
+    VotersChanged,
+)
 from protocol.voters import lot, trainers_of, voters_of
 from protocol.wire import hash_of
 
@@ -96,6 +120,118 @@ def test_two_issues_are_noticed_while_the_first_is_fetched() -> None:
         outputs += victim.step(Received(IDS[victim.aggregator], proposal))
     assert [output.node for output in outputs if isinstance(output, Evidence)] == [IDS[victim.aggregator]]
     assert victim.machine.election.aggregator is None
+
+
+def test_the_first_in_rank_stands_first() -> None:
+    """§7.9: whatever the jitter."""
+    for seed in range(12):
+        world = World(seed, 5)
+        world.run(2.0, until_ended=False)
+        assert world.reigns[1] == world.nodes[0].machine.context.voters[0]  # type: ignore[union-attr]
+
+
+def test_an_aggregator_that_sees_a_newer_term_is_none_any_more() -> None:
+    """§7.4."""
+    for reply in (
+        VoteReply(run=RUN, term=2, granted=False),
+        HeartbeatReply(run=RUN, term=2, committed_round=0, state="W"),
+    ):
+        gatherer = Gatherer()
+        gatherer.machine.step(Received(IDS[gatherer.others[0]], reply), gatherer.now)
+        assert (gatherer.machine.election.term, gatherer.machine.election.role) == (2, Role.FOLLOWER)
+        assert gatherer.machine.reign is None
+        assert collected(gatherer.offer(gatherer.others[0], gatherer.good(gatherer.others[0]))) == []
+
+
+def elect(victim: Victim) -> list[RunOutput]:
+    """The aggregator has died, and all the others are for the victim."""
+    victim.now += 60.0
+    outputs = victim.step(Timer("election"))
+    term = victim.machine.election.term + 1
+    others = [IDS[index] for index in range(NODES) if index not in (victim.me, victim.aggregator)]
+    for kind in (PreVoteReply, VoteReply):
+        for peer in others:
+            outputs += victim.step(Received(peer, kind(run=RUN, term=term, granted=True)))
+    assert victim.machine.election.role is Role.AGGREGATOR
+    return outputs
+
+
+def test_what_was_acknowledged_is_issued_again_and_not_what_was_committed_before() -> None:
+    """§8.1, §8.2: the newest stored, under the new term and its old name; also after a restart (§8.4)."""
+    for restarts in (False, True):
+        victim = Victim()
+        newest = victim.next_checkpoint()
+        assert victim.acknowledges(newest)
+        if restarts:
+            victim.restart()
+        proposals = [out.message for out in elect(victim) if isinstance(getattr(out, "message", None), Proposal)]
+        issues = {open_issue(proposal.issue).body for proposal in proposals if isinstance(proposal, Proposal)}
+        assert {(issue.term, issue.round, issue.checkpoint) for issue in issues} == {
+            (2, newest.round, checkpoint_name(newest))
+        }
+        assert victim.machine.reign is not None
+        assert victim.machine.reign.gathering is None
+
+
+def test_a_restarted_voter_knows_its_vote_and_what_it_has_acknowledged() -> None:
+    """§7.3, §7.7, §8.4."""
+    victim = Victim()
+    newest = victim.next_checkpoint()
+    assert victim.acknowledges(newest)
+    first, second = (IDS[index] for index in range(NODES) if index not in (victim.me, victim.aggregator))
+    victim.now += 60.0
+
+    def votes(peer: NodeId, term: int, number: int) -> bool:
+        request = VoteRequest(run=RUN, term=term, stored_term=1, stored_round=number)
+        outputs = victim.step(Received(peer, request))
+        (reply,) = [output.message for output in outputs if isinstance(output, Send)]
+        assert isinstance(reply, VoteReply)
+        return reply.granted
+
+    assert votes(first, 2, newest.round)
+    victim.restart()
+    assert not votes(second, 2, newest.round)
+    assert votes(first, 2, newest.round)
+    assert not votes(second, 3, newest.round - 1)
+    assert votes(second, 3, newest.round)
+
+
+def test_an_older_checkpoint_does_not_come_back() -> None:
+    """§8.4: a proposal that was long on its way takes nothing from what was acknowledged since."""
+    victim = Victim()
+    newest = victim.next_checkpoint()
+    assert victim.acknowledges(newest)
+    old, key = victim.committed, KEYS[victim.aggregator]
+    issue = Issue(run=RUN, term=1, round=old.checkpoint.round, checkpoint=old.name)
+    late = Proposal(run=RUN, issue=sign_note(key, issue), checkpoint=old.raw)
+    outputs = victim.step(Received(IDS[victim.aggregator], late)) + victim.step(Obtained(old.name, True))
+    assert [type(getattr(output, "message", None)) for output in outputs if isinstance(output, Send)] == [
+        HeartbeatReply
+    ]
+    assert victim.machine.ledger.stored.name == checkpoint_name(newest)
+
+
+def test_another_commit_by_another_maker_is_evidence_too() -> None:
+    """§8.12: nobody is deposed for it, since none of the two makers need have lied."""
+    victim = Victim()
+    other = victim.committed.checkpoint.model_copy(update={"maker": IDS[victim.me], "made_in_term": 2, "model": OTHER})
+    message = victim.machine.ledger.newest_commit().model_copy(
+        update={"checkpoint": sign_note(KEYS[victim.me], other), "acks": certificate(other, 0, 1, 2)}
+    )
+    for shown_before in (False, True):
+        outputs = victim.step(Received(IDS[victim.aggregator], message))
+        evidence = [output for output in outputs if isinstance(output, Evidence)]
+        assert [output.second for output in evidence] == ([] if shown_before else [message.checkpoint])
+    assert not victim.machine.context.deposed
+
+
+def test_an_entrants_note_is_for_this_run() -> None:
+    """§6.4."""
+    note = Ready(run=OTHER, node=IDS[OUTSIDER], role="trainer", data_fingerprint="", capacity_class=3)
+    for entrant, is_taken in ((sign_note(KEYS[OUTSIDER], note), False), (ready_note(OUTSIDER), True)):
+        victim = Victim()
+        roster = (*victim.committed.checkpoint.roster, IDS[OUTSIDER])
+        assert victim.acknowledges(victim.next_checkpoint(roster=roster, entrants=(entrant,))) is is_taken
 
 
 # --- voters that change ------------------------------------------------------------------------------------------

@@ -37,8 +37,8 @@ def test_everything_over_a_real_socket(tmp_path):
                 await on.until(lambda: "It has ended – choose another" in on.told())
                 await on.until(lambda: on.app.state.rounds)
                 hold.set()
-                await on.until(lambda: on.app.state.connection.state == "absent")
-                assert on.app.state.connection.why == "it was stopped"
+                await on.until(lambda: on.app.state.connection.why == "it was stopped")
+                assert on.app.state.connection.state == "absent"
             again = asyncio.Event()
             async with Server(tmp_path, lambda: told(recorded(), again)):
                 await on.until(lambda: on.app.state.run(DIGITS).ended)

@@ -109,8 +109,9 @@ def test_a_refusal_is_told_with_its_remedy():
                 await feed.accept("r")
             await feed.decline("r")
             await feed.stop("r")
+            await feed.resume("r")
             assert (await feed.rounds("r"))["type"] == "rounds"
-        assert [name for name, *_ in client.asked] == ["accept", "decline", "stop_run", "rounds"]
+        assert [name for name, *_ in client.asked] == ["accept", "decline", "stop_run", "resume_run", "rounds"]
 
     run(scene)
 

@@ -95,6 +95,9 @@ class FakeClient:
     async def stop_run(self, run):
         return self._answer("stop_run", {}, run)
 
+    async def resume_run(self, run):
+        return self._answer("resume_run", {}, run)
+
     def _answer(self, name, default, *arguments):
         self.asked.append((name, *arguments))
         answer = self.answers.get(name, default)
