@@ -147,9 +147,9 @@ async def open_real_node(home: Home, settings: Settings) -> AsyncIterator[NodeSe
     from node.node import Node
     from node.record import open_record
     from node.trainer import worker_trainer
-    from node.worker_watch import WatchLimits
+    from node.worker_watch import watch_limits
 
-    limits = WatchLimits(silence_s=settings.worker_silence_s, no_progress_s=settings.worker_hang_s)
+    limits = watch_limits(settings.worker_silence_s, settings.worker_hang_s)
     disk = FileDisk(home.path)
     record = await open_record(home.path / RECORD)
     try:

@@ -101,9 +101,10 @@ class StoreRecord:
             remaining = len(self._pending)
             while remaining > 0:
                 remaining -= await self._write_batch(min(remaining, BATCH_ROWS))
-            if not self._pending:
+            # One that is not set stays: `run` may be waiting for it.
+            if not self._pending and self._has_rows.is_set():
                 self._has_rows = trio.Event()
-            if len(self._pending) < BATCH_ROWS:
+            if len(self._pending) < BATCH_ROWS and self._has_batch.is_set():
                 self._has_batch = trio.Event()
 
     async def query(self, name: str, **parameters: Any) -> list[dict[str, Any]]:

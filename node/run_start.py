@@ -10,7 +10,7 @@ import trio
 
 from node.known_run import KnownRun
 from node.run_plan import task_spec
-from node.seams import Disk, TaskSpec, Trainer
+from node.seams import Disk, TaskSpec, Trainer, TrainerFailed
 from protocol.checkpoint import Checkpoint, RunStart, open_ready
 from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.fields import as_text
@@ -71,7 +71,9 @@ async def see_to_start(
     try:
         schema, model = await _starting_model(known, me, disk, trainer, task_path, parent())
     except FednodeError as error:
-        log.error("run %s cannot start: %s", known.name, error)
+        known.chronicle.log("ERROR", "fednode.run", f"The starting model could not be made: {error}")
+        if isinstance(error, TrainerFailed) and error.traceback:
+            known.chronicle.log("ERROR", "task.traceback", error.traceback)
         reason = f"{COULD_NOT_START}the starting model could not be made: {error.what}"
         await say(known, RunStop(run=known.run_id, reason=as_text(reason)))
         return

@@ -15,6 +15,7 @@ from types import ModuleType
 
 from fednode import Interrupted, Task, TaskError
 from node.seams import TaskSpec, TrainerFailed
+from node.worker_watch import LESS_MEMORY
 from protocol.errors import FednodeError
 
 BUILT_IN = {"digits": "node.tasks.digits", "tabular": "node.tasks.tabular"}
@@ -28,6 +29,11 @@ def make_task(spec: TaskSpec) -> tuple[Task, str]:
         module = importlib.import_module(BUILT_IN[spec.task])
     elif spec.task.endswith(".py"):
         module = _load_file(Path(spec.task))
+    elif not spec.task:
+        raise TaskError(
+            "The file of the run's task is not where it was when the run was accepted, or has changed since",
+            remedy="put the very same file back, and restart the node",
+        )
     else:
         raise TaskError(
             f"There is no task {spec.task!r}", remedy=f"use {' or '.join(BUILT_IN)}, or the path of a Python file"
@@ -85,11 +91,12 @@ def telling_failures(doing: str, task_file: str) -> Iterator[None]:
     except BaseException as error:  # the task is anybody's code; sys.exit in it is a failure as well
         text = str(error).strip()[:REASON_CHARACTERS_MAX]
         reason = type(error).__name__ + (f": {text}" if text else "")
+        remedy = "mend the task or the data; the whole traceback is in fednode run logs"
         if isinstance(error, MemoryError):
-            reason = f"memory ran out ({reason})"
+            reason, remedy = f"memory ran out ({reason})", LESS_MEMORY
         raise TrainerFailed(
             f"{doing} failed at {culprit(error, task_file)}: {reason}",
-            remedy="mend the task or the data; the whole traceback is in this node's log",
+            remedy=remedy,
             traceback=_traceback_of(error),
         ) from error
 

@@ -27,7 +27,7 @@ from node.worker_output import (
     clean_metrics,
     cut_line,
 )
-from node.worker_process import WorkerProcess, describe_end
+from node.worker_process import WorkerProcess, describe_end, remedy_for_end
 from node.worker_watch import Watch, WatchLimits
 from protocol.errors import RemoteProtocolError
 
@@ -71,7 +71,7 @@ class AttendedWorker:
                 ]
                 nursery.start_soon(self._keep_watch)
                 status = await self._process.ended()
-                self.give_up(f"The worker process {describe_end(status)}", "see its last words in this node's log")
+                self.give_up(f"The worker process {describe_end(status)}", remedy_for_end(status))
                 with trio.move_on_after(LAST_WORDS_S):
                     for reader in readers:
                         await reader.wait()

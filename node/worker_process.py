@@ -20,6 +20,7 @@ import trio
 
 import node
 from node.worker_output import PIPE_BYTES
+from node.worker_watch import LESS_MEMORY
 
 # What programs need to find libraries, languages and accelerators. Everything else, such as tokens, stays here.
 KEPT_VARIABLES = frozenset({"PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV"})
@@ -135,3 +136,9 @@ def describe_end(status: int) -> str:
     if -status == signal.SIGKILL:
         return f"was killed ({name}), as the system does to what takes too much memory"
     return f"crashed ({name})"
+
+
+def remedy_for_end(status: int) -> str:
+    if status == -signal.SIGKILL:
+        return LESS_MEMORY
+    return "see its last words in fednode run logs, and mend the task"

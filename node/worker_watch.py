@@ -9,6 +9,7 @@ from dataclasses import dataclass
 SILENCE_S = 120.0  # without a sign of life: stopped, or stuck in a library that never lets go
 HANG_S = 600.0  # alive, but neither steps nor output nor a second of CPU time: a deadlock
 SILENCE_KEY, HANG_KEY = "worker_silence_s", "worker_hang_s"  # what people call two of the limits, in settings.json
+LESS_MEMORY = "free memory on this machine, or have the task take less: smaller batches, or a smaller model"
 CPU_PROGRESS_S = 1.0  # so much computing is progress; signs of life alone stay far below it
 
 
@@ -20,6 +21,12 @@ class WatchLimits:
     silence_s: float = SILENCE_S
     no_progress_s: float = HANG_S
     abort_s: float = 10.0  # from being told to abort a call to doing so; the default training does at its next step
+
+
+def watch_limits(silence_s: float, hang_s: float) -> WatchLimits:
+    """With signs of life that come often enough for limits which a person has set low."""
+    beat_s = min(WatchLimits().beat_s, silence_s / 4, hang_s / 4)
+    return WatchLimits(beat_s=beat_s, silence_s=silence_s, no_progress_s=hang_s)
 
 
 class Watch:

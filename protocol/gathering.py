@@ -75,6 +75,17 @@ class Gathering:
     def is_settled(self, node: NodeId) -> bool:
         return node in self.collected or node in self.refused
 
+    def lack(self, wanted: int, failed: Set[NodeId]) -> str:
+        """What keeps the round from being combined, for people."""
+        text = f"round {self.round} waits for updates: {len(self.collected)} of at least {wanted}"
+        gone = self.trainers & failed
+        if not self.trainers - gone - self.refused.keys():
+            text += (
+                f"; no more can come (nodes that failed: {len(gone)}, updates refused: {len(self.refused)}): mend what"
+                " they say, then stop the run and resume it"
+            )
+        return text
+
     def result(self) -> tuple[tuple[bytes, ...], tuple[UpdateEntry, ...]]:
         """The offers to combine, and the refused ones."""
         offers = tuple(raw for node, raw in self.offers.items() if node in self.collected)

@@ -203,7 +203,7 @@ class Reign:
             self.context.out.append(Combine(gathering.round, self.term, gathering.base.checkpoint, offers, refused))
             self.say("")
         elif due:
-            self.say(f"round {gathering.round} waits for updates: {len(gathering.collected)} of at least {wanted}")
+            self.say(gathering.lack(wanted, failed={node for node, letter in self.letters.items() if letter == "X"}))
 
     def _is_expected(self, node: NodeId) -> bool:
         """A node is waited for unless it failed, takes the run for over, was deposed, or is silent for too long."""

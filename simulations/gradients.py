@@ -101,13 +101,13 @@ class _Loss(torch.nn.Module):
 
 
 def _apart(gradients: Sequence[torch.Tensor | None]) -> Outputs:
-    """The same values, each in memory of its own and in its order: autograd may give one tensor for two sums, a number
-    expanded, or a matrix transposed, which is slow to work with."""
+    """The same values, each in memory of its own: autograd may give one tensor for two sums, or a number expanded."""
     apart: list[torch.Tensor | None] = []
     taken: set[int] = set()
     for gradient in gradients:
         if gradient is not None:
-            if not gradient.is_contiguous() or gradient.untyped_storage().data_ptr() in taken:
+            memory = gradient.untyped_storage()
+            if memory.nbytes() != gradient.nbytes or memory.data_ptr() in taken:
                 gradient = gradient.clone(memory_format=torch.contiguous_format)
             taken.add(gradient.untyped_storage().data_ptr())
         apart.append(gradient)

@@ -41,19 +41,6 @@ class Member:
     def samples(self) -> int:
         return len(self.columns[0])
 
-    @cached_property
-    def batch_rows(self) -> int:
-        """How many rows a full batch has, even if there are not as many."""
-        return int(self.this_round.hyperparameters.get("batch_size", 32)) or self.samples
-
-    @cached_property
-    def steps_per_epoch(self) -> int:
-        return -(-self.samples // self.batch_rows)
-
-    @cached_property
-    def steps(self) -> int:
-        return self.steps_per_epoch * int(self.this_round.hyperparameters.get("epochs", 1))
-
     def orders(self) -> Iterator[Rows]:
         """Its rows in the order of each epoch, which its round cuts into batches: one that has them all is not cut."""
         uncut = replace(self.this_round, hyperparameters={**self.this_round.hyperparameters, "batch_size": 0})
@@ -98,8 +85,7 @@ def stacked_sgd(gradients: Gradients, stacks: Stacks, members: Sequence[Member],
     computed plainly too, or None when nothing is compared. Raises NotTogether, and whatever the task's loss raises."""
     training = _Training(gradients, stacks, members)
     take_step = optimizer_step(training.leaves, members[0].this_round.hyperparameters)
-    steps = [member.steps for member in members]
-    per_epoch = np.array([member.steps_per_epoch for member in members])
+    steps, per_epoch = training.steps, training.steps_per_epoch
     ended = {name: torch.empty_like(stack) for name, stack in stacks.items()}
     totals = np.zeros((steps[0] // per_epoch[0], len(members)))
     for step, (rows, lengths) in enumerate(training.batches()):
@@ -110,12 +96,10 @@ def stacked_sgd(gradients: Gradients, stacks: Stacks, members: Sequence[Member],
             training.compare(at, rows[at, : lengths[at]], float(losses[at]))
         take_step()
         # A node that has made its last step is put aside: its stacked copy moves on, to no end.
-        done = [index for index in range(len(rows)) if steps[index] == step + 1]
-        if done:
-            for name, stack in stacks.items():
-                ended[name][done[0] : done[-1] + 1] = stack.detach()[done[0] : done[-1] + 1]
-    means = totals / np.array([member.samples for member in members])
-    return Learned(ended, steps, list(means.T))
+        remaining = np.count_nonzero(steps > step + 1)
+        for name, stack in stacks.items() if remaining < len(rows) else ():
+            ended[name][remaining : len(rows)] = stack.detach()[remaining : len(rows)]
+    return Learned(ended, steps.tolist(), list((totals / training.samples).T))
 
 
 class _Training:
@@ -124,20 +108,23 @@ class _Training:
         self._model = gradients.model.train()
         self._members = members
         self._columns = _joined([member.columns for member in members])
+        hyperparameters = members[0].this_round.hyperparameters
+        self.samples = np.array([member.samples for member in members])
+        self._full = np.minimum(int(hyperparameters.get("batch_size", 32)) or self.samples, self.samples)  # rows
+        self.steps_per_epoch = -(-self.samples // self._full)
+        self.steps = self.steps_per_epoch * int(hyperparameters.get("epochs", 1))
         self._stacks = {name: stack.requires_grad_() for name, stack in stacks.items()}
         self.leaves = list(stacks.values())
 
     def batches(self) -> Iterator[tuple[Rows, Rows]]:
         """For each step the rows of the joined columns, and how many of them are a batch, for all nodes that still
         have one: the first of all, for who has fewer samples makes no more steps."""
-        samples, full, per_epoch, steps = np.array(
-            [(member.samples, member.batch_rows, member.steps_per_epoch, member.steps) for member in self._members]
-        ).T
+        samples, full, per_epoch = self.samples, self._full, self.steps_per_epoch
         offsets = np.cumsum(samples) - samples
         orders = [member.orders() for member in self._members]
         shuffled = np.zeros((len(orders), (full * per_epoch).max()), np.int64)  # rows of the epoch, and some to fill up
-        for step in range(steps[0]):
-            active = np.count_nonzero(steps > step)
+        for step in range(self.steps[0]):
+            active = np.count_nonzero(self.steps > step)
             batch = step % per_epoch[:active]
             for index in np.flatnonzero(batch == 0).tolist():
                 shuffled[index, : samples[index]] = next(orders[index])
@@ -158,8 +145,8 @@ class _Training:
         losses, gradients = self._gradients(active, columns, weights)
         for leaf, gradient in zip(self.leaves, gradients, strict=True):
             if gradient is not None and len(rows) < len(leaf):  # zero for those that have made their last step
-                still = gradient.new_zeros(len(leaf) - len(rows), *leaf.shape[1:])
-                gradient = torch.cat([gradient, still])
+                gradient, of_active = torch.zeros_like(leaf), gradient
+                gradient[: len(rows)] = of_active
             leaf.grad = gradient
         return losses.numpy().astype(np.float64)
 

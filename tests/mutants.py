@@ -28,10 +28,12 @@ _SLIPPED = -2
 # pytest, but a property that fails is not shrunk to its smallest example: that takes minutes, and nobody looks at it.
 _PYTEST = """
 import sys, pytest
-from hypothesis import Phase, settings
-settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate])
-settings.load_profile("mutants")
-sys.exit(pytest.main(sys.argv[1:]))
+class Unshrunk:
+    def pytest_configure(self):
+        from hypothesis import Phase, settings
+        settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate])
+        settings.load_profile("mutants")
+sys.exit(pytest.main(sys.argv[1:], plugins=[Unshrunk()]))
 """
 _TESTS_FAILED = 1  # pytest's exit code; others say that it could not even run them
 # A mutant that fails by one of these says nothing about the check: it is a slip in the patch.

@@ -16,6 +16,10 @@ from protocol.errors import FednodeError
 
 TEMPORARY_SUFFIX = ".spill"  # queries that outgrow the memory put parts of themselves into this folder
 MEMORY_MB_MAX = 96  # with Python's and DuckDB's own, a node's store stays under 200 MB at ten million rows
+DAMAGED_REMEDY = (
+    "put back a copy of it, or move it away: the node begins a new one; figures and log lines go with it, but no"
+    " group, run, vote or model"
+)
 _CONFIGURATION = {
     "threads": 1,  # one is the fastest on a machine that trains, and bounds the memory
     "async_threads": 1,
@@ -69,14 +73,15 @@ def _opening_failed(path: Path, text: str) -> FednodeError:
         holder = re.search(r"PID (\d+)", text)
         who = f"the process {holder[1]}" if holder else "another process"
         return FednodeError(
-            f"The store {path} is in use by {who}", remedy="ask the running node instead, or stop it first"
+            f"The store {path} is in use by {who}; it can be open in one process only",
+            remedy="ask that process where it is the node, else end it first",
         )
     if "different configuration" in text:
         return _already_open(path)
     if "not a valid DuckDB database" in text:
-        return FednodeError(
-            f"{path} is not a store", remedy="put back a copy of it, or move it away to begin a new one"
-        )
+        return FednodeError(f"{path} is not a store", remedy=DAMAGED_REMEDY)
+    if "Corrupt" in text or "checksum" in text:
+        return FednodeError(f"The store {path} is damaged: {first_line(text)}", remedy=DAMAGED_REMEDY)
     return FednodeError(
         f"The store {path} cannot be opened: {first_line(text)}",
         remedy="see that the disk has room and the file is yours; a store written by a newer DuckDB needs that one",

@@ -86,7 +86,8 @@ class Reader:
             raise Refused("sql-memory", "The query needs too much memory", remedy="ask for less at once") from None
         except duckdb.FatalException as error:
             raise FednodeError(
-                f"The store cannot be read: {first_line(str(error))}", remedy="see that its disk has room, and ask again"
+                f"The store cannot be read: {first_line(str(error))}",
+                remedy="see that its disk has room, and ask again",
             ) from None
         except duckdb.Error as error:
             raise _refusal(str(error)) from None

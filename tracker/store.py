@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 
 from protocol.errors import FednodeError
-from tracker.connect import connect, first_line
+from tracker.connect import DAMAGED_REMEDY, connect, first_line
 from tracker.reader import Reader
 from tracker.rows import Row, utc
 from tracker.schema import TABLES, Table, check_version, migrate, version_of
@@ -81,7 +81,7 @@ class Store:
             self._connection.close()
             raise FednodeError(
                 f"The store {place} is damaged: {first_line(str(error))}",
-                remedy="put back a copy of it, or move it away",
+                remedy=DAMAGED_REMEDY,
             ) from error
         except BaseException:
             self._connection.close()

@@ -22,13 +22,13 @@ COMMANDS = {
     "policy": ("node.cli.policy:policy", "Say which runs this node accepts by itself."),
     "model": ("node.cli.models:model", "Get trained models."),
     "sql": ("node.cli.sql:sql", "Ask the node's record in SQL."),
+    "export": ("node.cli.export:export", "Export runs to MLflow, TensorBoard or Parquet."),
 }
 # Commands of the rooms above, found by entry point; these are what the list says of them without loading them.
 ENTRY_POINTS = "fednode.commands"
 KNOWN_ABOVE = {
     "tui": "Watch everything in a full-screen dashboard.",
     "simulate": "Run a scenario of many simulated nodes on this machine.",
-    "export": "Export runs to MLflow, TensorBoard or Parquet.",
 }
 
 

@@ -40,6 +40,15 @@ class RecordClient:
             wanted = {**_given(reader, filters), "run_id": _run_id(reader, name)}
             return _plain({"metrics": reader.query("metrics", wanted)})
 
+    def rounds(self, name: str) -> dict[str, Any]:
+        with self._reader() as reader:
+            return _plain({"rounds": reader.query("rounds", {"run_id": _run_id(reader, name)})})
+
+    def sql(self, statement: str, rows_max: int = 10_000) -> dict[str, Any]:
+        with self._reader() as reader:
+            columns, rows, truncated = reader.sql(statement, rows_max)
+            return _plain({"columns": columns, "rows": rows, "truncated": truncated})
+
     def logs(self, name: str | None, **filters: Any) -> dict[str, Any]:
         with self._reader() as reader:
             wanted = {**_given(reader, filters), "run_id": _run_id(reader, name) if name else None}

@@ -9,7 +9,10 @@ import click
 from fednode_client import ClientError
 from node.cli import show
 from node.cli.common import Answer, clean, common_options, store_option
+from node.cli.compare import compare
 from node.cli.data import settings_of
+from node.cli.look import COLUMNS, Looker
+from node.cli.plot import plot
 from node.cli.runs_watch import logs, metrics
 
 ENDED = frozenset({"FINISHED", "STOPPED", "FAILED"})
@@ -23,6 +26,8 @@ def run() -> None:
 
 run.add_command(metrics)
 run.add_command(logs)
+run.add_command(plot)
+run.add_command(compare)
 
 
 @run.command("start")
@@ -59,23 +64,38 @@ def _configuration(file: str) -> tuple[str, Path | None]:
 
 
 @run.command("list")
+@click.option("--where", metavar="EXPRESSION", help='Only these: "accuracy > 0.9 and params.learning_rate < 0.1".')
+@click.option("--sort", metavar="NAME,…", help="By these; the largest first with a minus: -accuracy.")
+@click.option("--project", help="Only this project's.")
+@click.option("--tag", "tags", multiple=True, help="Only with this tag; may be given again.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True)
 @store_option
 @common_options
 @click.pass_obj
-def list_runs(answer: Answer, limit: int) -> None:
-    """List runs, the newest first."""
-    found = answer.record().runs(limit=limit)["runs"]
+def list_runs(answer: Answer, limit: int, **wanted: Any) -> None:
+    """List runs, the newest first.
+
+    \b
+    EXPRESSION  comparisons (= != < <= > >= in) with and, or, not and parentheses between
+                a column (state, accuracy, round, project, created_at, …; --json shows all of them),
+                params.KEY, from the configuration (params.learning_rate, params.tags), or
+                metrics.KEY, the newest mean over the nodes;
+                and a number, a 'text', true, false or null (has none)
+    """
+    found, names = Looker(answer.record()).chosen(limit=limit, **wanted)
     if answer.json:
-        answer.give(found, "")
+        answer.give([run | ({"values": values} if names else {}) for run, values in found], "")
         return
-    columns = ["NAME", "RUN", "STATE", "ROUND", "ACCURACY", "LOSS", "BY", "CREATED", "YOU"]
-    show.table(columns, [_row(entry) for entry in found])
-    for entry in found:
+    more = [name for name in names if name not in COLUMNS]
+    columns = ["NAME", "RUN", "STATE", "ROUND", "ACCURACY", "LOSS", "BY", "CREATED", "YOU", *more]
+    show.table(columns, [[*_row(run), *(values[name] for name in more)] for run, values in found])
+    for entry, _ in found:
         if entry["decision"] == "undecided" and entry["state"] not in ENDED:
             name = entry["name"]
             answer.hint(f"{name} waits for you: fednode run accept {name!r}, or fednode run decline {name!r}")
-    if not found:
+    if not found and any(wanted.values()):
+        answer.hint("No run fits that.")
+    elif not found:
         answer.hint("None yet. Begin one: fednode run template > study.toml, then fednode run start study.toml")
 
 

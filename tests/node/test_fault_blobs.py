@@ -8,7 +8,6 @@ import pytest
 import trio
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
-
 from node.service import LogsQuery
 from protocol.keys import BlobId, RunId
 

@@ -219,5 +219,5 @@ def test_a_workers_limits_are_read_from_the_settings(tmp_path: Path) -> None:
         assert home.settings().worker_hang_s == 3600
         for wrong in ("soon", "0", "inf", "nan"):
             (tmp_path / "settings.json").write_text(json.dumps(known | {"worker_hang_s": wrong}))
-            with pytest.raises(FednodeError, match="worker_hang_s is .* not a number of seconds"):
+            with pytest.raises(FednodeError, match=r"worker_hang_s is .* not a number of seconds"):
                 home.settings()

@@ -14,8 +14,8 @@ def test_who_may_read_what_in_a_run(tmp_path: Path) -> None:
     """A checkpoint is for the roster, also where it is somebody's update besides; an update is for the aggregator."""
 
     async def test(ground: HostileGround) -> None:
-        lives = await ground.group(4)
-        run = await ground.propose(lives[0], rounds=2, nodes=4)
+        lives = await ground.group(3)
+        run = await ground.propose(lives[0], rounds=2, nodes=3)
         await ground.ended(run, lives)
         machines = [life.node.runs.known[run].driver.machine for life in lives]  # type: ignore[union-attr]
         aggregator = machines[0].election.aggregator

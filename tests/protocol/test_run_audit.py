@@ -6,16 +6,25 @@ That no honest node is ever accused is checked by the world itself, in every tes
 from typing import Any
 
 import pytest
-from run_victims import OUTSIDER, Gatherer, Victim, collected
+from run_victims import OUTSIDER, Gatherer, Victim, collected, signed_offer
 from run_world import IDS, KEYS, RUN, Faults, World, play, ready_note
 
-from protocol.checkpoint import Checkpoint, Issue, Receipt, checkpoint_name, sign_note
+from protocol.checkpoint import Checkpoint, Issue, Receipt, UpdateEntry, checkpoint_name, sign_note
 from protocol.errors import RemoteProtocolError
+from protocol.keys import NodeId
 from protocol.ledger import Held
 from protocol.proofs import check_proof
-from protocol.run_events import Evidence, Misbehaved, Obtained, Received, Recompute, Recomputed, Send
+from protocol.run_events import Evidence, Misbehaved, Obtain, Obtained, Received, Recompute, Recomputed, Send
 from protocol.run_machine import RunMachine
-from protocol.run_messages import Accusation, Heartbeat, PreVoteRequest, Proposal, ReadyMessage, VoteRequest
+from protocol.run_messages import (
+    Accusation,
+    Acknowledgement,
+    Heartbeat,
+    PreVoteRequest,
+    Proposal,
+    ReadyMessage,
+    VoteRequest,
+)
 from protocol.voters import auditors_of
 from protocol.wire import hash_of
 
@@ -303,9 +312,49 @@ def test_a_refusal_must_follow_from_the_offer(refused: str, changes: dict[str, A
     victim = Victim(audit="full")
     entry = victim.entry(1, weight=0 if refused else 10, refused=refused, **changes)
     made = victim.next_checkpoint(updates=(victim.entry(0), entry))
-    issue, key = Issue(run=RUN, term=1, round=made.round, checkpoint=checkpoint_name(made)), KEYS[victim.aggregator]
-    proposal = Proposal(run=RUN, issue=sign_note(key, issue), checkpoint=sign_note(key, made))
-    victim.step(Received(IDS[victim.aggregator], proposal))
-    outputs = victim.step(Obtained(checkpoint_name(made), True))
+    outputs = proposed(victim, made)
     assert any(isinstance(output, Recompute) for output in outputs) is is_right
     assert (IDS[victim.aggregator] in victim.machine.context.deposed) is not is_right
+
+
+def proposed(victim: Victim, made: Checkpoint) -> list[Any]:
+    """What the victim does when its aggregator issues this, and it has been obtained."""
+    issue, key = Issue(run=RUN, term=1, round=made.round, checkpoint=checkpoint_name(made)), KEYS[victim.aggregator]
+    raw = sign_note(KEYS[IDS.index(NodeId(made.maker))], made)
+    proposal = Proposal(run=RUN, issue=sign_note(key, issue), checkpoint=raw)
+    outputs = victim.step(Received(IDS[victim.aggregator], proposal))
+    return outputs + victim.step(Obtained(checkpoint_name(made), True))
+
+
+def has_acknowledged(outputs: list[Any]) -> bool:
+    return any(isinstance(getattr(output, "message", None), Acknowledgement) for output in outputs)
+
+
+def test_nothing_is_acknowledged_before_it_was_recomputed() -> None:
+    """§8.18: not while that is under way, nor when it could not be done, nor where the base is missing."""
+    victim = Victim(audit="full")
+    made = victim.next_checkpoint()
+    for verdict in (None, ""):
+        outputs = proposed(victim, made)
+        assert any(isinstance(output, Recompute) for output in outputs)
+        assert not has_acknowledged(outputs)
+        outputs = victim.step(Recomputed(checkpoint_name(made), verdict))
+        assert has_acknowledged(outputs) is (verdict == "")
+    victim = Victim(audit="full")
+    far = victim.next_checkpoint(round=made.round + 1, previous=OTHER)
+    entries = tuple(
+        UpdateEntry(offer=signed_offer(index, far.round, OTHER), weight=10, refused="", reason="") for index in (0, 1)
+    )
+    outputs = proposed(victim, far.model_copy(update={"updates": entries}))
+    assert any(isinstance(output, Obtain) for output in outputs)
+    assert not has_acknowledged(outputs)
+
+
+@pytest.mark.parametrize(("audit", "acknowledges"), [("spot", True), ("full", False)])
+def test_a_wrong_result_that_another_issues_again(audit: str, acknowledges: bool) -> None:
+    """§8.18: under a spot audit it may be committed already."""
+    victim = Victim(audit=audit)
+    made = victim.next_checkpoint(maker=IDS[victim.me])
+    victim.step(Recomputed(checkpoint_name(made), "its model is another"))
+    assert has_acknowledged(proposed(victim, made)) is acknowledges
+    assert (IDS[victim.aggregator] in victim.machine.context.deposed) is not acknowledges

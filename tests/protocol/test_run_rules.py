@@ -25,6 +25,7 @@ from protocol.run_events import (
     Received,
     RunOutput,
     Send,
+    SetTimer,
     Timer,
 )
 from protocol.run_messages import (
@@ -315,6 +316,20 @@ def test_no_receipt_while_the_others_are_combined() -> None:
     assert collected(outputs) == []
     gatherer.machine.step(Combined(combine.round, combine.term, failed="no room"), gatherer.now)
     assert collected(gatherer.offer(second, gatherer.good(second))) == [IDS[second]]
+
+
+def test_who_cannot_combine_stands_after_all_others() -> None:
+    """§8.21: after the third time, and not before."""
+    gatherer = Gatherer()
+    election, settings = gatherer.machine.election, gatherer.machine.context.settings
+    failed = Combined(1, election.term, failed="no room")
+    for _ in range(2):
+        gatherer.machine.step(failed, gatherer.now)
+        assert election.role is Role.AGGREGATOR
+    outputs = gatherer.machine.step(failed, gatherer.now)
+    assert election.role is Role.FOLLOWER
+    waits = [output.after_s for output in outputs if isinstance(output, SetTimer) and output.name == "election"]
+    assert waits[-1] > settings.election_timeout_s + NODES * settings.rank_step_s
 
 
 # --- late updates ------------------------------------------------------------------------------------------------

@@ -1,0 +1,47 @@
+"""A run as TensorBoard's event files: one folder for each node and one for the mean over them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from node.export_source import Source, metric_pages, node_names
+from tracker.export_points import Point, folder_name, points_of, seconds_of
+from tracker.export_tensorboard import EventFiles
+
+MEAN_FOLDER = "mean"
+_ID_CHARACTERS = 8  # of a run's id the first, of a node's the last: node ids all begin alike
+
+
+def export_tensorboard(source: Source, run_name: str, folder: Path, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Write a run below `folder`, all of it or nothing; gives where, and how much.
+
+    Raises:
+        FednodeError: the disk says no.
+    """
+    view = source.run(run_name)
+    names = node_names(source) | {entry["node_id"]: entry["name"] for entry in view["participants"] if entry["name"]}
+    place = folder / folder_name(f"{view['name']}-{view['run_id'][:_ID_CHARACTERS]}")
+    files = EventFiles(place, seconds_of(view["created_at"]))
+    try:
+        for page in metric_pages(source, view["run_id"]):
+            for node, points in _by_node(page).items():
+                files.add(
+                    folder_name(f"{names.get(node, '')}-{node[-_ID_CHARACTERS:]}") if node else MEAN_FOLDER, points
+                )
+            tell(f"round {page[-1]['round']}, {files.scalars:,} scalars")
+        written = files.finish()
+    finally:
+        files.abandon()
+    return {
+        "run_id": view["run_id"],
+        "folder": str(place),
+        "scalars": files.scalars,
+        "files": [str(path) for path in written],
+    }
+
+
+def _by_node(page: list[dict[str, Any]]) -> dict[str, list[Point]]:
+    found: dict[str, list[Point]] = {}
+    for point in points_of(page):
+        found.setdefault(point.node_id, []).append(point)
+    return found
