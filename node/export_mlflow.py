@@ -152,8 +152,8 @@ class MlflowExport:
             name = participant["name"] or self._names.get(node) or node
             tags = _fitting(child_tags(view, participant, name, parent.id), TAG_CHARACTERS_MAX)
             status = CHILD_STATES.get(participant["state"], "RUNNING")
-            if status == "RUNNING":  # what it was when the run ended
-                status = STATES.get(view["state"], "RUNNING")
+            if view["state"] in ENDED and status in ("SCHEDULED", "RUNNING"):  # what it was when the run ended
+                status = STATES[view["state"]]
             has_ended = status in ("FINISHED", "FAILED", "KILLED")
             self._target(node, name, start, tags).describe(tags, {}, status, end if has_ended else None)
             self._tell(f"{place + 1} of {len(view['participants'])} nodes")

@@ -56,7 +56,8 @@ class MlflowServer:
     def experiment(self, name: str) -> str:
         """The id of the experiment of that name, which is made where it is missing."""
         try:
-            found = self._get("experiments/get-by-name", experiment_name=name)
+            # The first call of all: whoever mistyped the address shall not wait.
+            found = self._get("experiments/get-by-name", once=True, experiment_name=name)
         except MlflowError as error:
             if error.code != "RESOURCE_DOES_NOT_EXIST":
                 raise
@@ -108,8 +109,9 @@ class MlflowServer:
         return True
 
     # --- calls ---------------------------------------------------------------------------------------------------
-    def _get(self, what: str, **query: Any) -> Json:
-        return self._json(self._patiently("GET", _API + what, params=query))
+    def _get(self, what: str, *, once: bool = False, **query: Any) -> Json:
+        send = self._send if once else self._patiently
+        return self._json(send("GET", _API + what, params=query))
 
     def _post(self, what: str, *, once: bool = False, **body: Any) -> Json:
         send = self._send if once else self._patiently

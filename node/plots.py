@@ -155,7 +155,13 @@ def figure(value: float) -> str:
 
 
 def chart(
-    series: Sequence[Series], *, title: str, x_name: str, width: float = 720.0, height: float = 320.0, whole: bool = True
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_name: str,
+    width: float = 720.0,
+    height: float = 320.0,
+    whole: bool = True,
 ) -> Drawing:
     """The curves with axes, and their names where they end. `whole`: x counts something, so its ticks are whole."""
     drawing = Drawing(width, height, title)

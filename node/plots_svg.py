@@ -1,4 +1,4 @@
-"""A drawing as SVG: by itself a file that any browser opens, or a piece of a page. Light and dark as the reader has it."""
+"""A drawing as SVG: a file that any browser opens, or a piece of a page. It is light or dark as its reader has it."""
 
 from html import escape
 
@@ -29,7 +29,8 @@ def style(root: str = "svg") -> str:
     )
     return (
         f"{root}{{{variables(LIGHT)}}}@media(prefers-color-scheme:dark){{{root}{{{variables(DARK)}}}}}"
-        f"svg text{{font:11px ui-sans-serif,system-ui,sans-serif}}svg polyline{{fill:none;stroke-linejoin:round}}{rules}"
+        f"svg text{{font:11px ui-sans-serif,system-ui,sans-serif}}svg polyline{{fill:none;stroke-linejoin:round}}"
+        + rules
     )
 
 

@@ -9,7 +9,19 @@ from typing import NamedTuple
 
 import click
 
-from node.plots import Scale, Series, chosen, figure, place_range, shortened, spread, thinned, tick_text, ticks, value_range
+from node.plots import (
+    Scale,
+    Series,
+    chosen,
+    figure,
+    place_range,
+    shortened,
+    spread,
+    thinned,
+    tick_text,
+    ticks,
+    value_range,
+)
 
 BRAILLE = 0x2800
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # the bit of a dot by (column, row) inside its cell
@@ -43,7 +55,7 @@ class _Canvas:
     def write(self, x: int, y: int, text: str, style: str = "") -> None:
         for char in text:
             size = cells(char)
-            if size and 0 <= x and x + size <= self.width and 0 <= y < self.height:
+            if size and x >= 0 and x + size <= self.width and 0 <= y < self.height:
                 self._cells[y][x] = _Cell(char, style)
                 if size == 2:
                     self._cells[y][x + 1] = _Cell("", style)
@@ -117,9 +129,7 @@ def _style(one: Series) -> str:
     return "mean" if one.style == "mean" else _COLOURS[one.place % len(_COLOURS)]
 
 
-def _axes(
-    canvas: _Canvas, x: Scale, y: Scale, marks: Sequence[float], left: int, x_name: str, whole: bool
-) -> None:
+def _axes(canvas: _Canvas, x: Scale, y: Scale, marks: Sequence[float], left: int, x_name: str, whole: bool) -> None:
     across, down = (int(x.last) + 1) // 2, (int(y.first) + 1) // 4
     for row in range(down):
         canvas.write(left, row, "│", "axis")

@@ -21,6 +21,7 @@ from tracker.store import Store
 # What nodes record alike is kept of the first; where it crashes before that is safe, another's is made.
 Key = tuple[str | bytes, ...]
 Rows = Callable[[], Sequence[Row]]
+ENDED = frozenset({"FINISHED", "STOPPED", "FAILED"})
 WRITE_ROWS = 20_000  # at once into the store: large enough to cost little, some 10 MB
 
 
@@ -66,6 +67,7 @@ class SharedStore:
         self._store: Store | None = None
         self._rows: list[Row] = []
         self._speakers: dict[str, str] = {}  # by run
+        self._over: set[str] = set()  # runs whose end their speaker has told
         self._seen: dict[tuple[type[Row], tuple[str, str]], SeenSequences] = {}
         self._taken: set[Key] = set()
         self._promised: set[Key] = set()
@@ -77,9 +79,10 @@ class SharedStore:
 
     def take(self, row: Row) -> None:
         """Keep a row, unless it is an event that is here already, or one node's view of where another is: all are
-        here to speak for themselves, and of the run as a whole the first that spoke goes on speaking."""
+        here to speak for themselves, and of the run as a whole the first that spoke goes on speaking, until another
+        tells of the end first: who was put out of a run hears of that last, if at all."""
         if isinstance(row, StatusRow):
-            if row.source_node != (row.node_id or self._speakers.setdefault(row.run_id, row.source_node)):
+            if row.source_node != (row.node_id or self._speaker(row)):
                 return
             source = (row.source_node, "")
         elif isinstance(row, MetricRow):
@@ -112,6 +115,16 @@ class SharedStore:
 
     def took_run(self, node_id: str, run_id: str) -> None:
         self._runs.setdefault(node_id, set()).add(run_id)
+
+    def _speaker(self, row: StatusRow) -> str:
+        """Whose word on a run as a whole counts, once it is known that `row` was told."""
+        ends = row.state in ENDED
+        if ends and row.run_id not in self._over:
+            self._speakers[row.run_id] = row.source_node
+        speaker = self._speakers.setdefault(row.run_id, row.source_node)
+        if row.source_node == speaker:
+            (self._over.add if ends else self._over.discard)(row.run_id)
+        return speaker
 
     def write(self) -> None:
         """Put what was taken into the store. Raises FednodeError when its disk says no."""

@@ -42,7 +42,7 @@ SELECT run_id, key, arg_max(value, round) FROM means GROUP BY run_id, key"""
 
 
 class Looker:
-    """Answers of one node's, or one file's, about many runs. Asks for the known keys once, and only when one is named."""
+    """What one node, or one file, says about many runs. The known keys are asked for once, and only where one is named."""
 
     def __init__(self, asked: "Asked") -> None:
         self._asked = asked
@@ -111,7 +111,9 @@ class Looker:
 
     def _fetch(self, names: Iterable[Name]) -> None:
         """Ask for all values of parameters and measurements at once."""
-        keys = {prefix: [n.removeprefix(prefix) for n in names if n.startswith(prefix)] for prefix in (PARAMETERS, METRICS)}
+        keys = {
+            prefix: [n.removeprefix(prefix) for n in names if n.startswith(prefix)] for prefix in (PARAMETERS, METRICS)
+        }
         if keys[PARAMETERS]:
             statement = f"SELECT run_id, key, value, type FROM parameters WHERE key IN ({quoted(keys[PARAMETERS])})"
             for run_id, key, text, kind in self._asked.sql(statement, ROWS_MAX)["rows"]:
@@ -166,12 +168,6 @@ def _nearest(written: str, known: Iterable[str]) -> str:
 
 def _listed(known: Sequence[str], shown: int = 60) -> str:
     return f". Known are {', '.join(known[:shown])}{' …' if len(known) > shown else ''}"
-
-
-def one_run(asked: "Asked", name: str) -> Json:
-    """A run with its manifest, by name, id or the beginning of its id. Raises ClientError where there is none."""
-    run: Json = asked.run(name)
-    return run
 
 
 def metric_keys(asked: "Asked", run_id: str) -> list[tuple[str, str, str]]:

@@ -78,7 +78,9 @@ def parse(text: str, resolve: Callable[[str], Name], kind_of: Callable[[Name], s
         Refused: code `bad-where`; its text shows the place.
     """
     if len(text) > CHARACTERS_MAX:
-        raise Refused("bad-where", f"The expression has {len(text)} characters", remedy=f"write at most {CHARACTERS_MAX}")
+        raise Refused(
+            "bad-where", f"The expression has {len(text)} characters", remedy=f"write at most {CHARACTERS_MAX}"
+        )
     return _Parser(text, resolve, kind_of).whole()
 
 
@@ -152,7 +154,9 @@ class _Parser:
     def _negation(self) -> Callable[[Known], Truth]:
         self._depth += 1
         if self._depth > DEPTH_MAX:
-            self._wrong(f"more than {DEPTH_MAX} parentheses and nots lie within each other here", "write it more simply")
+            self._wrong(
+                f"more than {DEPTH_MAX} parentheses and nots lie within each other here", "write it more simply"
+            )
         try:
             if self._take("not"):
                 inner = self._negation()
@@ -291,7 +295,8 @@ def _compared(left: Value, sign: str, right: Value, null_meant: bool) -> Truth:
     if _kind(left) != _kind(right) or _kind(left) not in ("number", "text"):
         return None
     less, equal = left < right, left == right
-    return {"<": less, "<=": less or equal, ">": not less and not equal, ">=": not less}[sign]
+    truths: dict[str, bool] = {"<": less, "<=": less or equal, ">": not less and not equal, ">=": not less}
+    return truths[sign]
 
 
 def _equal(left: Value, right: Value) -> bool:

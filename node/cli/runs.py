@@ -72,7 +72,7 @@ def _configuration(file: str) -> tuple[str, Path | None]:
 @store_option
 @common_options
 @click.pass_obj
-def list_runs(answer: Answer, limit: int, **wanted: Any) -> None:
+def list_runs(answer: Answer, /, limit: int, **wanted: Any) -> None:
     """List runs, the newest first.
 
     \b

@@ -53,7 +53,12 @@ def test_an_honest_aggregator_is_not_accused_for_a_bad_update(trick: Trick, audi
         def first() -> Life | None:
             for life in lives:
                 known = life.node.runs.known.get(run)
-                if known and known.driver and known.driver.machine.reign and known.driver.machine.ledger.committed_round >= 0:
+                if (
+                    known
+                    and known.driver
+                    and known.driver.machine.reign
+                    and known.driver.machine.ledger.committed_round >= 0
+                ):
                     return life
             return None
 
@@ -70,7 +75,11 @@ def test_an_honest_aggregator_is_not_accused_for_a_bad_update(trick: Trick, audi
         driver._do = dishonest
         for known in await ground.ended(run, lives):
             m = known.driver.machine
-            print([(known.chronicle, ) and [(e.refused) for e in m.ledger.committed.checkpoint.updates]], m.ledger.newest.outcome, m.ledger.committed_round)
+            print(
+                [(known.chronicle,) and [(e.refused) for e in m.ledger.committed.checkpoint.updates]],
+                m.ledger.newest.outcome,
+                m.ledger.committed_round,
+            )
             assert not m.context.deposed, m.context.deposed
 
     on_hostile_ground(tmp_path, main)

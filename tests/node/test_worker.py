@@ -151,9 +151,21 @@ def test_calls_take_turns(tmp_path):
 @pytest.mark.parametrize(
     ("line", "limits", "reason"),
     [
-        ("threading.Event().wait()", {"no_progress_s": 0.5}, "hangs: it did nothing for 0.5 s, the limit worker_hang_s"),
-        ("os.kill(os.getpid(), signal.SIGSTOP)", {"silence_s": 0.5}, "gave no sign of life for 0.5 s, the limit worker_silence_s"),
-        ("ctypes.PyDLL(None).usleep(1000_000_000)", {"silence_s": 0.5}, "gave no sign of life for 0.5 s, the limit worker_silence_s"),
+        (
+            "threading.Event().wait()",
+            {"no_progress_s": 0.5},
+            "hangs: it did nothing for 0.5 s, the limit worker_hang_s",
+        ),
+        (
+            "os.kill(os.getpid(), signal.SIGSTOP)",
+            {"silence_s": 0.5},
+            "gave no sign of life for 0.5 s, the limit worker_silence_s",
+        ),
+        (
+            "ctypes.PyDLL(None).usleep(1000_000_000)",
+            {"silence_s": 0.5},
+            "gave no sign of life for 0.5 s, the limit worker_silence_s",
+        ),
     ],
     ids=["deadlock", "stopped", "stuck-with-the-lock"],
 )
