@@ -5,6 +5,7 @@ neighbours by its dashes and by its name at its end, so that colours are never n
 """
 
 import math
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,9 @@ NAME_CHARACTERS_MAX = 24
 TICK_EVERY_X, TICK_EVERY_Y = 75.0, 42.0  # about one label in so many units
 FLAT = 1e-9  # curves whose values differ by less than this part of them are flat, and still need a range
 VALUE_MAX = 1e100  # beyond what 32-bit training can give; keeps the drawing's arithmetic finite
+
+_UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # controls, and what turns the writing around
+FAINT_FROM = 8  # curves beside a strong one fade when there are so many
 
 Point = tuple[float, float]
 
@@ -44,6 +48,7 @@ class Stroke:
     style: str
     width: float = 1.0
     dashes: tuple[float, ...] = ()
+    faint: bool = False
     title: str = ""  # what it is, for who points at it
 
 
@@ -146,6 +151,12 @@ def _extremes(group: list[Point]) -> list[Point]:
     return [group[0], *middle, group[-1]]
 
 
+def plain(text: object) -> str:
+    """What other people wrote, in one line, without what a terminal, a page or XML obeys or cannot hold."""
+    words = " ".join(str(text).split())
+    return "".join("\ufffd" if unicodedata.category(char) in _UNSHOWN else char for char in words)
+
+
 def shortened(text: str, characters: int = NAME_CHARACTERS_MAX) -> str:
     return text if len(text) <= characters else text[: characters - 1] + "…"
 
@@ -178,8 +189,9 @@ def chart(
     x = Scale(*place_range(series), left, width - right)
     y = Scale(low, high, height - 34, 28)
     _axes(drawing, x, y, marks, x_name, whole)
+    faint = len(series) > FAINT_FROM and any(one.strong for one in series)
     for one in sorted(series, key=lambda each: each.strong):
-        _curve(drawing, one, x, y)
+        _curve(drawing, one, x, y, faint=faint and not one.strong)
     _ends(drawing, series, x, y)
     return drawing
 
@@ -196,13 +208,13 @@ def _axes(drawing: Drawing, x: Scale, y: Scale, marks: Sequence[float], x_name: 
     drawing.shapes.append(Label((x.first + x.last) / 2, y.first + 30, x_name, "quiet", "middle"))
 
 
-def _curve(drawing: Drawing, one: Series, x: Scale, y: Scale) -> None:
+def _curve(drawing: Drawing, one: Series, x: Scale, y: Scale, *, faint: bool) -> None:
     points = thinned((x(place), y(value)) for place, value in one.points)
     if len(points) == 1:
         (at, value), half = points[0], 3
         drawing.shapes.append(Box(at - half, value - half, 2 * half, 2 * half, one.style, one.name))
         return
-    drawing.shapes.append(Stroke(points, one.style, 2.4 if one.strong else 1.2, one.dashes, one.name))
+    drawing.shapes.append(Stroke(points, one.style, 2.4 if one.strong else 1.2, one.dashes, faint, one.name))
 
 
 def _end_text(one: Series) -> str:

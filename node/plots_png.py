@@ -60,6 +60,7 @@ def _stroke(pixels: Pixels, stroke: Stroke) -> None:
         distance = np.hypot(px - x0 - along * dx, py - y0 - along * dy)
         part = cover[top:bottom, left:right]
         np.maximum(part, np.clip(half + 0.5 - distance, 0, 1), out=part)
+    cover *= 0.45 if stroke.faint else 1
     pixels += cover[:, :, None] * (_colour(stroke.style) - pixels)
 
 

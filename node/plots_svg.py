@@ -2,7 +2,7 @@
 
 from html import escape
 
-from node.plots import Box, Drawing, Label, Stroke
+from node.plots import Box, Drawing, Label, Stroke, plain
 
 LIGHT = {
     "page": "#ffffff", "ink": "#1a1a1a", "quiet": "#5c5c5c", "axis": "#8a8a8a", "grid": "#e4e4e4", "mean": "#1a1a1a",
@@ -24,9 +24,7 @@ def variables(colours: dict[str, str]) -> str:
 
 def style(root: str = "svg") -> str:
     """The style sheet that drawings need, once a page; `root` is where its colours are set."""
-    rules = "".join(
-        f".s-{name}{{stroke:var(--{name})}}.f-{name}{{fill:var(--{name})}}" for name in LIGHT if name != "page"
-    )
+    rules = "".join(f".s-{name}{{stroke:var(--{name})}}.f-{name}{{fill:var(--{name})}}" for name in LIGHT)
     return (
         f"{root}{{{variables(LIGHT)}}}@media(prefers-color-scheme:dark){{{root}{{{variables(DARK)}}}}}"
         f"svg text{{font:11px ui-sans-serif,system-ui,sans-serif}}svg polyline{{fill:none;stroke-linejoin:round}}"
@@ -57,8 +55,9 @@ def _shape(shape: Stroke | Box | Label) -> str:
         return f'<rect {place} {size} class="f-{shape.style}">{title}</rect>'
     points = " ".join(f"{_number(x)},{_number(y)}" for x, y in shape.points)
     dashes = f' stroke-dasharray="{" ".join(map(_number, shape.dashes))}"' if shape.dashes else ""
+    faint = ' opacity=".45"' if shape.faint else ""
     width = "" if shape.width == 1 else f' stroke-width="{_number(shape.width)}"'
-    return f'<polyline points="{points}" class="s-{shape.style}"{width}{dashes}>{title}</polyline>'
+    return f'<polyline points="{points}" class="s-{shape.style}"{width}{dashes}{faint}>{title}</polyline>'
 
 
 def _number(value: float) -> str:
@@ -68,5 +67,5 @@ def _number(value: float) -> str:
 
 
 def _text(text: str) -> str:
-    """Escaped, and without what XML cannot hold: names are other people's words."""
-    return escape("".join(c if c >= " " and c.isprintable() else "�" for c in text))
+    """Escaped: names are other people's words."""
+    return escape(plain(text))

@@ -26,6 +26,8 @@ from node.plots import (
 BRAILLE = 0x2800
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # the bit of a dot by (column, row) inside its cell
 _DASHES = ((1, 0), (5, 3), (1, 2), (9, 3), (2, 4), (5, 1))  # dots drawn, dots left out
+_CROWD_DASHES = (1, 4)  # so that a strong curve stands out of many others without colours
+CROWD = 16  # curves
 _COLOURS = ("blue", "green", "magenta", "cyan", "red", "bright_blue", "yellow", "bright_green")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 WIDTH_MIN, NAMES_FROM_WIDTH = 24, 50  # below the latter the names go under the curves
@@ -98,7 +100,6 @@ def draw(
     width, height = max(width, WIDTH_MIN), max(height, 6)
     if not series:
         return [title, "  nothing measured yet"]
-    letters = {id(one): LETTERS[place % len(LETTERS)] for place, one in enumerate(series)}
     low, high = value_range(series)
     marks = ticks(low, high, height / TICK_ROWS)
     left = max(len(tick_text(mark, marks)) for mark in marks) + 1
@@ -108,9 +109,11 @@ def draw(
     y = Scale(low, high, down * 4 - 1, 0)
     canvas = _Canvas(width, height)
     _axes(canvas, x, y, marks, left, x_name, whole)
-    shown = chosen(series, down if names else len(LETTERS))
+    shown = chosen(series, min(down, len(LETTERS)) if names else len(LETTERS))
+    letters = {id(one): letter for one, letter in zip(shown, LETTERS, strict=False)}
     for one in sorted(series, key=lambda each: each.strong):
-        _line(canvas, one, x, y, left + 1)
+        crowd = len(series) > CROWD and not one.strong
+        _line(canvas, one, x, y, left + 1, _CROWD_DASHES if crowd else _DASHES[one.place % len(_DASHES)])
     for one in shown:
         _letters(canvas, one, letters[id(one)], x, y, left + 1, len(series))
     if names:
@@ -151,9 +154,9 @@ def _axes(canvas: _Canvas, x: Scale, y: Scale, marks: Sequence[float], left: int
         canvas.write(max(free_from, left + 1 + across - len(x_name)), down + 1, x_name, "axis")
 
 
-def _line(canvas: _Canvas, one: Series, x: Scale, y: Scale, left: int) -> None:
-    """Join the points, a dot a step (DDA), with the dashes of this series; a strong line is two dots thick."""
-    drawn, gap = _DASHES[one.place % len(_DASHES)]
+def _line(canvas: _Canvas, one: Series, x: Scale, y: Scale, left: int, dashes: tuple[int, int]) -> None:
+    """Join the points, a dot a step (DDA), but for the gaps; a strong line is two dots thick."""
+    drawn, gap = dashes
     at = 0
     dots = [(round(px), round(py)) for px, py in thinned((x(place), y(value)) for place, value in one.points)]
     for (x0, y0), (x1, y1) in zip(dots, dots[1:] or dots, strict=False):

@@ -67,7 +67,7 @@ class SharedStore:
         self._store: Store | None = None
         self._rows: list[Row] = []
         self._speakers: dict[str, str] = {}  # by run
-        self._over: set[str] = set()  # runs whose end their speaker has told
+        self._told: dict[str, tuple[bool, float]] = {}  # whether the speaker of a run told of its end, and when
         self._seen: dict[tuple[type[Row], tuple[str, str]], SeenSequences] = {}
         self._taken: set[Key] = set()
         self._promised: set[Key] = set()
@@ -118,12 +118,12 @@ class SharedStore:
 
     def _speaker(self, row: StatusRow) -> str:
         """Whose word on a run as a whole counts, once it is known that `row` was told."""
-        ends = row.state in ENDED
-        if ends and row.run_id not in self._over:
+        was_over, told_at = self._told.get(row.run_id, (False, row.time))
+        if row.state in ENDED and not was_over and row.time >= told_at:
             self._speakers[row.run_id] = row.source_node
         speaker = self._speakers.setdefault(row.run_id, row.source_node)
         if row.source_node == speaker:
-            (self._over.add if ends else self._over.discard)(row.run_id)
+            self._told[row.run_id] = row.state in ENDED, row.time
         return speaker
 
     def write(self) -> None:

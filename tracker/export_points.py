@@ -18,6 +18,7 @@ _COMPATIBLE = {
     ("global", "eval", "accuracy"): ("Test/Acc",),
 }
 _HASH_CHARACTERS = 8
+_PATH_TRICKS = {"", ".", ".."}  # MLflow keeps names as paths, and refuses these parts
 _UNFIT = re.compile(r"[^/\w.\- ]", re.ASCII)
 
 
@@ -62,20 +63,16 @@ def clean_name(text: str, characters_max: int = NAME_CHARACTERS_MAX) -> str:
     Where that changes it a hash of the whole is added, so that two names never become one.
     """
     fit = _UNFIT.sub("_", text)
-    if fit == text and 0 < len(text) <= characters_max and not _is_path_trick(text):
+    if fit == text and len(text) <= characters_max and not _PATH_TRICKS.intersection(text.split("/")):
         return text
     mark = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:_HASH_CHARACTERS]
-    return f"{fit.replace('..', '_').strip('/ ')[: characters_max - _HASH_CHARACTERS - 1]}_{mark}"
+    sound = "/".join("_" if part in _PATH_TRICKS else part for part in fit.split("/"))
+    return f"{sound[: characters_max - _HASH_CHARACTERS - 1]}_{mark}"
 
 
 def folder_name(text: str) -> str:
     """`text` as the name of one folder: nothing in it leads elsewhere, and nothing hides it."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", text).lstrip(".")[:100] or "_"
-
-
-def _is_path_trick(text: str) -> bool:
-    """Whether MLflow would refuse it: it keeps names as paths."""
-    return text.startswith("/") or text.endswith("/") or any(part in ("", ".", "..") for part in text.split("/"))
 
 
 def _names(row: dict[str, Any], is_progress: bool) -> list[str]:

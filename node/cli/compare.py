@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from node.cli import show
-from node.cli.common import Answer, clean, common_options, store_option
+from node.cli.common import Answer, common_options, store_option
 from node.cli.look import MEANS, ROWS_MAX, Json, metric_keys, parameter, quoted
 from protocol.errors import Refused
 
@@ -57,9 +57,11 @@ def compare(answer: Answer, run_names: tuple[str, ...], metrics: tuple[str, ...]
 
 def _names(runs: Sequence[Json]) -> list[str]:
     """Runs of one name have their ids beside it."""
+    from node.plots import plain
+
     named = [run["name"] for run in runs]
     return [
-        clean(name if named.count(name) == 1 else f"{name} {show.short(run['run_id'])}")
+        plain(name if named.count(name) == 1 else f"{name} {show.short(run['run_id'])}")
         for name, run in zip(named, runs, strict=True)
     ]
 

@@ -42,7 +42,7 @@ SELECT run_id, key, arg_max(value, round) FROM means GROUP BY run_id, key"""
 
 
 class Looker:
-    """What one node, or one file, says about many runs. The known keys are asked for once, and only where one is named."""
+    """What one node, or one file, says about many runs. Known keys are asked for once, where one is named."""
 
     def __init__(self, asked: "Asked") -> None:
         self._asked = asked

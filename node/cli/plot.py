@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from node.cli.common import Answer, clean, common_options, store_option
+from node.cli.common import Answer, common_options, store_option
 from node.cli.look import ROWS_MAX, Json, need_metric
 from protocol.errors import Refused
 
@@ -123,7 +123,7 @@ def curves_of(
     points: Sequence[Json], run: Json, metric: str, across: str, scope: str, nodes: Sequence[str] = ()
 ) -> Curves:
     """The same out of measurements at hand, of which those of other classes and splits are left out."""
-    from node.plots import VALUE_MAX, Series
+    from node.plots import VALUE_MAX, Series, plain
 
     points = [point for point in points if label_of(point) == metric]
     splits = {point["split"] for point in points}
@@ -137,7 +137,7 @@ def curves_of(
     unit, x_name = _time_unit(finite) if across == "time" else (1.0, across)
     start = _start(run, finite) if across == "time" else 0.0
     series = [
-        Series(clean(names.get(node) or node[-8:]), _line(by_node[node], across, start, unit), False, place)
+        Series(plain(names.get(node) or node[-8:]), _line(by_node[node], across, start, unit), False, place)
         for place, node in enumerate(_chosen_nodes(by_node, names, nodes))
     ]
     if not nodes and "" in by_node and across != "step":
@@ -154,8 +154,10 @@ def label_of(point: Json) -> str:
 
 
 def _title(run: Json, metric: str, scope: str, split: str) -> str:
+    from node.plots import plain
+
     whose = "of the shared model" if scope == "global" else "of the nodes' own models"
-    return clean(f"{run['name']}: {metric} {whose}, {'held-out' if split == 'eval' else 'training'} data")
+    return plain(f"{run['name']}: {metric} {whose}, {'held-out' if split == 'eval' else 'training'} data")
 
 
 def _chosen_nodes(by_node: Mapping[str, Any], names: Mapping[str, str], wanted: Sequence[str]) -> list[str]:

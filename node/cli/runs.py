@@ -88,7 +88,7 @@ def list_runs(answer: Answer, /, limit: int, **wanted: Any) -> None:
         return
     more = [name for name in names if name not in COLUMNS]
     columns = ["NAME", "RUN", "STATE", "ROUND", "ACCURACY", "LOSS", "BY", "CREATED", "YOU", *more]
-    show.table(columns, [[*_row(run), *(values[name] for name in more)] for run, values in found])
+    show.table(columns, [[*_row(run), *(_value(values[name]) for name in more)] for run, values in found])
     for entry, _ in found:
         if entry["decision"] == "undecided" and entry["state"] not in ENDED:
             name = entry["name"]
@@ -97,6 +97,10 @@ def list_runs(answer: Answer, /, limit: int, **wanted: Any) -> None:
         answer.hint("No run fits that.")
     elif not found:
         answer.hint("None yet. Begin one: fednode run template > study.toml, then fednode run start study.toml")
+
+
+def _value(value: Any) -> object:
+    return show.figure(value) if isinstance(value, float) else value
 
 
 def _row(entry: dict[str, Any]) -> list[object]:

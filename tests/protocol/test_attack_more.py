@@ -45,11 +45,12 @@ def test_big_offers_crash():
         g.machine.step(Received(node, OfferMessage(run=RUN, offer=raw)), g.now)
     print(len(g.machine.reign.gathering.refused))
     outs = []
-    for i in g.trainers: outs += g.deliver(i)
+    outs += g.deliver(g.trainers[0])
     out = g.machine.step(Timer("round"), g.now + 10000.)
     outs += out
     comb = [o for o in outs if isinstance(o, Combine)]
     print(type(outs[-1]), comb[:1] and len(comb[0].refused))
+    print('OUTS', [type(o).__name__ for o in outs], g.machine.reign, g.machine.reign and (g.machine.reign.gathering.combining, len(g.machine.reign.gathering.collected)))
     (c,) = comb
     entries = tuple(UpdateEntry(offer=raw, weight=10, refused="", reason="") for raw in c.offers) + c.refused
     g.machine.step(Combined(c.round, c.term, model=hash_of(b"m"), difference=hash_of(b"d"), entries=entries, parameters=7), g.now + 10000.)
