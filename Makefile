@@ -26,7 +26,13 @@ demo: $(STAMP)  ## four real nodes on this machine train one model
 test: $(DEV_STAMP)  ## the tests
 	$(BIN)/python -m pytest
 
-test-slow: $(DEV_STAMP)  ## tests that need big dependencies or many minutes
+# MLflow wants other versions of what fednode needs, so it has an environment of its own, which tests run.
+$(SLOW_STAMP): $(DEV_STAMP) tests/slow-constraints.txt
+	$(PYTHON) -m venv $(VENV)/slow
+	$(BIN)/pip --python $(VENV)/slow install --quiet -c tests/slow-constraints.txt --group slow
+	touch $@
+
+test-slow: $(SLOW_STAMP)  ## tests that need big dependencies or many minutes
 	$(BIN)/python -m pytest -m slow
 
 check: $(DEV_STAMP)  ## ruff, mypy --strict, import-linter

@@ -10,10 +10,14 @@ from node.group_place import GroupPlace
 from node.run_driver import RunDriver
 from node.run_watch import RunWatch
 from node.seams import Disk
+from protocol.errors import FednodeError
 from protocol.group_state import RunEntry
 from protocol.keys import NodeId, RunId
 from protocol.ledger import Ledger
 from protocol.manifest import Manifest
+
+# After the disk said no: people make room within minutes, and each try costs a reading of the run's journal.
+TAKE_UP_AGAIN_S = 30.0
 
 
 @dataclass(slots=True)
@@ -81,3 +85,12 @@ class KnownRun:
 
 def _decision_file(run: RunId) -> str:
     return f"run-{run}.decision"
+
+
+def why_it_ended(error: BaseException) -> tuple[str, bool]:
+    """Why our part in a run has ended, for people, and whether that is an error in fednode itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, FednodeError):  # the disk, most likely
+        return f"{error.what}; {error.remedy}; it is tried again every {TAKE_UP_AGAIN_S:g} s", False
+    return f"an error in fednode itself: {type(error).__name__}: {error}; restart the node to take part again", True

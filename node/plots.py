@@ -18,6 +18,7 @@ TICK_EVERY_X, TICK_EVERY_Y = 75.0, 42.0  # about one label in so many units
 FLAT = 1e-9  # curves whose values differ by less than this part of them are flat, and still need a range
 VALUE_MAX = 1e100  # beyond what 32-bit training can give; keeps the drawing's arithmetic finite
 
+_UNITS = ((1.0, "s"), (60.0, "min"), (3600.0, "h"), (86_400.0, "d"))
 _UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # controls, and what turns the writing around
 FAINT_FROM = 8  # curves beside a strong one fade when there are so many
 
@@ -149,6 +150,11 @@ def _extremes(group: list[Point]) -> list[Point]:
         return group
     middle = sorted((min(group[1:-1], key=lambda p: p[1]), max(group[1:-1], key=lambda p: p[1])), key=group.index)
     return [group[0], *middle, group[-1]]
+
+
+def time_unit(seconds: float) -> tuple[float, str]:
+    """The largest unit of which a length of time takes three or more: its seconds and its name."""
+    return max((unit for unit in _UNITS if unit[0] * 3 <= seconds), default=_UNITS[0])
 
 
 def plain(text: object) -> str:

@@ -1,15 +1,26 @@
-"""When a run's rounds were made, and by whom: a lane for each aggregator, a bar for each round, a line for each election."""
+"""When a run's rounds were made, and by whom: a lane for each aggregator, a bar for each round."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from node.plots import CHARACTER_WIDTH, SERIES_STYLES, Box, Drawing, Label, Scale, Stroke, shortened, tick_text, ticks
+from node.plots import (
+    CHARACTER_WIDTH,
+    SERIES_STYLES,
+    Box,
+    Drawing,
+    Label,
+    Scale,
+    Stroke,
+    shortened,
+    tick_text,
+    ticks,
+    time_unit,
+)
 
 LANES_MAX = 40
 LANE, BAR = 24.0, 16.0  # heights
 TOP, BOTTOM = 40.0, 36.0
 BAR_WIDTH_MIN = 1.0  # a quick round of a long run is still to be seen
-_UNITS = ((1.0, "s"), (60.0, "min"), (3600.0, "h"), (86_400.0, "d"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +53,7 @@ def rounds_chart(
         return drawing
     start = min(each.committed_at - each.seconds for each in rounds)
     end = max(max(each.committed_at for each in rounds), start + 1e-3)
-    unit, unit_name = max((unit for unit in _UNITS if unit[0] * 3 <= end - start), default=_UNITS[0])
+    unit, unit_name = time_unit(end - start)
     named = {lane: shortened(names.get(lane) or lane[-8:], 18) for lane in lanes}
     left = 16 + CHARACTER_WIDTH * max(map(len, named.values()))
     x = Scale(0.0, (end - start) / unit, left, width - 16)

@@ -72,17 +72,17 @@ def table(columns: Sequence[str], rows: Sequence[Row], *, codes: Sequence[int] =
 
 def _cells(row: Row, right: Sequence[bool], codes: Sequence[int]) -> str:
     return "".join(
-        f"<td{_align(right[place])}>{code(value) if place in codes and value else f'<bdi>{text(_figure(value))}</bdi>'}</td>"
+        f"<td{_align(right[place])}>{code(value) if place in codes and value else _words(value)}</td>"
         for place, value in enumerate(row)
     )
 
 
+def _words(value: object) -> str:
+    return f"<bdi>{text(f'{value:.4g}' if isinstance(value, float) else value)}</bdi>"
+
+
 def _is_number(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def _figure(value: object) -> object:
-    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _align(right: bool) -> str:
@@ -103,7 +103,7 @@ def drawings(several: Iterable[Drawing]) -> str:
 
 
 def page(title: str, lead: str, trouble: str, sections: Sequence[Section], made: str) -> str:
-    """The whole page. `lead` and `trouble` are plain words under the title; `made` says when and by what it was made."""
+    """The whole page. `lead` and `trouble` are words under the title; `made` says when and by what it was made."""
     body = "\n".join(f"<section><h2>{text(each.title)}</h2>\n{each.html}</section>" for each in sections)
     warning = f'<p class="bad">{text(trouble)}</p>' if trouble else ""
     return f"""<!DOCTYPE html>

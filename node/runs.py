@@ -17,7 +17,7 @@ from node.datasets import DataSets
 from node.group_place import GroupPlace
 from node.groups import Groups
 from node.identity import Identity
-from node.known_run import KnownRun
+from node.known_run import TAKE_UP_AGAIN_S, KnownRun, why_it_ended
 from node.links import Links
 from node.policy import Policy
 from node.run_answers import RunAnswers
@@ -244,14 +244,19 @@ class Runs:
         self._nursery.start_soon(self._supervise, known, known.driver)
 
     async def _supervise(self, known: KnownRun, driver: RunDriver) -> None:
-        """One run's trouble must not end the node, nor its other runs."""
+        """One run's trouble must not end the node, nor its other runs. What the disk refuses now it may take later:
+        then the run is taken up from its journal, as after a restart."""
         try:
             await driver.run()
         except Exception as error:
             log.debug("run %s failed on this node", known.name, exc_info=True)
-            reason = f"{_why(error)}; restart the node to take part again"
+            reason, is_ours = why_it_ended(error)
             known.chronicle.log("ERROR", "fednode.run", reason)
             known.chronicle.state(self._identity.node_id, "FAILED", reason)
+            if not is_ours:
+                await trio.sleep(TAKE_UP_AGAIN_S)
+                known.driver = None
+                await self._reconcile(known.place, known.run_id, known.entry)
 
     def _watch(self, known: KnownRun, start: RunStart) -> None:
         """The run goes on without us: look at it from outside."""
@@ -386,11 +391,3 @@ class Runs:
             for known in self.known.values()
             if known.driver is not None and not known.driver.machine.ledger.has_ended
         ]
-
-
-def _why(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, FednodeError):  # the disk, most likely
-        return f"{error.what}; {error.remedy}"
-    return f"an error in fednode itself: {type(error).__name__}: {error}"

@@ -21,6 +21,7 @@ COMMANDS = {
     "run": ("node.cli.runs:run", "Start, follow, accept and stop runs."),
     "policy": ("node.cli.policy:policy", "Say which runs this node accepts by itself."),
     "model": ("node.cli.models:model", "Get trained models."),
+    "report": ("node.cli.report:report", "Write a run as one page to keep or to send."),
     "sql": ("node.cli.sql:sql", "Ask the node's record in SQL."),
     "export": ("node.cli.export:export", "Export runs to MLflow, TensorBoard or Parquet."),
 }

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 ROWS_PLOTTED_MAX = 18  # of a terminal; more shows nothing more
 ROWS_KEPT = 4  # for the title, the prompt and a line beyond
 WIDTH_MAX = 160  # beyond it the eye does not follow a curve
-_UNITS = ((1.0, "s"), (60.0, "min"), (3600.0, "h"), (86_400.0, "d"))
 
 
 @click.command()
@@ -218,9 +217,10 @@ def _start(run: Json, points: Sequence[Json]) -> float:
 
 
 def _time_unit(points: Sequence[Json]) -> tuple[float, str]:
-    """The largest unit of which the whole takes three or more."""
+    from node.plots import time_unit
+
     times = [_seconds(point["time"]) for point in points] or [0.0]
-    seconds, name = max((unit for unit in _UNITS if unit[0] * 3 <= max(times) - min(times)), default=_UNITS[0])
+    seconds, name = time_unit(max(times) - min(times))
     return seconds, f"time, {name}"
 
 

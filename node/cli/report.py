@@ -17,7 +17,6 @@ from node.cli.look import ROWS_MAX, Json, metric_keys, quoted
 if TYPE_CHECKING:
     from node.cli.look import Asked
     from node.plots import Drawing
-    from node.report import Section
 
 NODES_DRAWN_MAX = 100  # curves in one picture; the mean is over all
 CURVES_MAX = 12  # measurements drawn

@@ -1,9 +1,8 @@
 """fednode sql: the record, from the running node, or from its file while the node is stopped."""
 
-import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,10 +10,29 @@ from fednode_client import ClientError, NodeNotRunning
 from node.cli import show
 from node.cli.common import Answer, common_options
 
+if TYPE_CHECKING:
+    from fednode_client import Client
+    from node.cli.record_client import RecordClient
+
+ROWS_SHOWN, ROWS_WRITTEN = 1000, 1_000_000  # without --rows: on the screen, and into a file (all that one answer holds)
+_SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
+
 
 @click.command()
 @click.argument("statement")
-@click.option("--rows", "rows_max", type=click.IntRange(1, 1_000_000), default=1000, show_default=True)
+@click.option(
+    "--rows",
+    "rows_max",
+    type=click.IntRange(1, ROWS_WRITTEN),
+    help=f"At most so many. [default: {ROWS_SHOWN:,}; into a file {ROWS_WRITTEN:,}]",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    help="json: an object for each row. [default: table, or what FILE's name ends with]",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write into this file.")
 @click.option(
     "--store",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -22,45 +40,64 @@ from node.cli.common import Answer, common_options
 )
 @common_options
 @click.pass_obj
-def sql(answer: Answer, statement: str, rows_max: int, store: Path | None) -> None:
+def sql(
+    answer: Answer, /, statement: str, rows_max: int | None, form: str | None, output: Path | None, store: Path | None
+) -> None:
     """Ask the node's record in SQL (DuckDB's), reading only; - reads the statement from standard input.
 
     \b
     Which tables there are:  fednode sql "show tables"
     """
+    form = form or (_SUFFIXES.get(output.suffix.lower(), "table") if output else "table")
+    if form == "parquet" and output is None:
+        raise click.UsageError("parquet is no text: name its file with -o FILE")
+    rows_max = rows_max or (ROWS_WRITTEN if output else ROWS_SHOWN)
     text = sys.stdin.read() if statement == "-" else statement
-    told = _from_file(store, text, rows_max) if store else _from_node(answer, text, rows_max)
-    if answer.json:
+    asked, told = _answered(answer, store, text, rows_max)
+    if output is None and answer.json:
         answer.give(told, "")
         return
-    show.table(told["columns"], told["rows"])
+    if form == "table" and output is None:
+        show.table(told["columns"], told["rows"])
+    else:
+        _write(answer, asked, text, told, form, output)
     if told["truncated"]:
-        answer.hint(f"There are more than {rows_max} rows; --rows asks for more of them.")
+        answer.hint(f"There are more than {len(told['rows'])} rows; --rows asks for more of them.")
 
 
-def _from_node(answer: Answer, statement: str, rows_max: int) -> dict[str, Any]:
-    client = answer.client()
-    try:
-        return client.sql(statement, rows_max)
-    except NodeNotRunning:
-        return _from_file(client.home / "record.duckdb", statement, rows_max)
-
-
-def _from_file(path: Path, statement: str, rows_max: int) -> dict[str, Any]:
-    """The same from a stopped node's file."""
-    if not path.exists():
-        raise ClientError(f"There is no record at {path}", remedy="start the node once: fednode start")
-    from node.api_json import json_bytes
-    from tracker.store import Store
-
-    store = Store(path, read_only=True)
-    try:
-        reader = store.reader()
+def _answered(
+    answer: Answer, store: Path | None, statement: str, rows_max: int
+) -> "tuple[Client | RecordClient, dict[str, Any]]":
+    """What answered, and what it said: the file, or the node, or the stopped node's own file."""
+    if store is None:
+        client = answer.client()
         try:
-            columns, rows, truncated = reader.sql(statement, rows_max)
-        finally:
-            reader.close()
-    finally:
-        store.close()
-    told: dict[str, Any] = json.loads(json_bytes({"columns": columns, "rows": rows, "truncated": truncated}))
-    return told
+            return client, client.sql(statement, rows_max)
+        except NodeNotRunning:
+            store = client.home / "record.duckdb"
+            if not store.exists():
+                raise ClientError(
+                    f"There is no record at {store}", remedy="start the node once: fednode start"
+                ) from None
+    from node.cli.record_client import RecordClient
+
+    record = RecordClient(store)
+    return record, record.sql(statement, rows_max)
+
+
+def _write(
+    answer: Answer, asked: "Client | RecordClient", statement: str, told: dict[str, Any], form: str, output: Path | None
+) -> None:
+    from node.cli import look_files
+
+    if form == "parquet":
+        assert output is not None
+        look_files.write_parquet(output, told, look_files.types_of(asked, statement, told["columns"]))
+    elif output is None:
+        click.echo(look_files.written(told, form), nl=False)
+    else:
+        look_files.write_text(output, look_files.written(told, form))
+    if output is not None:
+        rows = len(told["rows"])
+        done = {"file": str(output), "rows": rows, "truncated": told["truncated"]}
+        answer.give(done, f"{output} is written: {rows} {'row' if rows == 1 else 'rows'}.")
