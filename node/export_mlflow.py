@@ -123,7 +123,7 @@ class MlflowExport:
         view = self._source.run(self._run_id)
         self._describe(view)
         self._add_points(view, after_round=-1)
-        return self._answer(view, self._model(view))
+        return self._answer(view, self._model())
 
     def follow(self) -> Json:
         """The same, and go on until the run has ended."""
@@ -185,7 +185,7 @@ class MlflowExport:
         rows = self._source.sql(statement, _PARAMETERS_MAX)["rows"]
         return _fitting({clean_name(key): value for key, value in rows}, PARAM_CHARACTERS_MAX)
 
-    def _model(self, view: Json) -> str:
+    def _model(self) -> str:
         """Put the newest model beside the run; gives what became of it."""
         if not isinstance(self._source, Client):
             return "left out: a store's file has no models; export from the running node"

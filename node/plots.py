@@ -13,13 +13,14 @@ SERIES_STYLES = 8  # how many colours there are for series
 DASHES: tuple[tuple[float, ...], ...] = ((), (6, 3), (2, 3), (8, 3, 2, 3), (12, 4), (4, 2, 1, 2, 1, 2))
 CHARACTER_WIDTH = 6.0  # of a label's letters, in a drawing's units
 LINE_HEIGHT = 14.0
-NAME_CHARACTERS_MAX = 24
+NAME_CELLS_MAX = 24
 TICK_EVERY_X, TICK_EVERY_Y = 75.0, 42.0  # about one label in so many units
 FLAT = 1e-9  # curves whose values differ by less than this part of them are flat, and still need a range
-VALUE_MAX = 1e100  # beyond what 32-bit training can give; keeps the drawing's arithmetic finite
+VALUE_MIN, VALUE_MAX = 1e-100, 1e100  # beyond what 32-bit training can give; keeps the arithmetic finite
 
 _UNITS = ((1.0, "s"), (60.0, "min"), (3600.0, "h"), (86_400.0, "d"))
 _UNSHOWN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # controls, and what turns the writing around
+FAINT = 0.45  # how much of a curve shows that fades
 FAINT_FROM = 8  # curves beside a strong one fade when there are so many
 
 Point = tuple[float, float]
@@ -100,7 +101,9 @@ def value_range(series: Iterable[Series]) -> tuple[float, float]:
     values = [value for one in series for _, value in one.points] or [0.0]
     low, high = min(values), max(values)
     size = max(abs(low), abs(high))
-    air = (high - low) * 0.04 if high - low > FLAT * size else 0.5 * (size or 1.0)
+    if size < VALUE_MIN:
+        return -0.5, 0.5
+    air = (high - low) * 0.04 if high - low > FLAT * size else 0.5 * size
     if low >= 0 and high <= 1:
         return max(low - air, 0.0), min(high + air, 1.0)
     return low - air, high + air
@@ -116,13 +119,13 @@ def ticks(low: float, high: float, count: float, *, whole: bool = False) -> list
     """About `count` round numbers, 1, 2 or 5 times a power of ten apart; only whole ones where `whole`."""
     raw = (high - low) / max(count, 2)
     magnitude = 10.0 ** math.floor(math.log10(raw))
-    step = min((each for each in (1, 2, 5, 10) if each * magnitude >= raw * 0.999), default=10) * magnitude
-    while True:
-        step = max(step, 1.0) if whole else step
+    marks: list[float] = []
+    for part in (10, 5, 2, 1, 0.5, 0.2, 0.1):
+        step = max(part * magnitude, 1.0 if whole else 0.0)
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-        if last > first or (whole and step == 1.0) or step < raw / 100:
-            return [index * step for index in range(first, last + 1)]
-        step /= 2
+        if step >= raw * 0.999 or len(marks) < 2:
+            marks = [index * step for index in range(first, last + 1)]
+    return marks
 
 
 def tick_text(tick: float, all_ticks: Sequence[float]) -> str:
@@ -163,8 +166,19 @@ def plain(text: object) -> str:
     return "".join("\ufffd" if unicodedata.category(char) in _UNSHOWN else char for char in words)
 
 
-def shortened(text: str, characters: int = NAME_CHARACTERS_MAX) -> str:
-    return text if len(text) <= characters else text[: characters - 1] + "…"
+def cells(text: str) -> int:
+    """How many letters' room a text takes: East Asian letters take two, accents of their own none."""
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    return len(text) + wide - sum(unicodedata.combining(char) > 0 for char in text)
+
+
+def shortened(text: str, width: int = NAME_CELLS_MAX) -> str:
+    """`text` in at most `width` cells."""
+    if cells(text) <= width:
+        return text
+    while text and cells(text) > width - 1:
+        text = text[:-1]
+    return text + "…"
 
 
 def figure(value: float) -> str:
@@ -190,7 +204,7 @@ def chart(
     low, high = value_range(series)
     marks = ticks(low, high, height / TICK_EVERY_Y)
     left = 16 + CHARACTER_WIDTH * max(len(tick_text(mark, marks)) for mark in marks)
-    names = max(len(_end_text(one)) for one in series)
+    names = max(cells(_end_text(one)) for one in series)
     right = min(16 + CHARACTER_WIDTH * names, width / 3)
     x = Scale(*place_range(series), left, width - right)
     y = Scale(low, high, height - 34, 28)

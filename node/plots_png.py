@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from node.plots import Box, Drawing, Label, Point, Stroke
+from node.plots import FAINT, Box, Drawing, Label, Point, Stroke
 from node.plots_font import COLUMNS, ROWS, columns
 from node.plots_svg import LIGHT
 
@@ -60,8 +60,9 @@ def _stroke(pixels: Pixels, stroke: Stroke) -> None:
         distance = np.hypot(px - x0 - along * dx, py - y0 - along * dy)
         part = cover[top:bottom, left:right]
         np.maximum(part, np.clip(half + 0.5 - distance, 0, 1), out=part)
-    cover *= 0.45 if stroke.faint else 1
-    pixels += cover[:, :, None] * (_colour(stroke.style) - pixels)
+    touched = np.nonzero(cover)
+    weight = cover[touched][:, None] * (FAINT if stroke.faint else 1)
+    pixels[touched] += weight * (_colour(stroke.style) - pixels[touched])
 
 
 def _dashed(points: Sequence[Point], dashes: Sequence[float]) -> Iterable[tuple[Point, Point]]:

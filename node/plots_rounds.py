@@ -11,6 +11,7 @@ from node.plots import (
     Label,
     Scale,
     Stroke,
+    cells,
     shortened,
     tick_text,
     ticks,
@@ -55,7 +56,7 @@ def rounds_chart(
     end = max(max(each.committed_at for each in rounds), start + 1e-3)
     unit, unit_name = time_unit(end - start)
     named = {lane: shortened(names.get(lane) or lane[-8:], 18) for lane in lanes}
-    left = 16 + CHARACTER_WIDTH * max(map(len, named.values()))
+    left = 16 + CHARACTER_WIDTH * max(map(cells, named.values()))
     x = Scale(0.0, (end - start) / unit, left, width - 16)
     _lanes(drawing, lanes, named, x, unit_name)
     _elections(drawing, [(term, (at - start) / unit) for term, _, at in elections if start <= at <= end], x, len(lanes))

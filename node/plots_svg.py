@@ -2,7 +2,7 @@
 
 from html import escape
 
-from node.plots import Box, Drawing, Label, Stroke, plain
+from node.plots import FAINT, Box, Drawing, Label, Stroke, plain
 
 LIGHT = {
     "page": "#ffffff", "ink": "#1a1a1a", "quiet": "#5c5c5c", "axis": "#8a8a8a", "grid": "#e4e4e4", "mean": "#1a1a1a",
@@ -55,7 +55,7 @@ def _shape(shape: Stroke | Box | Label) -> str:
         return f'<rect {place} {size} class="f-{shape.style}">{title}</rect>'
     points = " ".join(f"{_number(x)},{_number(y)}" for x, y in shape.points)
     dashes = f' stroke-dasharray="{" ".join(map(_number, shape.dashes))}"' if shape.dashes else ""
-    faint = ' opacity=".45"' if shape.faint else ""
+    faint = f' opacity="{FAINT}"' if shape.faint else ""
     width = "" if shape.width == 1 else f' stroke-width="{_number(shape.width)}"'
     return f'<polyline points="{points}" class="s-{shape.style}"{width}{dashes}{faint}>{title}</polyline>'
 

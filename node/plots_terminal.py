@@ -3,7 +3,6 @@
 Every curve has a letter, which stands on it and before its name, and dashes of its own; colours only help.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ import click
 from node.plots import (
     Scale,
     Series,
+    cells,
     chosen,
     figure,
     place_range,
@@ -49,8 +49,11 @@ class _Canvas:
         self._cells: list[list[_Cell | None]] = [[None] * width for _ in range(height)]
         self._styles = [[""] * width for _ in range(height)]
 
-    def dot(self, x: int, y: int, style: str) -> None:
+    def dot(self, x: int, y: int, style: str, *, alone: bool = False) -> None:
+        """Set a dot; `alone` takes those of other styles out of its cell."""
         if 0 <= x < self.width * 2 and 0 <= y < self.height * 4:
+            if alone and self._styles[y >> 2][x >> 1] != style:
+                self._dots[y >> 2][x >> 1] = 0
             self._dots[y >> 2][x >> 1] |= _DOTS[x & 1][y & 3]
             self._styles[y >> 2][x >> 1] = style
 
@@ -84,12 +87,6 @@ def _painted(text: str, style: str) -> str:
     if style == "axis":
         return click.style(text, dim=True)
     return click.style(text, fg=style) if style else text
-
-
-def cells(text: str) -> int:
-    """How many cells a text takes."""
-    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
-    return len(text) + wide - sum(unicodedata.combining(char) > 0 for char in text)
 
 
 def draw(
@@ -157,7 +154,7 @@ def _axes(canvas: _Canvas, x: Scale, y: Scale, marks: Sequence[float], left: int
 def _line(canvas: _Canvas, one: Series, x: Scale, y: Scale, left: int, dashes: tuple[int, int]) -> None:
     """Join the points, a dot a step (DDA), but for the gaps; a strong line is two dots thick."""
     drawn, gap = dashes
-    at = 0
+    at = one.place  # so that the gaps of many curves do not fall into columns
     dots = [(round(px), round(py)) for px, py in thinned((x(place), y(value)) for place, value in one.points)]
     for (x0, y0), (x1, y1) in zip(dots, dots[1:] or dots, strict=False):
         steps = max(abs(x1 - x0), abs(y1 - y0), 1)
@@ -165,9 +162,9 @@ def _line(canvas: _Canvas, one: Series, x: Scale, y: Scale, left: int, dashes: t
             at += 1
             if at % (drawn + gap) < drawn or len(dots) == 1:
                 px, py = round(x0 + (x1 - x0) * step / steps), round(y0 + (y1 - y0) * step / steps)
-                canvas.dot(left * 2 + px, py, _style(one))
+                canvas.dot(left * 2 + px, py, _style(one), alone=one.strong)
                 if one.strong:
-                    canvas.dot(left * 2 + px, py + (1 if py < y.first else -1), _style(one))
+                    canvas.dot(left * 2 + px, py + (1 if py < y.first else -1), _style(one), alone=True)
 
 
 def _letters(canvas: _Canvas, one: Series, letter: str, x: Scale, y: Scale, left: int, count: int) -> None:

@@ -26,10 +26,11 @@ p{margin:.3rem 0}.quiet{color:var(--quiet)}.bad{color:var(--bad);font-weight:600
 .facts b{display:block;font-size:1.15rem;font-weight:600;overflow-wrap:anywhere}
 .facts span{color:var(--quiet);font-size:.85rem}
 .curves{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(30rem,100%),1fr));gap:1rem}
-figure{margin:0}svg{width:100%;height:auto;display:block}
+figure{margin:0}h3{font-size:.95rem;margin:1.2rem 0 .4rem}svg{width:100%;height:auto;display:block}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.87rem;min-width:50%}
 th,td{text-align:left;padding:.25rem .9rem .25rem 0;border-bottom:1px solid var(--grid);vertical-align:top}
 th{color:var(--quiet);font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
+td:first-child,td code{white-space:nowrap}
 code{font:.85em ui-monospace,monospace;overflow-wrap:anywhere}summary{cursor:pointer;margin:.6rem 0}
 @media print{details{display:block}}
 """
@@ -45,7 +46,7 @@ class Section:
 
 def text(value: object) -> str:
     """`value` for a page: escaped, one line, nothing that turns the writing around."""
-    return escape(plain("–" if value is None or value == "" else value), quote=True)
+    return escape(plain("–" if value is None else value), quote=True)
 
 
 def code(value: object) -> str:
@@ -87,6 +88,10 @@ def _is_number(value: object) -> bool:
 
 def _align(right: bool) -> str:
     return ' class="n"' if right else ""
+
+
+def heading(words: str) -> str:
+    return f"<h3>{text(words)}</h3>"
 
 
 def folded(summary: str, html: str) -> str:

@@ -71,10 +71,10 @@ class RunAudit:
             offer = open_offer(entry.offer).body
             if entry.refused in OFFER_REFUSALS:
                 continue
-            if (entry.refused == "update-length") != (offer.update_bytes != size):
+            if offer.update_bytes != size:
+                if entry.refused == "update-length":
+                    continue
                 return f"the update of {offer.node} has {offer.update_bytes} bytes, and the schema makes {size}"
-            if entry.refused == "update-length":
-                continue
             try:
                 await self._data.fetch_update(offer, [NodeId(offer.node), *wanted.sources], size)
             except FednodeError:

@@ -174,9 +174,10 @@ class RunData:
         offer = wanted.offer
         try:
             return await self._fetch_update(wanted, await self.schema(base)) or await self._check(wanted, base)
-        except Refused as refused:
-            return Collected(wanted.name, refused.code, refused.what)
         except FednodeError as error:
+            if isinstance(error, Refused) and error.code == "blob-too-large":
+                # By the name that a node gives it which has the blob already: an auditor must judge alike.
+                return Collected(wanted.name, "update-length", error.what)
             log.info("the update of %s for round %d could not be had yet: %s", offer.node, offer.round, error.what)
             return Collected(wanted.name, "unreachable", error.what)
 
@@ -207,7 +208,8 @@ class RunData:
         offer, settings = wanted.offer, self.settings()
         schema = await self.schema(base)
         base_model = as_source(await self.blobs.of_checkpoint(base, base.model))
-        update = update_of(offer.node, await self._disk.blob_data(BlobId(offer.update)), offer.samples)
+        samples = counted_samples(offer, base.round + 1)
+        update = update_of(offer.node, await self._disk.blob_data(BlobId(offer.update)), samples)
 
         def work() -> "Checked | Refusal":
             bounds = Bounds(read_counters(schema, base_model, schema.counters_offset), settings.norm_bound)

@@ -237,6 +237,7 @@ class Runs:
             records=await self._disk.records(journal_name(known.run_id)),
             entry=known.decision.ready,
             directions=directions_of(known.entry),
+            is_member=lambda node: known.place.state().admits(node),
         )
         known.chronicle.started({node: node in machine.context.voters for node in roster})
         known.driver = await self._make_driver(known, machine)
@@ -356,12 +357,12 @@ class Runs:
             return ""
         machine = known.driver.machine
         offer = machine.participation.offer
-        is_auditor = known.manifest.audit != "none" and peer in machine.ledger.roster()
+        is_auditor = known.manifest.audit != "none" and machine.is_trusted(peer)
         if offer is not None and offer[1].update == blob:
             readable = peer == machine.election.aggregator or known.manifest.updates.readers == "members"
             if readable or is_auditor:
                 return "update"
-        if is_auditor and known.driver.has_update(blob):
+        if is_auditor and (known.driver.has_update(blob) or blob in machine.ledger.update_blobs()):
             return "update"
         # Where a round has one update, the difference may be the very same blob, and is for everybody then.
         return "checkpoint" if blob in machine.ledger.blobs() and peer in machine.ledger.roster() else ""

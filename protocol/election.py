@@ -162,6 +162,8 @@ class Election:
         """Take note of a message that only the aggregator of `term` sends; False when it is not to be obeyed (§7.6)."""
         if peer not in self.context.eligible or peer in self.context.deposed or term < self.term:
             return False
+        if term > self.term and peer != self.aggregator and self.hears_aggregator():
+            return False  # whom we did not vote for says that it was elected, while the one that was lives (§7.6)
         self._see_term(term)
         if term != self.term:
             return False

@@ -50,6 +50,9 @@ class Gathering:
         self.offers[peer] = raw
         self.offered_by[signed.hash] = peer
         refusal = why_refused(raw, offer, self.trainers, self.base, late_are_used=self.late_are_used)
+        if refusal is not None and refusal[0] in _UNLISTED:
+            del self.offers[peer], self.offered_by[signed.hash]
+            return UpdateEntry(offer=raw, weight=0, refused=refusal[0], reason=refusal[1])
         if refusal is not None:
             return self._refuse(peer, *refusal)
         return Collect(signed.hash, offer)
@@ -97,6 +100,8 @@ class Gathering:
         return entry
 
 
+# Refused, and no part of the round: whoever sends what nobody asked for must not fill the checkpoint with it.
+_UNLISTED = frozenset({"too-late", "not-chosen", "offer-too-long"})
 # What an offer alone decides, by code.
 OFFER_REFUSALS = frozenset({"too-late", "not-chosen", "wrong-base", "offer-too-long", "no-samples"})
 

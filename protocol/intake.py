@@ -9,7 +9,7 @@ from protocol.audit import Audit
 from protocol.checkpoint import Ack, Checkpoint, open_ack, open_issue
 from protocol.election import Election
 from protocol.keys import Hash, NodeId
-from protocol.ledger import Held, Ledger
+from protocol.ledger import Held, Ledger, MissedChanges
 from protocol.run_context import RunContext
 from protocol.run_events import Obtain, Recomputed
 from protocol.run_messages import Acknowledgement, Commit, Proposal, VotersChanged
@@ -61,6 +61,8 @@ class Intake:
         issue, held = self.ledger.check_proposal(peer, message)
         position = (term, held.checkpoint.round)
         stored = (self.ledger.stored_term, self.ledger.stored.checkpoint.round)
+        if held.checkpoint.round > max(0, self.ledger.committed_round) + 1 and held.name != self.ledger.stored.name:
+            raise MissedChanges  # what it builds on must be committed here first (§8.5)
         if position < stored or not self._is_asked_for(held):
             return
         if position == stored:
@@ -74,11 +76,14 @@ class Intake:
             self.obtain(held, (peer,))
 
     def _is_asked_for(self, held: Held) -> bool:
-        """Whether our copy of the group's log asks for what a checkpoint makes of the run's length (§8.15)."""
+        """Whether our copy of the group's log asks for what a checkpoint makes of the run's length (§8.15), and has
+        everybody whom it takes in."""
         base = self.ledger.committed or self.ledger.zero
         if held.name == self.ledger.stored.name or held.checkpoint.previous != base.name:
             return True
-        return self.context.directions.allow(held.checkpoint, base.checkpoint)
+        entered = set(held.checkpoint.roster) - set(base.checkpoint.roster)
+        are_members = all(self.context.is_member(NodeId(node)) for node in entered)
+        return are_members and self.context.directions.allow(held.checkpoint, base.checkpoint)
 
     def _on_proposal_again(self, peer: NodeId, held: Held, term: int, issue: bytes) -> None:
         stored = self.ledger.stored

@@ -24,6 +24,7 @@ from protocol.checkpoint import (
     open_offer,
     ready_notes,
     starting_checkpoint,
+    update_blobs,
 )
 from protocol.errors import RemoteProtocolError
 from protocol.keys import BlobId, Hash, NodeId
@@ -34,7 +35,7 @@ from protocol.run_events import Persist
 from protocol.run_journal import ChangeRecord, CommittedRecord, StoredRecord
 from protocol.run_messages import Commit, Proposal, VotersChanged
 from protocol.signing import Signed
-from protocol.succession import check_roster, check_voters, differ_by_one_at_most
+from protocol.succession import check_roster, check_stop, check_voters, differ_by_one_at_most
 from protocol.voters import trainers_of
 from protocol.wire import pack
 
@@ -123,6 +124,11 @@ class Ledger:
         checkpoints = [held.checkpoint for held in (self.zero, self.stored, self.committed) if held is not None]
         return {blob for checkpoint in checkpoints for blob in checkpoint_blobs(checkpoint)}
 
+    def update_blobs(self) -> frozenset[str]:
+        """The updates that our newest checkpoints were made of."""
+        committed = self.committed.checkpoint if self.committed else self.zero.checkpoint
+        return update_blobs(self.stored.checkpoint) | update_blobs(committed)
+
     def is_durable(self, held: Held) -> bool:
         return held.name != self.zero.name or self.zero_is_durable
 
@@ -155,6 +161,8 @@ class Ledger:
             raise RemoteProtocolError("A checkpoint of a model with another schema than the run's")
         if (checkpoint.outcome == "finished") != _is_last(checkpoint):
             raise RemoteProtocolError("A checkpoint ends the run before its last round, or does not end it there")
+        if checkpoint.outcome == "failed":
+            raise RemoteProtocolError("A checkpoint says that the run failed, which ends none that has started")
         check_voters(checkpoint, check_roster(checkpoint, self._first_notes))
         if checkpoint.maker not in checkpoint.roster:
             raise RemoteProtocolError(f"{checkpoint.maker} made a checkpoint and is not in its roster")
@@ -206,6 +214,8 @@ class Ledger:
                 raise RemoteProtocolError(f"Another checkpoint is already committed for round {round_number}")
         elif round_number == self.committed_round + 1 and held.checkpoint.previous != self.committed.name:
             raise RemoteProtocolError("A checkpoint does not build on the committed one before it")
+        if held.checkpoint.outcome == "stopped" and held.checkpoint.previous == (self.committed or self.zero).name:
+            check_stop(held.checkpoint, self.newest)
         if not differ_by_one_at_most(self.newest.voters, held.checkpoint.voters):
             if round_number <= self.committed_round + 1:
                 raise RemoteProtocolError("A checkpoint changes more than one voter")
@@ -326,6 +336,8 @@ def _check_entries(checkpoint: Checkpoint, late_are_used: bool) -> None:
         if _is_used(entry) != (entry.weight > 0):
             raise RemoteProtocolError("A used update has no weight, or a refused one has")
         nodes.add(offer.node)
+    if checkpoint.round and checkpoint.outcome != "stopped" and not any(map(_is_used, checkpoint.updates)):
+        raise RemoteProtocolError("A round's checkpoint is made of no update")
 
 
 def _is_last(checkpoint: Checkpoint) -> bool:

@@ -101,7 +101,7 @@ class Participation:
         """Whether the round under way takes it: learned from the newest commit, or from the one before, where the late
         are used and nothing was learned from the newest (§8.20)."""
         committed = self.ledger.committed
-        if committed is None:
+        if committed is None or self.ledger.has_ended:
             return False
         late = self.context.settings.late_are_used and may_come_late(offer, committed.checkpoint)
         return offer.base == committed.name or late

@@ -20,12 +20,12 @@ from protocol.checkpoint import (
 from protocol.gathering import Gathering
 from protocol.keys import Hash, NodeId
 from protocol.ledger import Held, Ledger
-from protocol.limits import REPORTS_BYTES_MAX
+from protocol.limits import REPORTS_BYTES_MAX, ROSTER_NODES_MAX
 from protocol.pace import Pace
 from protocol.run_context import RunContext
 from protocol.run_events import STATE_LETTERS, Collect, Collected, Combine, Combined, Note, Obtain, ParticipantState
 from protocol.run_messages import Heartbeat, Proposal, ReceiptMessage, Reports
-from protocol.succession import next_members
+from protocol.succession import next_members, stop_after
 from protocol.wire import hash_of, pack
 
 # How long the last reports are waited for after the end: evaluating takes a node seconds, and nothing hangs on it.
@@ -54,6 +54,7 @@ class Reign:
         self.reports: dict[tuple[NodeId, int], bytes] = {}
         self.entrants: dict[NodeId, bytes] = {}
         self.closing = False
+        self.proposed_at = context.now
         self.failures = 0  # to combine: its disk may be damaged or full
         self.pace = Pace(context.settings.round_deadline_min_s, context.settings.round_deadline_s)
         self.opened_at = context.now
@@ -87,7 +88,7 @@ class Reign:
         issue = self.context.sign(
             Issue(run=self.context.run, term=self.term, round=held.checkpoint.round, checkpoint=held.name)
         )
-        self.proposed, self.acks = (held, issue), {}
+        self.proposed, self.acks, self.proposed_at = (held, issue), {}, self.context.now
         self.ledger.store(self.term, held, issue)
         self._propose_to(self._proposed_voters())
         ack = Ack(
@@ -136,6 +137,11 @@ class Reign:
         self.context.send_all(roster, message)
 
     # --- a round -------------------------------------------------------------------------------------------------
+    def comes_to_nothing(self) -> bool:
+        """Whether rounds are combined in vain, or nobody can fetch what we have proposed for so long (§8.21)."""
+        waited_s = self.context.now - self.proposed_at if self.proposed is not None else 0.0
+        return self.failures >= FAILED_COMBINES_MAX or waited_s > self.context.settings.round_deadline_s
+
     def open_round(self) -> None:
         """Open the round after the newest commit; or end the run, when the group has asked for that."""
         base = self.ledger.committed
@@ -154,7 +160,8 @@ class Reign:
 
     def on_offer(self, peer: NodeId, raw: bytes) -> None:
         """An update is offered: have it collected, or say again that we have it. Raises RemoteProtocolError."""
-        if self.gathering is None or peer in self.context.deposed:
+        is_theirs_to_offer = peer in self.ledger.notes() and peer not in self.context.deposed
+        if self.gathering is None or not is_theirs_to_offer:
             return
         match self.gathering.on_offer(peer, raw):
             case Collect() as collect:
@@ -223,10 +230,11 @@ class Reign:
         gathering = self.gathering
         if gathering is None or (event.term, event.round) != (self.term, gathering.round):
             return
-        if event.failed:
+        failed = event.failed or ("" if any(not entry.refused for entry in event.entries) else "no update can be used")
+        if failed:
             self.failures += 1
             gathering.combining = False
-            self.say(f"round {event.round} could not be combined: {event.failed}")
+            self.say(f"round {event.round} could not be combined: {failed}")
             return
         base = gathering.base.checkpoint
         notes = self.ledger.notes()
@@ -275,20 +283,8 @@ class Reign:
     def _issue_stop(self, base: Held) -> None:
         """End the run by an entry of the chain, so that all nodes end alike (§8.9). It takes the number of a round, so
         the last round's number moves on by one: who resumes the run has all its rounds."""
-        update = {
-            "round": base.checkpoint.round + 1,
-            "previous": base.name,
-            "maker": self.context.me,
-            "made_in_term": self.term,
-            "difference": "",
-            "updates": (),
-            "exponents": (),
-            "parts": (),
-            "rounds": base.checkpoint.rounds + 1,
-            "outcome": "stopped",
-            "reason": (self.context.directions.stop or "")[:500],
-        }
-        self._make(base.checkpoint.model_copy(update=update))
+        reason = (self.context.directions.stop or "")[:500]
+        self._make(stop_after(base.checkpoint, base.name, self.context.me, self.term, reason))
 
     def _make(self, checkpoint: Checkpoint) -> None:
         raw = self.context.sign(checkpoint)
@@ -390,8 +386,9 @@ class Reign:
     def on_ready(self, peer: NodeId, raw: bytes) -> None:
         """A node that was not in the start asks to be taken in, with its own signed ready (§6.4)."""
         note = open_ready(raw).body
-        is_new = peer not in self.ledger.roster() and peer not in self.context.deposed
-        if note.node == peer and note.run == self.context.run and is_new:
+        is_new = peer not in self.ledger.notes() and peer not in self.context.deposed and self.context.is_member(peer)
+        has_room = len(self.ledger.roster()) + len(self.entrants) < ROSTER_NODES_MAX
+        if note.node == peer and note.run == self.context.run and is_new and has_room:
             self.entrants[peer] = raw
             if self.ledger.committed is not None:
                 self.context.send(peer, self.ledger.newest_commit())

@@ -31,6 +31,7 @@ class RunContext:
     eligible: frozenset[NodeId] = frozenset()
     directions: Directions = field(default_factory=Directions)
     deposed: dict[NodeId, str] = field(default_factory=dict)
+    is_member: Callable[[NodeId], bool] = lambda node: True
     out: list[RunOutput] = field(default_factory=list)
     to_self: deque[Received | Recomputed] = field(default_factory=deque)
 

@@ -21,7 +21,7 @@ from protocol.news import News
 from protocol.overview import Overview
 from protocol.participation import Participation
 from protocol.recovery import recover
-from protocol.reign import FAILED_COMBINES_MAX, Reign
+from protocol.reign import Reign
 from protocol.run_context import RunContext
 from protocol.run_events import (
     Began,
@@ -76,6 +76,7 @@ class RunMachine:
         records: this node's journal of the run, in order; empty the first time.
         entry: our signed ready note, for being taken in where the roster does not name us, or no longer.
         directions: what the group's log asks of the run now.
+        is_member: whether a node is bound to a member of the group, as far as its log is known here.
 
     Raises:
         RemoteProtocolError: the start or the journal is not what fednode writes.
@@ -94,9 +95,10 @@ class RunMachine:
         records: Iterable[bytes] = (),
         entry: bytes | None = None,
         directions: Directions = NO_DIRECTIONS,
+        is_member: Callable[[NodeId], bool] = lambda node: True,
     ) -> None:
         voters = first_voters(run, start)
-        self.context = RunContext(me, key, run, voters, settings, jitter, directions=directions)
+        self.context = RunContext(me, key, run, voters, settings, jitter, directions=directions, is_member=is_member)
         self.ledger = Ledger(self.context, start, starter)
         self.election = Election(self.context)
         self.participation = Participation(self.context, self.ledger)
@@ -107,6 +109,10 @@ class RunMachine:
         self.ending = Ending(self.context, self.ledger, self.intake, self.participation, self.overview)
         self.reign: Reign | None = None
         self._fresh = not recover(records, self.election, self.ledger, self.participation, self.audit)
+
+    def is_trusted(self, peer: NodeId) -> bool:
+        """Whether `peer` is in the roster and was not proven to lie."""
+        return peer in self.ledger.notes() and peer not in self.context.deposed
 
     # --- the driver's side ---------------------------------------------------------------------------------------
     def step(self, event: RunEvent, now: float) -> list[RunOutput]:
@@ -158,7 +164,7 @@ class RunMachine:
     def _after_event(self) -> None:
         """What follows from any event: a reign begins or ends, a majority has been reached."""
         self.election.forsake_if_deposed()
-        if self.reign is not None and self.reign.failures >= FAILED_COMBINES_MAX:
+        if self.reign is not None and self.reign.comes_to_nothing():
             self.election.yield_turn()
         if self.election.role is Role.AGGREGATOR and self.reign is None:
             self._begin_reign()

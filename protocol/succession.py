@@ -52,6 +52,31 @@ def check_voters(checkpoint: Checkpoint, notes: Mapping[NodeId, Ready]) -> None:
         raise RemoteProtocolError("A checkpoint's voters are not all different nodes of its roster that may vote")
 
 
+def stop_after(base: Checkpoint, base_name: str, maker: str, term: int, reason: str) -> Checkpoint:
+    """The entry that ends a run by a stop: all as in `base`, one round on (§8.9)."""
+    update = {
+        "round": base.round + 1,
+        "previous": base_name,
+        "maker": maker,
+        "made_in_term": term,
+        "difference": "",
+        "updates": (),
+        "exponents": (),
+        "parts": (),
+        "rounds": base.rounds + 1,
+        "outcome": "stopped",
+        "reason": reason,
+    }
+    return base.model_copy(update=update)
+
+
+def check_stop(checkpoint: Checkpoint, base: Checkpoint) -> None:
+    """Raise RemoteProtocolError when a stop changes more than the length of the run."""
+    said = checkpoint
+    if said != stop_after(base, said.previous, said.maker, said.made_in_term, said.reason):
+        raise RemoteProtocolError("A stop changes the model, the roster or the voters")
+
+
 @dataclass(frozen=True, slots=True)
 class Members:
     """Who is in the next checkpoint: `entrants` are the signed ready notes of those whom the start does not name."""

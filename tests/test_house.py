@@ -21,8 +21,12 @@ FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 # The last two are pydantic's own parts: its core, and the names of its bounds.
 PROTOCOL_MAY_IMPORT = {"protocol", "msgpack", "cryptography", "blake3", "pydantic", "pydantic_core", "annotated_types"}
-# These poll other processes, which tell nobody, with a deadline; or pace a recorded stream as it was in life.
-MAY_SLEEP = {"tests/real/nodes.py", "tests/tui/tui_server.py"}
+# These poll other processes, which tell nobody, with a deadline; follow a script of faults in real time; measure for so
+# many minutes; or pace a recorded stream as it was in life.
+MAY_SLEEP = {
+    *("tests/real/real_node.py", "tests/real/fault_script.py"),
+    *("tests/saturated.py", "tests/tui/tui_server.py"),
+}
 SLEEPS = {"time.sleep", "trio.sleep", "asyncio.sleep", "sleep"}
 UNFINISHED = re.compile("|".join(["TO" + "DO", "FIX" + "ME", r"\bXX" + r"X\b"]))
 

@@ -296,9 +296,7 @@ def _present(blob: BlobId) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise FednodeError(
-            f"The blob {blob} is not here", remedy="fetch it from a node that has it"
-        ) from None
+        raise FednodeError(f"The blob {blob} is not here", remedy="fetch it from a node that has it") from None
 
 
 def _copy(original: IO[bytes], file: IO[bytes], check_cancelled: Callable[[], None]) -> tuple[list[bytes], int]:

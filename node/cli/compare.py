@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -71,7 +70,9 @@ def _shown(value: Any) -> str:
         return "–"
     if isinstance(value, float):
         return show.figure(value)
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def differing_parameters(asked: "Asked", runs: Sequence[Json]) -> dict[str, list[Any]]:
@@ -87,6 +88,8 @@ def differing_parameters(asked: "Asked", runs: Sequence[Json]) -> dict[str, list
 
 def outcome(asked: "Asked", run: Json) -> Json:
     """What came of a run, in plain figures; seconds and bytes are summed over its rounds."""
+    from statistics import median
+
     rounds = asked.rounds(run["run_id"])["rounds"]
     statement = MEANS.replace("{where}", f"run_id IN ({quoted([run['run_id']])})")
     newest = {key: value for _, key, value in sorted(asked.sql(statement, ROWS_MAX)["rows"])}

@@ -27,6 +27,7 @@ _TEXTS = frozenset(
 )
 COLUMNS = _NUMBERS | _TEXTS
 PARAMETERS, METRICS = "params.", "metrics."
+_TAGS = PARAMETERS + "tags"
 
 # Of each key the mean over the nodes' newest measurement of a checkpoint, weighted by samples; as tracker.queries has
 # it, a figure that came twice counts once, and one that is not finite not at all.
@@ -69,7 +70,7 @@ class Looker:
             return [(run, {}) for run in self._asked.runs(limit=limit)["runs"]], []
         test = parse(where, self.resolve, kind_of) if where else Test(frozenset(), lambda known: True)
         order = parse_sort(sort, self.resolve) if sort else []
-        tagged = [PARAMETERS + "tags"] if tags else []
+        tagged = [_TAGS] if tags else []
         names = list(dict.fromkeys([*sorted(test.names), *(name for name, _ in order)]))
         self._fetch([*names, *tagged])
         runs = [
@@ -94,11 +95,13 @@ class Looker:
                 return prefix + _key(written.removeprefix(prefix), self._keys(prefix), what)
         if written in COLUMNS:
             return written
-        near = _nearest(written, COLUMNS)
+        if written == "tags":
+            return _TAGS
+        near = _nearest(written, {*COLUMNS, "tags"})
         if near:
             raise LookupError(f"there is no {written}; do you mean {near}?")
         known = ", ".join(sorted(COLUMNS))
-        raise LookupError(f"there is no {written}. Known are params.KEY, metrics.KEY and {known}")
+        raise LookupError(f"there is no {written}. Known are params.KEY, metrics.KEY, tags, {known}")
 
     def _keys(self, prefix: str) -> list[str]:
         if prefix not in self._known:
@@ -146,15 +149,13 @@ def quoted(texts: Iterable[str]) -> str:
 
 def _key(written: str, known: Sequence[str], what: str) -> str:
     """The key that is `written`, or the only one that ends with it: learning_rate is training.learning_rate."""
-    if written in known:
+    if written in known or not known:  # where nothing is known yet, nothing is mistyped
         return written
     ending = [key for key in known if key.endswith(f".{written}")]
     if len(ending) == 1:
         return ending[0]
     if ending:
         raise LookupError(f"{written} can be {' or '.join(ending)}; write more of it")
-    if not known:
-        raise LookupError(f"no run has a {what} yet")
     near = _nearest(written, known)
     raise LookupError(f"no run has the {what} {written}" + (f"; do you mean {near}?" if near else _listed(known)))
 

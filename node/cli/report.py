@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NODES_DRAWN_MAX = 100  # curves in one picture; the mean is over all
 CURVES_MAX = 12  # measurements drawn
+_READ_ROUNDS = "A bar is a round; a stripe under it: updates were refused in it. A dashed line is an election."
 _FIRST = ("accuracy", "loss")
 
 
@@ -100,15 +101,15 @@ def _name_of(asked: "Asked", run_id: str) -> str:
 
 def page_of(told: Told) -> str:
     """The page's HTML."""
-    from node.report import Section, drawings, page
+    from node.report import Section, drawings, heading, note, page
 
     run = told.run
     sections = [
         Section("Summary", _summary(told)),
         Section("Curves", _curves(told)),
         Section("Nodes", _nodes(told)),
-        Section("Rounds", drawings([_rounds_chart(told)]) + _rounds_table(told)),
-        Section("Elections and refused updates", _elections(told) + _refused(told)),
+        Section("Rounds", drawings([_rounds_chart(told)]) + note(_READ_ROUNDS) + _rounds_table(told)),
+        Section("Elections and refused updates", _elections(told) + heading("Refused updates") + _refused(told)),
         Section("Configuration", _configuration(told)),
         Section("Lineage", _lineage(told)),
     ]
@@ -118,7 +119,9 @@ def page_of(told: Told) -> str:
 
 
 def _trouble(run: Json) -> str:
-    deposed = [f"{each['node_id']} was proven to lie as aggregator: {each['reason']}" for each in run["deposed"]]
+    deposed = [
+        f"{each['node_id']} was proven to lie as aggregator: {each['reason']}" for each in run.get("deposed", ())
+    ]
     ended_badly = [run["reason"]] if run["reason"] and run["state"] != "FINISHED" else []
     return ". ".join([*ended_badly, *deposed, *([run["note"]] if run["note"] else [])])
 
@@ -132,9 +135,10 @@ def _seconds(time: str) -> float:
 
 
 def _summary(told: Told) -> str:
-    from node.report import facts
+    from node.report import facts, note
 
     run, rounds = told.run, told.rounds
+    times = [(what, _utc(run[f"{what.lower()}_at"])) for what in ("Created", "started", "ended")]
     lasted = _seconds(run["ended_at"]) - _seconds(run["started_at"]) if run["started_at"] and run["ended_at"] else None
     return facts(
         [
@@ -148,11 +152,8 @@ def _summary(told: Told) -> str:
             ("updates refused", sum(len(each["updates_refused"]) for each in rounds)),
             ("moved at this node", show.size(sum(each["bytes"] for each in rounds)) if rounds else None),
             ("proposed by", run["proposer_name"] or show.node(run["proposer"])),
-            ("created", _utc(run["created_at"])),
-            ("started", _utc(run["started_at"])),
-            ("ended", _utc(run["ended_at"])),
         ]
-    )
+    ) + note(f"{', '.join(f'{what} {at}' for what, at in times if at)}.")
 
 
 def _curves(told: Told) -> str:
@@ -192,7 +193,7 @@ def _nodes(told: Told) -> str:
             *(newest.get((each["node_id"], key)) for key in _FIRST),
             *(made[each["node_id"]], refused[each["node_id"]], each["reason"]),
         )
-        for each in told.run["participants"]
+        for each in sorted(told.run["participants"], key=lambda one: (one["name"], one["node_id"]))
     ]
     columns = ["node", "id", "state", "samples", "votes", "accuracy", "loss"]
     return table([*columns, "rounds made", "updates refused", "why"], rows, codes=[1])
@@ -291,6 +292,6 @@ def _lineage(told: Told) -> str:
     ]
     first = [(number, None, model, show.size(size)) for number, model, _, size in told.models if number == 0]
     models = table(["round", "checkpoint", "model", "size"], [*first, *rows], codes=[1, 2])
-    return table(["", "", ""], what, codes=[1]) + (
+    return table(["what", "name or hash", ""], what, codes=[1]) + (
         folded("Models of all rounds", models) if rows else note("No model yet.")
     )

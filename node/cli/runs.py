@@ -77,8 +77,8 @@ def list_runs(answer: Answer, /, limit: int, **wanted: Any) -> None:
 
     \b
     EXPRESSION  comparisons (= != < <= > >= in) with and, or, not and parentheses between
-                a column (state, accuracy, round, project, created_at, …; --json shows all of them),
-                params.KEY, from the configuration (params.learning_rate, params.tags), or
+                a column (state, accuracy, round, created_at, tags, …; --json shows all of them),
+                params.KEY, from the configuration (params.learning_rate), or
                 metrics.KEY, the newest mean over the nodes;
                 and a number, a 'text', true, false or null (has none)
     """
@@ -100,6 +100,8 @@ def list_runs(answer: Answer, /, limit: int, **wanted: Any) -> None:
 
 
 def _value(value: Any) -> object:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return show.figure(value) if isinstance(value, float) else value
 
 

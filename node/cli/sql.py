@@ -8,7 +8,7 @@ import click
 
 from fednode_client import ClientError, NodeNotRunning
 from node.cli import show
-from node.cli.common import Answer, common_options
+from node.cli.common import Answer, clean, common_options
 
 if TYPE_CHECKING:
     from fednode_client import Client
@@ -94,7 +94,8 @@ def _write(
         assert output is not None
         look_files.write_parquet(output, told, look_files.types_of(asked, statement, told["columns"]))
     elif output is None:
-        click.echo(look_files.written(told, form), nl=False)
+        text = look_files.written(told, form)
+        sys.stdout.write(clean(text) if sys.stdout.isatty() else text)  # a pipe gets every character as it is
     else:
         look_files.write_text(output, look_files.written(told, form))
     if output is not None:

@@ -162,6 +162,29 @@ def test_following_goes_on_until_the_run_has_ended(
     assert told["state"] == mlflow.of_node("")["info"]["status"] == "FINISHED"
 
 
+def test_an_export_that_broke_off_is_completed(
+    ground: Ground, mlflow: SmallMlflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground.everything()
+    whole = mlflow.runs_log_batch
+    left = iter(range(7))
+
+    def break_off(asked: dict[str, Any]) -> dict[str, Any] | str:
+        return whole(asked) if next(left, None) is not None else "INTERNAL_ERROR: out of order"
+
+    monkeypatch.setattr(mlflow, "runs_log_batch", break_off)
+    with pytest.raises(MlflowError, match="out of order"):
+        exported(ground, mlflow)
+    assert 0 < sum(map(len, mlflow.points.values())) < 1300
+    monkeypatch.undo()
+    exported(ground, mlflow)
+    for node in ("", *NODES):
+        points = [point[:2] for point in mlflow.points_of(node)]
+        assert len(set(points)) == len(points)
+    assert len(values(mlflow, NODES[0], "local_train_progress/loss")) == 1204
+    assert len(mlflow.runs) == 3
+
+
 def test_a_server_without_artifacts_gets_no_model(ground: Ground, mlflow: SmallMlflow) -> None:
     ground.everything()
     mlflow.artifact_root = "/somewhere/"

@@ -6,6 +6,7 @@ Both live in an environment of their own, for they want other versions of what f
 import hashlib
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from tracker.export_points import Point, points_of
 TOOLS = Path(os.environ.get("FEDNODE_SLOW_PYTHON") or Path(sys.prefix) / "slow" / "bin" / "python")
 READBACK = Path(__file__).with_name("export_readback.py")
 START_DEADLINE_S = 180  # it took 38 s on a busy machine of two cores
+LOOK_EVERY_S = 0.2
 QUIET = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 pytestmark = [
@@ -45,13 +48,16 @@ def ground(tmp_path: Path) -> Ground:
     return ground
 
 
-def answers(uri: str, deadline: float) -> bool:
+def answers(uri: str, process: subprocess.Popen[bytes], deadline: float) -> bool:
+    """Whether the server does, in time; False at once when it has ended."""
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(f"{uri}/health", timeout=5):
                 return True
         except OSError:
-            time.sleep(0.2)  # between two looks at another process
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(LOOK_EVERY_S)
+                return False
     return False
 
 
@@ -68,10 +74,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=QUIET, cwd=folder, start_new_session=True)
     try:
         uri = f"http://127.0.0.1:{port}"
-        assert answers(uri, time.monotonic() + START_DEADLINE_S), (folder / "log").read_text()
+        assert answers(uri, process, time.monotonic() + START_DEADLINE_S), (folder / "log").read_text()
         yield uri
     finally:
-        os.killpg(process.pid, 15)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
 
 

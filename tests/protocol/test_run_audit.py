@@ -14,11 +14,12 @@ from protocol.errors import RemoteProtocolError
 from protocol.keys import NodeId
 from protocol.ledger import Held
 from protocol.proofs import check_proof
-from protocol.run_events import Evidence, Misbehaved, Obtain, Obtained, Received, Recompute, Recomputed, Send
+from protocol.run_events import Evidence, Misbehaved, Obtained, Received, Recompute, Recomputed, Send
 from protocol.run_machine import RunMachine
 from protocol.run_messages import (
     Accusation,
     Acknowledgement,
+    AskCommit,
     Heartbeat,
     PreVoteRequest,
     Proposal,
@@ -346,7 +347,7 @@ def test_nothing_is_acknowledged_before_it_was_recomputed() -> None:
         UpdateEntry(offer=signed_offer(index, far.round, OTHER), weight=10, refused="", reason="") for index in (0, 1)
     )
     outputs = proposed(victim, far.model_copy(update={"updates": entries}))
-    assert any(isinstance(output, Obtain) for output in outputs)
+    assert any(isinstance(getattr(output, "message", None), AskCommit) for output in outputs)
     assert not has_acknowledged(outputs)
 
 

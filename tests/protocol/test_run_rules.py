@@ -239,8 +239,10 @@ def test_an_entrants_note_is_for_this_run() -> None:
 def changed(victim: Victim, rounds: int, previous: str, voters: tuple[str, ...]) -> Checkpoint:
     """The checkpoint so many rounds after the committed one, with these voters. The outsider has been taken in."""
     base = victim.committed.checkpoint
+    offer = signed_offer(0, base.round + rounds, previous)
     return victim.next_checkpoint(
-        round=base.round + rounds, previous=previous, voters=voters, updates=(),
+        round=base.round + rounds, previous=previous, voters=voters,
+        updates=(UpdateEntry(offer=offer, weight=10, refused="", reason=""),),
         roster=(*base.roster, IDS[OUTSIDER]), entrants=(ready_note(OUTSIDER),),
     )  # fmt: skip
 

@@ -45,7 +45,7 @@ def test_a_node_whose_disk_is_full_starts_once_there_is_room(tmp_path: Path) -> 
         async with trio.open_nursery() as nursery:
             await nursery.start(world.run)
             nursery.start_soon(one.live)
-            await trio.sleep(2.5 * START_AGAIN_S)
+            await trio.sleep(2.5 * START_AGAIN_S)  # virtual time passes
             assert not one.is_up
             one.disk.is_full = False
             await until(lambda: one.is_up)

@@ -177,7 +177,7 @@ def test_who_holds_the_store_is_said(tmp_path: Path) -> None:
     try:
         assert holder.stdout.readline() == b"open\n"
         for opening in (Store, open_stopped):
-            with pytest.raises(FednodeError, match=f"in use by the process {holder.pid}.*running node"):
+            with pytest.raises(FednodeError, match=f"in use by the process {holder.pid}.*ask that process"):
                 opening(path)
     finally:
         holder.kill()

@@ -38,7 +38,7 @@ async def said_wrong(driver: RunDriver, offer: Offer) -> Offer:
 
 async def late_and_many_samples(driver: RunDriver, offer: Offer) -> Offer:
     """Too many samples as they are claimed, and not too many once they are halved for being late."""
-    await trio.sleep(40)
+    await trio.sleep(40)  # virtual time passes
     return offer.model_copy(update={"samples": 2**49})
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from run_victims import OUTSIDER, Gatherer, Victim, signed_offer
-from run_world import IDS, KEYS, RUN, World
+from run_world import IDS, KEYS, RUN, World, ready_note
 
 from protocol.checkpoint import Checkpoint, Issue, UpdateEntry, checkpoint_name, sign_note
 from protocol.directions import Directions
@@ -118,3 +118,50 @@ def test_no_round_is_leapt_over(audit: str, outcome: str) -> None:
         round=base.round + 2, previous=EVIL, model=EVIL, difference=EVIL, updates=offers, outcome=outcome
     )
     assert not is_acknowledged(victim, made)
+
+
+@pytest.mark.parametrize("is_bound", [True, False])
+def test_who_is_no_members_node_is_not_taken_in(is_bound: bool) -> None:
+    """§6.4: else a liar takes in keys of its own until they are most of the voters."""
+    victim = Victim()
+    victim.machine.context.is_member = lambda node: is_bound or node != IDS[OUTSIDER]
+    base = victim.committed.checkpoint
+    roster = (*base.roster, IDS[OUTSIDER])
+    made = victim.next_checkpoint(roster=roster, entrants=(ready_note(OUTSIDER),))
+    assert is_acknowledged(victim, made) is is_bound
+
+
+def test_a_usurper_is_not_believed_while_the_aggregator_lives() -> None:
+    """§7.6: neither its heartbeat nor its term; once nobody is heard, whoever was elected is."""
+    victim = Victim()
+    machine = victim.machine
+    usurper = next(node for node in machine.context.voters if node not in (machine.context.me, IDS[victim.aggregator]))
+
+    def heartbeat(node: NodeId, term: int) -> None:
+        said = Heartbeat(run=RUN, term=term, committed_round=0, committed="", opened=True, states="")
+        victim.step(Received(node, said))
+
+    heartbeat(IDS[victim.aggregator], 1)
+    heartbeat(usurper, 2)
+    assert (machine.election.aggregator, machine.election.term) == (IDS[victim.aggregator], 1)
+    victim.now += machine.context.settings.election_timeout_s + 1
+    heartbeat(usurper, 2)
+    assert (machine.election.aggregator, machine.election.term) == (usurper, 2)
+
+
+def test_an_aggregator_whose_proposal_nobody_can_fetch_makes_way() -> None:
+    """§8.21: after a round's deadline; the round is then another's, from the updates that are there."""
+    world = World(12, 4, rounds=2, round_deadline_s=8.0)
+    first = world.nodes[0].machine.context.voters[0]  # type: ignore[union-attr]
+    obtain = world._obtain
+
+    def never_from_the_first(node: Any, name: Any, checkpoint: Checkpoint, sources: Any) -> None:
+        if checkpoint.round and checkpoint.maker == first and IDS[node.index] != first:
+            world.answer(node, Obtained(name, False), (0.1, 0.2))
+        else:
+            obtain(node, name, checkpoint, sources)
+
+    world._obtain = never_from_the_first  # type: ignore[method-assign]
+    world.run(200.0)
+    world.check_ended("finished")
+    assert len(set(world.reigns.values())) > 1
