@@ -32,7 +32,12 @@ def run_settings(manifest: Manifest) -> RunSettings:
 
 def directions_of(entry: RunEntry) -> Directions:
     """What the group's log asks of a run beyond its start."""
-    return Directions(entry.stop.reason if entry.stop else None, entry.resumed, entry.rounds)
+    return Directions(
+        stop=entry.stop.reason if entry.stop else None,
+        was_stopped=entry.was_stopped,
+        resumed=entry.resumed,
+        rounds=entry.rounds,
+    )
 
 
 def task_spec(

@@ -12,17 +12,22 @@ from protocol.keys import Hash
 
 @dataclass(frozen=True, slots=True)
 class Directions:
-    """`stop`: the reason of a stop that stands. `resumed`: checkpoints that stopped the run, and from which it is to go
-    on. `rounds`: the number of the last round after the furthest extension; 0 without any."""
+    """`stop`: the reason of a stop that stands. `was_stopped`: whether one was ever asked for. `resumed`: checkpoints that
+    stopped the run, and from which it is to go on. `rounds`: the number of the last round after the furthest
+    extension; 0 without any."""
 
     stop: str | None = None
+    was_stopped: bool = False
     resumed: frozenset[str] = frozenset()
     rounds: int = 0
 
     def end_at(self, name: Hash, checkpoint: Checkpoint) -> bool:
-        """Whether the run is over with this checkpoint: it says so, and the group has not asked for more (§8.14)."""
+        """Whether the run is over with this checkpoint: it says so, and the group has not asked for more (§8.14).
+
+        A stop may be lifted while its checkpoint is on its way: then that ends nothing."""
         if checkpoint.outcome == "stopped":
-            return name not in self.resumed
+            was_lifted = self.was_stopped and self.stop is None
+            return name not in self.resumed and not was_lifted
         if checkpoint.outcome == "finished":
             return self.rounds <= checkpoint.rounds
         return checkpoint.outcome != ""
@@ -32,5 +37,6 @@ class Directions:
         it (§8.15). What is not asked for here may yet be: the log reaches nodes one after another."""
         furthest = max(base.rounds, self.rounds)
         if checkpoint.outcome == "stopped":
-            return (self.stop is not None or bool(self.resumed)) and checkpoint.rounds <= furthest + 1
+            asked_for = self.was_stopped or self.stop is not None or bool(self.resumed)
+            return asked_for and checkpoint.rounds <= furthest + 1
         return base.rounds <= checkpoint.rounds <= furthest

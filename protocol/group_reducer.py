@@ -155,7 +155,7 @@ def _stop_run(state: GroupState, operation: OpenOperation, payload: RunStop) -> 
     rules.only_proposers_and_admins_direct(state, entry, operation.author)
     rules.only_the_first_stop_counts(entry)
     stop = RunStopped(operation.author, payload.reason, operation.hash)
-    return _with_run(state, payload.run, replace(entry, stop=stop))
+    return _with_run(state, payload.run, replace(entry, stop=stop, was_stopped=True))
 
 
 def _resume_run(state: GroupState, operation: OpenOperation, payload: RunResume) -> GroupState:

@@ -57,7 +57,7 @@ class RunStopped:
 class RunEntry:
     """A proposed run. `manifest` and `start` are opaque here. `proposed_at`: as its proposer claims, seconds.
 
-    `stop`: the one that stands. `resumed`: the checkpoints from which the run is to go on. `rounds`: the furthest last
+    `stop`: the one that stands; `was_stopped`: whether there ever was one. `resumed`: the checkpoints from which the run is to go on. `rounds`: the furthest last
     round that an extension has asked for, 0 without any.
     """
 
@@ -68,6 +68,7 @@ class RunEntry:
     start: bytes | None = None
     starter: NodeId | None = None
     stop: RunStopped | None = None
+    was_stopped: bool = False
     resumed: frozenset[str] = frozenset()
     rounds: int = 0
 

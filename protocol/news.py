@@ -78,7 +78,7 @@ class News:
     def _send_commit(self, peer: NodeId, have_round: int) -> None:
         """The newest commit, with the changes of voters that `peer` has missed; if they are too many, first the last of
         those that fit, which is a commit too."""
-        if self.ledger.committed is None:
+        if self.ledger.committed is None or peer == self.context.me:
             return
         changes = self.ledger.changes_since(have_round)
         size, fitting = 0, 0

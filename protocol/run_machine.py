@@ -351,6 +351,10 @@ class RunMachine:
         goes_on_without_us = away is not None and not directions.end_at(checkpoint_name(away), away)
         if goes_on_without_us or (had_ended and not self.ledger.has_ended):
             self._go_on()
+        elif not had_ended and self.ledger.has_ended:  # the stop that our newest commit answers had not come here yet
+            assert self.ledger.committed is not None
+            self.participation.on_commit(self.ledger.committed, self.election.aggregator)
+            self.ending.on_last_commit(aggregator=self.election.aggregator)
         elif self.reign is not None:
             self.reign.combine_if_ready()
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from run_world import IDS, RUN, SCHEMA, Faults, World
 
-from protocol.checkpoint import Checkpoint, Offer
+from protocol.checkpoint import Checkpoint, Offer, open_checkpoint
 from protocol.directions import Directions
-from protocol.keys import Hash
+from protocol.keys import Hash, NodeId
 from protocol.run_events import Began, Directed, Persist, Train, Trained, WentOn
 from protocol.run_machine import RunMachine
+from protocol.run_messages import Proposal, RunMessage
 
 SEEDS = range(60)
 
@@ -103,6 +104,29 @@ def test_an_extension_that_the_aggregator_alone_has_heard_of_waits() -> None:
     world.run(world.now + 120.0)
     world.check_ended("finished")
     assert end_of(world)[1].round == 8
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_stop_that_is_lifted_while_its_checkpoint_is_on_its_way(seed: int) -> None:
+    """§8.14, §8.15: it may be stored here and there; it is committed, ends nothing, and no round is lost."""
+    world = World(seed, 3, rounds=6)
+    world.run(3.0)
+    sent: list[Proposal] = []
+
+    def note(source: int, peer: NodeId, message: RunMessage) -> None:
+        if isinstance(message, Proposal) and message.checkpoint:
+            made = open_checkpoint(message.checkpoint).body
+            if made.outcome == "stopped" and not sent:
+                world.direct(Directions(was_stopped=True))
+            sent.extend([message] if made.outcome == "stopped" else [])
+
+    world.on_send = note
+    world.direct(Directions(stop="a mistake", was_stopped=True))
+    world.run(250.0, until_ended=False)
+    assert sent
+    world.check_ended("finished")
+    _, last = end_of(world)
+    assert last.round == last.rounds == 7
 
 
 @pytest.mark.parametrize(
