@@ -12,8 +12,8 @@ from protocol.keys import Hash
 
 @dataclass(frozen=True, slots=True)
 class Directions:
-    """`stop`: the reason of a stop that stands. `was_stopped`: whether one was ever asked for. `resumed`: checkpoints that
-    stopped the run, and from which it is to go on. `rounds`: the number of the last round after the furthest
+    """`stop`: the reason of a stop that stands. `was_stopped`: whether one was ever asked for. `resumed`: checkpoints
+    that stopped the run, and from which it is to go on. `rounds`: the number of the last round after the furthest
     extension; 0 without any."""
 
     stop: str | None = None

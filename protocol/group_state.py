@@ -57,8 +57,8 @@ class RunStopped:
 class RunEntry:
     """A proposed run. `manifest` and `start` are opaque here. `proposed_at`: as its proposer claims, seconds.
 
-    `stop`: the one that stands; `was_stopped`: whether there ever was one. `resumed`: the checkpoints from which the run is to go on. `rounds`: the furthest last
-    round that an extension has asked for, 0 without any.
+    `stop`: the one that stands; `was_stopped`: whether there ever was one. `resumed`: the checkpoints from which the
+    run is to go on. `rounds`: the furthest last round that an extension has asked for, 0 without any.
     """
 
     proposer: NodeId

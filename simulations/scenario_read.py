@@ -118,7 +118,7 @@ def read_scenario(
     run_text = _run_text(scenario, name, path)
     read = Read(name, scenario, run_text, {**dict(_dotted(scenario.run)), **(overrides or {})}, path)
     _check_run(read)
-    problems = list(_unknown_nodes(scenario))
+    problems = [*_unknown_nodes(scenario), *_impossible(scenario)]
     if problems:
         raise ScenarioError(name, problems)
     return read
@@ -169,6 +169,18 @@ def _unknown_nodes(scenario: Scenario) -> Iterator[str]:
         if who not in words | cohorts and not _is_node_name(who):
             allowed = ", ".join(sorted(words | cohorts))
             yield f'{place} is "{who}"; allowed is a node such as node-3, or one of: {allowed}'
+        elif _is_node_name(who) and int(who.removeprefix("node-")) >= scenario.nodes:
+            yield f'{place} is "{who}"; the nodes are node-0 to node-{scenario.nodes - 1}'
+
+
+def _impossible(scenario: Scenario) -> Iterator[str]:
+    """A sentence for each number that fits its key, and not the others."""
+    counted = sum(cohort.count or 0 for cohort in scenario.cohort)
+    if counted > scenario.nodes:
+        yield f"the cohorts count {counted} nodes; the scenario has {scenario.nodes}"
+    for number, fault in enumerate(scenario.fault, 1):
+        if fault.until_s and fault.at_s is not None and fault.until_s < fault.at_s:
+            yield f"fault {number}: until_s is {fault.until_s:g}, before at_s, {fault.at_s:g}: it would never happen"
 
 
 def _is_node_name(text: str) -> bool:

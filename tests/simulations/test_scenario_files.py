@@ -27,6 +27,18 @@ def problems(text: str) -> list[str]:
         ('title = "x"\n[[fault]]\nkind = "kill"\nat_s = 1\nfor = 3', "fault 1: for is not a known key"),
         ('title = "x"\n[[fault]]\nkind = "kill"\nper_minute = 1', "fault 1: every_s and per_minute need until_s"),
         ('title = "x"\n[[cohort]]\nname = "a"', "cohort 1: give either count or share"),
+        (
+            'title = "x"\nnodes = 3\n[[fault]]\nkind = "kill"\nat_s = 1\nnode = "node-3"',
+            'fault 1: node is "node-3"; the nodes are node-0 to node-2',
+        ),
+        (
+            'title = "x"\nnodes = 3\n[[cohort]]\nname = "a"\ncount = 4',
+            "the cohorts count 4 nodes; the scenario has 3",
+        ),
+        (
+            'title = "x"\n[[fault]]\nkind = "kill"\nat_s = 9\nevery_s = 1\nuntil_s = 5',
+            "until_s is 5, before at_s, 9: it would never happen",
+        ),
         ('title = "x"\n[run.training]\nround = 3', "run.training.round is not a known key; did you mean"),
         ('title = "x"\nrun_file = "none.toml"', 'run_file is "none.toml", which cannot be read'),
         ("title = ", "it is not TOML"),
