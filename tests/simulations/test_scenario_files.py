@@ -37,7 +37,7 @@ def problems(text: str) -> list[str]:
         ),
         (
             'title = "x"\n[[fault]]\nkind = "kill"\nat_s = 9\nevery_s = 1\nuntil_s = 5',
-            "until_s is 5, before at_s, 9: it would never happen",
+            "fault 1: until_s is 5, before at_s, 9: it would never happen",
         ),
         ('title = "x"\n[run.training]\nround = 3', "run.training.round is not a known key; did you mean"),
         ('title = "x"\nrun_file = "none.toml"', 'run_file is "none.toml", which cannot be read'),
