@@ -67,11 +67,13 @@ class Fetch:
         self._bytes_of: dict[NodeId, int] = {}
 
     def also_from(self, sources: Sequence[NodeId]) -> None:
-        """Others who have it: they are asked first, for whoever is being asked may be frozen. What has come stays."""
+        """Somebody else wants it, from `sources`, the preferred first: that one and those who are new are asked
+        before the others, for whoever is being asked may be frozen. What has come stays."""
         new = [source for source in sources if source not in self._known]
-        if new:
-            self._known[:0] = new
-            self._at_once = len(new)
+        if new or sources[:1] != self._known[:1]:
+            front = list(dict.fromkeys([*sources[:1], *new]))
+            self._known = [*front, *(source for source in self._known if source not in front)]
+            self._at_once = len(front)
             self._attempt.cancel()
 
     async def join(self) -> None:

@@ -282,8 +282,9 @@ def test_fetches_of_one_blob_ask_the_sources_of_all() -> None:
     run_on_simulated(test)
 
 
+@pytest.mark.parametrize("knew_both", [False, True])
 @pytest.mark.parametrize("size", [10, len(TEN_MB)])
-def test_a_fetch_that_hangs_on_a_frozen_source_goes_on_with_a_new_one(size: int) -> None:
+def test_a_fetch_that_hangs_on_a_frozen_source_goes_on_with_another(size: int, knew_both: bool) -> None:
     async def test(ground: Ground) -> None:
         frozen, other, mine = await ground.nodes(3)
         asked = trio.Event()
@@ -298,14 +299,14 @@ def test_a_fetch_that_hangs_on_a_frozen_source_goes_on_with_a_new_one(size: int)
         blob = await there.disk.put_blob(TEN_MB[:size])
         found: list[Fetched] = []
 
-        async def fetch(source: NodeId) -> None:
-            found.append(await here.bulk.fetch(blob, [source], size))
+        async def fetch(source: NodeId, then: NodeId) -> None:
+            found.append(await here.bulk.fetch(blob, [source, then] if knew_both else [source], size))
 
         with trio.fail_after(BLOB_STALL_S / 2):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(fetch, frozen.node_id)
+                nursery.start_soon(fetch, frozen.node_id, other.node_id)
                 await asked.wait()
-                nursery.start_soon(fetch, other.node_id)
+                nursery.start_soon(fetch, other.node_id, frozen.node_id)
         assert found == 2 * [Fetched(other.node_id, size)]
         assert here.came() == size
 
