@@ -4,7 +4,7 @@ docs/protocol.md §8.3, §8.7, §8.9, §8.15, §8.18."""
 from typing import Any
 
 import pytest
-from run_victims import OUTSIDER, Gatherer, Victim, signed_offer
+from run_victims import OUTSIDER, Gatherer, Victim, collected, signed_offer
 from run_world import IDS, KEYS, RUN, World, ready_note
 
 from protocol.checkpoint import Checkpoint, Issue, UpdateEntry, checkpoint_name, sign_note
@@ -165,3 +165,27 @@ def test_an_aggregator_whose_proposal_nobody_can_fetch_makes_way() -> None:
     world.run(200.0)
     world.check_ended("finished")
     assert len(set(world.reigns.values())) > 1
+
+
+def test_a_stranger_is_not_obeyed_when_the_aggregator_is_silent() -> None:
+    """§7.6: whoever never was ready to vote does not reign."""
+    victim = Victim()
+    election = victim.machine.election
+    victim.now += victim.machine.context.settings.election_timeout_s + 1
+    before = (election.aggregator, election.term)
+    said = Heartbeat(run=RUN, term=election.term + 1, committed_round=0, committed="", opened=True, states="")
+    victim.step(Received(IDS[OUTSIDER], said))
+    assert (election.aggregator, election.term) == before
+
+
+def test_a_strangers_late_offer_is_nothing_to_an_aggregator() -> None:
+    """§8.3, §8.20: it would fit, were it of a node of the roster."""
+    victim = Victim(late_are_used=True)
+    machine = victim.world.nodes[victim.aggregator].machine
+    assert machine is not None
+    while machine.reign is None or machine.reign.gathering is None:
+        victim.world.run(victim.world.now + 0.05, until_ended=False)
+    base = machine.reign.gathering.base.checkpoint
+    assert base.round >= 1
+    raw = signed_offer(OUTSIDER, base.round, base.previous)
+    assert collected(machine.step(Received(IDS[OUTSIDER], OfferMessage(run=RUN, offer=raw)), victim.world.now)) == []

@@ -10,8 +10,11 @@ from run_world import IDS, KEYS, RUN, Faults, World
 
 from protocol.checkpoint import Checkpoint, Offer, UpdateEntry, open_offer, sign_note
 from protocol.errors import RemoteProtocolError
+from protocol.keys import NodeId
 from protocol.lateness import check_late_updates, counted_samples, may_come_late
 from protocol.pace import STRAGGLER_FACTOR, Pace, adaptive_deadline_s
+from protocol.run_events import Received
+from protocol.run_messages import OfferMessage, RunMessage
 from protocol.wire import hash_of
 
 SLOW = 3
@@ -72,6 +75,33 @@ def test_late_updates_under_faults(seed: int) -> None:
         for node, (trained_for, _) in used.items():
             assert (node, trained_for) not in seen
             seen.add((node, trained_for))
+
+
+def test_nothing_is_offered_once_the_run_has_ended() -> None:
+    """§8.10: who holds the end answers an offer with the last commit, and that must not bring the offer again."""
+    world = slow_world(0, 0.5, rounds=3, round_deadline_s=3.0, late_are_used=True)
+    push = world._push
+    offered: list[bool] = []
+
+    def lose_its_last(at: float, target: int, event: Any, *rest: Any, **more: Any) -> None:
+        message = event.message if isinstance(event, Received) else None
+        ended = all(node.machine is not None and node.machine.ledger.has_ended for node in world.nodes)
+        lost = (
+            isinstance(message, OfferMessage) and event.peer == IDS[SLOW] and open_offer(message.offer).body.round == 3
+        )
+        if not lost or ended:
+            push(at, target, event, *rest, **more)
+
+    def look(source: int, _: NodeId, message: RunMessage) -> None:
+        machine = world.nodes[source].machine
+        if isinstance(message, OfferMessage) and machine is not None:
+            offered.append(machine.ledger.has_ended)
+
+    world._push, world.on_send = lose_its_last, look  # type: ignore[method-assign]
+    world.run(100.0)
+    world.check_ended("finished")
+    assert offered
+    assert not any(offered), (len(offered), sum(offered))
 
 
 def test_an_adaptive_deadline_follows_the_middle_of_the_others() -> None:
