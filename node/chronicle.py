@@ -29,6 +29,10 @@ from tracker.rows import (
     StatusRow,
 )
 
+NOBODY_REIGNS = (
+    "no aggregator is heard: nothing is committed until more than half of the voters hear each other and elect one; "
+    "what was learned is kept"
+)
 _OUTCOMES = ("FINISHED", "STOPPED", "FAILED")
 _SIGNED_METRICS_MAX = 64  # of one offer or report: protocol.checkpoint's bound
 
@@ -154,7 +158,7 @@ class Chronicle:
     def elected(self, event: Elected) -> None:
         if event.aggregator is not None:
             self._record.add(ElectionRow(self.run, event.term, event.aggregator, self._now()))
-        self.note("" if event.aggregator else "no aggregator is heard; the voters elect one")
+        self.note("" if event.aggregator else NOBODY_REIGNS)
 
     def committed(self, event: Committed, model_bytes: int | None) -> None:
         """A checkpoint is final. What its updates' senders measured while training comes with it.
