@@ -7,7 +7,7 @@ import pytest
 from run_victims import OUTSIDER, Gatherer, Victim, collected, signed_offer
 from run_world import IDS, KEYS, RUN, World, ready_note
 
-from protocol.checkpoint import Checkpoint, Issue, UpdateEntry, checkpoint_name, sign_note
+from protocol.checkpoint import Ack, Checkpoint, Issue, UpdateEntry, checkpoint_name, sign_note
 from protocol.directions import Directions
 from protocol.keys import NodeId
 from protocol.run_events import Directed, Obtained, Received, Recompute, Recomputed
@@ -189,3 +189,18 @@ def test_a_strangers_late_offer_is_nothing_to_an_aggregator() -> None:
     assert base.round >= 1
     raw = signed_offer(OUTSIDER, base.round, base.previous)
     assert collected(machine.step(Received(IDS[OUTSIDER], OfferMessage(run=RUN, offer=raw)), victim.world.now)) == []
+
+
+def test_acknowledgements_of_an_earlier_term_count_for_nothing() -> None:
+    """§8.1: whoever issues a checkpoint again needs a majority in its own term."""
+    gatherer = Gatherer()
+    machine = gatherer.machine
+    reign, held = machine.reign, machine.ledger.committed
+    assert reign is not None
+    assert held is not None
+    reign.proposed, reign.acks = (held, b""), {}
+    peer = next(node for node in machine.context.voters if node != machine.context.me)
+    for term in (reign.term - 1, reign.term):
+        ack = Ack(run=RUN, term=term, round=held.checkpoint.round, checkpoint=held.name, node=peer)
+        reign.on_ack(peer, sign_note(KEYS[IDS.index(peer)], ack))
+        assert (peer in reign.acks) is (term == reign.term)
