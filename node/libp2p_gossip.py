@@ -57,6 +57,14 @@ class _Pubsub(Pubsub):
     def notify_subscriptions(self, publish_message: rpc_pb2.Message) -> None:
         """Nothing: the validator has delivered it."""
 
+    def _forget_all_subscriptions(self, peer_id: ID) -> None:
+        """A peer says what it subscribes to once, on a new connection. When the news of an old connection's end comes
+        after that, forgetting it would cut the peer off for as long as the new one lasts."""
+        if self._peer_is_connected(peer_id):
+            self._replayed_recent_topics.pop(peer_id, None)  # what went down with the old stream is sent again
+        else:
+            super()._forget_all_subscriptions(peer_id)
+
     async def handle_sending_messages(self, peer_id: ID, stream: INetStream, queue: RpcQueue) -> None:
         queue._queue.max_size = RPCS_WAITING_MAX
         await _harmless(super().handle_sending_messages(peer_id, stream, queue))

@@ -75,6 +75,8 @@ class ParticipantRow:
     node_id: str
     voter: bool
     samples: int
+    role: str = ""  # "trainer", "validator" or "observer"; "" as long as nobody has said it
+    data_fingerprint: str = ""  # of what it said that it trains on
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,44 @@ class ArtifactRow:
     blob: str
     bytes: int
     time: float
+    round: int = 0
+    details: str = "{}"  # JSON: what its maker says about it
+
+
+@dataclass(frozen=True, slots=True)
+class NodeParameterRow:
+    """A setting that a node's task told while it ran. Key: run_id, node_id, key."""
+
+    run_id: str
+    node_id: str
+    key: str
+    value: str
+    type: str  # as in ParameterRow
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredModelRow:
+    """A committed model under a name of this node's own. Key: name, version; versions count from 1."""
+
+    name: str
+    version: int
+    run_id: str
+    round: int
+    model: str  # blob id
+    schema: str  # blob id
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAliasRow:
+    """What a registered name's version is called, such as champion. Key: name, alias."""
+
+    name: str
+    alias: str
+    version: int
+    time: float
+    removed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +193,7 @@ class DataSetRow:
     options: str  # JSON
     added_at: float
     removed: bool = False
+    statistics: str = "{}"  # JSON
 
 
 # --- events ----------------------------------------------------------------------------------------------------
@@ -205,6 +246,55 @@ class LogRow:
     sequence: int
 
 
+@dataclass(frozen=True, slots=True)
+class SpanRow:
+    """What a node was busy with in a round, and for how long. Its source is `source_node` within a run."""
+
+    run_id: str
+    node_id: str
+    round: int
+    name: str  # "wait", "train", "encode", "upload", "fetch", "aggregate", "evaluate", or a task's own, "task.…"
+    peer: str  # the other node of an upload or a fetch, else ""
+    started_at: float
+    seconds: float
+    bytes: int
+    source_node: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class SystemMetricRow:
+    """How busy a machine or a process was at one time. Its source is `source_node` within a run."""
+
+    node_id: str
+    run_id: str  # of a worker; "" for the machine and the node's own process
+    scope: str  # "host", "node" (its process) or "worker"
+    key: str  # as in node.system_metrics
+    device: str  # of several alike, such as a GPU's number, else ""
+    value: float
+    unit: str  # "percent", "bytes", "watts", "celsius" or "count"
+    round: int  # that a worker was in
+    time: float
+    source_node: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRow:
+    """A model measured by its owner's wish on one of this node's data sets. The source is `source_node`."""
+
+    model: str  # blob id
+    run_id: str
+    round: int
+    data: str
+    data_fingerprint: str
+    samples: int
+    metrics: str  # JSON
+    time: float
+    source_node: str
+    sequence: int
+
+
 Fact = (
     RunRow
     | ParameterRow
@@ -214,8 +304,11 @@ Fact = (
     | ModelRow
     | ElectionRow
     | ArtifactRow
+    | NodeParameterRow
+    | RegisteredModelRow
+    | ModelAliasRow
     | NodeRow
     | DataSetRow
 )
-Event = StatusRow | MetricRow | LogRow
+Event = StatusRow | MetricRow | LogRow | SpanRow | SystemMetricRow | EvaluationRow
 Row = Fact | Event

@@ -48,10 +48,43 @@ CREATE VIEW current_states AS SELECT run_id, node_id, arg_max(state, position) A
     arg_max(reason, position) AS reason, arg_max(round, position) AS round, arg_max(time, position) AS time
     FROM status_events GROUP BY run_id, node_id;
 """
+_V2 = """
+ALTER TABLE participants ADD COLUMN role VARCHAR DEFAULT '';
+ALTER TABLE participants ADD COLUMN data_fingerprint VARCHAR DEFAULT '';
+ALTER TABLE artifacts ADD COLUMN round INTEGER DEFAULT 0;
+ALTER TABLE artifacts ADD COLUMN details JSON DEFAULT '{}';
+ALTER TABLE data_sets ADD COLUMN statistics JSON DEFAULT '{}';
+CREATE TABLE node_parameters (run_id VARCHAR, node_id VARCHAR, key VARCHAR, value VARCHAR NOT NULL,
+    type VARCHAR NOT NULL, time TIMESTAMP NOT NULL, PRIMARY KEY (run_id, node_id, key));
+CREATE TABLE registered_models (name VARCHAR, version INTEGER, run_id VARCHAR NOT NULL, round INTEGER NOT NULL,
+    model VARCHAR NOT NULL, schema VARCHAR NOT NULL, time TIMESTAMP NOT NULL, PRIMARY KEY (name, version));
+CREATE TABLE model_aliases (name VARCHAR, alias VARCHAR, version INTEGER NOT NULL, time TIMESTAMP NOT NULL,
+    removed BOOLEAN NOT NULL, PRIMARY KEY (name, alias));
+CREATE TABLE spans (run_id VARCHAR NOT NULL, node_id VARCHAR NOT NULL, round INTEGER NOT NULL, name VARCHAR NOT NULL,
+    peer VARCHAR NOT NULL, started_at TIMESTAMP NOT NULL, seconds DOUBLE NOT NULL, bytes BIGINT NOT NULL,
+    source_node VARCHAR NOT NULL, sequence BIGINT NOT NULL, position BIGINT NOT NULL);
+CREATE TABLE system_metrics (node_id VARCHAR NOT NULL, run_id VARCHAR NOT NULL, scope VARCHAR NOT NULL,
+    key VARCHAR NOT NULL, device VARCHAR NOT NULL, value DOUBLE NOT NULL, unit VARCHAR NOT NULL, round INTEGER NOT NULL,
+    time TIMESTAMP NOT NULL, source_node VARCHAR NOT NULL, sequence BIGINT NOT NULL, position BIGINT NOT NULL);
+CREATE TABLE evaluations (model VARCHAR NOT NULL, run_id VARCHAR NOT NULL, round INTEGER NOT NULL,
+    data VARCHAR NOT NULL, data_fingerprint VARCHAR NOT NULL, samples BIGINT NOT NULL, metrics JSON NOT NULL,
+    time TIMESTAMP NOT NULL, source_node VARCHAR NOT NULL, sequence BIGINT NOT NULL, position BIGINT NOT NULL);
+CREATE VIEW lineage AS
+    SELECT DISTINCT 'data' AS kind, data_fingerprint AS source, run_id AS target, run_id, NULL::INTEGER AS round
+        FROM participants WHERE data_fingerprint <> ''
+    UNION ALL SELECT 'task', manifest ->> '$.task.hash', run_id, run_id, NULL FROM runs
+        WHERE coalesce(manifest ->> '$.task.hash', '') <> ''
+    UNION ALL SELECT 'configuration', sha256(manifest::VARCHAR), run_id, run_id, NULL FROM runs
+    UNION ALL SELECT 'parent', manifest ->> '$.parent', run_id, run_id, NULL FROM runs
+        WHERE coalesce(manifest ->> '$.parent', '') <> ''
+    UNION ALL SELECT 'model', run_id, model, run_id, round FROM models
+    UNION ALL SELECT 'artifact', run_id, blob, run_id, round FROM artifacts
+    UNION ALL SELECT 'evaluation', model, data_fingerprint, run_id, round FROM evaluations;
+"""
 # No index but the keys of the small tables: events come in order of time, so DuckDB's min-max of each row group does
 # an index's work, and an index over ten million metrics would not fit the memory that a node may take.
 
-MIGRATIONS: tuple[str, ...] = (_V1,)
+MIGRATIONS: tuple[str, ...] = (_V1, _V2)
 VERSION = len(MIGRATIONS)
 
 
@@ -66,7 +99,7 @@ class Table:
     is_event: bool
 
 
-_TIME_FIELDS = {"time", "created_at", "committed_at", "added_at", "last_seen"}
+_TIME_FIELDS = {"time", "created_at", "committed_at", "added_at", "last_seen", "started_at"}
 
 
 def _table(row_class: type[Any], name: str, *key: str) -> tuple[type[Any], Table]:
@@ -87,9 +120,15 @@ TABLES: dict[type[Any], Table] = dict(
         _table(rows.ArtifactRow, "artifacts", "run_id", "node_id", "name"),
         _table(rows.NodeRow, "nodes", "node_id"),
         _table(rows.DataSetRow, "data_sets", "name"),
+        _table(rows.NodeParameterRow, "node_parameters", "run_id", "node_id", "key"),
+        _table(rows.RegisteredModelRow, "registered_models", "name", "version"),
+        _table(rows.ModelAliasRow, "model_aliases", "name", "alias"),
         _table(rows.StatusRow, "status_events", "source_node", "sequence"),
         _table(rows.MetricRow, "metrics", "source_node", "run_id", "sequence"),
         _table(rows.LogRow, "logs", "node_id", "sequence"),
+        _table(rows.SpanRow, "spans", "source_node", "run_id", "sequence"),
+        _table(rows.SystemMetricRow, "system_metrics", "source_node", "run_id", "sequence"),
+        _table(rows.EvaluationRow, "evaluations", "source_node", "sequence"),
     ]
 )
 

@@ -144,6 +144,35 @@ def test_gossip_vanishes_too(on_pair: Callable[[Scenario], None]) -> None:
     on_pair(scenario)
 
 
+def test_gossip_goes_on_when_an_old_connection_ends_after_a_new_one_began(on_pair: Callable[[Scenario], None]) -> None:
+    """The library then forgets what the peer subscribes to, and on a connection that lasts it never hears it again."""
+
+    async def scenario(pair: Pair) -> None:
+        feed = pair.one.subscribe("topic")
+
+        async def heard_again(data: bytes) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(publish, data)
+                async for gossip in feed:
+                    if gossip.data == data:
+                        break
+                nursery.cancel_scope.cancel()
+
+        async def publish(data: bytes) -> None:
+            while True:
+                await pair.other.publish("topic", data)
+                with trio.move_on_after(0.1):
+                    await trio.Event().wait()
+
+        await pair.one.open(pair.other.node_id, CONTROL_PROTOCOL)
+        await heard_again(b"before")
+        # What the library does when it is told of the old connection's end.
+        pair.other._gossip._pubsub._handle_dead_peer(libp2p_network._id(pair.one.node_id))
+        await heard_again(b"after")
+
+    on_pair(scenario)
+
+
 def test_half_open_is_noticed_by_the_end_that_was_told_nothing(
     on_pair: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
