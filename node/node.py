@@ -21,6 +21,7 @@ from node.identity import Identity, Keys, load_identity
 from node.links import Links
 from node.node_service import Service
 from node.policy import Policy
+from node.questions import Questions
 from node.record_log import RecordHandler
 from node.runs import RUN_CHANNEL, Runs
 from node.seams import Disk, Network, Record, Trainer
@@ -132,6 +133,7 @@ class Node:
             changed=self._on_run_changed,
             moved=self._on_moved,
         )
+        self.questions = Questions(self.network, {})
         self.service = Service(self)
         self.record.add(self._node_row(self.identity.node_id, self._name, self.identity.member_id, self.version, "{}"))
         await self.groups.load()
@@ -148,6 +150,7 @@ class Node:
 
     async def run(self, *, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Live until cancelled. Started once everything that was going on before goes on."""
+        self.questions.listen()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.links.run)
             nursery.start_soon(self.bulk.run)

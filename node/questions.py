@@ -47,13 +47,15 @@ class _Refusal(Wire):
 
 
 class Questions:
-    """Asks other nodes, and answers them by `answerers`, one for each kind of question. `serve` is their handler."""
+    """Asks other nodes, and once `listen` was called answers them by `answerers`, one for each kind of question."""
 
     def __init__(self, network: Network, answerers: Mapping[str, Answerer]) -> None:
         self._network = network
         self._answerers = answerers
         self._open: dict[NodeId, int] = {}
-        network.handle(QUESTION_PROTOCOL, self.serve)
+
+    def listen(self) -> None:
+        self._network.handle(QUESTION_PROTOCOL, self._converse)
 
     async def ask(self, peer: NodeId, kind: str, request: bytes, *, bytes_max: int) -> AsyncGenerator[bytes, None]:
         """The frames of the peer's answer. Close it (contextlib.aclosing) when done, also before its end.
@@ -71,7 +73,7 @@ class Questions:
             with trio.CancelScope(shield=True):
                 await stream.reset()
 
-    async def serve(self, stream: Stream) -> None:
+    async def _converse(self, stream: Stream) -> None:
         """Answer the one question that comes on `stream`."""
         peer = stream.peer
         if self._open.get(peer, 0) >= PEER_QUESTIONS_MAX or sum(self._open.values()) >= QUESTIONS_MAX:

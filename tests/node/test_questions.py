@@ -47,7 +47,7 @@ async def frames_of(
 
 async def pair(ground: Ground) -> tuple[Questions, Network, Network]:
     one, other = await ground.nodes(2)
-    Questions(other, ANSWERERS)
+    Questions(other, ANSWERERS).listen()
     return Questions(one, {}), one, other
 
 
