@@ -5,7 +5,6 @@ docs/protocol.md §8.18. What an update's offer alone decides is judged by the r
 
 import logging
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from node.run_data import RunData
@@ -15,9 +14,8 @@ from protocol.errors import FednodeError
 from protocol.gathering import OFFER_REFUSALS
 from protocol.keys import BlobId, NodeId
 from protocol.lateness import counted_samples
-from protocol.limits import CHUNK_BYTES
 from protocol.run_events import Recompute
-from tracker.chunks import blob_id_of, chunk_hashes_of, hash_chunk
+from tracker.chunks import blob_id_of_data
 
 if TYPE_CHECKING:
     from aggregation.schema import Schema
@@ -99,25 +97,14 @@ def _difference(checkpoint: Checkpoint, schema: "Schema", result: "CombinedRound
         return "the exponents of its sum are others"
     if [(part.start, part.stop) for part in checkpoint.parts] != [(0, schema.averaged_elements)]:
         return "its parts are not the whole model"
-    state = _blob_of(result.server_state) if result.has_server_state else ""
     claimed = (checkpoint.model, checkpoint.difference, checkpoint.server_state)
-    for name, is_right in zip(
-        ("model", "difference", "server state"),
-        (claimed[0] == _blob_of(result.model), claimed[1] == _blob_of(result.difference), claimed[2] == state),
-        strict=True,
-    ):
-        if not is_right:
+    state = blob_id_of_data(result.server_state) if result.has_server_state else ""
+    made = (blob_id_of_data(result.model), blob_id_of_data(result.difference), state)
+    for name, said, right in zip(("model", "difference", "server state"), claimed, made, strict=True):
+        if said != right:
             return f"its {name} is another"
     return ""
 
 
 def _judgement(weight: int, refused: str) -> str:
     return f"refused as {refused}" if refused else f"used with weight {weight}"
-
-
-def _blob_of(data: bytes | Path) -> BlobId:
-    if isinstance(data, bytes):
-        return blob_id_of(chunk_hashes_of(data), len(data))
-    with data.open("rb") as file:
-        hashes = [hash_chunk(chunk) for chunk in iter(partial(file.read, CHUNK_BYTES), b"")]
-    return blob_id_of(hashes, data.stat().st_size)

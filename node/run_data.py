@@ -17,7 +17,7 @@ from protocol.keys import BlobId, NodeId
 from protocol.lateness import counted_samples
 from protocol.manifest import Manifest
 from protocol.run_events import Collect, Collected, Combine, Combined, Obtain
-from tracker.chunks import blob_id_of, chunk_hashes_of
+from tracker.chunks import blob_id_of_data
 
 if TYPE_CHECKING:
     from aggregation.schema import Schema
@@ -144,7 +144,7 @@ class RunData:
             self._manifest.aggregation.codec,
         )
         made = await self._trainer.offload(work)
-        if blob_id_of(chunk_hashes_of(made), len(made)) != checkpoint.model:
+        if blob_id_of_data(made) != checkpoint.model:
             await self._disk.read_blob(BlobId(previous.model))  # raises when it is our copy that is wrong
             raise RemoteProtocolError("Its difference, added to the model before, does not make its model")
         await self._disk.put_blob(made)

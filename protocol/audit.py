@@ -133,18 +133,16 @@ class Audit:
             self._depose(proof, told=True)
             return
         held = self.ledger.open_held(proof.second)
-        case = _Case(proof, held.checkpoint, held.checkpoint, peer)
-        if held.name in self._verdicts:
-            self._judge(case, self._verdicts[held.name])
-        elif held.name not in self._cases and all(other.accuser != peer for other in self._cases.values()):
-            self._open(held, case)
-
-    def _open(self, held: Held, case: _Case) -> None:
         previous = self.ledger.committed_before(held.checkpoint)
-        if previous is not None:
-            case.previous = previous
-            self._cases[held.name] = case
+        if held.name in self._verdicts:
+            self._judge(proof, peer, self._verdicts[held.name])
+        elif previous is not None and held.name not in self._cases and not self._has_case_of(peer):
+            self._cases[held.name] = case = _Case(proof, held.checkpoint, previous, peer)
             self._ask(held.name, case)
+
+    def _has_case_of(self, accuser: NodeId) -> bool:
+        """One at a time: each costs a whole round's sum."""
+        return any(case.accuser == accuser for case in self._cases.values())
 
     def _ask(self, name: Hash, case: _Case) -> None:
         self._recompute(name, case.checkpoint, case.previous, case.accuser)
@@ -160,7 +158,7 @@ class Audit:
             self._verdicts[event.checkpoint] = event.verdict
             if case is not None:
                 del self._cases[event.checkpoint]
-                self._judge(case, event.verdict)
+                self._judge(case.proof, case.accuser, event.verdict)
         elif case is not None:
             case.tries += 1
             if case.tries >= RECOMPUTE_TIMES_MAX:
@@ -168,13 +166,12 @@ class Audit:
             else:
                 self.context.set_timer("recompute", RECOMPUTE_AGAIN_S)
 
-    def _judge(self, case: _Case, verdict: str) -> None:
+    def _judge(self, proof: Accusation, accuser: NodeId, verdict: str) -> None:
         if verdict:
-            self._depose(case.proof, told=True)
+            self._depose(proof, told=True)
         else:
-            self._false_accusers.add(case.accuser)
-            what = f"accuses {case.proof.accused} of a result that is right"
-            self.context.out.append(Misbehaved(case.accuser, what))
+            self._false_accusers.add(accuser)
+            self.context.out.append(Misbehaved(accuser, f"accuses {proof.accused} of a result that is right"))
 
     # --- judgement ---------------------------------------------------------------------------------------------------
     def _depose(self, proof: Accusation, *, told: bool = False) -> None:

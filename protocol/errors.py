@@ -1,5 +1,7 @@
 """The errors of fednode: each names the culprit and the remedy."""
 
+from collections.abc import Sequence
+
 
 class FednodeError(Exception):
     """Something a person should read: what happened and why, then what to do.
@@ -36,3 +38,17 @@ class Refused(FednodeError):
     def __init__(self, code: str, what: str, *, remedy: str) -> None:
         super().__init__(what, remedy=remedy)
         self.code = code
+
+
+class InvalidFile(Refused):
+    """A file that people write is not valid. `problems` has a sentence for each thing that is wrong, in `what` too.
+
+    Args:
+        file: what the file is, as the beginning of a sentence.
+    """
+
+    def __init__(self, code: str, file: str, problems: Sequence[str], *, remedy: str) -> None:
+        count = "an error" if len(problems) == 1 else f"{len(problems)} errors"
+        text = "\n".join(f"  {problem}" for problem in problems)
+        super().__init__(code, f"{file} has {count}:\n{text}", remedy=remedy)
+        self.problems = tuple(problems)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from protocol.errors import Refused
+from protocol.errors import InvalidFile
 from protocol.limits import NAME_CHARACTERS_MAX
 from protocol.manifest import CONFLICT, Configuration
 from protocol.manifest_aliases import (
@@ -32,18 +32,12 @@ CONFIGURATION_CHARACTERS_MAX = 64 * 1024  # twice a manifest's size: comments co
 _GIVEN_CHARACTERS_MAX = 60  # of a value repeated in an error: enough to recognise it
 
 
-class ManifestError(Refused):
-    """A configuration is not valid. `problems` has a sentence for each thing that is wrong."""
+class ManifestError(InvalidFile):
+    """A configuration is not valid."""
 
     def __init__(self, problems: list[str]) -> None:
-        count = "an error" if len(problems) == 1 else f"{len(problems)} errors"
-        text = "\n".join(f"  {problem}" for problem in problems)
-        super().__init__(
-            "bad-manifest",
-            f"The configuration has {count}:\n{text}",
-            remedy="change the file; fednode run keys lists every key, fednode run template prints a valid file",
-        )
-        self.problems = tuple(problems)
+        remedy = "change the file; fednode run keys lists every key, fednode run template prints a valid file"
+        super().__init__("bad-manifest", "The configuration", problems, remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True)

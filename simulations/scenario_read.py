@@ -10,7 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from protocol.errors import Refused
+from protocol.errors import InvalidFile, Refused
 from protocol.manifest_keys import toml_value
 from protocol.manifest_read import ManifestError, read_configuration
 from simulations.scenario import Scenario
@@ -36,17 +36,12 @@ momentum = 0.9
 """
 
 
-class ScenarioError(Refused):
-    """A scenario is not valid. `problems` has a sentence for each thing that is wrong."""
+class ScenarioError(InvalidFile):
+    """A scenario is not valid."""
 
     def __init__(self, source: str, problems: list[str]) -> None:
-        text = "\n".join(f"  {problem}" for problem in problems)
-        super().__init__(
-            "bad-scenario",
-            f"The scenario {source} has {'an error' if len(problems) == 1 else f'{len(problems)} errors'}:\n{text}",
-            remedy="change the file; docs/scenarios/README.md lists every key",
-        )
-        self.problems = tuple(problems)
+        remedy = "change the file; docs/scenarios/README.md lists every key"
+        super().__init__("bad-scenario", f"The scenario {source}", problems, remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True)

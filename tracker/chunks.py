@@ -1,4 +1,4 @@
-"""How bytes are cut into chunks, and how a blob gets its name. Pure.
+"""How bytes are cut into chunks, and how a blob gets its name.
 
 A blob is cut into chunks of CHUNK_BYTES, the last one shorter; an empty blob has none. A chunk's hash is the plain
 BLAKE3 of its bytes. The blob's id is, in hex, the BLAKE3 of
@@ -11,6 +11,8 @@ chunk from passing for a list of chunks.
 
 import re
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 from blake3 import blake3
 
@@ -45,6 +47,15 @@ def chunk_hashes_of(data: bytes) -> list[bytes]:
 def blob_id_of(chunk_hashes: Sequence[bytes], size: int) -> BlobId:
     """The name of the blob with these chunks."""
     return BlobId(blake3(_TAG + size.to_bytes(8, "little") + b"".join(chunk_hashes)).hexdigest())
+
+
+def blob_id_of_data(data: bytes | Path) -> BlobId:
+    """The name of the blob with this content, be it in memory or in a file, which is read a chunk at a time."""
+    if isinstance(data, bytes):
+        return blob_id_of(chunk_hashes_of(data), len(data))
+    with data.open("rb") as file:
+        hashes = [hash_chunk(chunk) for chunk in iter(partial(file.read, CHUNK_BYTES), b"")]
+        return blob_id_of(hashes, file.tell())
 
 
 def is_blob_id(text: str) -> bool:
