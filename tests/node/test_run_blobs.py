@@ -6,7 +6,7 @@ from pathlib import Path
 from hostile_ground import HostileGround, on_hostile_ground
 
 from protocol.checkpoint import checkpoint_name, open_offer
-from protocol.keys import BlobId
+from protocol.keys import BlobId, NodeId
 from protocol.run_events import Combine, Recompute
 
 
@@ -33,6 +33,26 @@ def test_who_may_read_what_in_a_run(tmp_path: Path) -> None:
         assert readers(checkpoint.model) == members
         machines[owner].participation.offer = (offer[0], offer[1].model_copy(update={"update": checkpoint.difference}))
         assert readers(checkpoint.difference) == members
+
+    on_hostile_ground(tmp_path, test)
+
+
+def test_auditors_read_the_updates_of_a_checkpoint_and_who_was_deposed_does_not(tmp_path: Path) -> None:
+    """§8.16, §8.18."""
+
+    async def test(ground: HostileGround) -> None:
+        lives = await ground.group(3)
+        run = await ground.propose(lives[0], rounds=2, nodes=3, audit="full")
+        await ground.ended(run, lives)
+        runs = lives[0].node.runs
+        driver = runs.known[run].driver
+        assert driver is not None
+        machine = driver.machine
+        others = [NodeId(node) for node in machine.ledger.newest.roster if node != machine.context.me]
+        (update, *_) = machine.ledger.update_blobs()
+        assert all(runs.may_read(peer, BlobId(update)) for peer in others)
+        machine.context.deposed[others[0]] = "two checkpoints"
+        assert [runs.may_read(peer, BlobId(update)) for peer in others] == [False, True]
 
     on_hostile_ground(tmp_path, test)
 

@@ -6,6 +6,7 @@ import pytest
 from hostile_ground import HostileGround, on_hostile_ground
 
 from protocol.errors import Refused
+from protocol.limits import RUN_ROUNDS_MAX
 
 
 def test_a_stopped_run_is_resumed_after_all_nodes_were_shut_down(tmp_path: Path) -> None:
@@ -65,6 +66,8 @@ def test_a_finished_run_is_extended_and_who_only_looks_on_sees_it(tmp_path: Path
         with pytest.raises(Refused, match="not stopped") as refused:
             await lives[0].node.service.resume_run(run)
         assert "fednode run extend" in refused.value.remedy
+        with pytest.raises(Refused, match=f"{RUN_ROUNDS_MAX} are the most"):
+            await lives[0].node.service.extend_run(run, RUN_ROUNDS_MAX)
         await lives[0].node.service.extend_run(run, 3)
         await ground.settled(lambda: not any(life.node.runs.known[run].is_over for life in lives), "the extension")
         assert (await lives[2].node.service.run(run))["state"] == "RUNNING"
