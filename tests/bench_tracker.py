@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROWS_IN_STORE = 10_000_000
 ROWS_IN = 200_000
+ROOT = Path(__file__).resolve().parents[1]
 
 _INGEST = """
 import sys, time
@@ -33,7 +34,7 @@ print(count / seconds)
 """
 
 # The rows are made inside DuckDB: how they came in does not matter to what holding and asking them costs.
-_FILL = """
+FILL = """
 import sys
 from pathlib import Path
 from tracker.store import Store
@@ -82,15 +83,14 @@ def figures(rows_in_store: int = ROWS_IN_STORE) -> dict[str, float]:
     """ingest_rows_per_s, and store_resident_mb over an empty process, while writing and answering queries."""
     with tempfile.TemporaryDirectory() as directory:
         ingest = _run(_INGEST, Path(directory) / "ingest.duckdb", ROWS_IN)
-        _run(_FILL, Path(directory) / "full.duckdb", rows_in_store)
+        _run(FILL, Path(directory) / "full.duckdb", rows_in_store)
         resident = _run(_RESIDENT, Path(directory) / "full.duckdb", rows_in_store)
     return {"ingest_rows_per_s": round(ingest), "store_resident_mb": round(resident, 1)}
 
 
 def _run(code: str, path: Path, rows: int) -> float:
-    root = Path(__file__).parent.parent
     done = subprocess.run(
-        [sys.executable, "-c", code, str(path), str(rows)], cwd=root, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(path), str(rows)], cwd=ROOT, capture_output=True, text=True, check=True
     )
     return float(done.stdout.split()[-1])  # DuckDB draws a progress bar before it in a process started with -c
 
