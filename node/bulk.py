@@ -137,7 +137,7 @@ class Bulk:
     async def _open(self, peer: NodeId, blob: BlobId, opened: Opened | None) -> tuple[bytes, Opened | None]:
         """The blob, if `peer` may read it and it is here; else why not. Who may not is not told whether it is here."""
         if not self._may_read(peer, blob):
-            log.info("%s asked for the blob %s, which is not for it", peer, blob)
+            log.debug("%s asked for the blob %s, which is not for it", peer, blob)
             return REFUSED, None
         if opened is not None and opened[0] == blob:
             return OK, opened
