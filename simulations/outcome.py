@@ -19,6 +19,7 @@ from simulations.shrink import Shrunk, shrink
 from simulations.simulate import Simulated, plain
 
 PLAIN_NODES, PLAIN_ROUNDS = 20, 10
+FAULTS_SHOWN_MAX = 12  # with the checks below them they fit a screen
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Simulation:
             "(a signature that several nodes check over the same bytes is computed once)",
         ]
         if self.wish.scenario:
-            lines += [f"faults: {len(played.faults)}", *(_line(one) for one in self.checks)]
+            lines += [*self._faults(), *(_line(one) for one in self.checks)]
         if played.violation is not None:
             lines += ["", *self._account()]
         lines += [
@@ -119,6 +120,13 @@ class Simulation:
             f"trace {played.trace}",
         ]
         return "\n".join(lines)
+
+    def _faults(self) -> list[str]:
+        """What happened, in its order."""
+        faults = self.played.faults
+        lines = [f"faults: {len(faults)}", *(f"  {fault}" for fault in faults[:FAULTS_SHOWN_MAX])]
+        more = len(faults) - FAULTS_SHOWN_MAX
+        return [*lines, f"  … and {more} more, which --json lists"] if more > 0 else lines
 
     def _account(self) -> list[str]:
         """What was violated, the shortest way to it that was found, and what happened last."""
