@@ -1,4 +1,4 @@
-"""The public face of fednode: write a `Task`, send metrics with `log`, ask a running node with a `Client`.
+"""The public face of fednode: write a `Task`, record what it does with `log` and its like, ask a node with a `Client`.
 
 A task gives a model, this node's own data, a loss and metrics; the rest has defaults made for PyTorch. A task that
 uses something else overrides `arrays`, `load`, `train` and `evaluate`. Importing this module imports no torch.
@@ -6,6 +6,7 @@ uses something else overrides `arrays`, `load`, `train` and `evaluate`. Importin
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fednode_artifacts import Artifact as Artifact
+from fednode_artifacts import log_artifact as log_artifact
+from fednode_artifacts import log_artifacts as log_artifacts
+from fednode_artifacts import log_dict as log_dict
+from fednode_artifacts import log_figure as log_figure
+from fednode_artifacts import log_text as log_text
 from fednode_client import AsyncClient as AsyncClient
 from fednode_client import Client as Client
 from fednode_client import ClientError as ClientError
@@ -21,6 +28,15 @@ from fednode_client import NodeNotRunning as NodeNotRunning
 from fednode_client import RequestRefused as RequestRefused
 from fednode_client import home_path as home_path
 from fednode_client import socket_path as socket_path
+from fednode_logging import TaskError as TaskError
+from fednode_logging import event as event
+from fednode_logging import flat_metrics, split_class
+from fednode_logging import log as log
+from fednode_logging import log_metric as log_metric
+from fednode_logging import log_metrics as log_metrics
+from fednode_logging import log_param as log_param
+from fednode_logging import log_params as log_params
+from fednode_logging import span as span
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,25 +45,20 @@ Batch = tuple[Any, ...]
 EVALUATION_BATCH_ROWS = 1024  # a forward pass needs far less memory than training; larger batches gain nothing
 
 
-class TaskError(Exception):
-    """Something that the owner of the task or of the data can put right; shown as it is when a task raises it."""
-
-    def __init__(self, what: str, *, remedy: str) -> None:
-        super().__init__(f"{what}. To fix: {remedy}.")
-        self.what = what
-        self.remedy = remedy
-
-
 class Interrupted(BaseException):
     """Raised inside a task when nobody waits for this round's training any more. Let it pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where this node's own data lies: a file or folder, and what its owner registered with it."""
+    """Where this node's own data lies: a file or folder, and what its owner registered with it.
+
+    `is_unlabelled`: only predictions are wanted. The labels may be missing; what stands in their place does not count.
+    """
 
     path: Path
     options: Mapping[str, Any] = field(default_factory=dict)
+    is_unlabelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +76,26 @@ class Data:
 
         if not 0 <= float(share) <= 1:
             raise TaskError(f"evaluation_share is {share}", remedy="give a number from 0 to 1")
+        if _all_is_held_out:
+            return cls(columns, columns)
         order = np.random.Generator(np.random.PCG64(seed)).permutation(len(columns[0]))
         cut = round(len(order) * float(share)) or int(float(share) > 0 and len(order) > 1)
         held, rest = np.sort(order[:cut]), np.sort(order[cut:])
         return cls(tuple(c[rest] for c in columns), tuple(c[held] for c in columns) if cut else None)
+
+
+_all_is_held_out = False
+
+
+@contextmanager
+def holding_out(*, everything: bool) -> Iterator[None]:
+    """Have `Data.split` hold out every row meanwhile, in their order. For whoever judges a model on other data."""
+    global _all_is_held_out  # a task may read its data in threads of its own, which inherit no context variables
+    before, _all_is_held_out = _all_is_held_out, everything
+    try:
+        yield
+    finally:
+        _all_is_held_out = before
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +127,11 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What `train` or `evaluate` came to. `samples` weighs it against other nodes'; `metrics` are means over them."""
+    """What `train` or `evaluate` came to. `samples` weighs it against other nodes'; `metrics` are means over them, each
+    a number or, as in `log`, numbers by class. The group's nodes all get them, up to 64 numbers."""
 
     samples: int
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
     steps: int = 0
 
 
@@ -134,8 +162,11 @@ class Task(ABC):
             "The task has no loss", remedy="give it loss(self, model, batch), or its own train and evaluate"
         )
 
-    def metrics(self, model: Any, batch: Batch) -> Mapping[str, float]:
-        """Means over `batch`, such as the accuracy; fednode adds the loss and weighs batches by their rows."""
+    def metrics(self, model: Any, batch: Batch) -> Mapping[str, Any]:
+        """Means over `batch`, such as the accuracy; fednode adds the loss and weighs batches by their rows.
+
+        One may be numbers by class: `{"recall": {"cat": 0.9, "dog": 0.7}}`, or a list. A class that the batch lacks is
+        left out, or NaN."""
         return {}
 
     def train(self, model: Any, data: Data, this_round: Round) -> Result:
@@ -149,15 +180,31 @@ class Task(ABC):
             return None
         import torch
 
-        samples, sums = len(data.evaluation[0]), dict[str, float]()
+        samples, sums, rows = len(data.evaluation[0]), dict[str, float](), dict[str, int]()
         model.eval()
         with torch.no_grad():
             for start in range(0, samples, EVALUATION_BATCH_ROWS):
                 batch = tuple(column[start : start + EVALUATION_BATCH_ROWS] for column in data.evaluation)
                 means = {"loss": float(self.loss(model, batch)), **self.metrics(model, batch)}
-                for key, mean in means.items():
-                    sums[key] = sums.get(key, 0.0) + float(mean) * len(batch[0])
-        return Result(samples, {key: total / samples for key, total in sums.items()})
+                for key, mean in flat_metrics(means).items():
+                    if math.isnan(mean) and split_class(key)[1] is not None:
+                        continue  # nobody of this class is in the batch
+                    sums[key] = sums.get(key, 0.0) + mean * len(batch[0])
+                    rows[key] = rows.get(key, 0) + len(batch[0])
+        return Result(samples, {key: total / rows[key] for key, total in sums.items()})
+
+    def predict(self, model: Any, batch: Batch) -> Any:
+        """What `model` says of each row of `batch`: an array with an entry for each, or several such arrays by name.
+
+        By default what a torch module gives for all columns but the last, which is taken for the label. A task whose
+        model wants something else, or that would rather name classes than give scores, overrides this."""
+        import torch
+
+        if not isinstance(model, torch.nn.Module):
+            raise TaskError("The task has no predict for its model", remedy="give it predict(self, model, batch)")
+        model.eval()
+        with torch.no_grad():
+            return model(*(batch[:-1] or batch))
 
     def arrays(self, model: Any) -> dict[str, np.ndarray[Any, Any]]:
         """The model's numbers by name. Names, dtypes and shapes must be the same on every node and in every round."""
@@ -172,29 +219,6 @@ class Task(ABC):
             for name, array in arrays.items():
                 state[name].copy_(torch.from_numpy(array if array.flags.writeable else array.copy()))
         return model
-
-
-def log(values: Mapping[str, float], step: int | None = None) -> None:
-    """Send metrics from inside a task while it trains; outside a run nothing happens.
-
-    Left out, `step` is the default training's, or else counts the calls of this round. May raise `Interrupted`.
-    """
-    if _listener is not None:
-        _listener(values, step)
-
-
-_listener: Callable[[Mapping[str, float], int | None], None] | None = None
-
-
-@contextmanager
-def listening(listener: Callable[[Mapping[str, float], int | None], None]) -> Iterator[None]:
-    """Have `log` call `listener` meanwhile. For whoever runs tasks."""
-    global _listener  # a task may log from threads of its own, which inherit no context variables
-    before, _listener = _listener, listener
-    try:
-        yield
-    finally:
-        _listener = before
 
 
 if __name__ == "__main__":

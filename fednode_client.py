@@ -10,7 +10,7 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -120,6 +120,9 @@ class _Endpoints(Generic[Answer]):
     def add_data(self, name: str, path: str | Path, options: Mapping[str, object] | None = None) -> Answer:
         return self._post("data", name=name, path=_absolute(path), options=options, deadline_s=LONG_DEADLINE_S)
 
+    def data_info(self, name: str) -> Answer:
+        return self._call("GET", _path("data", name), deadline_s=LONG_DEADLINE_S)
+
     def remove_data(self, name: str) -> Answer:
         return self._call("DELETE", _path("data", name))
 
@@ -154,17 +157,52 @@ class _Endpoints(Generic[Answer]):
     def policy(self) -> Answer:
         return self._get("policy")
 
-    def set_policy(self, rules: Sequence[str]) -> Answer:
-        return self._call("PUT", _path("policy"), {"rules": list(rules)})
+    def set_policy(self, rules: Sequence[str] | None = None, logs: str | None = None) -> Answer:
+        return self._call("PUT", _path("policy"), _given({"rules": rules, "logs": logs}))
 
     def metrics(self, run: str, **filters: object) -> Answer:
         return self._get("runs", run, "metrics", **filters)
 
-    def rounds(self, run: str) -> Answer:
-        return self._get("runs", run, "rounds")
+    def rounds(self, run: str, **filters: object) -> Answer:
+        return self._get("runs", run, "rounds", **filters)
+
+    def spans(self, run: str, **filters: object) -> Answer:
+        return self._get("runs", run, "spans", **filters)
+
+    def system(self, run: str, **filters: object) -> Answer:
+        return self._get("runs", run, "system", **filters)
+
+    def system_summary(self, run: str, **filters: object) -> Answer:
+        return self._get("runs", run, "system", "summary", **filters)
+
+    def artifacts(self, run: str) -> Answer:
+        """What this node's task has made in a run and kept; `Client.artifact` gives one."""
+        return self._get("runs", run, "artifacts")
 
     def logs(self, run: str | None = None, **filters: object) -> Answer:
         return self._get(*("runs", run) if run else (), "logs", **filters)
+
+    def models(self, of: str | None = None) -> Answer:
+        """The registered models; or the versions of the name `of`, and the models of that run."""
+        return self._get("models", of=of)
+
+    def model_info(self, model: str) -> Answer:
+        """A model by RUN, RUN:ROUND, NAME, NAME@ALIAS, NAME:VERSION or its hash, with its lineage and evaluations."""
+        return self._get("models", model)
+
+    def model_schema(self, model: str) -> Answer:
+        return self._get("models", model, "schema")
+
+    def tag_model(self, model: str, name: str, alias: str = "") -> Answer:
+        """Make a model a version of the registered `name`, and let `alias` stand for it."""
+        return self._post("models", model, "tag", name=name, alias=alias)
+
+    def untag_model(self, name: str, alias: str) -> Answer:
+        return self._call("DELETE", _path("models", name, "aliases", alias))
+
+    def remove_model(self, name: str) -> Answer:
+        """Take a name with all its versions out of the registry."""
+        return self._call("DELETE", _path("models", name))
 
     def sql(self, statement: str, rows_max: int = 10_000) -> Answer:
         return self._post("sql", statement=statement, rows_max=rows_max, deadline_s=LONG_DEADLINE_S)
@@ -175,20 +213,61 @@ class Client(_Endpoints[Json]):
 
     def _call(self, method: str, path: str, body: Json | None = None, deadline_s: float = REQUEST_DEADLINE_S) -> Json:
         with self._exchange(method, path, deadline_s, body) as response:
-            answer: Json = json.loads(response.read())
-            return answer
+            return dict(json.loads(response.read()))
 
-    def events(self) -> Iterator[Json]:
+    def all_logs(self, run: str, **filters: object) -> Iterator[Json]:
+        """What a run's nodes say, those that share it, as docs/api.md has it; with `follow` until the run is over."""
+        return self.events(_path("runs", run, "logs", "all", **filters))
+
+    def events(self, path: str = "/v1/events") -> Iterator[Json]:
         """A snapshot, then what changes, until the node stops."""
-        with self._exchange("GET", "/v1/events", SILENCE_S) as response:
+        with self._exchange("GET", path, SILENCE_S) as response:
             while line := response.readline():
                 yield json.loads(line)
 
     def model(self, run: str, round_number: int | None = None) -> Iterator[bytes]:
         """A checkpoint as the pieces of a safetensors file, the newest without `round_number`."""
         with self._exchange("GET", _path("runs", run, "model", round=round_number), LONG_DEADLINE_S) as response:
-            while chunk := response.read(CHUNK_BYTES):
-                yield chunk
+            yield from _pieces(response)
+
+    def model_file(self, model: str) -> Generator[bytes, None, None]:
+        """A model, named as for `model_info`, as the pieces of a safetensors file."""
+        with self._exchange("GET", _path("models", model, "file"), LONG_DEADLINE_S) as response:
+            yield from _pieces(response)
+
+    def predict(
+        self,
+        model: str,
+        *,
+        path: str | Path | None = None,
+        task: str | Path | None = None,
+        hear: Callable[[Json], object] | None = None,
+        write: Callable[[bytes], object] | None = None,
+        **wanted: object,
+    ) -> Json:
+        """Judge a model on data of the node's: what lies at `path`, or `data`, a name; docs/api.md has what else may be
+        `wanted`. `task` is where the task's file lies, if the node does not know it yet.
+
+        `hear` is given what the task says meanwhile, `write` the pieces of the predictions' .npz file, which are made
+        only where it is given."""
+        body = _given({**wanted, "path": _absolute(path), "task": _absolute(task), "predict": write is not None})
+        with self._exchange("POST", _path("models", model, "predict"), SILENCE_S, body) as response:
+            while line := response.readline():
+                event: Json = json.loads(line)
+                if event["type"] == "done":
+                    while write is not None and (piece := response.read(CHUNK_BYTES)):
+                        write(piece)
+                    return event
+                if event["type"] == "error":
+                    raise RequestRefused(event["error"]["status"], line)
+                if hear is not None and event["type"] == "said":
+                    hear(event)
+        raise _went_away(self.home)
+
+    def artifact(self, run: str, node: str, name: str) -> Iterator[bytes]:
+        """An artifact, in pieces."""
+        with self._exchange("GET", _path("runs", run, "artifacts", node, name), LONG_DEADLINE_S) as response:
+            yield from _pieces(response)
 
     def prometheus(self) -> str:
         """Everything that the node counts, as Prometheus reads it."""
@@ -219,12 +298,9 @@ class Client(_Endpoints[Json]):
         connection.settimeout(deadline_s)
         try:
             connection.connect(str(socket_path(self.home)))
-        except PermissionError as error:
+        except OSError as error:  # no such file, nobody listens, or a path too long for any node to have bound
             connection.close()
-            raise _not_ours(error) from None
-        except OSError:  # no such file, nobody listens, or a path too long for any node to have bound
-            connection.close()
-            raise NodeNotRunning(self.home) from None
+            raise (_not_ours(error) if isinstance(error, PermissionError) else NodeNotRunning(self.home)) from None
         return connection
 
 
@@ -248,8 +324,7 @@ class AsyncClient(_Endpoints[Coroutine[Any, Any, Json]]):
         self, method: str, path: str, body: Json | None = None, deadline_s: float = REQUEST_DEADLINE_S
     ) -> Json:
         async with self._exchange(method, path, deadline_s, body) as response:
-            answer: Json = json.loads(await response.aread())
-            return answer
+            return dict(json.loads(await response.aread()))
 
     async def events(self) -> AsyncIterator[Json]:
         """A snapshot, then what changes, until the node stops. Close it (contextlib.aclosing) when you leave early."""
@@ -285,6 +360,14 @@ class AsyncClient(_Endpoints[Coroutine[Any, Any, Json]]):
             raise _silent(self.home) from None
         except httpx.TransportError:
             raise _went_away(self.home) from None
+
+
+def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """All of an answer's bytes. Raises IncompleteRead where it breaks off, which http.client itself lets pass."""
+    while chunk := response.read(CHUNK_BYTES):
+        yield chunk
+    if response.length:
+        raise http.client.IncompleteRead(b"", response.length)
 
 
 def _silent(home: Path) -> ClientError:

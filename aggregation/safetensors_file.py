@@ -1,16 +1,17 @@
 """Models as safetensors files, for other programs: https://github.com/huggingface/safetensors#format.
 
 Decides that files are written in the format's own canonical order (wide elements first, then by name), as the reference
-library writes them, with the schema's id as their only metadata; and that a file is read by a schema alone: its header
+library writes them, with the schema's id among their metadata; and that a file is read by a schema alone: its header
 is bounded before it is parsed, and must name exactly the schema's tensors. Frozen ones are in the file, local ones not.
 """
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from aggregation.schema import ELEMENT_TYPES, Buffer, Schema, TensorSpec
-from aggregation.sources import FileSink, MemorySink, Sink, Source, as_source, copy
+from aggregation.sources import COPY_BYTES, MemorySink, Source, as_source, copy, kept_open
 from protocol.errors import FednodeError
 
 HEADER_BYTES_MAX = 16 * 1024 * 1024  # TENSORS_MAX entries of 250 bytes; parsing them takes a second at most
@@ -36,18 +37,24 @@ _FORMAT_NAMES = {
 _FORMAT_ORDER = ("U64", "I64", "F64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16", "I8", "U8", "BOOL")
 
 
-def to_safetensors(schema: Schema, model: Buffer | Path | Source) -> bytes:
-    """The file's bytes for a raw model."""
-    header = _header(schema)
-    memory = MemorySink(len(header) + schema.model_bytes)
-    _write(schema, as_source(model), header, memory)
-    return memory.take()
+def safetensors_size(schema: Schema, metadata: Mapping[str, str]) -> int:
+    """The bytes that `safetensors_pieces` will give."""
+    return len(_header(schema, metadata)) + schema.model_bytes
 
 
-def write_safetensors(path: Path, schema: Schema, model: Buffer | Path | Source) -> None:
-    """Write a raw model to a new file, with little memory."""
-    with FileSink(path) as sink:
-        _write(schema, as_source(model), _header(schema), sink)
+def safetensors_pieces(schema: Schema, model: Buffer | Path | Source, metadata: Mapping[str, str]) -> Iterator[Buffer]:
+    """The file of a raw model in pieces of up to 1 MiB, each good until the next is asked for.
+
+    `metadata` is put beside the schema's id; the format knows texts alone."""
+    source = as_source(model)
+    schema.check_length(source.size)
+    starts = _starts(schema)
+    scratch = memoryview(bytearray(COPY_BYTES))
+    yield _header(schema, metadata)
+    with kept_open([source]):
+        for spec in _in_file_order(schema):
+            for done in range(0, spec.stored_bytes, COPY_BYTES):
+                yield source.view(starts[spec.name] + done, min(COPY_BYTES, spec.stored_bytes - done), scratch)
 
 
 def from_safetensors(schema: Schema, file: Buffer | Path | Source) -> bytes:
@@ -75,8 +82,8 @@ def _in_file_order(schema: Schema) -> list[TensorSpec]:
     return sorted(stored, key=lambda spec: (_FORMAT_ORDER.index(_FORMAT_NAMES[spec.dtype]), spec.name))
 
 
-def _header(schema: Schema) -> bytes:
-    entries: dict[str, Any] = {"__metadata__": {_METADATA_KEY: schema.schema_id}}
+def _header(schema: Schema, metadata: Mapping[str, str]) -> bytes:
+    entries: dict[str, Any] = {"__metadata__": {**metadata, _METADATA_KEY: schema.schema_id}}
     offset = 0
     for spec in _in_file_order(schema):
         end = offset + spec.stored_bytes
@@ -91,18 +98,14 @@ def _header(schema: Schema) -> bytes:
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
 
-def _write(schema: Schema, model: Source, header: bytes, sink: Sink) -> None:
-    schema.check_length(model.size)
+def _starts(schema: Schema) -> dict[str, int]:
+    """Where each tensor begins in a raw model."""
     starts: dict[str, int] = {}
     position = 0
     for spec in schema.tensors:
         starts[spec.name] = position
         position += spec.stored_bytes
-    sink.write(0, header)
-    position = len(header)
-    for spec in _in_file_order(schema):
-        copy(model, starts[spec.name], spec.stored_bytes, sink, position)
-        position += spec.stored_bytes
+    return starts
 
 
 def _read_header(source: Source) -> tuple[dict[str, Any], int]:

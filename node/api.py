@@ -4,22 +4,22 @@ It is served on a Unix socket of mode 0600. Who may open the socket may do every
 """
 
 import logging
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 import hypercorn.trio
 import trio
 from hypercorn.config import Config
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from node.api_answers import REFUSED, answer, error_answer, named, route
+from node.api_artifacts import artifact_routes
 from node.api_bodies import (
     Accept,
     AddData,
@@ -32,6 +32,7 @@ from node.api_bodies import (
     MetricsText,
     ModelQuery,
     Nothing,
+    RoundsQuery,
     RunsQuery,
     SetPolicy,
     Sql,
@@ -39,23 +40,18 @@ from node.api_bodies import (
     body_of,
     query_of,
 )
-from node.api_json import json_bytes
+from node.api_logs import log_routes
+from node.api_models import model_routes
+from node.api_store import store_routes
 from node.api_streams import EventStream, ModelStream
+from node.api_system import system_routes
 from node.service import LogsQuery, MetricsQuery, NodeService, NotFound
-from protocol.errors import FednodeError, Refused
+from protocol.errors import Refused
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus  # type checkers see trio through stubs that lack it
 
 GRACE_S = 1.0  # for answers on their way when the node stops
-REFUSED = 409  # by a rule
-_log = logging.getLogger("fednode.api")
-
-Handler = Callable[[Request], Awaitable[Response]]
-
-
-def answer(value: object, status: int = 200) -> Response:
-    return Response(json_bytes(value), status, media_type="application/json")
 
 
 class _Handlers:
@@ -87,7 +83,7 @@ class _Handlers:
         return answer(await self.service.create_group(body.name))
 
     async def group(self, request: Request) -> Response:
-        return answer(await self.service.group(_named(request, "group")))
+        return answer(await self.service.group(named(request, "group")))
 
     async def invite(self, request: Request) -> Response:
         body = await body_of(request, Invite)
@@ -107,8 +103,11 @@ class _Handlers:
         body = await body_of(request, AddData)
         return answer(await self.service.data_add(body.name, body.path, body.options))
 
+    async def data_show(self, request: Request) -> Response:
+        return answer(await self.service.data_show(named(request, "name")))
+
     async def data_remove(self, request: Request) -> Response:
-        await self.service.data_remove(_named(request, "name"))
+        await self.service.data_remove(named(request, "name"))
         return answer({})
 
     async def runs(self, request: Request) -> Response:
@@ -116,7 +115,7 @@ class _Handlers:
         return answer({"runs": await self.service.runs(query.limit, query.before)})
 
     async def run(self, request: Request) -> Response:
-        return answer(await self.service.run(_named(request, "run")))
+        return answer(await self.service.run(named(request, "run")))
 
     async def start_run(self, request: Request) -> Response:
         body = await body_of(request, StartRun)
@@ -124,47 +123,52 @@ class _Handlers:
 
     async def accept(self, request: Request) -> Response:
         body = await body_of(request, Accept)
-        return answer(await self.service.accept(_named(request, "run"), body.data, body.task))
+        return answer(await self.service.accept(named(request, "run"), body.data, body.task))
 
     async def decline(self, request: Request) -> Response:
         body = await body_of(request, Because)
-        return answer(await self.service.decline(_named(request, "run"), body.reason))
+        return answer(await self.service.decline(named(request, "run"), body.reason))
 
     async def stop_run(self, request: Request) -> Response:
         body = await body_of(request, Because)
-        return answer(await self.service.stop_run(_named(request, "run"), body.reason))
+        return answer(await self.service.stop_run(named(request, "run"), body.reason))
 
     async def resume_run(self, request: Request) -> Response:
         await body_of(request, Nothing)
-        return answer(await self.service.resume_run(_named(request, "run")))
+        return answer(await self.service.resume_run(named(request, "run")))
 
     async def extend_run(self, request: Request) -> Response:
         body = await body_of(request, Extend)
-        return answer(await self.service.extend_run(_named(request, "run"), body.rounds))
+        return answer(await self.service.extend_run(named(request, "run"), body.rounds))
 
     async def policy(self, request: Request) -> Response:
-        return answer({"rules": await self.service.policy()})
+        return answer({"rules": await self.service.policy(), "logs": await self.service.all_logs.policy()})
 
     async def set_policy(self, request: Request) -> Response:
         body = await body_of(request, SetPolicy)
-        return answer({"rules": await self.service.set_policy(body.rules)})
+        if body.rules is not None:
+            await self.service.set_policy(body.rules)
+        if body.logs is not None:
+            await self.service.all_logs.set_policy(body.logs)
+        return await self.policy(request)
 
     async def metrics(self, request: Request) -> Response:
         query = MetricsQuery(**query_of(request, MetricsText).model_dump())
-        return answer({"metrics": await self.service.metrics(_named(request, "run"), query)})
+        return answer({"metrics": await self.service.metrics(named(request, "run"), query)})
 
     async def rounds(self, request: Request) -> Response:
-        return answer({"rounds": await self.service.rounds(_named(request, "run"))})
+        query = query_of(request, RoundsQuery)
+        return answer({"rounds": await self.service.rounds(named(request, "run"), query.after_round, query.limit)})
 
     async def logs(self, request: Request) -> Response:
         query = LogsQuery(**query_of(request, LogsText).model_dump())
-        run = _named(request, "run") if "run" in request.path_params else None
+        run = named(request, "run") if "run" in request.path_params else None
         lines, after = await self.service.logs(run, query)
         return answer({"logs": lines, "next": after})
 
     async def model(self, request: Request) -> Response:
         query = query_of(request, ModelQuery)
-        return ModelStream(await self.service.model_file(_named(request, "run"), query.round))
+        return ModelStream(await self.service.model_file(named(request, "run"), query.round))
 
     async def sql(self, request: Request) -> Response:
         body = await body_of(request, Sql)
@@ -175,15 +179,7 @@ class _Handlers:
         return EventStream(self.service.events(), self.stopping)
 
 
-def _named(request: Request, parameter: str) -> str:
-    """A name from the path. Paths are matched while they are still quoted, so a name may hold a slash."""
-    return unquote(request.path_params[parameter])
-
-
 def _routes(handlers: _Handlers) -> list[Route]:
-    def route(method: str, path: str, handler: Handler) -> Route:
-        return Route(path, _guarded(handler), methods=[method])
-
     return [
         route("GET", "/v1/status", handlers.status),
         route("POST", "/v1/stop", handlers.stop),
@@ -196,6 +192,7 @@ def _routes(handlers: _Handlers) -> list[Route]:
         route("POST", "/v1/join", handlers.join),
         route("GET", "/v1/data", handlers.data_list),
         route("POST", "/v1/data", handlers.data_add),
+        route("GET", "/v1/data/{name}", handlers.data_show),
         route("DELETE", "/v1/data/{name}", handlers.data_remove),
         route("GET", "/v1/runs", handlers.runs),
         route("POST", "/v1/runs", handlers.start_run),
@@ -214,44 +211,12 @@ def _routes(handlers: _Handlers) -> list[Route]:
         route("GET", "/v1/logs", handlers.logs),
         route("POST", "/v1/sql", handlers.sql),
         route("GET", "/v1/events", handlers.events),
+        *artifact_routes(handlers.service),
+        *model_routes(handlers.service),
+        *system_routes(handlers.service),
+        *log_routes(handlers.service, handlers.stopping),
+        *store_routes(handlers.service),
     ]
-
-
-# --- errors ----------------------------------------------------------------------------------------------------
-def status_of(error: FednodeError) -> int:
-    """400 malformed, 404 no such thing, 409 a rule refuses it, 503 the node cannot do it now."""
-    if not isinstance(error, Refused):
-        return 503
-    if error.code == "malformed" or error.code.startswith("bad-"):
-        return 400
-    if isinstance(error, NotFound) or error.code.startswith("no-such-"):
-        return 404
-    return REFUSED
-
-
-def error_answer(error: FednodeError, status: int | None = None) -> Response:
-    """`error` as docs/api.md has it, with `status`, or else that of its kind."""
-    status = status_of(error) if status is None else status
-    code = error.code if isinstance(error, Refused) else "unavailable"
-    body: dict[str, Any] = {"code": code, "what": error.what, "remedy": error.remedy, "status": status}
-    if problems := getattr(error, "problems", None):
-        body["problems"] = list(problems)
-    return answer({"error": body}, status)
-
-
-def _guarded(handler: Handler) -> Handler:
-    async def guarded(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except FednodeError as error:
-            return error_answer(error)
-        except ClientDisconnect:
-            return Response(status_code=499)  # nobody is there to read it
-        except Exception:  # noqa: BLE001 - the node lives on whatever a question runs into; the log has the traceback
-            _log.exception("%s %s failed", request.method, request.url.path)
-            return error_answer(FednodeError("The node failed at this: a bug", remedy="see its log for the traceback"))
-
-    return guarded
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

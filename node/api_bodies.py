@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
+from node.service import LogPolicy
 from protocol.errors import Refused
 from protocol.limits import NAME_CHARACTERS_MAX, RUN_ROUNDS_MAX, TOKEN_CHARACTERS_MAX
 from protocol.manifest_read import CONFIGURATION_CHARACTERS_MAX
@@ -25,75 +26,76 @@ Reason = Annotated[str, Field(max_length=REASON_CHARACTERS_MAX)]
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Nothing(_Body):
+class Nothing(Body):
     pass
 
 
-class CreateGroup(_Body):
+class CreateGroup(Body):
     name: NameText
 
 
-class Invite(_Body):
+class Invite(Body):
     group: NameText | None = None
     role: Literal["admin", "member", "observer"] = "member"
     uses: int = Field(default=1, ge=1, le=USES_MAX)
     expires_s: int = Field(default=604_800, ge=1, le=EXPIRES_S_MAX)
 
 
-class Join(_Body):
+class Join(Body):
     token: Annotated[str, Field(min_length=1, max_length=TOKEN_CHARACTERS_MAX)]
 
 
-class AddData(_Body):
+class AddData(Body):
     name: NameText
     path: PathText
     options: dict[str, Any] = {}
 
 
-class StartRun(_Body):
+class StartRun(Body):
     config: Annotated[str, Field(max_length=CONFIGURATION_CHARACTERS_MAX)]
     source: PathText | None = None
     group: NameText | None = None
     overrides: Annotated[dict[str, Any], Field(max_length=OVERRIDES_MAX)] = {}
 
 
-class Accept(_Body):
+class Accept(Body):
     data: NameText | None = None
     task: PathText | None = None
 
 
-class SetPolicy(_Body):
-    rules: Annotated[list[NameText], Field(max_length=RULES_MAX)]
+class SetPolicy(Body):
+    rules: Annotated[list[NameText], Field(max_length=RULES_MAX)] | None = None
+    logs: LogPolicy | None = None
 
 
-class Because(_Body):
+class Because(Body):
     reason: Reason = ""
 
 
-class Extend(_Body):
+class Extend(Body):
     rounds: int = Field(ge=1, le=RUN_ROUNDS_MAX)
 
 
-class Sql(_Body):
+class Sql(Body):
     statement: Annotated[str, Field(min_length=1, max_length=64 * 1024)]
     rows_max: int = Field(default=10_000, ge=1, le=ROWS_MAX)
 
 
-class _Query(BaseModel):
+class Query(BaseModel):
     # Not strict: a query's values are texts, and numbers are read from them.
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RunsQuery(_Query):
+class RunsQuery(Query):
     limit: int = Field(default=100, ge=1, le=10_000)
     before: Annotated[str, Field(max_length=40)] | None = None
 
 
-class MetricsText(_Query):
+class MetricsText(Query):
     key: NameText | None = None
     node: NameText | None = None
     scope: Literal["local", "global"] | None = None
@@ -102,14 +104,19 @@ class MetricsText(_Query):
     limit: int = Field(default=10_000, ge=1, le=ROWS_MAX)
 
 
-class LogsText(_Query):
+class RoundsQuery(Query):
+    after_round: int | None = Field(default=None, ge=-1)
+    limit: int = Field(default=100_000, ge=1, le=ROWS_MAX)
+
+
+class LogsText(Query):
     node: NameText | None = None
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = None
     after: int | None = Field(default=None, ge=0)
     limit: int = Field(default=1000, ge=1, le=100_000)
 
 
-class ModelQuery(_Query):
+class ModelQuery(Query):
     round: int | None = Field(default=None, ge=0)
 
 

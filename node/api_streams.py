@@ -1,4 +1,4 @@
-"""Answers that are sent in pieces: the event stream, and models.
+"""Answers that are sent in pieces: the event stream, models, artifacts.
 
 A reader may leave at any time, or stop reading without leaving. Neither may hold up the node: when the reader leaves
 the source is closed, and a source that outruns its reader is held at one piece.
@@ -51,22 +51,27 @@ async def _until_gone(receive: Receive, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-class ModelStream(Streamed):
-    """A checkpoint as a safetensors file."""
+class PiecesStream(Streamed):
+    """A file of `size` bytes, in pieces."""
 
-    def __init__(self, model: ModelFile) -> None:
-        super().__init__(
-            "application/octet-stream",
-            {"Content-Length": str(model.size), "X-Fednode-Round": str(model.round), "X-Fednode-Model": model.model},
-        )
-        self._chunks = model.chunks
+    def __init__(self, pieces: AsyncIterator[bytes], size: int, headers: Mapping[str, str]) -> None:
+        super().__init__("application/octet-stream", {"Content-Length": str(size), **headers})
+        self._pieces = pieces
 
     async def write(self, send: SendPiece) -> None:
         try:
-            async for chunk in self._chunks:
-                await send(chunk)
+            async for piece in self._pieces:
+                await send(piece)
         finally:
-            await _close(self._chunks)
+            await _close(self._pieces)
+
+
+class ModelStream(PiecesStream):
+    """A checkpoint as a safetensors file."""
+
+    def __init__(self, model: ModelFile) -> None:
+        headers = {"X-Fednode-Round": str(model.round), "X-Fednode-Model": model.model}
+        super().__init__(model.chunks, model.size, headers)
 
 
 class EventStream(Streamed):

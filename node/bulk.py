@@ -34,6 +34,7 @@ class Transfer:
     blob: BlobId
     size: int  # bytes
     incoming: bool
+    seconds: float = 0.0  # that handing it over took, reading it from the disk included
 
 
 class Bulk:
@@ -152,6 +153,7 @@ class Bulk:
     async def _answer(self, stream: Stream, index: int, blob: BlobId, reader: BlobReader) -> None:
         if index != LIST and index >= len(reader.chunk_hashes):
             raise RemoteProtocolError(f"{stream.peer} asked for chunk {index} of {blob}, which has fewer")
+        began = trio.current_time()
         try:
             chunk_list, chunk = await _read(reader, index)
         except FednodeError as error:
@@ -163,7 +165,8 @@ class Bulk:
             await stream.send_frame(chunk_list)
         if chunk is not None:
             await stream.send_frame(chunk)
-            self._on_transfer(Transfer(stream.peer, blob, len(chunk), incoming=False))
+            seconds = trio.current_time() - began
+            self._on_transfer(Transfer(stream.peer, blob, len(chunk), incoming=False, seconds=seconds))
 
 
 async def _read(reader: BlobReader, index: int) -> tuple[bytes | None, bytes | None]:

@@ -8,14 +8,20 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
+from fednode_logging import split_class
 from node.seams import Record, TaskOutput
-from protocol.checkpoint import open_offer, open_report
+from node.spans import Spans, told_rows
+from node.task_rows import TaskRows
+from protocol.checkpoint import Offer, Ready, Report, RunStart, open_offer, open_ready, open_report, ready_notes
 from protocol.keys import NodeId, RunId
 from protocol.manifest import Manifest
 from protocol.run_events import Committed, Elected, Measured, ParticipantState
+from protocol.run_messages import Failure
 from tracker.rows import (
+    ArtifactRow,
     DecisionRow,
     ElectionRow,
     LogRow,
@@ -26,7 +32,9 @@ from tracker.rows import (
     RoundRow,
     Row,
     RunRow,
+    SpanRow,
     StatusRow,
+    SystemMetricRow,
 )
 
 NOBODY_REIGNS = (
@@ -56,6 +64,7 @@ class Live:
     bytes_sent: int = 0
     bytes_received: int = 0
     round_bytes: int = 0
+    round: int = 0  # the newest that was told
     committed_at: float = 0.0
     seen_reports: set[tuple[str, int]] = field(default_factory=set)
 
@@ -63,7 +72,8 @@ class Live:
 class Chronicle:
     """One run's entries in this node's record.
 
-    `changed(kind, rows)`: kind "run" when the run looks different now, "metrics" or "log" with new rows.
+    `changed(kind, rows)`: kind "run" when the run looks different now, "metrics" or "log" with new rows, "counted" with
+    rows of what happened here, for whoever counts it.
     """
 
     def __init__(
@@ -74,7 +84,7 @@ class Chronicle:
         *,
         now: Callable[[], float],
         sequence: Numbers,
-        changed: Callable[[str, tuple[MetricRow, ...] | tuple[LogRow, ...]], None],
+        changed: Callable[[str, tuple[Row, ...]], None],
     ) -> None:
         self.run = run
         self.live = Live()
@@ -85,7 +95,14 @@ class Chronicle:
         self._changed = changed
         self._states: dict[str, tuple[str, str]] = {}
         self._row: RunRow
+        self._failed: dict[str, str] = {}  # why, by who told us
         self._samples: dict[str, int] = {}  # that each node last trained on, as the record had it
+        self._told_in: dict[str, int] = {}  # the newest round in which each node's samples were told
+        self._start: RunStart | None = None
+        self.on_gap: Callable[[], None] = lambda: None  # called when rounds before the newest were missed
+        self.on_end: Callable[[], None] = lambda: None  # called when the run is over
+        self._task_rows = TaskRows(run, me, now=now, sequence=sequence, warn=partial(self.log, "WARNING", "task"))
+        self.spans = Spans(run, me, record=self._add_own, now=now, sequence=sequence)
 
     @property
     def tells_of_others(self) -> bool:
@@ -121,27 +138,48 @@ class Chronicle:
         self._states[""] = (recorded["state"], recorded["reason"])
         for row in participants:
             self._states[row["node_id"]] = (row["state"], row["reason"])
+            if row["state"] == "FAILED":
+                self._failed[row["node_id"]] = row["reason"]
             self._samples[row["node_id"]] = row["samples"]
+
+    def resume(self, newest: int, committed_at: float) -> None:
+        """The record ends with this round, committed at that time: what comes follows it, or shows a gap."""
+        self.live.round, self.live.committed_at = newest, committed_at
+        self._told_in = {node: newest for node, samples in self._samples.items() if samples}
 
     def decided(self, decision: str, reason: str) -> None:
         self._record.add(DecisionRow(self.run, decision, reason, self._now()))
         self._changed("run", ())
 
-    def started(self, roster: Mapping[str, bool]) -> None:
+    def started(self, start: RunStart, roster: Mapping[str, bool]) -> None:
         """The run has started: `roster` says of every node whether it votes."""
+        self._start = start
         if roster:
-            self._record.add_once(
-                ("started", self.run),
-                lambda: [
-                    ParticipantRow(self.run, node, voter, self._samples.get(node, 0)) for node, voter in roster.items()
-                ],
-            )
+            self._record.add_once(("started", self.run), lambda: self._starting_rows(roster))
         if self._states.get("", ("", ""))[0] not in _OUTCOMES:
             self.state("", "RUNNING", "")
         self.live.committed_at = self._now()
 
+    def _starting_rows(self, roster: Mapping[str, bool]) -> list[ParticipantRow]:
+        notes = self._notes(())
+        return [
+            self._participant(node, voter, self._samples.get(node, 0), notes.get(node))
+            for node, voter in roster.items()
+        ]
+
+    def _notes(self, entrants: Iterable[bytes]) -> dict[str, Ready]:
+        """What the nodes of the start, and those taken in later, have signed: role, and fingerprint of their data."""
+        first = ready_notes(self._start) if self._start is not None else ()
+        return {note.node: note for note in (*first, *(open_ready(raw).body for raw in entrants))}
+
+    def _participant(self, node: str, voter: bool, samples: int, note: Ready | None) -> ParticipantRow:
+        said = (note.role, note.data_fingerprint) if note else ("", "")
+        return ParticipantRow(self.run, node, voter, samples, *said)
+
     def state(self, node: str, state: str, reason: str, round_number: int = 0) -> None:
         """The run ("" for `node`) or a participant is in this state now. Repeating it adds nothing."""
+        if not node and state in _OUTCOMES:
+            self.on_end()
         if self._states.get(node) == (state, reason):
             return
         self._states[node] = (state, reason)
@@ -157,7 +195,9 @@ class Chronicle:
     # --- what the machine tells ----------------------------------------------------------------------------------
     def elected(self, event: Elected) -> None:
         if event.aggregator is not None:
-            self._record.add(ElectionRow(self.run, event.term, event.aggregator, self._now()))
+            row = ElectionRow(self.run, event.term, event.aggregator, self._now())
+            self._record.add(row)
+            self._changed("counted", (row,))
         self.note("" if event.aggregator else NOBODY_REIGNS)
 
     def committed(self, event: Committed, model_bytes: int | None) -> None:
@@ -166,8 +206,9 @@ class Chronicle:
         `model_bytes` is None where the model is not here.
         """
         checkpoint, at = event.checkpoint, self._now()
-        seconds = max(0.0, at - self.live.committed_at) if self.live.committed_at else 0.0
-        self.live.committed_at = at
+        follows = checkpoint.round <= self.live.round + 1
+        seconds = max(0.0, at - self.live.committed_at) if self.live.committed_at and follows else 0.0
+        self.live.committed_at, self.live.round = at, checkpoint.round
         if model_bytes is not None:
             # An entry that only ends the run has the model of the round before, which who was away has not recorded.
             made_in = checkpoint.round if checkpoint.updates else max(0, checkpoint.round - 1)
@@ -182,17 +223,28 @@ class Chronicle:
                 lambda: self._round_rows(event, moved, seconds, at),
             )
         self.live.round_bytes = 0
+        if not follows:
+            self.on_gap()
         self._changed("run", ())
+
+    def committed_earlier(self, event: Committed, at: float, seconds: float, moved: int = 0) -> None:
+        """A round that was committed `at` a time at which this node did not hear of it, `seconds` after the one before;
+        `moved` bytes were counted for it here."""
+        key = ("committed", self.run, event.name, str(event.term), str(seconds))
+        self._add_once(key, lambda: self._round_rows(event, moved, seconds, at))
 
     def _round_rows(self, event: Committed, moved: int, seconds: float, at: float) -> list[Row]:
         """The round, and of everybody whose update counted what it measured while it trained."""
         checkpoint = event.checkpoint
-        voters = set(checkpoint.voters)
+        voters, notes = set(checkpoint.voters), self._notes(checkpoint.entrants)
         rows: list[Row] = [self._round_row(event, moved, seconds, at)]
         for entry in checkpoint.updates:
             offer = open_offer(entry.offer).body
-            rows.append(ParticipantRow(self.run, offer.node, offer.node in voters, offer.samples))
+            if checkpoint.round >= self._told_in.get(offer.node, 0):  # else a newer one was told before
+                self._told_in[offer.node] = checkpoint.round
+                rows.append(self._participant(offer.node, offer.node in voters, offer.samples, notes.get(offer.node)))
             rows += self._signed_metrics(offer.node, "local", "train", offer.round, offer.samples, offer.metrics, at)
+            rows += self._told_rows(offer, at)
         return rows
 
     def _round_row(self, event: Committed, moved: int, seconds: float, at: float) -> RoundRow:
@@ -206,7 +258,7 @@ class Chronicle:
         return RoundRow(
             self.run,
             checkpoint.round,
-            event.term,
+            checkpoint.made_in_term,  # whoever issues it again under a later one has not made it
             checkpoint.maker,
             event.name,
             checkpoint.model,
@@ -217,12 +269,14 @@ class Chronicle:
             seconds,
         )
 
-    def measured(self, event: Measured) -> None:
-        """Nodes' measurements of checkpoints on their own held-out data; each node's and round's counts once."""
-        self._add_once(("measured", self.run, *event.reports), lambda: self._measured_metrics(event.reports))
+    def measured(self, event: Measured, at: float | None = None) -> None:
+        """Nodes' measurements of checkpoints on their own held-out data; each node's and round's counts once. Now, or
+        `at` an earlier time."""
+        when = self._now() if at is None else at
+        self._add_once(("measured", self.run, *event.reports), lambda: self._measured_metrics(event.reports, when))
 
-    def _measured_metrics(self, reports: Iterable[bytes]) -> list[MetricRow]:
-        at, rows = self._now(), list[MetricRow]()
+    def _measured_metrics(self, reports: Iterable[bytes], at: float) -> list[Row]:
+        rows = list[Row]()
         for raw in reports:
             report = open_report(raw).body
             if (report.node, report.round) in self.live.seen_reports:
@@ -231,26 +285,46 @@ class Chronicle:
             rows += self._signed_metrics(
                 report.node, "global", "eval", report.round, report.samples, report.metrics, at
             )
+            rows += self._told_rows(report, at)
         return rows
 
+    def _told_rows(self, note: Offer | Report, at: float) -> list[SpanRow | SystemMetricRow]:
+        """What others were busy with, in sums. Our own is here in full, and where nodes share a record everybody's."""
+        is_here = note.node == self._me or not self._record.tells_of_others
+        return [] if is_here else told_rows(self.run, note, at)
+
     def participant(self, event: ParticipantState) -> None:
-        self.state(event.node, event.state, event.reason, event.round)
+        """A state is told of others without a reason; one that the node itself has told stays with it."""
+        known = self._failed.get(event.node, "") if event.state == "FAILED" else ""
+        self.state(event.node, event.state, event.reason or known, event.round)
+
+    def failure(self, node: str, name: str, told: Failure) -> None:
+        """A node tells us, who proposed the run, that its task has failed."""
+        self.log("WARNING", "fednode.run", f"the task failed at {name}: {told.reason}")
+        if not told.goes_on:
+            self._failed[node] = told.reason
+            self.state(node, "FAILED", told.reason, told.round)
 
     # --- what the task says --------------------------------------------------------------------------------------
     def task_said(self, output: TaskOutput) -> None:
-        """A line or a live metric out of our own worker."""
-        if output.kind != "metric":
-            level = output.level if output.kind == "log" else "INFO"
-            self.log(level, f"task.{output.kind}", output.text)
+        """A line, live metrics, parameters or a span out of our own worker."""
+        if output.kind in ("log", "stdout", "stderr"):
+            self.log(output.level, f"task.{output.kind}", output.text)
             return
-        at, me = self._now(), self._me
-        place = (output.round, output.epoch, output.step)
-        self._add_metrics(
-            [
-                MetricRow(self.run, me, "local", "train", key, None, *place, value, 0, at, me, self._sequence())
-                for key, value in output.values.items()
-            ]
-        )
+        rows = self._task_rows.of(output)
+        self._record.add(*rows)
+        if metrics := tuple(row for row in rows if isinstance(row, MetricRow)):
+            self._changed("metrics", metrics)
+
+    def made(self, artifact: TaskOutput, blob: str, size: int) -> None:
+        """Our own worker has made an artifact, which is this blob now."""
+        assert artifact.staged is not None
+        what = (artifact.name, artifact.staged.kind, blob, size, self._now(), artifact.round, artifact.staged.details)
+        self._record.add(ArtifactRow(self.run, self._me, *what))
+
+    async def artifacts(self) -> list[dict[str, Any]]:
+        """What our own worker has made so far."""
+        return await self._record.query("artifacts", run_id=self.run, node=self._me)
 
     def log(self, level: str, logger: str, message: str) -> None:
         """A line of this run's log: into the record, and to whoever reads the node's own."""
@@ -282,23 +356,23 @@ class Chronicle:
     ) -> list[MetricRow]:
         """What a node has signed. Its numbers follow from what they count, so all who record it number it alike."""
         first = (round_number * 2 + (scope == "global")) * _SIGNED_METRICS_MAX
+        where, when = (self.run, node, scope, split), (round_number, 0, 0)
         return [
-            MetricRow(
-                self.run, node, scope, split, key, None, round_number, 0, 0, value, samples, at, node, first + place
-            )
-            for place, (key, value) in enumerate(sorted(metrics.items()))
+            MetricRow(*where, *split_class(name), *when, value, samples, at, node, first + place)
+            for place, (name, value) in enumerate(sorted(metrics.items()))
         ]
 
     def _add_once(self, key: tuple[str | bytes, ...], rows: Callable[[], Sequence[Row]]) -> None:
         """Record what every node makes alike; those who watch are shown the metrics in it."""
-        metrics = tuple(row for row in self._record.add_once(key, rows) if isinstance(row, MetricRow))
-        if metrics:
+        made = tuple(self._record.add_once(key, rows))
+        if metrics := tuple(row for row in made if isinstance(row, MetricRow)):
             self._changed("metrics", metrics)
+        if rounds := tuple(row for row in made if isinstance(row, RoundRow)):
+            self._changed("counted", rounds)
 
-    def _add_metrics(self, rows: list[MetricRow]) -> None:
-        if rows:
-            self._record.add(*rows)
-            self._changed("metrics", tuple(rows))
+    def _add_own(self, row: SpanRow | SystemMetricRow) -> None:
+        self._record.add(row)
+        self._changed("counted", (row,))
 
 
 def _flatten(value: Mapping[str, object], prefix: str = "") -> list[tuple[str, str, str]]:

@@ -146,6 +146,7 @@ async def open_real_node(home: Home, settings: Settings) -> AsyncIterator[NodeSe
     from node.libp2p_network import open_network
     from node.node import Node
     from node.record import open_record
+    from node.system_metrics import system_watch
     from node.trainer import worker_trainer
     from node.worker_watch import watch_limits
 
@@ -175,7 +176,9 @@ async def open_real_node(home: Home, settings: Settings) -> AsyncIterator[NodeSe
         ):
             with recorded_in(node.log_handler()):
                 nursery.start_soon(record.run)
+                nursery.start_soon(system_watch(node, trainer, home.path, settings.system_interval_s).run)
                 await nursery.start(node.run)
+                nursery.start_soon(node.retention.run)
                 yield node.service
                 nursery.cancel_scope.cancel()
     finally:

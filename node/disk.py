@@ -7,6 +7,7 @@ import functools
 import os
 import shutil
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TypeVar
 
 import trio
 
+from node.seams import StoredBlob
 from protocol.keys import BlobId
 from tracker.blobs import BlobFile, BlobStore
 from tracker.durable import (
@@ -81,6 +83,12 @@ class FileDisk:
         check_name(journal)
         return await self._in_thread(self._records, lambda: self._with_journal(journal, Journal.records))
 
+    async def record(self, journal: str, index: int) -> bytes | None:
+        check_name(journal)
+        return await self._in_thread(
+            self._records, lambda: self._with_journal(journal, lambda file: file.record(index))
+        )
+
     async def put_blob(self, source: bytes | Path) -> BlobId:
         put = functools.partial(self.blobs.put, source, trio.from_thread.check_cancelled)
         return await self._in_thread(self._bulk, put)
@@ -107,6 +115,15 @@ class FileDisk:
 
     async def delete_blob(self, blob: BlobId) -> None:
         await self._in_thread(self._bulk, functools.partial(self.blobs.delete, blob))
+
+    async def stored_blobs(self) -> list[StoredBlob]:
+        now = time.time()
+        found = await self._in_thread(self._bulk, self.blobs.stored)
+        return [StoredBlob(blob, size, now - at) for blob, size, at in found]
+
+    async def discard_blob(self, blob: BlobId, unused_s: float) -> int:
+        work = functools.partial(self.blobs.discard, blob, time.time() - unused_s)
+        return await self._in_thread(self._bulk, work)
 
     def close(self) -> None:
         """Let go of the open journals. Nothing else may be under way."""

@@ -6,83 +6,36 @@ run has ended; and where a figure changed after it was sent, the new one is adde
 """
 
 import math
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
-from pathlib import Path
-from typing import TypeVar
 
-from fednode_client import Client, RequestRefused
-from node.export_mlflow_api import MlflowServer, pairs
-from node.export_mlflow_tags import CHILD_STATES, ENDED, STATES, Json, child_tags, experiment_name, run_tags
+from node.export_mlflow_api import MlflowServer
+from node.export_mlflow_files import put_artifacts, put_model
+from node.export_mlflow_tags import (
+    CHILD_STATES,
+    ENDED,
+    STATES,
+    Json,
+    child_tags,
+    experiment_name,
+    node_tags,
+    run_tags,
+)
+from node.export_mlflow_target import TAGS_MAX, Target
 from node.export_source import Source, metric_pages, node_names
+from node.export_system import system_points
 from tracker.export_points import Point, clean_name, points_of, seconds_of
 
-METRICS_MAX, PARAMS_MAX, TAGS_MAX = 1000, 100, 100  # of one batch: MLflow's limits
-PARAM_CHARACTERS_MAX, TAG_CHARACTERS_MAX = 6000, 5000
+PARAM_CHARACTERS_MAX, TAG_CHARACTERS_MAX = 6000, 5000  # MLflow's limits
 MEAN_SETTLES_AFTER_ROUNDS = 2  # nodes measure a checkpoint while the next round begins; a mean of some would be wrong
 FOLLOW_INTERVAL_S = 2.0
 FOLLOW_ROUNDS = 10  # so many newest rounds are looked at each time for figures that came late
 SETTLE_S = 3.0  # after a run has ended, for the last measurements to arrive
-MODEL_FILE = "global_model.safetensors"
 _PARAMETERS_MAX = 10_000
-_SAME = 1e-9  # relative; another node's mean of the same figures may differ in its last bits
-
-Entry = TypeVar("Entry")
-
-
-class _Target:
-    """One of MLflow's runs, and what is in it already."""
-
-    def __init__(self, server: MlflowServer, run: Json, *, is_new: bool) -> None:
-        data = run.get("data", {})
-        self.id: str = run["info"]["run_id"]
-        self.artifact_uri: str = run["info"].get("artifact_uri", "")
-        self.tags: dict[str, str] = {tag["key"]: tag["value"] for tag in data.get("tags", [])}
-        self.params = {param["key"] for param in data.get("params", [])}
-        self.sent = 0
-        self._state = "" if is_new else run["info"].get("status", "")
-        self._server = server
-        self._unread = set() if is_new else {metric["key"] for metric in data.get("metrics", [])}
-        self._known: dict[tuple[str, int], list[float]] = {}
-        self._waiting: list[Json] = []
-
-    def describe(self, tags: dict[str, str], params: dict[str, str], status: str, end_ms: int | None) -> None:
-        """Write what has changed of these. A parameter stays as it was first written."""
-        fresh_tags = {key: value for key, value in tags.items() if self.tags.get(key) != value}
-        for some in _batches(pairs(fresh_tags), TAGS_MAX):
-            self._server.log_batch(self.id, tags=some)
-        fresh_params = {key: value for key, value in params.items() if key not in self.params}
-        for some in _batches(pairs(fresh_params), PARAMS_MAX):
-            self._server.log_batch(self.id, params=some)
-        self.tags |= fresh_tags
-        self.params |= fresh_params.keys()
-        if status != self._state:
-            self._server.update_run(self.id, status, end_ms)
-            self._state = status
-
-    def add(self, point: Point) -> None:
-        """Send `point` with the next batch, unless it is there."""
-        if point.name in self._unread:
-            self._unread.discard(point.name)
-            for old in self._server.history(self.id, point.name):
-                self._known.setdefault((point.name, int(old.get("step", 0))), []).append(float(old["value"]))
-        values = self._known.setdefault((point.name, point.step), [])
-        if any(_is_same(value, point.value) for value in values):
-            return
-        values.append(point.value)
-        value = "NaN" if math.isnan(point.value) else point.value
-        at = {"timestamp": round(point.time * 1000), "step": point.step}
-        self._waiting.append({"key": point.name, "value": value, **at})
-        if len(self._waiting) >= METRICS_MAX:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._waiting:
-            self._server.log_batch(self.id, metrics=self._waiting)
-            self.sent += len(self._waiting)
-            self._waiting = []
+_LOCAL_LOSS = "local_train/loss"  # which Synergos calls PARTICIPANT_local_loss
 
 
 class MlflowExport:
@@ -91,6 +44,7 @@ class MlflowExport:
     Args:
         experiment: its name; None for group, project and experiment of the run.
         is_whole: the source will say no more, whatever the run's state: a file.
+        is_flat: all in one run, each node's figures under its name, and no child runs.
         tell: is told now and then how far it is.
     """
 
@@ -102,28 +56,36 @@ class MlflowExport:
         *,
         experiment: str | None = None,
         is_whole: bool = False,
+        is_flat: bool = False,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._server = server
         self._source = source
         self._is_whole = is_whole
+        self._is_flat = is_flat
         self._tell = tell
         self._names = node_names(source)
+        self._labels: dict[str, str] = {}
         view = source.run(run_name)
         self._run_id: str = view["run_id"]
         self._experiment = server.experiment(experiment or experiment_name(source, view))
-        self._targets: dict[str, _Target] = {}
+        self._targets: dict[str, Target] = {}
         for run in server.runs_with_tag(self._experiment, "fed.run_id", self._run_id):
-            found = _Target(server, run, is_new=False)
+            found = Target(server, run, is_new=False)
             self._targets.setdefault(found.tags.get("fed.node_id", ""), found)
         self._params = self._parameters()
+        self._system_position = -1  # of the record's rows, up to which all are sent
 
     def once(self) -> Json:
         """Bring MLflow up to what the record holds now."""
         view = self._source.run(self._run_id)
         self._describe(view)
         self._add_points(view, after_round=-1)
-        return self._answer(view, self._model())
+        parent = self._targets[""]
+        nodes = {each["node_id"]: self._of(each["node_id"]) for each in view["participants"]}
+        model = put_model(self._server, self._source, self._run_id, parent, self._tell)
+        artifacts = put_artifacts(self._server, self._source, self._run_id, nodes, self._tell)
+        return self._answer(view, model, artifacts)
 
     def follow(self) -> Json:
         """The same, and go on until the run has ended."""
@@ -140,82 +102,91 @@ class MlflowExport:
         self._names = node_names(self._source)
         return self.once()
 
+    # --- runs, tags, parameters ------------------------------------------------------------------------------------
     def _describe(self, view: Json) -> None:
         """MLflow's runs with their tags, parameters and states."""
         start = round(seconds_of(view["started_at"] or view["created_at"]) * 1000)
         end = round(seconds_of(view["ended_at"]) * 1000) if view["ended_at"] else None
         tags = _fitting(run_tags(self._source, view), TAG_CHARACTERS_MAX)
         parent = self._target("", view["name"], start, tags)
-        parent.describe(tags, self._params, STATES.get(view["state"], "RUNNING"), end)
-        for place, participant in enumerate(view["participants"]):
+        settings = self._settings()
+        self._names |= {each["node_id"]: each["name"] for each in view["participants"] if each["name"]}
+        self._labels = _labels(self._names)
+        told = {key: value for node in settings for key, value in self._flat_settings(node, settings[node]).items()}
+        params = self._params | (told if self._is_flat else {})
+        parent.describe(tags, params, STATES.get(view["state"], "RUNNING"), end)
+        of_nodes = node_tags(self._source, self._run_id)
+        for place, participant in enumerate(view["participants"] if not self._is_flat else ()):
             node = participant["node_id"]
-            name = participant["name"] or self._names.get(node) or node
-            tags = _fitting(child_tags(view, participant, name, parent.id), TAG_CHARACTERS_MAX)
+            name = self._names.get(node) or node
+            tags = _fitting(child_tags(view, participant, name, parent.id) | of_nodes.get(node, {}), TAG_CHARACTERS_MAX)
             status = CHILD_STATES.get(participant["state"], "RUNNING")
             if view["state"] in ENDED and status in ("SCHEDULED", "RUNNING"):  # what it was when the run ended
                 status = STATES[view["state"]]
-            has_ended = status in ("FINISHED", "FAILED", "KILLED")
-            self._target(node, name, start, tags).describe(tags, {}, status, end if has_ended else None)
+            ended = end if status in ("FINISHED", "FAILED", "KILLED") else None
+            self._target(node, name, start, tags).describe(tags, settings.get(node, {}), status, ended)
             self._tell(f"{place + 1} of {len(view['participants'])} nodes")
 
-    def _target(self, node: str, name: str, start_ms: int, tags: dict[str, str]) -> _Target:
+    def _target(self, node: str, name: str, start_ms: int, tags: dict[str, str]) -> Target:
         if node not in self._targets:
             first = dict(islice(tags.items(), TAGS_MAX))
             made = self._server.create_run(self._experiment, name, start_ms, first)
-            self._targets[node] = _Target(self._server, made, is_new=True)
+            self._targets[node] = Target(self._server, made, is_new=True)
         return self._targets[node]
 
-    def _add_points(self, view: Json, after_round: int) -> None:
-        is_over = self._is_whole or view["state"] in ENDED
-        settled = math.inf if is_over else view["round"] - MEAN_SETTLES_AFTER_ROUNDS
-        for page in metric_pages(self._source, self._run_id, after_round):
-            for point in points_of(page):
-                target = self._targets.get(point.node_id)
-                if target is not None and (point.node_id or point.round <= settled):
-                    target.add(point)
-            self._tell(f"round {page[-1]['round']}, {self._sent():,} points")
-        for target in self._targets.values():
-            target.flush()
-
-    def _sent(self) -> int:
-        return sum(target.sent for target in self._targets.values())
+    def _of(self, node: str) -> Target:
+        return self._targets["" if self._is_flat else node]
 
     def _parameters(self) -> dict[str, str]:
         statement = f"SELECT key, value FROM parameters WHERE run_id = '{self._run_id}' ORDER BY key"
         rows = self._source.sql(statement, _PARAMETERS_MAX)["rows"]
         return _fitting({clean_name(key): value for key, value in rows}, PARAM_CHARACTERS_MAX)
 
-    def _model(self) -> str:
-        """Put the newest model beside the run; gives what became of it."""
-        if not isinstance(self._source, Client):
-            return "left out: a store's file has no models; export from the running node"
-        statement = f"SELECT round, model FROM models WHERE run_id = '{self._run_id}' ORDER BY round DESC"
-        rows = self._source.sql(statement, 1)["rows"]
-        if not rows:
-            return "left out: no checkpoint is committed"
-        (number, model), parent = rows[0], self._targets[""]
-        if parent.tags.get("fed.model") == model:
-            return "there already"
-        self._tell(f"the model of round {number}")
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / MODEL_FILE
-            try:
-                with path.open("wb") as file:
-                    file.writelines(self._source.model(self._run_id, number))
-            except RequestRefused as error:
-                return f"left out: {error.what}"
-            if not self._server.upload(parent.artifact_uri, MODEL_FILE, path):
-                return "left out: the server passes no artifacts on (mlflow server --serve-artifacts does)"
-        tags = {**parent.tags, "fed.model": model, "fed.model_round": str(number)}
-        self._describe_model(parent, tags)
-        return f"round {number}"
+    def _settings(self) -> dict[str, dict[str, str]]:
+        """Of each node the parameters that its task told."""
+        statement = f"SELECT node_id, key, value FROM node_parameters WHERE run_id = '{self._run_id}' ORDER BY ALL"
+        found: dict[str, dict[str, str]] = {}
+        for node, key, value in self._source.sql(statement, _PARAMETERS_MAX)["rows"]:
+            found.setdefault(node, {})[clean_name(key)] = value[:PARAM_CHARACTERS_MAX]
+        return found
 
-    def _describe_model(self, parent: _Target, tags: dict[str, str]) -> None:
-        """The tags come last: without them the next export sends the model again."""
-        self._server.log_batch(parent.id, tags=pairs({key: tags[key] for key in ("fed.model", "fed.model_round")}))
-        parent.tags = tags
+    def _flat_settings(self, node: str, settings: dict[str, str]) -> dict[str, str]:
+        return {clean_name(f"{self._labels.get(node, node)}/{key}"): value for key, value in settings.items()}
 
-    def _answer(self, view: Json, model: str) -> Json:
+    # --- points ----------------------------------------------------------------------------------------------------
+    def _add_points(self, view: Json, after_round: int) -> None:
+        is_over = self._is_whole or view["state"] in ENDED
+        settled = math.inf if is_over else view["round"] - MEAN_SETTLES_AFTER_ROUNDS
+        for page in metric_pages(self._source, self._run_id, after_round):
+            for point in points_of(page):
+                if point.node_id or point.round <= settled:
+                    self._add(point)
+            self._tell(f"round {page[-1]['round']}, {self._sent():,} points")
+        newest = self._system_position
+        for position, point in system_points(self._source, view, newest):
+            self._add(point)
+            newest = max(newest, position)
+        for target in self._targets.values():
+            target.flush()
+        self._system_position = newest  # only now: what broke off is looked at again
+
+    def _add(self, point: Point) -> None:
+        if self._is_flat and point.node_id:
+            for flat in self._flat(point):
+                self._targets[""].add(flat)
+        elif point.node_id in self._targets:
+            self._targets[point.node_id].add(point)
+
+    def _flat(self, point: Point) -> Iterator[Point]:
+        called = self._labels.get(point.node_id, point.node_id)
+        yield replace(point, name=clean_name(f"{called}/{point.name}"))
+        if point.name == _LOCAL_LOSS:
+            yield replace(point, name=clean_name(f"{called}_local_loss"))
+
+    def _sent(self) -> int:
+        return sum(target.sent for target in self._targets.values())
+
+    def _answer(self, view: Json, model: str, artifacts: str) -> Json:
         parent = self._targets[""]
         return {
             "run_id": self._run_id,
@@ -226,6 +197,7 @@ class MlflowExport:
             "children": len(self._targets) - 1,
             "points_added": self._sent(),
             "model": model,
+            "artifacts": artifacts,
         }
 
 
@@ -233,11 +205,7 @@ def _fitting(entries: dict[str, str], characters_max: int) -> dict[str, str]:
     return {key: value[:characters_max] for key, value in entries.items()}
 
 
-def _is_same(first: float, second: float) -> bool:
-    return (math.isnan(first) and math.isnan(second)) or math.isclose(first, second, rel_tol=_SAME)
-
-
-def _batches(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
-    rest = iter(entries)
-    while some := list(islice(rest, size)):
-        yield some
+def _labels(names: Mapping[str, str]) -> dict[str, str]:
+    """Of each node its name; with the end of its id where others are called so too."""
+    count = Counter(names.values())
+    return {node: name if count[name] == 1 else f"{name}-{node[-8:]}" for node, name in names.items()}

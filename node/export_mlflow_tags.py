@@ -25,6 +25,7 @@ CHILD_STATES = {
     "LOST": "FAILED",
 }
 NAME_CHARACTERS_MAX = 500  # of an experiment: MLflow's limit
+_ROWS_MAX = 10_000  # nodes of a run, or names of its models
 _SEPARATOR = "_>_"  # as Synergos names its experiments
 _MEANING = (
     "{task}, trained together by {nodes} nodes with fednode. Figures here are means over the nodes, weighted by their "
@@ -61,13 +62,43 @@ def run_tags(source: Source, view: Json) -> dict[str, str]:
         "fed.data": view["data"],
         "fed.proposer": view["proposer"],
         "fed.parent_run_id": manifest.get("parent"),
+        "fed.configuration_sha256": _configuration(source, view["run_id"]),
+        "fed.registered_models": _registered(source, view["run_id"]),
         "fed.tags": ", ".join(manifest.get("tags", [])),
         "fed.state": view["state"],
         "fed.reason": view["reason"],
         "fed.rounds": view["rounds"],
         "fed.elections": view["elections"],
+        "fed.aggregator": view["aggregator"],
     }
     return _given(told)
+
+
+def _configuration(source: Source, run_id: str) -> str:
+    rows = source.sql(f"SELECT source FROM lineage WHERE kind = 'configuration' AND run_id = '{run_id}'", 1)["rows"]
+    return str(rows[0][0]) if rows else ""
+
+
+def _registered(source: Source, run_id: str) -> str:
+    """The names that this node has given the run's models: `digits 3 (round 20): champion`."""
+    statement = f"""SELECT m.name, m.version, m.round, string_agg(a.alias, ', ' ORDER BY a.alias)
+        FROM registered_models m LEFT JOIN model_aliases a
+            ON a.name = m.name AND a.version = m.version AND NOT a.removed
+        WHERE m.run_id = '{run_id}' AND NOT m.removed GROUP BY ALL ORDER BY m.name, m.version"""
+    rows = source.sql(statement, _ROWS_MAX)["rows"]
+    return "; ".join(
+        f"{name} {version} (round {number})" + (f": {aliases}" if aliases else "")
+        for name, version, number, aliases in rows
+    )
+
+
+def node_tags(source: Source, run_id: str) -> dict[str, dict[str, str]]:
+    """What the record says about each node of a run beside its state: role, data, owner, version."""
+    statement = f"""SELECT node_id, role, data_fingerprint, member_id, version
+        FROM participants LEFT JOIN nodes USING (node_id) WHERE run_id = '{run_id}'"""
+    names = ("fed.role", "fed.data_fingerprint", "fed.member_id", "fed.version")
+    rows = source.sql(statement, _ROWS_MAX)["rows"]
+    return {node: _given(dict(zip(names, values, strict=True))) for node, *values in rows}
 
 
 def child_tags(view: Json, participant: Json, name: str, parent: str) -> dict[str, str]:

@@ -1,14 +1,17 @@
 """A run as TensorBoard's event files: one folder for each node and one for the mean over them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from node.export_source import Source, metric_pages, node_names
+from node.export_system import system_points
 from tracker.export_points import Point, folder_name, points_of, seconds_of
 from tracker.export_tensorboard import EventFiles
 
 MEAN_FOLDER = "mean"
+_POINTS_AT_ONCE = 20_000
 _ID_CHARACTERS = 8  # of a run's id the first, of a node's the last: node ids all begin alike
 
 
@@ -24,11 +27,12 @@ def export_tensorboard(source: Source, run_name: str, folder: Path, tell: Callab
     files = EventFiles(place, seconds_of(view["created_at"]))
     try:
         for page in metric_pages(source, view["run_id"]):
-            for node, points in _by_node(page).items():
-                files.add(
-                    folder_name(f"{names.get(node, '')}-{node[-_ID_CHARACTERS:]}") if node else MEAN_FOLDER, points
-                )
+            _add(files, names, points_of(page))
             tell(f"round {page[-1]['round']}, {files.scalars:,} scalars")
+        of_machines = (point for _, point in system_points(source, view))
+        while some := list(islice(of_machines, _POINTS_AT_ONCE)):
+            _add(files, names, some)
+            tell(f"machines, {files.scalars:,} scalars")
         written = files.finish()
     finally:
         files.abandon()
@@ -40,8 +44,9 @@ def export_tensorboard(source: Source, run_name: str, folder: Path, tell: Callab
     }
 
 
-def _by_node(page: list[dict[str, Any]]) -> dict[str, list[Point]]:
+def _add(files: EventFiles, names: Mapping[str, str], points: Iterable[Point]) -> None:
     found: dict[str, list[Point]] = {}
-    for point in points_of(page):
+    for point in points:
         found.setdefault(point.node_id, []).append(point)
-    return found
+    for node, some in found.items():
+        files.add(folder_name(f"{names.get(node, '')}-{node[-_ID_CHARACTERS:]}") if node else MEAN_FOLDER, some)

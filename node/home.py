@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import TypeAdapter, ValidationError
 
+from node.system_names import INTERVAL_KEY, INTERVAL_S
 from node.worker_watch import HANG_KEY, HANG_S, SILENCE_KEY, SILENCE_S
 from protocol.errors import FednodeError, Refused
 from protocol.fields import Name
@@ -65,6 +66,7 @@ class Settings:
     listen: str  # a multiaddress with a port; the entrance has the next port
     worker_silence_s: float = SILENCE_S  # see node.worker_watch
     worker_hang_s: float = HANG_S
+    system_interval_s: float = INTERVAL_S  # between looks at how busy the machine is, while a run goes on
 
 
 class Home:
@@ -130,7 +132,7 @@ class Home:
             name=_checked_name(name or known.get("name") or _machine_name()),
             member_name=_checked_name(member_name or known.get("member_name") or _login_name()),
             listen=chosen,
-            **{key: _seconds(path, key, known[key]) for key in (SILENCE_KEY, HANG_KEY) if key in known},
+            **{key: _seconds(path, key, known[key]) for key in (SILENCE_KEY, HANG_KEY, INTERVAL_KEY) if key in known},
         )
         now = known | {key: str(value) for key, value in asdict(settings).items()}
         if now != known:

@@ -8,6 +8,7 @@ import trio
 from node.chronicle import Chronicle
 from node.group_place import GroupPlace
 from node.run_driver import RunDriver
+from node.run_history import RunHistory
 from node.run_watch import RunWatch
 from node.seams import Disk
 from protocol.errors import FednodeError
@@ -41,6 +42,7 @@ class KnownRun:
     chronicle: Chronicle
     decision: Decision = field(default_factory=Decision)
     driver: RunDriver | None = None
+    history: RunHistory | None = None
     watch: RunWatch | None = None  # in place of the driver, where we do not take part
     answers: dict[NodeId, bytes] = field(default_factory=dict)
     declined: dict[NodeId, str] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,13 +16,17 @@ from node.bulk import Bulk, Transfer
 from node.datasets import DataSets
 from node.group_place import GroupPlace
 from node.groups import PRESENCE_CHANNEL, SYNC_CHANNEL, Groups
+from node.histories import HISTORY_QUESTION
 from node.hub import Hub
 from node.identity import Identity, Keys, load_identity
 from node.links import Links
+from node.log_share import LOGS_QUESTION, LogShare
 from node.node_service import Service
 from node.policy import Policy
+from node.prometheus import Counts
 from node.questions import Questions
 from node.record_log import RecordHandler
+from node.retention import Retention
 from node.runs import RUN_CHANNEL, Runs
 from node.seams import Disk, Network, Record, Trainer
 from node.task_files import TaskFiles
@@ -80,6 +84,7 @@ class Node:
         self.random = random
         self.capacity = capacity
         self.hub = Hub()
+        self.counts = Counts()
         self.started_at = now()
         self.stopping = trio.Event()
         self._keys = Keys(key, member_key, seal_key.private_bytes_raw())
@@ -116,6 +121,11 @@ class Node:
             on_operations=self._on_operations,
             on_presence=self._on_presence,
         )
+        self.retention = Retention(self)
+        await self.retention.load()
+        self.questions = Questions(
+            self.network, {HISTORY_QUESTION: self._tell_history, LOGS_QUESTION: LogShare(self).answer}
+        )
         self.runs = Runs(
             self.identity,
             self.groups,
@@ -130,10 +140,10 @@ class Node:
             now=self.now,
             random=self.random,
             capacity=self.capacity,
+            ask=self.questions.ask,
             changed=self._on_run_changed,
             moved=self._on_moved,
         )
-        self.questions = Questions(self.network, {})
         self.service = Service(self)
         self.record.add(self._node_row(self.identity.node_id, self._name, self.identity.member_id, self.version, "{}"))
         await self.groups.load()
@@ -196,14 +206,20 @@ class Node:
         runs = tuple(known.run_id for known in self.runs.active())[:64]
         return self.capacity(), runs, len(self.data_sets.all())
 
+    def _tell_history(self, peer: NodeId, request: bytes) -> AsyncGenerator[bytes, None]:
+        return self.runs.histories.answer(peer, request)
+
     def _may_read(self, peer: NodeId, blob: BlobId) -> bool:
         return self.runs.may_read(peer, blob)
 
     def _on_transfer(self, transfer: Transfer) -> None:
         if not transfer.incoming:
-            self.runs.on_sent(transfer.peer, transfer.blob, transfer.size)
+            self.runs.on_sent(transfer)
 
     def _on_run_changed(self, run: RunId, kind: str, rows: tuple[Any, ...]) -> None:
+        if kind == "counted":
+            self.counts.count(rows)
+            return
         self.service.mark_run(run)
         if kind == "metrics":
             self.service.mark_metrics(rows)

@@ -1,28 +1,33 @@
 """The node as its local API asks it: actions, and views of what is known. The one implementation of NodeService."""
 
-import json
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from node.artifacts import Artifacts
+from node.data_views import DataViews, data_view
 from node.group_place import GroupPlace
 from node.known_run import KnownRun
+from node.log_gather import LogGather
+from node.predict import Predictor
 from node.prometheus import prometheus_text
+from node.registry import Registry
 from node.run_direction import extend_run, resume_run, stop_run
 from node.service import Json, LogsQuery, MetricsQuery, ModelFile, NotFound
+from node.store_care import StoreCare
+from node.system_views import SystemViews
 from node.views import group_view, metric_view, peer_view, peers_view, run_view, status_view
 from protocol.errors import FednodeError, Refused
 from protocol.group_state import NodeEntry
-from protocol.keys import BlobId, GroupId, NodeId, RunId
+from protocol.keys import GroupId, NodeId, RunId
 from protocol.manifest import Configuration
 from protocol.manifest_read import read_configuration
-from tracker.rows import DataSetRow, MetricRow, iso
+from tracker.rows import MetricRow, iso
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -32,7 +37,6 @@ log = logging.getLogger("fednode.node")
 # Watchers are told of changed things so often: a dashboard repaints twice a second, and a query costs milliseconds.
 PUBLISH_INTERVAL_S = 0.3
 STATUS_INTERVAL_S = 2.0
-MODEL_PIECE_BYTES = 1024 * 1024
 _EXPIRES_S_MAX = 366 * 86_400  # a year: an invitation is a key, and keys are renewed
 
 
@@ -41,10 +45,17 @@ class Service:
 
     def __init__(self, node: "Node") -> None:
         self._node = node
+        self.artifacts = Artifacts(node.record, node.disk, self._run_id, self._node_id, self._catch_up)
+        self.registry = Registry(node.record, node.disk, node.trainer.offload, node.now)
+        self.predictor = Predictor(node)
+        self.store = StoreCare(node)
+        self.data_views = DataViews(node)
         self._changed_runs: set[RunId] = set()
         self._changed_groups: set[GroupId] = set()
         self._changed_peers: set[NodeId] = set()
         self._new_metrics: list[MetricRow] = []
+        self.all_logs = LogGather(node, self._run_id, self._node_id)
+        self.system = SystemViews(node, self._run_id, self._node_id)
 
     # --- the node ------------------------------------------------------------------------------------------------
     async def status(self) -> Json:
@@ -58,7 +69,7 @@ class Service:
         return peers_view(self._node)
 
     async def prometheus(self) -> str:
-        return prometheus_text(status_view(self._node), await self.runs(1000, None))
+        return prometheus_text(status_view(self._node), await self.runs(1000, None), self._node.counts)
 
     # --- groups --------------------------------------------------------------------------------------------------
     async def groups(self) -> list[Json]:
@@ -123,12 +134,13 @@ class Service:
 
     # --- data ----------------------------------------------------------------------------------------------------
     async def data_list(self) -> list[Json]:
-        return [_data_view(data) for data in self._node.data_sets.all()]
+        return [data_view(data) for data in self._node.data_sets.all()]
 
     async def data_add(self, name: str, path: str, options: Mapping[str, Any]) -> Json:
-        data = await self._node.data_sets.add(name, path, options)
-        self._record_data(data, removed=False)
-        return _data_view(data)
+        return await self.data_views.add(name, path, options)
+
+    async def data_show(self, name: str) -> Json:
+        return await self.data_views.show(name)
 
     async def data_remove(self, name: str) -> None:
         data = self._node.data_sets.get(name)
@@ -140,15 +152,7 @@ class Service:
                 remedy="stop the run first, or decline it while it has not started",
             )
         await self._node.data_sets.remove(name)
-        self._record_data(data, removed=True)
-
-    def _record_data(self, data: Any, *, removed: bool) -> None:
-        options = json.dumps(dict(data.options))
-        self._node.record.add(
-            DataSetRow(
-                data.name, data.path, data.kind, data.bytes, data.fingerprint, options, self._node.now(), removed
-            )
-        )
+        self.data_views.record(data, removed=True)
 
     # --- runs: actions -------------------------------------------------------------------------------------------
     async def start_run(self, config: str, source: str | None, group: str | None, overrides: Mapping[str, Any]) -> Json:
@@ -187,11 +191,13 @@ class Service:
 
     async def resume_run(self, run: str) -> Json:
         known = self._known(run)
+        await self._node.retention.check_ready(known)
         await resume_run(self._node.runs, known)
         return await self.run(known.run_id)
 
     async def extend_run(self, run: str, rounds: int) -> Json:
         known = self._known(run)
+        await self._node.retention.check_ready(known)
         await extend_run(self._node.runs, known, rounds)
         return await self.run(known.run_id)
 
@@ -235,9 +241,10 @@ class Service:
             limit=query.limit,
         )
 
-    async def rounds(self, run: str) -> list[Json]:
+    async def rounds(self, run: str, after_round: int | None = None, limit: int = 100_000) -> list[Json]:
         await self._catch_up()
-        return await self._node.record.query("rounds", run_id=await self._run_id(run))
+        wanted = {"run_id": await self._run_id(run), "after_round": after_round, "limit": limit}
+        return await self._node.record.query("rounds", **wanted)
 
     async def logs(self, run: str | None, query: LogsQuery) -> tuple[list[Json], int]:
         await self._catch_up()
@@ -252,19 +259,7 @@ class Service:
         return rows, rows[-1]["seq"] if rows else query.after or 0
 
     async def model_file(self, run: str, round_number: int | None) -> ModelFile:
-        from aggregation.safetensors_file import to_safetensors  # numpy: only once somebody wants a model
-        from aggregation.schema import Schema
-
-        await self._catch_up()
-        rows = await self._node.record.query("models", run_id=await self._run_id(run), round=round_number)
-        if not rows:
-            which = "no committed checkpoint" if round_number is None else f"no checkpoint of round {round_number}"
-            raise NotFound("no-such-model", f"There is {which} of {run} here", remedy="see fednode run show")
-        row, disk = rows[0], self._node.disk
-        schema = Schema.from_bytes(await disk.read_blob(BlobId(row["schema"])))
-        model = await disk.read_blob(BlobId(row["model"]))
-        data: bytes = await self._node.trainer.offload(partial(to_safetensors, schema, model))
-        return ModelFile(row["round"], row["model"], len(data), _pieces(data))
+        return await self.registry.run_file(await self._run_id(run), round_number, run)
 
     async def sql(self, statement: str, rows_max: int) -> tuple[Sequence[str], Sequence[Sequence[Any]], bool]:
         await self._catch_up()
@@ -376,20 +371,3 @@ def _id_named(name: str, known: Mapping[Any, Any], name_of: Any) -> str:
         return str(by_name[-1])
     by_prefix = [key for key in known if str(key).startswith(name)] if len(name) >= 4 else []
     return str(by_prefix[0]) if len(by_prefix) == 1 else ""
-
-
-def _data_view(data: Any) -> Json:
-    return {
-        "name": data.name,
-        "path": data.path,
-        "kind": data.kind,
-        "bytes": data.bytes,
-        "fingerprint": data.fingerprint,
-        "added_at": data.added_at,
-        "options": dict(data.options),
-    }
-
-
-async def _pieces(data: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), MODEL_PIECE_BYTES):
-        yield data[start : start + MODEL_PIECE_BYTES]

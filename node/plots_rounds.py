@@ -59,7 +59,8 @@ def rounds_chart(
     left = 16 + CHARACTER_WIDTH * max(map(cells, named.values()))
     x = Scale(0.0, (end - start) / unit, left, width - 16)
     _lanes(drawing, lanes, named, x, unit_name)
-    _elections(drawing, [(term, (at - start) / unit) for term, _, at in elections if start <= at <= end], x, len(lanes))
+    seen = [(term, (at - start) / unit) for term, _, at in elections if start <= at <= end]
+    draw_elections(drawing, seen, x, TOP, TOP + LANE * len(lanes))
     for each in rounds:
         if each.aggregator in lanes:
             lane = lanes.index(each.aggregator)
@@ -69,11 +70,14 @@ def rounds_chart(
 
 
 def _lanes(drawing: Drawing, lanes: Sequence[str], named: Mapping[str, str], x: Scale, unit: str) -> None:
-    bottom = TOP + LANE * len(lanes)
     for place, lane in enumerate(lanes):
         middle = TOP + LANE * place + LANE / 2
         drawing.shapes.append(Label(x.first - 8, middle + 4, named[lane], "ink", "end"))
         drawing.shapes.append(Stroke(((x.first, middle), (x.last, middle)), "grid"))
+    draw_time_axis(drawing, x, TOP + LANE * len(lanes), unit)
+
+
+def draw_time_axis(drawing: Drawing, x: Scale, bottom: float, unit: str) -> None:
     drawing.shapes.append(Stroke(((x.first, bottom), (x.last, bottom)), "axis"))
     marks = ticks(x.low, x.high, (x.last - x.first) / 75)
     for mark in marks:
@@ -82,14 +86,17 @@ def _lanes(drawing: Drawing, lanes: Sequence[str], named: Mapping[str, str], x: 
     drawing.shapes.append(Label((x.first + x.last) / 2, bottom + 30, f"time, {unit}", "quiet", "middle"))
 
 
-def _elections(drawing: Drawing, elections: Sequence[tuple[int, float]], x: Scale, lanes: int) -> None:
+def draw_elections(
+    drawing: Drawing, elections: Sequence[tuple[int, float]], x: Scale, top: float, bottom: float
+) -> None:
+    """`elections`: term, and when, in units of `x`. Each is a dashed line, with its term above where there is room."""
     free_from = x.first
     for term, at in elections:
         place, text = x(at), f"term {term}"
-        line = ((place, TOP - 6), (place, TOP + LANE * lanes))
+        line = ((place, top - 6), (place, bottom))
         drawing.shapes.append(Stroke(line, "warn", 1.0, (3, 3), title=f"elected in term {term}"))
         if place >= free_from:
-            drawing.shapes.append(Label(min(place, x.last - CHARACTER_WIDTH * len(text)), TOP - 9, text, "warn"))
+            drawing.shapes.append(Label(min(place, x.last - CHARACTER_WIDTH * len(text)), top - 9, text, "warn"))
             free_from = place + CHARACTER_WIDTH * (len(text) + 1)
 
 

@@ -31,7 +31,8 @@ CROWD = 16  # curves
 _COLOURS = ("blue", "green", "magenta", "cyan", "red", "bright_blue", "yellow", "bright_green")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 WIDTH_MIN, NAMES_FROM_WIDTH = 24, 50  # below the latter the names go under the curves
-NAME_WIDTH_MAX = 18
+NAME_WIDTH_MAX, FIGURE_WIDTH_MIN = 18, 6
+MARK_WIDTH = 5  # of what a name's line has besides: stroke, letter and blanks
 TICK_ROWS, TICK_COLUMNS = 3, 9  # about one label in so many
 
 
@@ -122,7 +123,11 @@ def draw(
 
 
 def _names_width(series: Sequence[Series]) -> int:
-    return 2 + 2 + 7 + min(max(cells(one.name) for one in series), NAME_WIDTH_MAX)
+    return MARK_WIDTH + _figures_width(series) + min(max(cells(one.name) for one in series), NAME_WIDTH_MAX)
+
+
+def _figures_width(series: Sequence[Series]) -> int:
+    return max(FIGURE_WIDTH_MIN, *(len(figure(one.points[-1][1])) for one in series))
 
 
 def _style(one: Series) -> str:
@@ -181,10 +186,12 @@ def _names(
 ) -> None:
     ordered = sorted(shown, key=lambda one: -one.points[-1][1])
     wanted = [round(y(one.points[-1][1])) // 4 for one in ordered]
+    figures = _figures_width(shown)
     for one, row in zip(ordered, spread(wanted, 1, 0, rows - 1), strict=True):
         stroke = "━" if one.strong else "─"
-        name = shortened(one.name, width - 11)
-        canvas.write(left, int(row), f"{stroke}{letters[id(one)]} {figure(one.points[-1][1]):>6} {name}", _style(one))
+        name = shortened(one.name, width - MARK_WIDTH - figures)
+        value = figure(one.points[-1][1]).rjust(figures)
+        canvas.write(left, int(row), f"{stroke}{letters[id(one)]} {value} {name}", _style(one))
 
 
 def beside(left: Sequence[str], right: Sequence[str], width: int) -> list[str]:

@@ -1,19 +1,25 @@
-"""Which proposals this node accepts by itself: its owner's standing decisions, kept over restarts.
+"""What this node's owner has decided once and for all, kept over restarts: which proposals it accepts by itself, and
+which lines of a run's log others in the run may read.
 
 A rule is `all`, `mine` (proposals of the owner's own nodes), `task:NAME` (a built-in task, from anybody in the group)
 or `proposer:ID` (a member or node). What no rule covers waits for the owner.
 """
 
+from typing import get_args
+
 import msgpack
 
 from node.seams import Disk
+from node.service import LogPolicy
 from protocol.errors import Refused
 from protocol.keys import MemberId, NodeId
 from protocol.manifest import Manifest
 
 _FILE = "policy"
+_LOGS_FILE = "log-policy"
 _RULES_MAX = 256  # people write them by hand
 DEFAULT_RULES = ("mine",)
+LOG_POLICIES: tuple[LogPolicy, ...] = get_args(LogPolicy)
 _KINDS = ("all", "mine", "task:", "proposer:")
 
 
@@ -22,6 +28,7 @@ class Policy:
 
     def __init__(self, disk: Disk, member: MemberId) -> None:
         self.rules: tuple[str, ...] = DEFAULT_RULES
+        self.logs: LogPolicy = "none"
         self._disk = disk
         self._member = member
 
@@ -29,6 +36,13 @@ class Policy:
         raw = await self._disk.read(_FILE)
         if raw is not None:
             self.rules = tuple(str(rule) for rule in msgpack.unpackb(raw))
+        logs = await self._disk.read(_LOGS_FILE)
+        self.logs = next((policy for policy in LOG_POLICIES if policy.encode() == logs), "none")
+
+    async def set_logs(self, policy: LogPolicy) -> None:
+        """From now on, for answers under way too."""
+        await self._disk.write(_LOGS_FILE, policy.encode())
+        self.logs = policy
 
     async def set(self, rules: tuple[str, ...]) -> None:
         """Replace all rules. Raises Refused for one that is none."""

@@ -7,13 +7,19 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import trio
 
 from protocol.errors import FednodeError, Refused
+from tracker.check import Checked
+from tracker.connect import work_folder
+from tracker.copies import Compacted, bytes_of, write_copy
+from tracker.import_merge import Merged, merge
 from tracker.reader import Reader
+from tracker.retention import Rules
 from tracker.rows import Row
 from tracker.store import Store
 
@@ -24,6 +30,7 @@ RETRY_S = 5.0  # after the disk said no
 CLOSE_DEADLINE_S = 10.0  # for the last rows; a disk that is stuck must not keep the node from stopping
 READERS_MAX = 2  # at once; each may use the store's whole memory
 SQL_DEADLINE_S = 30.0  # for a person's statement
+DRAIN_S = 5.0  # readers are waited for so long when the store's file is replaced; longer ones are interrupted
 _INTERRUPT_EVERY_S = 0.02
 
 _log = logging.getLogger("fednode.record")
@@ -45,6 +52,7 @@ class StoreRecord:
         self._writing = trio.Lock()
         self._writer = trio.CapacityLimiter(1)
         self._readers = trio.CapacityLimiter(READERS_MAX)
+        self._reading: set[Reader] = set()
 
     def add(self, *rows: Row) -> None:
         """Take rows. Beyond PENDING_ROWS_MAX, which only a failing disk brings about, rows are dropped and counted."""
@@ -129,6 +137,78 @@ class StoreRecord:
             remedy="ask for less at once",
         )
 
+    async def look_through(self) -> Checked:
+        """Read all of it, and say what is wrong. Raises Refused when it outgrew its memory."""
+        return await self._read(Reader.check)
+
+    async def models_named(self) -> list[dict[str, Any]]:
+        """The blobs that are named as models or artifacts."""
+        return await self._read(Reader.models_named)
+
+    async def change(self, work: Callable[[Any], T]) -> T:
+        """As tracker.store.Store.change, in the writer's thread. Reads go on meanwhile."""
+        async with self._writing:
+            return await trio.to_thread.run_sync(self._store.change, work, limiter=self._writer)
+
+    async def merge(self, staged: Path, rules: Rules, now: float) -> Merged:
+        """As tracker.import_merge.merge, in the writer's thread. Reads go on meanwhile."""
+        async with self._writing:
+            work = partial(merge, self._store, staged, rules, now)
+            return await trio.to_thread.run_sync(work, limiter=self._writer)
+
+    async def write_copy(self, name: str) -> Path:
+        """A copy of the whole record in the work folder, durable, for the caller to delete. Rows that come meanwhile
+        wait; reads go on. Raises FednodeError when the disk says no."""
+        await self.flush()
+        async with self._writing:
+            return await self._copied(name, is_backup=True)
+
+    async def compact(self) -> Compacted:
+        """Give the disk back what the store does not need: a copy takes its place. Reads wait for the moment that this
+        takes; one that lasts longer than DRAIN_S is interrupted. Raises FednodeError when the disk says no."""
+        async with self._writing:
+            before = bytes_of(self.path)
+            copy = await self._copied("compacted.duckdb", is_backup=False)
+            await self._without_readers(partial(self._store.replace_file, copy))
+            return Compacted(before, bytes_of(self.path))
+
+    @property
+    def path(self) -> Path:
+        assert self._store.path is not None  # a node's record is in a file
+        return self._store.path
+
+    async def _copied(self, name: str, *, is_backup: bool) -> Path:
+        target = work_folder(self.path) / name
+        work = partial(write_copy, self._store, target, is_backup=is_backup)
+        await trio.to_thread.run_sync(work, limiter=self._writer)
+        return target
+
+    async def _without_readers(self, work: Callable[[], None]) -> None:
+        """Do `work` in the writer's thread while no cursor is open; who wants to read waits."""
+        places = [object() for _ in range(READERS_MAX)]
+        held = []
+        try:
+            with trio.move_on_after(DRAIN_S):
+                for place in places:
+                    await self._readers.acquire_on_behalf_of(place)
+                    held.append(place)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._interrupt_all)
+                for place in places[len(held) :]:
+                    await self._readers.acquire_on_behalf_of(place)
+                    held.append(place)
+                nursery.cancel_scope.cancel()
+            await trio.to_thread.run_sync(work, limiter=self._writer)
+        finally:
+            for place in held:
+                self._readers.release_on_behalf_of(place)
+
+    async def _interrupt_all(self) -> None:
+        while True:
+            for reader in list(self._reading):
+                reader.interrupt()
+            await trio.sleep(_INTERRUPT_EVERY_S)
+
     async def close(self) -> None:
         """Write what is left, even where the caller is cancelled, and close the store. No read may be under way."""
         with trio.CancelScope(deadline=trio.current_time() + CLOSE_DEADLINE_S, shield=True):
@@ -148,27 +228,31 @@ class StoreRecord:
         return count
 
     async def _read(self, work: Callable[[Reader], T]) -> T:
-        reader = self._store.reader()
+        opened: list[Reader] = []
         done = trio.Event()
 
         def attempt() -> tuple[T | None, FednodeError | None]:
             try:
-                return work(reader), None
+                # Opened here, and closed here: whoever holds all places of the readers knows that none is open.
+                opened.append(reader := self._store.reader())
+                self._reading.add(reader)
+                try:
+                    return work(reader), None
+                finally:
+                    self._reading.discard(reader)
+                    reader.close()
             except FednodeError as error:  # handed over as a value: what passes a nursery comes out as a group
                 return None, error
 
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_interrupt_when_cancelled, reader, done)
-                try:
-                    result, error = await trio.to_thread.run_sync(attempt, limiter=self._readers)
-                finally:
-                    done.set()
-                nursery.cancel_scope.cancel()
-            # Where we were cancelled, that goes before the interruption which it caused.
-            await trio.lowlevel.checkpoint()
-        finally:
-            reader.close()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_interrupt_when_cancelled, opened, done)
+            try:
+                result, error = await trio.to_thread.run_sync(attempt, limiter=self._readers)
+            finally:
+                done.set()
+            nursery.cancel_scope.cancel()
+        # Where we were cancelled, that goes before the interruption which it caused.
+        await trio.lowlevel.checkpoint()
         if error is not None:
             raise error
         return cast(T, result)
@@ -183,13 +267,14 @@ async def open_record(path: Path) -> StoreRecord:
     return StoreRecord(await trio.to_thread.run_sync(Store, path))
 
 
-async def _interrupt_when_cancelled(reader: Reader, done: trio.Event) -> None:
+async def _interrupt_when_cancelled(opened: list[Reader], done: trio.Event) -> None:
     try:
         await trio.sleep_forever()
     except trio.Cancelled:
         with trio.CancelScope(shield=True):
             # Again and again: an interruption that comes before the statement has begun is lost.
             while not done.is_set():
-                reader.interrupt()
+                for reader in opened:
+                    reader.interrupt()
                 await trio.sleep(_INTERRUPT_EVERY_S)
         raise

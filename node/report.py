@@ -19,20 +19,23 @@ _STYLE = """
 *{box-sizing:border-box}
 body{margin:0 auto;padding:1.5rem;max-width:72rem;background:var(--page);color:var(--ink);
   font:15px/1.45 ui-sans-serif,system-ui,sans-serif}
-h1{font-size:1.6rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 .6rem}
+header{overflow-wrap:anywhere}h1{font-size:1.6rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 .6rem}
 p{margin:.3rem 0}.quiet{color:var(--quiet)}.bad{color:var(--bad);font-weight:600}
 .facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(9rem,1fr));gap:.6rem;margin:1rem 0}
 .facts div{border:1px solid var(--grid);border-radius:6px;padding:.5rem .7rem}
 .facts b{display:block;font-size:1.15rem;font-weight:600;overflow-wrap:anywhere}
 .facts span{color:var(--quiet);font-size:.85rem}
-.curves{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(30rem,100%),1fr));gap:1rem}
-figure{margin:0}h3{font-size:.95rem;margin:1.2rem 0 .4rem}svg{width:100%;height:auto;display:block}
+.curves{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(27rem,100%),1fr));gap:1rem}
+figure{margin:0}.wide svg{min-width:44rem}
+h3{font-size:.95rem;margin:1.2rem 0 .4rem}svg{width:100%;height:auto;display:block}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.87rem;min-width:50%}
 th,td{text-align:left;padding:.25rem .9rem .25rem 0;border-bottom:1px solid var(--grid);vertical-align:top}
 th{color:var(--quiet);font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 td:first-child,td code{white-space:nowrap}
 code{font:.85em ui-monospace,monospace;overflow-wrap:anywhere}summary{cursor:pointer;margin:.6rem 0}
-@media print{details{display:block}}
+@media print{body{max-width:none;padding:0;font-size:10pt}
+  figure,tr,.facts div{break-inside:avoid}h2,h3{break-after:avoid}
+  .scroll{overflow:visible}.wide svg{min-width:0}}
 """
 
 
@@ -102,9 +105,10 @@ def note(words: str) -> str:
     return f'<p class="quiet">{text(words)}</p>'
 
 
-def drawings(several: Iterable[Drawing]) -> str:
+def drawings(several: Iterable[Drawing], *, wide: bool = False) -> str:
+    """Pictures beside each other where there is room; `wide` ones below each other, to be moved in a narrow one."""
     figures = "".join(f"<figure>{svg(drawing, alone=False)}</figure>" for drawing in several)
-    return f'<div class="curves">{figures}</div>'
+    return f'<div class="{"wide scroll" if wide else "curves"}">{figures}</div>'
 
 
 def page(title: str, lead: str, trouble: str, sections: Sequence[Section], made: str) -> str:

@@ -3,7 +3,7 @@ asks for, done with the four seams; each answer is an event for the machine.
 """
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from node.bulk import Bulk
 from node.run_blobs import RunBlobs
 from node.seams import Disk, Trainer
-from protocol.checkpoint import Checkpoint, Offer, UpdateEntry, open_offer, update_blobs
+from node.spans import Spans
+from protocol.checkpoint import Checkpoint, Offer, UpdateEntry, checkpoint_blobs, open_offer, update_blobs
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.keys import BlobId, NodeId
 from protocol.lateness import counted_samples
@@ -47,11 +48,13 @@ class RunData:
         needed_elsewhere: Callable[[BlobId], bool] = lambda blob: False,
         *,
         blobs: RunBlobs,
+        spans: Spans,
     ) -> None:
         self._manifest = manifest
         self._disk = disk
         self._bulk = bulk
         self.blobs = blobs
+        self._spans = spans
         self._trainer = trainer
         self._moved = moved
         self._schema: tuple[str, Schema] | None = None
@@ -66,6 +69,7 @@ class RunData:
         # What came or was made here for a round alone. Whoever offers an update, or makes a checkpoint, chooses what it
         # is called: nothing else is ever deleted on its word.
         self._passing: set[str] = set()
+        self._obtaining: Counter[str] = Counter()  # blobs of checkpoints that are being made durable just now
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
     async def obtain(self, wanted: Obtain) -> bool:
@@ -73,6 +77,8 @@ class RunData:
         checkpoint = wanted.checkpoint
         if wanted.name in self._lies:
             return False  # it is proposed again with every heartbeat
+        held = checkpoint_blobs(checkpoint)
+        self._obtaining.update(held)
         try:
             self._models |= {checkpoint.model, checkpoint.tensor_schema}
             await self._fetch(BlobId(checkpoint.tensor_schema), wanted.sources, SCHEMA_BYTES_MAX, checkpoint.round)
@@ -88,6 +94,8 @@ class RunData:
         except FednodeError as error:
             log.info("checkpoint %d could not be obtained yet: %s", checkpoint.round, error.what)
             return False
+        finally:
+            self._obtaining.subtract(held)
         return True
 
     async def _obtain_model(self, wanted: Obtain, schema: "Schema") -> None:
@@ -163,10 +171,16 @@ class RunData:
         self, blob: BlobId, sources: Iterable[NodeId], bytes_max: int, round_number: int, *, passing: bool = False
     ) -> None:
         if not await self._disk.has_blob(blob):
-            source, size = await self._bulk.fetch(blob, list(sources), bytes_max)
-            self._moved(source, "checkpoint", size, round_number)
+            await self._fetch_from(blob, list(sources), bytes_max, "checkpoint", round_number)
             if passing:
                 self._passing.add(blob)
+
+    async def _fetch_from(
+        self, blob: BlobId, sources: Sequence[NodeId], bytes_max: int, kind: str, round_number: int
+    ) -> None:
+        with self._spans.measuring("fetch", round_number) as measured:
+            measured.peer, measured.bytes = source, size = await self._bulk.fetch(blob, sources, bytes_max)
+        self._moved(source, kind, size, round_number)
 
     # --- updates -------------------------------------------------------------------------------------------------
     async def collect(self, wanted: Collect, base: Checkpoint) -> Collected:
@@ -196,8 +210,7 @@ class RunData:
     async def fetch_update(self, offer: Offer, sources: Sequence[NodeId], size: int) -> None:
         """Have an update here while its round lasts, and the next one where the run is audited."""
         if not await self._disk.has_blob(BlobId(offer.update)):
-            source, size = await self._bulk.fetch(BlobId(offer.update), list(dict.fromkeys(sources)), size)
-            self._moved(source, "update", size, offer.round)
+            await self._fetch_from(BlobId(offer.update), list(dict.fromkeys(sources)), size, "update", offer.round)
             self._passing.add(offer.update)
         self._updates.add(offer.update)
 
@@ -282,6 +295,12 @@ class RunData:
             checkpoint_codec=keys.codec,
             norm_bound=keys.norm_max,
         )
+
+    def in_use(self, *, has_ended: bool) -> set[str]:
+        """What is being made durable just now and, while rounds are made, what the one under way is made with, and the
+        updates that may still be asked for."""
+        obtaining = {blob for blob, count in self._obtaining.items() if count}
+        return obtaining if has_ended else obtaining | self._passing | self._updates | self._kept
 
     def holds(self, blob: BlobId) -> bool:
         """Whether this run works with `blob`, or keeps it."""

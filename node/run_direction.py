@@ -36,10 +36,8 @@ async def resume_run(runs: Runs, known: KnownRun) -> None:
 
 
 async def extend_run(runs: Runs, known: KnownRun, rounds: int) -> None:
-    """Let the run last `rounds` more, also when it has finished. Raises Refused when it is stopped or has failed."""
+    """Let the run last `rounds` more, also when it has finished. Raises Refused when it is stopped."""
     ledger = _ledger_of(known)
-    if ledger.has_ended and ledger.newest.outcome == "failed":
-        raise Refused("failed", f"The run {known.name} has failed", remedy=_START_ANEW)
     if known.entry.stop is not None or (ledger.has_ended and ledger.newest.outcome == "stopped"):
         remedy = f"let it go on first: fednode run resume {known.name}"
         raise Refused("stopped", f"The run {known.name} is stopped", remedy=remedy)
@@ -60,6 +58,4 @@ def _ledger_of(known: KnownRun) -> Ledger:
 def _way_on(known: KnownRun, ledger: Ledger) -> str:
     if not ledger.has_ended:
         return f"it goes on by itself while its nodes are up: see fednode run show {known.name}"
-    if ledger.newest.outcome == "finished":
-        return f"it has finished; give it more rounds: fednode run extend {known.name} --rounds N"
-    return _START_ANEW
+    return f"it has finished; give it more rounds: fednode run extend {known.name} --rounds N"

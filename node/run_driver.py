@@ -6,21 +6,23 @@ tasks of its own, whose answers come back as events. Nothing here decides anythi
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import trio
 
+from node.bulk import Transfer
 from node.chronicle import Chronicle
 from node.run_audit import RunAudit
 from node.run_data import RunData
 from node.run_task import RunTask
 from node.seams import Disk, TrainerFailed
-from protocol.checkpoint import Checkpoint, open_offer
+from protocol.checkpoint import Checkpoint, checkpoint_blobs, open_offer
 from protocol.directions import Directions
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId, RunId
 from protocol.run_events import (
+    STATE_LETTERS,
     Began,
     Collect,
     Combine,
@@ -63,6 +65,7 @@ INBOX_BYTES_MAX = 64 * 1024 * 1024
 
 REFUSALS_TOLD_MAX = 3  # in one line of the log; all of them are in the record
 
+TellProposer = Callable[[int, FednodeError, bool], Awaitable[None]]  # the round, what failed, whether our part goes on
 Work = Obtain | Collect | Combine | Recompute | Train | Evaluate
 
 
@@ -85,6 +88,7 @@ class RunDriver:
         task: RunTask,
         chronicle: Chronicle,
         send: Callable[[NodeId, RunMessage], None],
+        tell_proposer: TellProposer,
         name_of: Callable[[NodeId], str],
     ) -> None:
         self.run_id = run
@@ -92,11 +96,13 @@ class RunDriver:
         self.chronicle = chronicle
         self.ended = trio.Event()
         machine.overview.is_wanted = chronicle.tells_of_others
+        self._spans = chronicle.spans
         self._disk = disk
         self._data = data
         self._audit = audit
         self._task = task
         self._send = send
+        self._tell_proposer = tell_proposer
         self._name_of = name_of
         self._to_inbox, self._inbox = trio.open_memory_channel[RunEvent](INBOX_EVENTS_MAX)
         self._inbox_bytes = 0
@@ -131,9 +137,31 @@ class RunDriver:
         """Whether the run still works with a blob, or keeps it."""
         return self._data.holds(blob) or blob in self.machine.ledger.blobs()
 
+    def keeps(self, blob: BlobId) -> bool:
+        """Whether `blob` is something that our task has made and wants kept."""
+        return self._task.keeps(blob)
+
+    def needs(self, *, is_over: bool) -> set[str]:
+        """The blobs that the run needs here: to go on, or, where that `is_over`, for what it does at this moment."""
+        ledger, offer = self.machine.ledger, self.machine.participation.offer
+        needed = self._data.in_use(has_ended=ledger.has_ended)
+        if not is_over:
+            needed |= ledger.blobs()
+        if not ledger.has_ended:
+            needed |= ledger.update_blobs() | ({offer[1].update} if offer is not None else set())
+            base = ledger.committed_before(ledger.newest)  # which an audit of the newest goes out from
+            needed |= set(checkpoint_blobs(base)) if base is not None else set()
+        return needed
+
     def has_update(self, blob: BlobId) -> bool:
         """Whether `blob` is an update that others may have to recompute a checkpoint from."""
         return self._data.has_update(blob)
+
+    def on_sent(self, transfer: Transfer) -> None:
+        """A piece of a blob of the run has gone to a peer."""
+        offer = self.machine.participation.offer
+        if offer is not None and offer[1].update == transfer.blob:
+            self._spans.uploaded(transfer.peer, offer[1].round, transfer.seconds, transfer.size)
 
     # --- the loop ------------------------------------------------------------------------------------------------
     async def run(self) -> None:
@@ -207,31 +235,47 @@ class RunDriver:
             case Collect():
                 return await self._data.collect(wanted, self.machine.ledger.newest)
             case Combine():
-                return await self._data.combine(wanted)
+                return await self._combine(wanted)
             case Recompute():
                 return Recomputed(wanted.name, await self._audit.recompute(wanted))
             case Train():
                 try:
                     return await self._task.train(wanted)
                 except FednodeError as error:
-                    self._tell_failure("Training", error)
+                    await self._tell_failure("Training", error, wanted.round, goes_on=False)
                     return TrainingFailed(wanted.round, error.what[:500])
             case Evaluate():
                 try:
                     return await self._task.evaluate(wanted)
                 except FednodeError as error:
-                    self._tell_failure("Evaluating", error)
+                    await self._tell_failure("Evaluating", error, wanted.checkpoint.round, goes_on=True)
                     return Evaluated(wanted.checkpoint.round, wanted.name, 0, {})
 
-    def _tell_failure(self, what: str, error: FednodeError) -> None:
+    async def _combine(self, wanted: Combine) -> RunEvent:
+        self._spans.busy()
+        with self._spans.measuring("aggregate", wanted.round) as measured:
+            combined = await self._data.combine(wanted)
+            measured.is_kept = not combined.failed
+        self._look_whether_we_wait(wanted.round)
+        return combined
+
+    def _look_whether_we_wait(self, round_number: int) -> None:
+        if STATE_LETTERS[self.machine.participation.letter] == "WAITING" and not self.machine.ledger.has_ended:
+            self._spans.waits(round_number)
+
+    async def _tell_failure(self, what: str, error: FednodeError, round_number: int, *, goes_on: bool) -> None:
+        """All of it to our owner, a line of it to the proposer."""
         self._say("ERROR", f"{what} failed: {error.what}. To fix: {error.remedy}.")
         if isinstance(error, TrainerFailed) and error.traceback:
             self.chronicle.log("ERROR", "task.traceback", error.traceback)
+        await self._tell_proposer(round_number, error, goes_on)
 
     # --- what people are told ------------------------------------------------------------------------------------
     async def _tell(self, output: RunOutput) -> None:
         match output:
             case Committed(name, checkpoint, _):
+                self._spans.round_over()
+                self._look_whether_we_wait(checkpoint.round + 1)
                 if self.machine.ledger.has_ended:
                     self._task.stop_training()
                 self.chronicle.committed(output, await self._model_bytes(checkpoint))
@@ -245,8 +289,11 @@ class RunDriver:
                     self._say("INFO", f"{self._name_of(aggregator)} aggregates in term {term}")
             case Measured():
                 self.chronicle.measured(output)
-            case ParticipantState():
+            case ParticipantState(node=node, round=committed):
                 self.chronicle.participant(output)
+                if node == self.machine.context.me:
+                    self._spans.busy()
+                    self._look_whether_we_wait(committed + 1)
             case Note(text):
                 self.chronicle.note(text)
             case Evidence(what=what):
@@ -259,7 +306,7 @@ class RunDriver:
             case Ended(outcome, reason):
                 self.chronicle.state("", outcome.upper(), reason, self.machine.ledger.committed_round)
                 self._say("INFO", f"the run is {outcome}" + (f": {reason}" if reason else ""))
-                await self._task.finish(may_go_on=outcome != "failed")
+                await self._task.close()
                 self.ended.set()
             case WentOn():
                 self._task.go_on()

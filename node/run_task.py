@@ -11,8 +11,12 @@ from typing import TypeVar
 
 import trio
 
+from fednode_logging import split_class
+from node.artifact_keeper import ArtifactKeeper
+from node.chronicle import Chronicle
 from node.run_blobs import RunBlobs
 from node.seams import Disk, TaskOutput, TaskSession, TaskSpec, Trainer, TrainerFailed
+from node.spans import Spans
 from protocol.checkpoint import Checkpoint, Offer
 from protocol.keys import BlobId
 from protocol.run_events import Evaluate, Evaluated, Train, Trained
@@ -20,6 +24,7 @@ from protocol.run_events import Evaluate, Evaluated, Train, Trained
 T = TypeVar("T")
 
 METRICS_MAX = 64  # of one offer or report: what its message class allows
+METRIC_NAME_CHARACTERS_MAX = 80  # likewise
 
 
 class RunTask:
@@ -32,14 +37,18 @@ class RunTask:
         blobs: RunBlobs,
         trainer: Trainer,
         slots: trio.CapacityLimiter,
-        say: Callable[[TaskOutput], None],
+        chronicle: Chronicle,
+        spans: Spans,
     ) -> None:
         self._spec = spec
         self._disk = disk
         self._blobs = blobs
         self._trainer = trainer
         self._slots = slots
-        self._say = say
+        self._say = chronicle.task_said
+        self._keeper = ArtifactKeeper(chronicle, disk, trainer.offload)
+        self._has_said_what_is_not_told = False
+        self._spans = spans
         self._session: TaskSession | None = None
         self._busy = trio.Lock()
         self._calls: set[trio.CancelScope] = set()
@@ -55,6 +64,10 @@ class RunTask:
         self._training = trio.CancelScope()
         return await self._unless_closed(self._training, partial(self._train, wanted))
 
+    def keeps(self, blob: BlobId) -> bool:
+        """Whether an artifact of the task is this blob."""
+        return self._keeper.holds(blob)
+
     def stop_training(self) -> None:
         """The run's last checkpoint is committed: nobody waits for what is being trained."""
         self._over = True
@@ -66,12 +79,16 @@ class RunTask:
         async with self._busy, self._slots:
             session = await self._open()
             try:
-                result = await session.train(wanted.round, await self._schema(base), await self._model(base))
+                schema, model, began = await self._schema(base), await self._model(base), trio.current_time()
+                result = await session.train(wanted.round, schema, model)
+                trained_at = trio.current_time()
                 update = await self._disk.put_blob(result.update)
+                stored_s = trio.current_time() - trained_at
             except TrainerFailed:
                 await self._drop()
                 raise
         size = (await self._disk.open_blob(update)).size
+        self._spans.trained(wanted.round, trained_at - began, stored_s, size, result)
         return Trained(
             Offer(
                 run=self._spec.run_id,
@@ -82,7 +99,9 @@ class RunTask:
                 update_bytes=size,
                 samples=result.samples,
                 codec=self._spec.codec,
-                metrics=finite(result.metrics),
+                metrics=self._signed(result.metrics),
+                spans=self._spans.to_tell(over=wanted.round - 1),
+                usage=dict(result.usage),
             )
         )
 
@@ -91,7 +110,7 @@ class RunTask:
 
         Raises TrainerFailed."""
         if self._spec.data_path is None:
-            return Evaluated(wanted.checkpoint.round, wanted.name, 0, {})
+            return self._nothing_to_measure(wanted)
         return await self._unless_closed(trio.CancelScope(), partial(self._evaluate, wanted))
 
     async def _evaluate(self, wanted: Evaluate) -> Evaluated:
@@ -99,12 +118,31 @@ class RunTask:
         async with self._busy, self._slots:
             session = await self._open()
             # A session whose worker has died is kept: training will find it so, and end our part with the reason.
-            result = await session.evaluate(
-                checkpoint.round, await self._schema(checkpoint), await self._model(checkpoint)
-            )
+            schema, model = await self._schema(checkpoint), await self._model(checkpoint)
+            with self._spans.measuring("evaluate", checkpoint.round) as measured:
+                result = await session.evaluate(checkpoint.round, schema, model)
+                measured.is_kept = result is not None
         if result is None:
-            return Evaluated(checkpoint.round, wanted.name, 0, {})
-        return Evaluated(checkpoint.round, wanted.name, result.samples, finite(result.metrics))
+            return self._nothing_to_measure(wanted)
+        spans = self._spans.to_tell(over=checkpoint.round)
+        return Evaluated(checkpoint.round, wanted.name, result.samples, self._signed(result.metrics), spans)
+
+    def _signed(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """The metrics for everybody. Says once in a run's life here what does not fit."""
+        told = told_to_others(metrics)
+        finite = sum(map(isfinite, metrics.values()))
+        if len(told) < finite and not self._has_said_what_is_not_told:
+            self._has_said_what_is_not_told = True
+            text = (
+                f"{finite - len(told)} of a result's {finite} metrics are not told: {METRICS_MAX} fit, each class's "
+                f"counted, with names of up to {METRIC_NAME_CHARACTERS_MAX} characters; fednode.log keeps more, here"
+            )
+            self._say(TaskOutput("log", text=text, level="WARNING"))
+        return told
+
+    def _nothing_to_measure(self, wanted: Evaluate) -> Evaluated:
+        over = wanted.checkpoint.round
+        return Evaluated(over, wanted.name, 0, {}, self._spans.to_tell(over))
 
     async def close(self) -> None:
         """End the worker, whatever it is at. It is opened again when something is still to be done."""
@@ -112,13 +150,6 @@ class RunTask:
             call.cancel()
         async with self._busy:
             await self._drop()
-
-    async def finish(self, *, may_go_on: bool) -> None:
-        """The run is over: end the worker, and forget what the participant kept for it, unless the run may be resumed
-        or extended."""
-        await self.close()
-        if not may_go_on:
-            await self._trainer.forget(self._spec.run_id)
 
     def go_on(self) -> None:
         """The run was not over after all."""
@@ -137,7 +168,7 @@ class RunTask:
 
     async def _open(self) -> TaskSession:
         if self._session is None:
-            self._session = await self._trainer.open(self._spec, self._say)
+            self._session = await self._trainer.open(self._spec, self._say, self._keeper.keep)
         return self._session
 
     async def _drop(self) -> None:
@@ -153,7 +184,9 @@ class RunTask:
         return await self._blobs.of_checkpoint(checkpoint, checkpoint.model)
 
 
-def finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """What of `metrics` others can use: a NaN of one node would hide everybody's mean."""
-    kept = {key: float(value) for key, value in metrics.items() if key and isfinite(value)}
-    return dict(list(kept.items())[:METRICS_MAX])
+def told_to_others(metrics: Mapping[str, float]) -> dict[str, float]:
+    """What of `metrics` others can use, and a note has room for, figures of single classes last: a NaN of one node
+    would hide everybody's mean."""
+    fits = [name for name, value in metrics.items() if 0 < len(name) <= METRIC_NAME_CHARACTERS_MAX and isfinite(value)]
+    fits.sort(key=lambda name: split_class(name)[1] is not None)
+    return {name: float(metrics[name]) for name in fits[:METRICS_MAX]}

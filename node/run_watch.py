@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from node.chronicle import Chronicle
 from protocol.checkpoint import RunStart
 from protocol.directions import Directions
+from protocol.history import believed_reports
 from protocol.keys import NodeId, RunId
 from protocol.ledger import Ledger, MissedChanges
 from protocol.run_context import RunContext
-from protocol.run_events import Committed, RunSettings
+from protocol.run_events import Committed, Measured, RunSettings
 from protocol.run_messages import AskCommit, Commit, RunMessage
 from protocol.voters import first_voters
 
@@ -69,9 +70,12 @@ class RunWatch:
             held, term = self.ledger.check_commit(message)
         except MissedChanges:
             return  # the answer to our next question will have what lies between
-        self.ledger.commit(term, held, message.acks, message.changes)
+        reports = believed_reports(message.reports, held.name, held.checkpoint)
+        self.ledger.commit(term, held, message.acks, message.changes, reports)
         self._context.out.clear()  # nothing of this needs to be durable: it can be asked for again
         self._chronicle.committed(Committed(held.name, held.checkpoint, term), None)
+        if reports:
+            self._chronicle.measured(Measured(reports))
         self._look_for_the_end()
 
     def direct(self, directions: Directions) -> bool:

@@ -6,16 +6,18 @@ so it does not matter in which order, or how often, operations arrive, or when t
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from node.bulk import Bulk
+from node.bulk import Bulk, Transfer
 from node.chronicle import Chronicle, Numbers
 from node.datasets import DataSets
 from node.group_place import GroupPlace
 from node.groups import Groups
+from node.histories import AskQuestion, Histories
 from node.identity import Identity
 from node.known_run import TAKE_UP_AGAIN_S, KnownRun, why_it_ended
 from node.links import Links
@@ -25,7 +27,9 @@ from node.run_audit import RunAudit
 from node.run_blobs import RunBlobs
 from node.run_data import RunData
 from node.run_driver import RunDriver, journal_name
+from node.run_failures import RunFailures
 from node.run_plan import directions_of, run_settings, task_spec
+from node.run_readers import kind_for
 from node.run_start import COULD_NOT_START, check_start
 from node.run_task import RunTask
 from node.run_watch import RunWatch
@@ -42,7 +46,7 @@ from protocol.operation_kinds import RunStart as RunStartOperation
 from protocol.operations import OpenOperation
 from protocol.presence import Capacity
 from protocol.run_machine import RunMachine
-from protocol.run_messages import DeclinedMessage, ReadyMessage, RunMessage
+from protocol.run_messages import DeclinedMessage, Failure, FailureHeard, ReadyMessage, RunMessage
 from protocol.wire import pack, unpack
 
 if TYPE_CHECKING:
@@ -73,6 +77,7 @@ class Runs:
         now: Callable[[], float],
         random: Random,
         capacity: Callable[[], Capacity],
+        ask: AskQuestion,
         changed: Callable[[RunId, str, tuple[Any, ...]], None],
         moved: Callable[[RunId, NodeId, NodeId, str, int, int], None],
     ) -> None:
@@ -93,6 +98,17 @@ class Runs:
         self.numbers = Numbers(now)
         self._slots = trio.CapacityLimiter(TRAINING_SLOTS)
         self._nursery: trio.Nursery | None = None
+        self.histories = Histories(
+            identity.node_id,
+            self.known,
+            disk=disk,
+            record=record,
+            now=now,
+            ask=ask,
+            connected=lambda: groups.connected,
+            spawn=lambda work: self._nursery.start_soon(work) if self._nursery else None,
+        )
+        self.failures = RunFailures(identity.node_id, disk, self.send, self._spawn)
         self.answers = RunAnswers(
             identity,
             groups,
@@ -170,11 +186,14 @@ class Runs:
         await known.load_decision(self._disk)
         if self.known.setdefault(run_id, known) is not known:
             return self.known[run_id]  # another operation has told of it meanwhile
+        known.history = self.histories.of(known)
         chronicle.describe(manifest, place.group, entry.proposer, float(entry.proposed_at))
         recorded = await self._record.query("run", run_id=run_id)
         if recorded:
             participants = await self._record.query("participants", run_id=run_id)
             chronicle.restore(recorded[0], participants)
+            if recorded[0]["decision"] == "imported":  # before we were in its group
+                chronicle.decided(known.decision.decision, known.decision.reason)
         else:
             chronicle.proposed(manifest)
             chronicle.decided(known.decision.decision, known.decision.reason)
@@ -239,8 +258,10 @@ class Runs:
             directions=directions_of(known.entry),
             is_member=lambda node: known.place.state().admits(node),
         )
-        known.chronicle.started({node: node in machine.context.voters for node in roster})
+        known.chronicle.started(start, {node: node in machine.context.voters for node in roster})
+        await self.histories.resume(known, machine.ledger)
         known.driver = await self._make_driver(known, machine)
+        await self.failures.take_up(known)
         assert self._nursery is not None
         self._nursery.start_soon(self._supervise, known, known.driver)
 
@@ -262,7 +283,7 @@ class Runs:
     def _watch(self, known: KnownRun, start: RunStart) -> None:
         """The run goes on without us: look at it from outside."""
         assert self._nursery is not None
-        known.chronicle.started({})
+        known.chronicle.started(start, {})
         if known.watch is None:
             known.watch = RunWatch(
                 self._identity.node_id,
@@ -285,27 +306,30 @@ class Runs:
             path, options, fingerprint = data.path, dict(data.options), data.fingerprint
         task_path = await self._task_files.find(known.manifest)
         spec = task_spec(known.run_id, known.manifest, self._identity.node_id, path, options, task_path, fingerprint)
-        chronicle = known.chronicle
+        chronicle, spans = known.chronicle, known.chronicle.spans
 
         def moved(source: NodeId, kind: str, size: int, round_number: int) -> None:
             chronicle.moved(size, received=True)
             self._moved(known.run_id, source, self._identity.node_id, kind, size, round_number)
 
         def needed_elsewhere(blob: BlobId) -> bool:
-            others = (other.driver for other in self.known.values() if other is not known)
-            return any(driver.holds(blob) for driver in others if driver is not None)
+            drivers = [(other is not known, other.driver) for other in self.known.values() if other.driver is not None]
+            return any(driver.keeps(blob) or (is_other and driver.holds(blob)) for is_other, driver in drivers)
 
         blobs = RunBlobs(self._disk, self._bulk, lambda text: chronicle.log("WARNING", "fednode.run", text))
-        run_data = RunData(known.manifest, self._disk, self._bulk, self._trainer, moved, needed_elsewhere, blobs=blobs)
+        run_data = RunData(
+            known.manifest, self._disk, self._bulk, self._trainer, moved, needed_elsewhere, blobs=blobs, spans=spans
+        )
         return RunDriver(
             known.run_id,
             machine,
             disk=self._disk,
             data=run_data,
             audit=RunAudit(run_data, self._disk, self._trainer),
-            task=RunTask(spec, self._disk, blobs, self._trainer, self._slots, chronicle.task_said),
+            task=RunTask(spec, self._disk, blobs, self._trainer, self._slots, chronicle, spans),
             chronicle=chronicle,
             send=self.send,
+            tell_proposer=partial(self.failures.tell, known),
             name_of=lambda node: entry.name if (entry := known.place.state().nodes.get(node)) else node,
         )
 
@@ -338,7 +362,9 @@ class Runs:
         known = self.known.get(RunId(message.run))
         if known is None or not known.place.state().admits(peer):
             return
-        if known.driver is not None:
+        if isinstance(message, Failure | FailureHeard):
+            self.failures.on_message(known, peer, message)
+        elif known.driver is not None:
             known.driver.deliver(peer, message, len(payload))
         elif known.watch is not None:
             known.watch.on_message(message)
@@ -348,31 +374,16 @@ class Runs:
     # --- blobs ---------------------------------------------------------------------------------------------------
     def may_read(self, peer: NodeId, blob: BlobId) -> bool:
         """Checkpoints are for the run's roster; an update is for the aggregator, or for whom the manifest says."""
-        return any(self._kind_in(known, peer, blob) for known in self.known.values())
+        return any(kind_for(known, peer, blob) for known in self.known.values())
 
-    def _kind_in(self, known: KnownRun, peer: NodeId, blob: BlobId) -> str:
-        """What `blob` is to `peer` in a run: an update or a checkpoint that it may read; "" for neither. Of two runs
-        alike one blob may belong to both, and be for another peer in each."""
-        if known.driver is None or not known.place.state().admits(peer):
-            return ""
-        machine = known.driver.machine
-        offer = machine.participation.offer
-        is_auditor = known.manifest.audit != "none" and machine.is_trusted(peer)
-        if offer is not None and offer[1].update == blob:
-            readable = peer == machine.election.aggregator or known.manifest.updates.readers == "members"
-            if readable or is_auditor:
-                return "update"
-        if is_auditor and (known.driver.has_update(blob) or blob in machine.ledger.update_blobs()):
-            return "update"
-        # Where a round has one update, the difference may be the very same blob, and is for everybody then.
-        return "checkpoint" if blob in machine.ledger.blobs() and peer in machine.ledger.roster() else ""
-
-    def on_sent(self, peer: NodeId, blob: BlobId, size: int) -> None:
-        """A blob went from here to `peer`: count it for its run, and tell who watches."""
+    def on_sent(self, transfer: Transfer) -> None:
+        """A piece of a blob went from here to a peer: count it for its run, and tell who watches."""
+        peer, blob, size = transfer.peer, transfer.blob, transfer.size
         for known in [*self.active(), *self.known.values()]:  # those that go on first: an older one may hold it too
-            kind = self._kind_in(known, peer, blob)
+            kind = kind_for(known, peer, blob)
             if kind and known.driver is not None:
                 known.chronicle.moved(size, received=False)
+                known.driver.on_sent(transfer)
                 round_number = known.driver.machine.ledger.committed_round
                 self._moved(known.run_id, self._identity.node_id, peer, kind, size, round_number)
                 return
@@ -387,8 +398,4 @@ class Runs:
 
     def active(self) -> list[KnownRun]:
         """The runs that go on here."""
-        return [
-            known
-            for known in self.known.values()
-            if known.driver is not None and not known.driver.machine.ledger.has_ended
-        ]
+        return [known for known in self.known.values() if known.driver is not None and not known.is_over]

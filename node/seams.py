@@ -7,10 +7,12 @@ libraries underneath never pass a seam: what comes through is declared here.
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId
+
+T = TypeVar("T")
 
 ENTRANCE_PROTOCOL = "/fednode/entrance/1"  # the only one that a stranger may speak
 CONTROL_PROTOCOL = "/fednode/control/1"
@@ -146,6 +148,15 @@ class BlobWriter(Protocol):
     async def abandon(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """`unused_s`: for how long nobody has stored it or asked whether it is here."""
+
+    blob: BlobId
+    bytes: int
+    unused_s: float
+
+
 class Disk(Protocol):
     """Durable bytes. What a method has returned from survives a crash; what it has not is there whole or not at all."""
 
@@ -162,6 +173,9 @@ class Disk(Protocol):
 
     async def records(self, journal: str) -> list[bytes]:
         """A journal's intact records in order. A torn or corrupted tail is cut off, on disk too."""
+
+    async def record(self, journal: str, index: int) -> bytes | None:
+        """The record of that number, from 0; None after the last. For who needs a few of a long journal."""
 
     async def put_blob(self, source: bytes | Path) -> BlobId:
         """Store bytes, or a file's content, as a blob. Storing the same again changes nothing."""
@@ -187,6 +201,13 @@ class Disk(Protocol):
 
     async def delete_blob(self, blob: BlobId) -> None: ...
 
+    async def stored_blobs(self) -> list["StoredBlob"]:
+        """Everything under a blob's name, whole or half."""
+
+    async def discard_blob(self, blob: BlobId, unused_s: float) -> int:
+        """Delete a blob unless it was stored, or asked for with `has_blob`, within the last `unused_s` seconds: who was
+        told that it is here finds it. Gives the bytes freed."""
+
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
@@ -203,6 +224,8 @@ class TaskSpec:
     seed: int
     threads: int = 1
     draws: str = ""  # what this participant's random draws follow from, besides seed and round; the node's id if empty
+    holds_out_all: bool = False  # to judge a model on data that it was not trained on
+    is_unlabelled: bool = False  # only predictions are wanted, so the data's labels may be missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +244,8 @@ class TrainResult:
     samples: int
     metrics: Mapping[str, float]
     steps: int
+    encode_s: float = 0.0  # of the whole call: for taking the difference and coding it
+    usage: Mapping[str, float] = field(default_factory=dict)  # of the worker meanwhile, by node.system_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,24 +255,54 @@ class EvaluateResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Predictions:
+    """`file`: an .npz of arrays that all have `rows` entries, in the order of the data. Whoever wrote it may lie."""
+
+    file: Path
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """An artifact on its way: `file` is its name in the session's folder (node.staged_files)."""
+
+    file: str
+    kind: str
+    details: str  # JSON
+
+
+@dataclass(frozen=True, slots=True)
 class TaskOutput:
     """Something the task's code said while it ran."""
 
-    kind: str  # "metric", "log", "stdout" or "stderr"
+    kind: str  # "metric", "parameter", "span", "artifact", "log", "stdout" or "stderr"
     text: str = ""
     level: str = "INFO"
-    values: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)  # metrics by name, as fednode_logging.class_key has it
     round: int = 0
     epoch: int = 0
     step: int = 0
+    split: str = "train"  # or "eval": what the task was at when it told metrics
+    parameters: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # value and type, as text
+    name: str = ""  # of a span or an artifact
+    seconds: float = 0.0  # of a span
+    staged: StagedFile | None = None  # of an artifact
+
+
+class Keep(Protocol):
+    """Takes an artifact in, out of the session's folder. Says what it leaves out, and raises nothing for it."""
+
+    async def __call__(self, artifact: TaskOutput, folder: Path) -> None: ...
 
 
 class TrainerFailed(FednodeError):
-    """The task's code raised, hung, ran out of memory or was killed. `traceback` is for its owner's eyes."""
+    """The task's code raised, hung, ran out of memory or was killed. `traceback` is for its owner's eyes, `brief` for
+    others': the exception's kind and place, without its message; empty where `what` has no words but fednode's own."""
 
-    def __init__(self, what: str, *, remedy: str, traceback: str = "") -> None:
+    def __init__(self, what: str, *, remedy: str, traceback: str = "", brief: str = "") -> None:
         super().__init__(what, remedy=remedy)
         self.traceback = traceback
+        self.brief = brief
 
 
 class TaskSession(Protocol):
@@ -261,6 +316,9 @@ class TaskSession(Protocol):
     async def evaluate(self, round_number: int, schema: bytes, model: bytes | Path) -> EvaluateResult | None:
         """`model` on this node's held-out data; None where there is none."""
 
+    async def predict(self, round_number: int, schema: bytes, model: bytes | Path) -> Predictions:
+        """What `model` says of the held-out data, or of all where none is held out. The file lasts until `close`."""
+
     async def close(self) -> None:
         """End it. Nothing of it stays behind."""
 
@@ -268,8 +326,9 @@ class TaskSession(Protocol):
 class Trainer(Protocol):
     """Where tasks run: worker processes, or this process in a simulation."""
 
-    async def open(self, spec: TaskSpec, say: Callable[[TaskOutput], None]) -> TaskSession:
-        """Load the task and its data. `say` is called, in the node's thread, with all that its code says."""
+    async def open(self, spec: TaskSpec, say: Callable[[TaskOutput], None], keep: Keep | None = None) -> TaskSession:
+        """Load the task and its data. `say` is called, in the node's thread, with all that its code says, and `keep`
+        with the artifacts; without `keep` these are left out. A call's artifacts are kept before it ends."""
 
     async def offload(self, work: Callable[[], Any]) -> Any:
         """Run a pure function of fednode's own that takes long, without holding up the node."""
@@ -302,6 +361,11 @@ class Record(Protocol):
 
     async def query(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
         """A named query of tracker.queries."""
+
+    async def change(self, work: Callable[[Any], T]) -> T:
+        """Change what is kept by `work`, all or nothing; it is given the store's connection, for tracker's functions.
+
+        Raises FednodeError when the disk says no."""
 
     async def sql(self, statement: str, rows_max: int) -> tuple[list[str], list[tuple[Any, ...]], bool]:
         """A read-only statement of a person's. Columns, rows, and whether rows were cut off at `rows_max`."""

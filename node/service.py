@@ -7,13 +7,16 @@ A no is raised, never returned: `Refused` where a rule says no (its code goes to
 no such thing, any other `FednodeError` where the node cannot do it now.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any, Literal, Protocol
 
+from node.seams import TaskOutput
 from protocol.errors import Refused
 
 Json = dict[str, Any]
+Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+LogPolicy = Literal["none", "errors", "all"]  # of our own lines about a run: which others in the run may read
 
 
 class NotFound(Refused):
@@ -52,8 +55,170 @@ class LogsQuery:
     limit: int = 1000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllLogsQuery:
+    """Which lines of all nodes are wanted: of one `node`, of `level` and above, the newest `limit`; `follow`: and those
+    that come."""
+
+    node: str | None = None
+    level: Level | None = None
+    limit: int = 1000
+    follow: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is to be done with a model. `data` names a registered set, or else `path` is a file or folder.
+
+    `rows`: "held-out" for those that the task holds out, "all" for every one; None: of a registered set, which a run
+    may have trained on, those held out, of other data all. `options` count before the data set's own. `task` is the
+    path of our copy of the task's file.
+    """
+
+    data: str | None = None
+    path: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    task: str | None = None
+    rows: str | None = None
+    evaluate: bool = True
+    predict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What came of it: `told` as docs/api.md has it, and the predictions' file, open, for the caller to close."""
+
+    told: Json
+    predictions: IO[bytes] | None = None
+
+
+class Judging(Protocol):
+    """A model that is ready to be judged. `say` hears what the task's code says; cancelling ends its worker."""
+
+    async def run(self, say: Callable[[TaskOutput], None]) -> Judged: ...
+
+
+class ModelService(Protocol):
+    """The node's models. `model` is MODEL as a person names it (node.model_names)."""
+
+    async def listed(self, of: str | None) -> list[Json]: ...
+
+    async def show(self, model: str) -> Json: ...
+
+    async def schema(self, model: str) -> Json: ...
+
+    async def file(self, model: str) -> ModelFile: ...
+
+    async def tag(self, model: str, name: str, alias: str = "") -> Json: ...
+
+    async def untag(self, name: str, alias: str) -> None: ...
+
+    async def remove(self, name: str) -> int: ...
+
+
+class PredictService(Protocol):
+    """Evaluation and predictions on data of this node's."""
+
+    async def prepare(self, model: str, wanted: Wanted) -> Judging:
+        """See that everything is here. Raises NotFound and Refused."""
+
+
+class SystemService(Protocol):
+    """How a run's nodes spent their time, and how busy their machines were. `wanted`: the filters of docs/api.md, None
+    for what is not asked for."""
+
+    async def spans(self, run: str, wanted: Mapping[str, Any]) -> list[Json]: ...
+
+    async def metrics(self, run: str, wanted: Mapping[str, Any]) -> list[Json]: ...
+
+    async def summary(self, run: str, wanted: Mapping[str, Any]) -> list[Json]:
+        """Of each thing that is measured on a node what it was last, and its mean, least and most."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactFile:
+    """An artifact: the blob that it is, its length in bytes, and the bytes in pieces."""
+
+    blob: str
+    size: int
+    pieces: AsyncIterator[bytes]
+
+
+class ArtifactService(Protocol):
+    """What this node's tasks have made and kept."""
+
+    async def listed(self, run: str) -> list[Json]: ...
+
+    async def file(self, run: str, node: str, name: str) -> ArtifactFile: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCopy:
+    """A copy of the whole record: its length in bytes, and the bytes in pieces."""
+
+    size: int
+    chunks: AsyncIterator[bytes]
+
+
+class StoreService(Protocol):
+    """The care of the record. Everything may raise FednodeError for the disk's sake."""
+
+    async def retention(self) -> Json: ...
+
+    async def set_retention(self, rules: Mapping[str, str]) -> Json:
+        """Change the rules of some kinds (tracker.retention). Raises Refused."""
+
+    async def prune(self, *, dry_run: bool) -> Json: ...
+
+    async def compact(self) -> Json: ...
+
+    async def backup(self) -> StoreCopy: ...
+
+    async def check(self, *, deep: bool) -> Json: ...
+
+    async def take_in(self, name: str, models: str | None) -> Json:
+        """Take in the file `name` of the work folder, which tracker.import_read.stage wrote, and the blobs in the
+        folder `models`. Raises Refused."""
+
+
+class GatheringLogs(Protocol):
+    """The lines of a run's nodes. `run` gives events to `send` until there are no more; it may be cancelled."""
+
+    async def run(self, send: Callable[[list[Json]], Awaitable[None]]) -> None: ...
+
+
+class LogService(Protocol):
+    """What this node shows others of its lines about runs, and what it is shown of theirs."""
+
+    async def policy(self) -> str:
+        """`none`, `errors` or `all`."""
+
+    async def set_policy(self, policy: LogPolicy) -> str: ...
+
+    async def prepare(self, run: str, query: AllLogsQuery) -> GatheringLogs:
+        """Raises NotFound."""
+
+
 class NodeService(Protocol):
     """The node, for those who may open its socket."""
+
+    @property
+    def all_logs(self) -> LogService: ...
+
+    @property
+    def artifacts(self) -> ArtifactService: ...
+
+    @property
+    def registry(self) -> ModelService: ...
+
+    @property
+    def store(self) -> StoreService: ...
+
+    @property
+    def predictor(self) -> PredictService: ...
+
+    @property
+    def system(self) -> SystemService: ...
 
     async def status(self) -> Json: ...
 
@@ -75,6 +240,9 @@ class NodeService(Protocol):
     async def data_list(self) -> list[Json]: ...
 
     async def data_add(self, name: str, path: str, options: Mapping[str, Any]) -> Json: ...
+
+    async def data_show(self, name: str) -> Json:
+        """DATA with its `statistics`, of what lies there as far as the node last looked."""
 
     async def data_remove(self, name: str) -> None: ...
 
@@ -110,7 +278,7 @@ class NodeService(Protocol):
 
     async def metrics(self, run: str, query: MetricsQuery) -> list[Json]: ...
 
-    async def rounds(self, run: str) -> list[Json]: ...
+    async def rounds(self, run: str, after_round: int | None = None, limit: int = 100_000) -> list[Json]: ...
 
     async def logs(self, run: str | None, query: LogsQuery) -> tuple[list[Json], int]:
         """Lines in their order, of one run or of everything, and the `seq` to go on after."""

@@ -40,6 +40,18 @@ class TaskFiles:
             await self._disk.write(_FILE, msgpack.packb(self._paths))
         return digest
 
+    async def take(self, manifest: Manifest, path: Path) -> None:
+        """Remember where the manifest's task file lies. Raises Refused when `path` is another file, or unreadable."""
+        digest: str = await self._offload(partial(_hash_file, path))
+        if digest != manifest.task.hash:
+            wanted = f"BLAKE3 {manifest.task.hash[:12]}…" if manifest.task.hash else f"built in: {manifest.task.name}"
+            raise Refused(
+                "wrong-task",
+                f"{path} is not the run's task file: it has BLAKE3 {digest[:12]}…, the run's task is {wanted}",
+                remedy="name the very file that the run was proposed with, or leave --task out",
+            )
+        await self.register(path)
+
     async def find(self, manifest: Manifest) -> str | None:
         """Where the manifest's task file lies here; None for a built-in task, or for a file that is not here."""
         wanted = manifest.task.hash

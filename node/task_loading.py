@@ -6,6 +6,7 @@ A local file is loaded by whoever calls this: worker processes and simulations, 
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from protocol.errors import FednodeError
 BUILT_IN = {"digits": "node.tasks.digits", "tabular": "node.tasks.tabular"}
 REASON_CHARACTERS_MAX = 500  # of an exception's own text, which may hold a whole tensor
 TRACEBACK_CHARACTERS_MAX = 20_000  # its end, which names the culprit
+_KIND = re.compile(r"[A-Za-z_]\w{0,59}", re.ASCII)
+_FILE = re.compile(r"[\w-]{1,80}\.py", re.ASCII)
 
 
 def make_task(spec: TaskSpec) -> tuple[Task, str]:
@@ -87,7 +90,8 @@ def telling_failures(doing: str, task_file: str) -> Iterator[None]:
     except (Interrupted, KeyboardInterrupt):
         raise
     except (TaskError, FednodeError) as error:
-        raise TrainerFailed(error.what, remedy=error.remedy, traceback=_traceback_of(error)) from error
+        brief = "" if _is_fednodes_own(error) else in_brief(error, task_file)
+        raise TrainerFailed(error.what, remedy=error.remedy, traceback=_traceback_of(error), brief=brief) from error
     except BaseException as error:  # the task is anybody's code; sys.exit in it is a failure as well
         text = str(error).strip()[:REASON_CHARACTERS_MAX]
         reason = type(error).__name__ + (f": {text}" if text else "")
@@ -98,17 +102,38 @@ def telling_failures(doing: str, task_file: str) -> Iterator[None]:
             f"{doing} failed at {culprit(error, task_file)}: {reason}",
             remedy=remedy,
             traceback=_traceback_of(error),
+            brief=in_brief(error, task_file),
         ) from error
 
 
 def culprit(error: BaseException, task_file: str) -> str:
     """The innermost place in the task's own file that led to `error`, or else the innermost of all."""
+    file, line, function = _place(error, task_file)
+    return f"{file}, line {line}" + (f", in {function}" if function else "")
+
+
+def in_brief(error: BaseException, task_file: str) -> str:
+    """The kind of `error` and its place, which give no data away: a kind or a file with an odd name goes unnamed."""
+    kind, (file, line, _) = type(error).__name__, _place(error, task_file)
+    kind = kind if _KIND.fullmatch(kind) else "an exception"
+    return f"{kind} in {file} line {line}" if _FILE.fullmatch(file) else kind
+
+
+def _place(error: BaseException, task_file: str) -> tuple[str, int | None, str]:
+    """File, line and function of the culprit."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{Path(error.filename).name}, line {error.lineno}"
+        return Path(error.filename).name, error.lineno, ""
     places = traceback.extract_tb(error.__traceback__)
     own = [place for place in places if task_file and place.filename == task_file]
     place = (own or places)[-1]
-    return f"{Path(place.filename).name}, line {place.lineno}, in {place.name}"
+    return Path(place.filename).name, place.lineno, place.name
+
+
+def _is_fednodes_own(error: BaseException) -> bool:
+    """Whether none but fednode's own code led to `error`: its words then are ours, and hold no data."""
+    ours = Path(__file__).parent
+    files = [Path(place.filename) for place in traceback.extract_tb(error.__traceback__)]
+    return all(ours in file.parents or (file.parent == ours.parent and file.match("fednode*.py")) for file in files)
 
 
 def _traceback_of(error: BaseException) -> str:

@@ -16,11 +16,12 @@ from typing import Any
 
 import trio
 
-from node.seams import TaskOutput, TaskSpec, TrainerFailed
+from node.seams import Keep, TaskOutput, TaskSpec, TrainerFailed
 from node.worker_attended import AttendedWorker
 from node.worker_process import WorkerProcess
 from node.worker_session import WorkerSession
 from node.worker_watch import WatchLimits
+from protocol.keys import RunId
 
 log = logging.getLogger("fednode.worker")
 
@@ -35,8 +36,9 @@ class WorkerTrainer:
         self._nursery = nursery
         self._limits = limits
         self._threads = trio.CapacityLimiter(OFFLOAD_THREADS)
+        self._running: dict[int, RunId] = {}
 
-    async def open(self, spec: TaskSpec, say: Callable[[TaskOutput], None]) -> WorkerSession:
+    async def open(self, spec: TaskSpec, say: Callable[[TaskOutput], None], keep: Keep | None = None) -> WorkerSession:
         """Start a worker and have it load the task and its data. Raises TrainerFailed."""
         state, work = await self._blocking(partial(self._make_directories, spec.run_id))
         try:
@@ -46,8 +48,9 @@ class WorkerTrainer:
             raise TrainerFailed(
                 f"No worker process could be started ({error})", remedy="free memory or processes on this machine"
             ) from error
-        session = WorkerSession(AttendedWorker(process, say, self._limits), work, self._blocking)
-        self._nursery.start_soon(_supervise, session)
+        keep_from = None if keep is None else partial(keep, folder=work)
+        session = WorkerSession(AttendedWorker(process, say, self._limits, keep_from), work, self._blocking)
+        self._nursery.start_soon(self._supervise, session, process.pid, spec.run_id)
         try:
             await session.load(spec, state)
         except BaseException:
@@ -55,12 +58,26 @@ class WorkerTrainer:
             raise
         return session
 
+    def workers(self) -> list[tuple[int, RunId]]:
+        """The worker processes that are up, by pid, each with its run."""
+        return list(self._running.items())
+
     async def offload(self, work: Callable[[], Any]) -> Any:
         return await self._blocking(work)
 
     async def forget(self, run_id: str) -> None:
         """Delete what this participant kept of a run that has ended."""
         await self._blocking(partial(shutil.rmtree, self._state_of(run_id), ignore_errors=True))
+
+    async def _supervise(self, session: WorkerSession, pid: int, run_id: str) -> None:
+        """What goes wrong with one worker, in ways that nobody foresaw, ends neither the node nor other workers."""
+        self._running[pid] = RunId(run_id)
+        try:
+            await session.attend()
+        except Exception:  # a supervisor, see above
+            log.exception("the attendance of a worker failed; it is ended")
+        finally:
+            del self._running[pid]
 
     async def _blocking(self, work: Callable[[], Any]) -> Any:
         return await trio.to_thread.run_sync(work, limiter=self._threads)
@@ -75,14 +92,6 @@ class WorkerTrainer:
         for directory in (state, work):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         return state, Path(tempfile.mkdtemp(dir=work))
-
-
-async def _supervise(session: WorkerSession) -> None:
-    """What goes wrong with one worker, in ways that nobody foresaw, ends neither the node nor other workers."""
-    try:
-        await session.attend()
-    except Exception:  # a supervisor, see above
-        log.exception("the attendance of a worker failed; it is ended")
 
 
 @asynccontextmanager

@@ -5,22 +5,25 @@ the same spec, base and data, a worker process, a simulation and a plain loop ov
 """
 
 import mmap
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fednode
 from aggregation.codecs import codec_named
 from aggregation.updates import encode_update
-from fednode import Data, Result, Round, Source, Task, TaskError
+from fednode import Data, Result, Round, Source, Task, TaskError, holding_out
+from fednode_logging import Clock, flat_metrics, listening
+from node.predictions import write_predictions
 from node.reproducible import derived_seed, reproducible
 from node.seams import EvaluateResult, InitialModel, TaskOutput, TaskSpec, TrainerFailed
 from node.sgd import Progress, sgd
+from node.staged_files import Staging
 from node.task_loading import make_task, telling_failures
 from node.task_model import TaskModel
-from node.worker_output import clean_metrics
+from node.task_voice import TaskVoice
 
 Say = Callable[[TaskOutput], None]
 Model = bytes | Path  # a raw model, or a file with one
@@ -34,20 +37,32 @@ class Trained:
     samples: int
     metrics: Mapping[str, float]
     steps: int
+    encode_s: float = 0.0  # by this process's clock
 
 
 class LoadedTask:
     """A run's task with this node's data. Its methods block, and raise TrainerFailed for whatever goes wrong inside."""
 
-    def __init__(self, spec: TaskSpec, directory: Path, say: Say, progress: Progress) -> None:
-        """Load the task, and its data if the spec names any. `directory` keeps this participant's state."""
+    def __init__(
+        self,
+        spec: TaskSpec,
+        directory: Path,
+        say: Say,
+        progress: Progress,
+        *,
+        staging: Path | None = None,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        """Load the task, and its data if the spec names any. `directory` keeps this participant's state; artifacts
+        are put into `staging` (or below the first) until whoever hears of them takes them in."""
         self._spec = spec
         self._draws = spec.draws or spec.node_id
         self._directory = directory
         self._say = say
         self._progress = progress
+        self._voice = TaskVoice(say, progress, Staging(staging or directory / ".staged"))
+        self._clock = clock
         self._file = ""
-        self._default_runs = False
         with self._running("Loading the task"):
             self._codec = codec_named(spec.codec)
             self._task, self._file = make_task(spec)
@@ -55,7 +70,9 @@ class LoadedTask:
         self._data: Data | None = None
         if spec.data_path is not None:
             with self._running("Loading the data"):
-                self._data = checked_data(self._task.data(Source(Path(spec.data_path), dict(spec.data_options))))
+                source = Source(Path(spec.data_path), dict(spec.data_options), spec.is_unlabelled)
+                with holding_out(everything=spec.holds_out_all):
+                    self._data = checked_data(self._task.data(source))
 
     def initial_model(self) -> InitialModel:
         """The model as the task makes it, drawn from the run's seed."""
@@ -70,31 +87,49 @@ class LoadedTask:
             data = self._own_data()
             agreed = self._model.agree(schema)
             model = self._model.filled(agreed, raw)
-            with fednode.listening(self._hear):
-                result = checked_result(self._task.train(model, data, self._round(round_number)))
+            result = checked_result(self._task.train(model, data, self._round(round_number)))
+            began = self._clock()
             trained = self._model.raw_of(agreed, model)
             update = encode_update(agreed, raw, trained, self._codec)
-            return Trained(update, result.samples, clean_metrics(result.metrics), result.steps)
+            encode_s = self._clock() - began
+            return Trained(update, result.samples, flat_metrics(result.metrics), result.steps, encode_s)
 
     def evaluate(self, round_number: int, schema: bytes, base: Model) -> EvaluateResult | None:
         """`base` on the held-out data; None without any."""
         if self._data is None:
             return None
         raw = mapped(base)
-        with self._running("Evaluating", self._draws, round_number, "evaluate"):
-            return self._evaluated(self._model.filled(self._model.agree(schema), raw))
+        self._voice.split = "eval"
+        try:
+            with self._running("Evaluating", self._draws, round_number, "evaluate"):
+                return self._evaluated(self._model.filled(self._model.agree(schema), raw))
+        finally:
+            self._voice.split = "train"
+
+    def predict(self, round_number: int, schema: bytes, base: Model, target: Path) -> int:
+        """Write what `base` says of the held-out data, or of all where none is held out, to an .npz file. Gives how
+        many rows that are."""
+        raw = mapped(base)
+        with self._running("Predicting", self._draws, round_number, "predict"):
+            data = self._own_data()
+            model = self._model.filled(self._model.agree(schema), raw)
+            return write_predictions(self._task, model, data.evaluation or data.train, target, self._progress)
 
     def _evaluated(self, model: Any) -> EvaluateResult | None:
         evaluated = self._task.evaluate(model, self._own_data())
         if evaluated is None:
             return None
         result = checked_result(evaluated)
-        return EvaluateResult(result.samples, clean_metrics(result.metrics))
+        return EvaluateResult(result.samples, flat_metrics(result.metrics))
 
     @contextmanager
     def _running(self, doing: str, *draw: object) -> Iterator[None]:
-        """Run the task's code: seeded by `draw`, and with its failures told."""
-        with telling_failures(doing, self._file), reproducible(self.seed(*draw), self._spec.threads):
+        """Run the task's code: seeded by `draw`, heard, and with its failures told."""
+        with (
+            telling_failures(doing, self._file),
+            reproducible(self.seed(*draw), self._spec.threads),
+            listening(self._voice, self._clock),
+        ):
             yield
 
     def seed(self, *draw: object) -> int:
@@ -106,20 +141,11 @@ class LoadedTask:
         return Round(number, seed, dict(self._spec.hyperparameters), self._directory, self._learn)
 
     def _learn(self, task: Task, model: Any, data: Data, this_round: Round) -> Result:
-        self._default_runs = True
+        self._voice.default_runs = True
         try:
             return sgd(task, model, data, this_round, self._progress)
         finally:
-            self._default_runs = False
-
-    def _hear(self, values: Mapping[str, float], step: int | None) -> None:
-        """A call of fednode.log: a sign of life, and a chance to stop a call that nobody waits for."""
-        place = self._progress
-        if step is None:
-            step = place.step if self._default_runs else place.step + 1
-        place.at(place.epoch, step)
-        cleaned = clean_metrics(values)
-        self._say(TaskOutput("metric", values=cleaned, round=place.round, epoch=place.epoch, step=place.step))
+            self._voice.default_runs = False
 
     def _own_data(self) -> Data:
         if self._data is None:

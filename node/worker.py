@@ -6,7 +6,6 @@ second one listens to the node, sends signs of life while a call is under way, a
 
 import ctypes
 import faulthandler
-import logging
 import os
 import queue
 import select
@@ -22,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from fednode import Interrupted
-from node.capture import LogCapture
+from node.capture import captured_logging
 from node.seams import TaskOutput, TaskSpec, TrainerFailed
 from node.sgd import Progress
 from node.training import LoadedTask
-from node.worker_frames import FrameReader, encode_frame, from_field, to_field
+from node.worker_frames import PREDICTIONS_FILE, FrameReader, encode_frame, from_field, to_field
+from node.worker_usage import UsageMeter
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 NICENESS = 10  # the node's own process goes first: late heartbeats cost an election
@@ -51,7 +51,7 @@ class Link:
             self._connection.sendall(encoded)
 
     def say(self, output: TaskOutput) -> None:
-        self.send({"is": "output", **asdict(output)})
+        self.send({"is": "output", **{name: value for name, value in asdict(output).items() if value}})
 
     def listen(self) -> None:
         """Take requests in and give signs of life; for a thread. Ends the process when the node is gone."""
@@ -86,9 +86,8 @@ def main() -> None:
     progress = Progress()
     link = Link(connection, progress, beat_s=float(sys.argv[3]))
     threading.Thread(target=link.listen, name="link", daemon=True).start()
-    logging.getLogger().addHandler(LogCapture(link.say, progress))
-    logging.getLogger().setLevel(logging.INFO)
-    serve(link, progress, Path.cwd())
+    with captured_logging(link.say, progress):
+        serve(link, progress, Path.cwd())
 
 
 def serve(link: Link, progress: Progress, directory: Path) -> None:
@@ -101,13 +100,14 @@ def serve(link: Link, progress: Progress, directory: Path) -> None:
         try:
             if loaded is None:
                 spec = TaskSpec(**request["spec"])
-                loaded = LoadedTask(spec, Path(request["state"]), link.say, progress)
+                loaded = LoadedTask(spec, Path(request["state"]), link.say, progress, staging=directory)
                 answer: dict[str, Any] = {}
             else:
                 answer = _answer(loaded, request, directory)
             reply = {"is": "answer", **answer}
         except TrainerFailed as failure:
-            reply = {"is": "failure", "what": failure.what, "remedy": failure.remedy, "traceback": failure.traceback}
+            told = {"what": failure.what, "remedy": failure.remedy, "traceback": failure.traceback}
+            reply = {"is": "failure", **told, "brief": failure.brief}
         except Interrupted:
             reply = {"is": "failure", "what": "The call was aborted", "remedy": "nothing to do", "traceback": ""}
         sys.stdout.flush()
@@ -117,7 +117,7 @@ def serve(link: Link, progress: Progress, directory: Path) -> None:
 
 
 def _answer(loaded: LoadedTask, request: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    """Do what is asked. `train` and `evaluate` come with the base model."""
+    """Do what is asked. All but the first come with the base model."""
     if request["do"] == "initial_model":
         initial = loaded.initial_model()
         return {
@@ -128,9 +128,12 @@ def _answer(loaded: LoadedTask, request: Mapping[str, Any], directory: Path) -> 
     schema = schema.read_bytes() if isinstance(schema, Path) else schema
     given = request["model"]
     base = Path(given) if isinstance(given, str) else from_field(given, directory / "base")
+    if request["do"] == "predict":
+        return {"rows": loaded.predict(request["round"], schema, base, directory / PREDICTIONS_FILE)}
     if request["do"] == "train":
+        meter = UsageMeter()
         result = loaded.train(request["round"], schema, base)
-        return {**asdict(result), "update": to_field(result.update, directory / "update")}
+        return {**asdict(result), "update": to_field(result.update, directory / "update"), "usage": meter.usage()}
     evaluated = loaded.evaluate(request["round"], schema, base)
     return {} if evaluated is None else asdict(evaluated)
 

@@ -3,6 +3,7 @@
 Decides when a worker is given up, and keeps the first reason: every later call says it.
 """
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from typing import Any
 
 import trio
 
-from node.seams import TrainerFailed
+from node.seams import TaskOutput, TrainerFailed
+from node.worker_checks import count, output_of
 from node.worker_frames import FrameReader, encode_frame
 from node.worker_output import (
     CUT_BYTES_PER_S,
@@ -24,16 +26,15 @@ from node.worker_output import (
     OutputGate,
     ReadingSpeed,
     Say,
-    clean_metrics,
     cut_line,
 )
 from node.worker_process import WorkerProcess, describe_end, remedy_for_end
 from node.worker_watch import Watch, WatchLimits
 from protocol.errors import RemoteProtocolError
 
-COUNT_MAX = 2**53  # of samples or steps: what an offer may claim
 LAST_WORDS_LINES = 100  # of a crashed worker's stderr, shown as its traceback
 LAST_WORDS_S = 2.0  # for reading what a dead worker left in its pipes; something may still hold them open
+UNFINISHED_LINE_S = 2.0  # after which a line without an end is passed on: nobody knows whether one will come
 
 
 @dataclass(slots=True)
@@ -44,10 +45,21 @@ class _Call:
 
 
 class AttendedWorker:
-    """`attend` must run all the time; it returns when the worker has ended and all of it is read."""
+    """`attend` must run all the time; it returns when the worker has ended and all of it is read.
 
-    def __init__(self, process: WorkerProcess, say: Say, limits: WatchLimits) -> None:
+    `keep` takes an artifact in. Meanwhile nothing more is heard from the worker, so one that makes artifacts faster
+    than they can be kept has to wait."""
+
+    def __init__(
+        self,
+        process: WorkerProcess,
+        say: Say,
+        limits: WatchLimits,
+        keep: Callable[[TaskOutput], Awaitable[None]] | None = None,
+    ) -> None:
         self._process = process
+        self._keep = keep
+        self._keeping = False
         self._limits = limits
         self._gate = OutputGate(say, trio.current_time())
         self._calling = trio.Lock()
@@ -127,8 +139,8 @@ class AttendedWorker:
         if call.answer is None:
             raise self.why()
         if call.answer["is"] == "failure":
-            what, remedy, traceback = (str(call.answer.get(key, "")) for key in ("what", "remedy", "traceback"))
-            raise TrainerFailed(what, remedy=remedy, traceback=traceback)
+            told = {key: str(call.answer.get(key, "")) for key in ("what", "remedy", "traceback", "brief")}
+            raise TrainerFailed(**told)
         return call.answer
 
     def why(self) -> TrainerFailed:
@@ -159,7 +171,8 @@ class AttendedWorker:
         try:
             while data := await self._process.link.receive_some(FRAME_READ_BYTES):
                 for frame in frames.feed(data):
-                    self._take(frame)
+                    if (output := self._take(frame)) is not None:
+                        await self._take_in(output)
                 await trio.sleep(speed.pause_s(len(data), trio.current_time()))
         except (RemoteProtocolError, KeyError, TypeError, ValueError, AttributeError) as error:
             self.give_up(
@@ -168,17 +181,15 @@ class AttendedWorker:
         except trio.BrokenResourceError:
             pass  # it ended; `attend` will see why
 
-    def _take(self, frame: Mapping[str, Any]) -> None:
-        """One frame of the worker's. Raises whatever a frame that makes no sense leads to."""
-        now = trio.current_time()
+    def _take(self, frame: Mapping[str, Any]) -> TaskOutput | None:
+        """One frame of the worker's; the artifact in it, if that is one. Raises whatever a frame that makes no sense
+        leads to."""
         match frame["is"]:
-            case "output" if frame["kind"] == "metric":
-                place = {key: count(frame[key]) for key in ("round", "epoch", "step")}
-                self._gate.metrics(clean_metrics(frame["values"]), place, now)
-                self._watch.progress()
             case "output":
-                self._gate.lines("log", [str(frame["text"])], now, level=str(frame["level"])[:20])
                 self._watch.progress()
+                output = output_of(frame)
+                passes = self._gate.take(output, trio.current_time())
+                return output if passes and output.kind == "artifact" else None
             case "beat":
                 self._watch.beat(count(frame["ticks"]), float(frame["cpu_s"]))
             case "answer" | "failure":
@@ -189,11 +200,28 @@ class AttendedWorker:
                     self._call_now.done.set()
             case other:
                 raise ValueError(f"there are no frames of kind {str(other)[:20]!r}")
+        return None
+
+    async def _take_in(self, artifact: TaskOutput) -> None:
+        if self._keep is None:
+            return
+        self._keeping = True  # it is we who let the worker wait
+        try:
+            await self._keep(artifact)
+        finally:
+            self._keeping = False
 
     async def _read_lines(self, stream: trio.lowlevel.FdStream, kind: str) -> None:
         lines, speed = LineCutter(), ReadingSpeed(READ_BYTES_PER_S, trio.current_time())
         looked_at = Bucket(2 * PIPE_BYTES, CUT_BYTES_PER_S, trio.current_time())
-        while data := await stream.receive_some(PIPE_BYTES):
+        while True:
+            with trio.move_on_after(UNFINISHED_LINE_S if lines.is_unfinished else math.inf) as patience:
+                data = await stream.receive_some(PIPE_BYTES)
+            if patience.cancelled_caught:
+                self._heard_lines(kind, lines.end())
+                continue
+            if not data:
+                break
             if looked_at.take(len(data), trio.current_time()) == len(data):
                 self._heard_lines(kind, lines.feed(data))
             else:
@@ -211,16 +239,12 @@ class AttendedWorker:
     async def _keep_watch(self) -> None:
         while True:
             await trio.sleep(self._limits.beat_s)
+            if self._keeping:
+                self._watch.heard()
+                self._watch.progress()
             if trouble := self._watch.tick():
                 self.give_up(
                     f"The worker process {trouble}, and was killed",
                     "look at the task's code for what it waits for; if it needs longer, stop the node and raise the"
                     " limit in settings.json in its home",
                 )
-
-
-def count(value: Any) -> int:
-    """`value`, which a worker sent. Raises ValueError unless it is a count."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= COUNT_MAX:
-        raise ValueError(f"{str(value)[:40]!r} is no count")
-    return value

@@ -1,6 +1,7 @@
 """What goes over the pipe between a node and its worker: msgpack maps, each after its length. Bounded both ways.
 
-To the worker: {"do": "open" | "initial_model" | "train" | "evaluate", "call": number, …} and {"do": "abort", "call"}.
+To the worker: {"do": "open" | "initial_model" | "train" | "evaluate" | "predict", "call": number, …} and
+{"do": "abort", "call"}.
 To the node: {"is": "answer" | "failure", "call", …}, {"is": "output", …}, {"is": "beat", "ticks", "cpu_s"}.
 Bytes in them that are large lie in files of the session's directory: `to_field` and `from_field`.
 """
@@ -17,6 +18,8 @@ from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.limits import FRAME_BYTES_MAX
 
 INLINE_BYTES_MAX = 1024 * 1024  # larger arrays go through files: copying them through a pipe would hold up the node
+
+PREDICTIONS_FILE = "predictions.npz"  # in the session's directory
 
 _LENGTH = struct.Struct("<I")
 

@@ -4,19 +4,19 @@ Lines and metrics beyond a burst and a steady rate are left out and counted. Of 
 ends are counted, which costs next to nothing, so the task is not held up; whoever prints faster still is slowed down.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from node.seams import TaskOutput
 
 LINE_CHARACTERS_MAX = 2000  # a screenful; what is longer is data, not a message
+RECORD_CHARACTERS_MAX = 8000  # of a log record, which may have many lines: a traceback through libraries
 LINES_BURST = 1000  # a traceback or a model's summary passes whole …
 LINES_PER_S = 20.0  # … and what goes on and on comes down to what a person could still read
 METRICS_BURST = 10_000  # single values: some hundred steps of a round logged at once …
 METRICS_PER_S = 200.0  # … at this rate for a whole day 17 million rows, which the store bears
-METRIC_KEYS_MAX = 100  # in one call of fednode.log
-METRIC_NAME_CHARACTERS_MAX = 80
+ARTIFACTS_BURST = 200  # a folder of figures at once …
+ARTIFACTS_PER_S = 1.0  # … and each takes the disk some ten milliseconds
 FRAME_READ_BYTES = 64 * 1024  # at a time, of frames: some hundred at most, so that other tasks have their turn
 CUT_BYTES_PER_S = 1024 * 1024  # of printed text; splitting it into lines costs a few CPU milliseconds a second
 READ_BYTES_PER_S = 128 * 1024 * 1024  # of printed text that is only counted: a gigabyte holds a task up for 8 s …
@@ -49,7 +49,8 @@ class OutputGate:
     def __init__(self, say: Say, now: float) -> None:
         self._say = say
         self._lines = Bucket(LINES_BURST, LINES_PER_S, now)
-        self._metrics = Bucket(METRICS_BURST, METRICS_PER_S, now)
+        self._rows = Bucket(METRICS_BURST, METRICS_PER_S, now)  # parameters and spans are rows of the record as well
+        self._artifacts = Bucket(ARTIFACTS_BURST, ARTIFACTS_PER_S, now)
         self._left_out = 0
         self._told_at = now - LEFT_OUT_TOLD_EVERY_S
         self.round = 0
@@ -61,20 +62,32 @@ class OutputGate:
             self._told_at = now
             self.settle()
         for line in lines[:allowed]:
-            self._say(TaskOutput(kind, text=cut_line(line), level=level, round=self.round))
+            text = cut_record(line) if kind == "log" else cut_line(line)
+            self._say(TaskOutput(kind, text=text, level=level, round=self.round))
         self._left_out += len(lines) - allowed
 
     def leave_out(self, lines: int) -> None:
         """So many lines were not even looked at."""
         self._left_out += lines
 
-    def metrics(self, values: Mapping[str, float], place: Mapping[str, int], now: float) -> None:
-        """Pass the values of one call of fednode.log on, all or none. `place` holds round, epoch and step."""
-        if self._metrics.take(len(values), now) < len(values):
+    def take(self, output: TaskOutput, now: float) -> bool:
+        """Pass `output` on, which is checked. False, and nothing is passed on, where that would be too much.
+
+        An artifact is only counted: taking it in takes time, and is the caller's."""
+        match output.kind:
+            case "log":
+                self.lines("log", [output.text], now, level=output.level)
+                return True
+            case "artifact":
+                rows, bucket = 1, self._artifacts
+            case _:
+                rows, bucket = max(1, len(output.values), len(output.parameters)), self._rows
+        passes = bucket.take(rows, now) == rows  # all of a call's, or none
+        if not passes:
             self._left_out += 1
-        else:
-            round_number, epoch, step = (place[key] for key in ("round", "epoch", "step"))
-            self._say(TaskOutput("metric", values=values, round=round_number, epoch=epoch, step=step))
+        elif output.kind != "artifact":
+            self._say(output)
+        return passes
 
     def settle(self) -> None:
         """Say how much was left out, if anything was."""
@@ -89,11 +102,12 @@ def cut_line(line: str) -> str:
     return line if len(line) <= LINE_CHARACTERS_MAX else line[: LINE_CHARACTERS_MAX - 1] + "…"
 
 
-def clean_metrics(values: Any) -> dict[str, float]:
-    """The values of one call of fednode.log as plain numbers. Raises ValueError or TypeError for what is none."""
-    if len(values) > METRIC_KEYS_MAX:
-        raise ValueError(f"{len(values)} metrics at once are over the limit of {METRIC_KEYS_MAX}")
-    return {str(key)[:METRIC_NAME_CHARACTERS_MAX]: float(value) for key, value in values.items()}
+def cut_record(text: str) -> str:
+    """A log record cut in its middle: a traceback's end names the culprit."""
+    if len(text) <= RECORD_CHARACTERS_MAX:
+        return text
+    half = RECORD_CHARACTERS_MAX // 2
+    return f"{text[: half - 3]}\n…\n{text[-half:]}"
 
 
 @dataclass(slots=True)
@@ -102,6 +116,11 @@ class LineCutter:
 
     _rest: bytes = b""
     _skipping: bool = False
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a line has begun that has not ended."""
+        return bool(self._rest)
 
     def feed(self, data: bytes) -> list[str]:
         *whole, rest = (self._rest + data).split(b"\n")
@@ -113,8 +132,8 @@ class LineCutter:
         elif len(rest) > 4 * LINE_CHARACTERS_MAX:  # of at most four bytes each
             whole.append(rest)
             rest, self._skipping = b"", True
-        self._rest = rest
-        return [line.decode("utf-8", errors="replace").rstrip("\r") for line in whole]
+        self._rest = rest if rest.endswith(b"\r") else rest.rpartition(b"\r")[2]
+        return [_as_shown(line) for line in whole]
 
     def skip(self, data: bytes) -> int:
         """Pass `data` over unread. Gives how many lines ended in it."""
@@ -125,7 +144,12 @@ class LineCutter:
     def end(self) -> list[str]:
         """What stands after the last line's end."""
         rest, self._rest = self._rest, b""
-        return [rest.decode("utf-8", errors="replace")] if rest else []
+        return [_as_shown(rest)] if rest else []
+
+
+def _as_shown(line: bytes) -> str:
+    """What a terminal would show: a progress bar writes over itself."""
+    return line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", errors="replace")
 
 
 class ReadingSpeed:

@@ -15,10 +15,11 @@ from typing import Any
 
 import trio
 
-from node.seams import EvaluateResult, InitialModel, TaskSpec, TrainResult
-from node.worker_attended import AttendedWorker, count
-from node.worker_frames import INLINE_BYTES_MAX, from_field, to_field
-from node.worker_output import clean_metrics
+from node.seams import EvaluateResult, InitialModel, Predictions, TaskSpec, TrainResult
+from node.system_names import known_usage
+from node.worker_attended import AttendedWorker
+from node.worker_checks import clean_metrics, count
+from node.worker_frames import INLINE_BYTES_MAX, PREDICTIONS_FILE, from_field, to_field
 
 Blocking = Callable[[Callable[[], Any]], Awaitable[Any]]
 
@@ -51,7 +52,10 @@ class WorkerSession:
             if isinstance(update, Path):
                 await self._blocking(update.stat)  # it may have lied
             samples, steps = count(answer["samples"]), count(answer["steps"])
-            return TrainResult(update, samples, clean_metrics(answer["metrics"]), steps)
+            usage = known_usage(clean_metrics(answer["usage"]))
+            return TrainResult(
+                update, samples, clean_metrics(answer["metrics"]), steps, float(answer["encode_s"]), usage
+            )
 
     async def evaluate(self, round_number: int, schema: bytes, model: bytes | Path) -> EvaluateResult | None:
         answer = await self._worker.call("evaluate", round=round_number, **await self._large(schema, model))
@@ -59,6 +63,11 @@ class WorkerSession:
             if "samples" not in answer:
                 return None
             return EvaluateResult(count(answer["samples"]), clean_metrics(answer["metrics"]))
+
+    async def predict(self, round_number: int, schema: bytes, model: bytes | Path) -> Predictions:
+        answer = await self._worker.call("predict", round=round_number, **await self._large(schema, model))
+        with self._sense():
+            return Predictions(self._work / PREDICTIONS_FILE, count(answer["rows"]))
 
     async def close(self) -> None:
         self._worker.give_up("The session is closed", "open a new one")

@@ -5,7 +5,7 @@ All of it is signed by the node that says it, so that anybody can prove later wh
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar, get_args
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field
@@ -25,6 +25,11 @@ Term = Annotated[int, Field(ge=0, le=2**53)]
 Samples = Annotated[int, Field(ge=0, le=2**53)]
 MetricName = Annotated[str, Field(min_length=1, max_length=80)]
 Metrics = Annotated[dict[MetricName, Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=64)]
+UsageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+Usage = Annotated[dict[UsageName, Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=16)]
+SpanName = Literal["wait", "train", "encode", "upload", "fetch", "aggregate", "evaluate"]
+SPAN_NAMES: tuple[str, ...] = get_args(SpanName)
+SPANS_MAX = 8  # in one note: each kind once, and room for one of the round before
 Reason = Annotated[str, Field(max_length=500)]
 Outcome = Literal["", "finished", "stopped", "failed"]
 NOTHING = Hash("")
@@ -35,6 +40,20 @@ _REMEMBERED_CHECKPOINTS = 4
 _REMEMBERED_STARTS = 4  # of the runs that go on at once
 
 N = TypeVar("N", bound=Wire)
+
+
+class Span(NamedTuple):
+    """What a node was busy with in a round, in all, by its own clocks. On the wire a list, for everybody gets
+    everybody's: it takes half of what names would."""
+
+    name: SpanName
+    round: Round
+    started_at: Annotated[float, Field(ge=0, le=2.5e11, allow_inf_nan=False)]  # since 1970: a year of four digits
+    seconds: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+    bytes: Annotated[int, Field(ge=0, le=2**53)]
+
+
+Spans = Annotated[tuple[Span, ...], Field(max_length=SPANS_MAX)]
 
 
 class Ready(Wire):
@@ -77,6 +96,8 @@ class Offer(Wire):
     samples: Samples
     codec: Annotated[str, Field(max_length=40)]
     metrics: Metrics
+    spans: Spans = ()  # what this node has not told yet of what it was busy with
+    usage: Usage = Field(default_factory=dict)  # of its worker while it trained: cpu_percent, memory_bytes …
 
 
 class Receipt(Wire):
@@ -90,7 +111,8 @@ class Receipt(Wire):
 
 
 class Report(Wire):
-    """What a node measured on its own held-out data with a committed checkpoint."""
+    """What a node measured on its own held-out data with a committed checkpoint; no samples: it had none, and tells
+    its spans alone."""
 
     run: HexHash
     node: NodeName
@@ -98,6 +120,7 @@ class Report(Wire):
     checkpoint: HexHash
     samples: Samples
     metrics: Metrics
+    spans: Spans = ()
 
 
 class UpdateEntry(Wire):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from protocol.audit import Audit
 from protocol.checkpoint import Ack, Checkpoint, open_ack, open_issue
 from protocol.election import Election
+from protocol.history import believed_reports
 from protocol.keys import Hash, NodeId
 from protocol.ledger import Held, Ledger, MissedChanges
 from protocol.run_context import RunContext
@@ -21,12 +22,14 @@ OBTAIN_AGAIN_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Commitment:
-    """A committed checkpoint: under which term, by which certificate, after which changes of voters."""
+    """A committed checkpoint: under which term, by which certificate, after which changes of voters, with which
+    reports."""
 
     held: Held
     term: int
     acks: tuple[bytes, ...]
     changes: tuple[VotersChanged, ...] = ()
+    reports: tuple[bytes, ...] = ()
 
 
 class Intake:
@@ -155,7 +158,8 @@ class Intake:
             self.ended_without_us = held.checkpoint
             self._commitment = self._proposal = None  # nobody would give us what we still wait for
             return None
-        commitment = Commitment(held, term, message.acks, message.changes)
+        reports = believed_reports(message.reports, held.name, held.checkpoint)
+        commitment = Commitment(held, term, message.acks, message.changes, reports)
         if self.ledger.stored.name == held.name and self.ledger.is_durable(held):
             return commitment
         if self._commitment is None or self._commitment.held.checkpoint.round < message.round:

@@ -22,17 +22,19 @@ from protocol.checkpoint import (
     open_checkpoint,
     open_issue,
     open_offer,
+    open_report,
     ready_notes,
     starting_checkpoint,
     update_blobs,
 )
 from protocol.errors import RemoteProtocolError
+from protocol.history import believed_reports
 from protocol.keys import BlobId, Hash, NodeId
 from protocol.lateness import check_late_updates, is_late
 from protocol.remembered import remembered
 from protocol.run_context import RunContext
 from protocol.run_events import Persist
-from protocol.run_journal import ChangeRecord, CommittedRecord, StoredRecord
+from protocol.run_journal import ChangeRecord, CommittedRecord, ReportsRecord, StoredRecord
 from protocol.run_messages import Commit, Proposal, VotersChanged
 from protocol.signing import Signed
 from protocol.succession import check_roster, check_stop, check_voters, differ_by_one_at_most
@@ -69,6 +71,9 @@ class Ledger:
         self.stored_issue = b""
         self.committed_term = 0
         self.certificate: tuple[bytes, ...] = ()
+        self.reports: tuple[bytes, ...] = ()  # that came with the newest commit
+        # Whose, and of which rounds, the reports are that came after the newest commit; None as long as none came.
+        self.last_reports: frozenset[tuple[str, int]] | None = None
         self.zero_is_durable = False
         self._first_notes = _notes_by_node(start)
         self.changes: list[tuple[int, VotersChanged]] = []  # commits that changed the voters, with their rounds
@@ -236,16 +241,36 @@ class Ledger:
         self._follow_voters()
         self.context.persist(StoredRecord(issue=issue, checkpoint=held.raw))
 
-    def commit(self, term: int, held: Held, acks: tuple[bytes, ...], changes: tuple[VotersChanged, ...] = ()) -> None:
-        """`held` is durable here and committed. `changes` are the changes of voters that we had missed."""
+    def commit(
+        self,
+        term: int,
+        held: Held,
+        acks: tuple[bytes, ...],
+        changes: tuple[VotersChanged, ...] = (),
+        reports: tuple[bytes, ...] = (),
+    ) -> None:
+        """`held` is durable here and committed. `changes` are the changes of voters that we had missed, `reports` what
+        came with the commit."""
         self._became_durable(held)
         for change in changes:
             round_number = self.open_held(change.checkpoint).checkpoint.round
             if self.committed_round < round_number < held.checkpoint.round:
                 self.changes.append((round_number, change))
                 self.context.persist(ChangeRecord(checkpoint=change.checkpoint, acks=change.acks))
-        self._take_commit(term, held, acks)
-        self.context.out.append(Persist(_committed_record(held.raw, acks)))
+        self._take_commit(term, held, acks, reports)
+        self.context.out.append(Persist(_committed_record(held.raw, acks, reports)))
+
+    def keep_reports(self, reports: tuple[bytes, ...]) -> None:
+        """The run's last reports, which no commit brings any more, go into the journal; each once, and that none
+        came, too (§9.1)."""
+        if self.committed is None or not self.has_ended:
+            return
+        new, kept = believed_reports(reports, self.committed.name, self.committed.checkpoint), self.last_reports
+        if kept:
+            new = tuple(raw for raw in new if not _subjects((raw,)) <= kept)
+        if new or kept is None:
+            self.restore_reports(new)
+            self.context.out.append(Persist(_reports_record(new)))
 
     def restore_stored(self, record: StoredRecord) -> None:
         held = self.open_held(record.checkpoint)
@@ -257,7 +282,10 @@ class Ledger:
     def restore_committed(self, record: CommittedRecord) -> None:
         held = self.open_held(record.checkpoint)
         self._became_durable(held)
-        self._take_commit(open_ack(record.acks[0]).body.term, held, record.acks)
+        self._take_commit(open_ack(record.acks[0]).body.term, held, record.acks, record.reports)
+
+    def restore_reports(self, reports: tuple[bytes, ...]) -> None:
+        self.last_reports = _subjects(reports) | self.last_reports if self.last_reports else _subjects(reports)
 
     def restore_change(self, record: ChangeRecord) -> None:
         change = VotersChanged(checkpoint=record.checkpoint, acks=record.acks)
@@ -267,8 +295,8 @@ class Ledger:
         """The changes of voters that somebody has missed whose newest commit is of `round_number`."""
         return tuple(change for at, change in self.changes if at > round_number)
 
-    def newest_commit(self, *, reports: tuple[bytes, ...] = (), changes: tuple[VotersChanged, ...] = ()) -> Commit:
-        """The newest commit as a message; there must be one."""
+    def newest_commit(self, *, changes: tuple[VotersChanged, ...] = ()) -> Commit:
+        """The newest commit as a message, with the reports that came with it; there must be one."""
         assert self.committed is not None
         return Commit(
             run=self.context.run,
@@ -276,14 +304,17 @@ class Ledger:
             checkpoint=self.committed.raw,
             acks=self.certificate,
             changes=changes,
-            reports=reports,
+            reports=self.reports,
         )
 
-    def _take_commit(self, term: int, held: Held, acks: tuple[bytes, ...]) -> None:
+    def _take_commit(self, term: int, held: Held, acks: tuple[bytes, ...], reports: tuple[bytes, ...]) -> None:
         if set(held.checkpoint.voters) != set(self.newest.voters) and held.raw:
             self.changes.append((held.checkpoint.round, VotersChanged(checkpoint=held.raw, acks=acks)))
         if self.committed is not None and self.committed.name != held.name:
             self._committed_before = self.committed
+        if self.committed is None or self.committed.name != held.name:
+            self.reports, self.last_reports = (), None
+        self.reports = reports or self.reports
         self.committed, self.committed_term, self.certificate = held, term, acks
         position, stored = (term, held.checkpoint.round), (self.stored_term, self.stored.checkpoint.round)
         # Of two checkpoints that a liar issued for one round in one term, the committed one counts.
@@ -315,8 +346,19 @@ def _eligible(*notes: Mapping[NodeId, Ready]) -> frozenset[NodeId]:
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _committed_record(checkpoint: bytes, acks: tuple[bytes, ...]) -> bytes:
-    return pack(CommittedRecord(checkpoint=checkpoint, acks=acks))
+def _committed_record(checkpoint: bytes, acks: tuple[bytes, ...], reports: tuple[bytes, ...]) -> bytes:
+    return pack(CommittedRecord(checkpoint=checkpoint, acks=acks, reports=reports))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _subjects(reports: tuple[bytes, ...]) -> frozenset[tuple[str, int]]:
+    bodies = (open_report(raw).body for raw in reports)
+    return frozenset((body.node, body.round) for body in bodies)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _reports_record(reports: tuple[bytes, ...]) -> bytes:
+    return pack(ReportsRecord(reports=reports))
 
 
 @remembered(_REMEMBERED)

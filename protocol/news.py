@@ -86,8 +86,11 @@ class News:
             size += len(change.checkpoint) + sum(map(len, change.acks))
             fitting += size <= CHANGES_BYTES_MAX
         commit = self.ledger.newest_commit(changes=changes[:fitting])
+        if size + sum(map(len, commit.reports)) > CHANGES_BYTES_MAX:
+            commit = commit.model_copy(update={"reports": ()})  # who lacks them asks for the history
         if fitting < len(changes):
             last = changes[max(0, fitting - 1)]
             last_round = self.ledger.open_held(last.checkpoint).checkpoint.round
-            commit = commit.model_copy(update={"round": last_round, "checkpoint": last.checkpoint, "acks": last.acks})
+            earlier = {"round": last_round, "checkpoint": last.checkpoint, "acks": last.acks, "reports": ()}
+            commit = commit.model_copy(update=earlier)
         self.context.send(peer, commit)

@@ -4,10 +4,11 @@ docs/protocol.md §8.8. What was learned once from a base is offered to whoever 
 round is over; so a round that lost its aggregator is finished without training again.
 """
 
-from protocol.checkpoint import Offer, Receipt, Report, open_receipt
+from protocol.checkpoint import SPANS_MAX, Offer, Receipt, Report, Span, open_receipt
 from protocol.keys import Hash, NodeId
 from protocol.lateness import may_come_late
 from protocol.ledger import Held, Ledger
+from protocol.limits import OFFERS_BYTES_MAX, REPORTS_BYTES_MAX
 from protocol.run_context import RunContext
 from protocol.run_events import STATE_LETTERS, Evaluate, Evaluated, Measured, ParticipantState, Train, Trained
 from protocol.run_journal import OfferRecord
@@ -31,6 +32,7 @@ class Participation:
         self._training: Hash | None = None
         self._evaluated: Hash | None = None
         self._report_sent_to: NodeId | None = None
+        self._untold: tuple[Span, ...] = ()  # spans that no note of ours has carried
 
     def on_commit(self, held: Held, aggregator: NodeId | None) -> None:
         """A checkpoint was committed here: go on from it."""
@@ -86,16 +88,29 @@ class Participation:
         if committed is None or self.ledger.has_ended:
             return
         if not self._is_wanted(event.offer):
+            self._untold = event.offer.spans
             self._set_letter("W", f"the update for round {event.offer.round} came too late")
             self.on_commit(committed, aggregator)
             return
-        raw = self.context.sign(event.offer)
-        self.offer, self.receipted = (raw, event.offer), False
+        self.offer, self.receipted = self._signed_offer(event.offer), False
+        raw = self.offer[0]
         self.receipts.clear()
         self.context.persist(OfferRecord(offer=raw))
         self._set_letter("U")
         self.repeat_to(aggregator)
         self._evaluate(committed)
+
+    def _signed_offer(self, offer: Offer) -> tuple[bytes, Offer]:
+        """The offer as it is sent. What it tells beside the update goes where a checkpoint of so many nodes has no room
+        for it (§8.22)."""
+        if self._untold:
+            offer = offer.model_copy(update={"spans": (*self._untold, *offer.spans)[-SPANS_MAX:]})
+            self._untold = ()
+        raw = self.context.sign(offer)
+        if len(raw) > OFFERS_BYTES_MAX // len(self.ledger.newest.roster) and (offer.spans or offer.usage):
+            offer = offer.model_copy(update={"spans": (), "usage": {}})
+            raw = self.context.sign(offer)
+        return raw, offer
 
     def _is_wanted(self, offer: Offer) -> bool:
         """Whether the round under way takes it: learned from the newest commit, or from the one before, where the late
@@ -140,7 +155,8 @@ class Participation:
         committed = self.ledger.committed
         if committed is not None and self.ledger.has_ended and event.checkpoint == committed.name:
             self._set_letter("F")
-        if event.samples < 1:
+        self._untold = (*self._untold, *event.spans)[-SPANS_MAX:]
+        if event.samples < 1 and not (self._untold and self._tells_by_report()):
             return
         report = Report(
             run=self.context.run,
@@ -149,11 +165,19 @@ class Participation:
             checkpoint=event.checkpoint,
             samples=event.samples,
             metrics=event.metrics,
+            spans=self._untold,
         )
+        self._untold = ()
         self.report = self.context.sign(report)
+        if len(self.report) > REPORTS_BYTES_MAX // len(self.ledger.newest.roster) and report.spans:
+            self.report = self.context.sign(report.model_copy(update={"spans": ()}))
         self._report_sent_to = None
         self.context.out.append(Measured((self.report,)))
         self.repeat_to(aggregator)
+
+    def _tells_by_report(self) -> bool:
+        """Whether no offer of ours will carry what we have to tell."""
+        return self.ledger.has_ended or not self._is_chosen()
 
     @property
     def reports_to_come(self) -> bool:

@@ -18,6 +18,8 @@ from protocol.checkpoint import (
     open_report,
 )
 from protocol.gathering import Gathering
+from protocol.history import believed_reports
+from protocol.intake import Commitment
 from protocol.keys import Hash, NodeId
 from protocol.ledger import Held, Ledger
 from protocol.limits import REPORTS_BYTES_MAX, ROSTER_NODES_MAX
@@ -123,18 +125,19 @@ class Reign:
         assert self.proposed is not None
         return tuple(NodeId(node) for node in self.proposed[0].checkpoint.voters)
 
-    def take_commit(self) -> tuple[Held, tuple[bytes, ...]]:
-        """The checkpoint that has just been committed, with its certificate. The next round may then be opened."""
+    def take_commit(self) -> Commitment:
+        """The checkpoint that has just been committed, with its certificate and the reports that came since the last
+        one. The next round may then be opened."""
         assert self.proposed is not None
         held, _ = self.proposed
         acks = tuple(self.acks[node] for node in self._proposed_voters() if node in self.acks)
         self.proposed, self.gathering, self.opened = None, None, True
-        return held, acks
+        reports = believed_reports(self._drain_reports(), held.name, held.checkpoint)
+        return Commitment(held, self.term, acks, reports=reports)
 
     def announce(self, roster: tuple[NodeId, ...]) -> None:
-        """Tell everybody of the newest commit, with the reports that came since the last one."""
-        message = self.ledger.newest_commit(reports=self._drain_reports())
-        self.context.send_all(roster, message)
+        """Tell everybody of the newest commit."""
+        self.context.send_all(roster, self.ledger.newest_commit())
 
     # --- a round -------------------------------------------------------------------------------------------------
     def comes_to_nothing(self) -> bool:
@@ -371,6 +374,7 @@ class Reign:
     def close(self) -> None:
         """Send the last reports around."""
         reports = Reports(run=self.context.run, reports=self._drain_reports())
+        self.ledger.keep_reports(reports.reports)
         self.context.send_all(self.ledger.roster(), reports)
 
     def _drain_reports(self) -> tuple[bytes, ...]:

@@ -7,7 +7,7 @@ durable before anything after it is carried out. docs/protocol.md §6.
 from dataclasses import dataclass
 from typing import Literal
 
-from protocol.checkpoint import Checkpoint, Offer, Outcome, UpdateEntry
+from protocol.checkpoint import Checkpoint, Offer, Outcome, Span, UpdateEntry
 from protocol.directions import Directions
 from protocol.keys import Hash, NodeId
 from protocol.run_messages import RunMessage
@@ -109,12 +109,13 @@ class TrainingFailed:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """An `Evaluate` ended; without samples there was nothing to measure on."""
+    """An `Evaluate` ended; without samples there was nothing to measure on. `spans` are not told yet to anybody."""
 
     round: int
     checkpoint: Hash
     samples: int
     metrics: dict[str, float]
+    spans: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from protocol.checkpoint import NodeName, Reason, Term
-from protocol.limits import CHECKPOINT_BYTES_MAX, FRAME_BYTES_MAX
+from protocol.history import HISTORY_ENTRIES_MAX, HistoryEntry
+from protocol.limits import CHECKPOINT_BYTES_MAX, FRAME_BYTES_MAX, ROSTER_NODES_MAX
 from protocol.run_messages import Note, SignedCheckpoint
 from protocol.wire import Wire, unpack
 
@@ -27,11 +28,27 @@ class StoredRecord(Wire):
 
 
 class CommittedRecord(Wire):
-    """This checkpoint is committed, as the certificate proves, and durable here."""
+    """This checkpoint is committed, as the certificate proves, and durable here. `reports` came with the commit: with
+    them the journal holds the run's history (§9.1)."""
 
     kind: Literal["committed"] = "committed"
     checkpoint: SignedCheckpoint
     acks: Annotated[tuple[Note, ...], Field(max_length=31)]
+    reports: Annotated[tuple[Note, ...], Field(max_length=ROSTER_NODES_MAX)] = ()
+
+
+class ReportsRecord(Wire):
+    """Reports that came after the commit before it, the run's last."""
+
+    kind: Literal["reports"] = "reports"
+    reports: Annotated[tuple[Note, ...], Field(max_length=ROSTER_NODES_MAX)]
+
+
+class HistoryRecord(Wire):
+    """Commits that this node has missed, as another one told of them; newest first."""
+
+    kind: Literal["history"] = "history"
+    entries: Annotated[tuple[HistoryEntry, ...], Field(max_length=HISTORY_ENTRIES_MAX)]
 
 
 class ChangeRecord(Wire):
@@ -60,7 +77,16 @@ class EvidenceRecord(Wire):
     second: SignedCheckpoint
 
 
-AnyRunRecord = TermRecord | StoredRecord | CommittedRecord | ChangeRecord | OfferRecord | EvidenceRecord
+AnyRunRecord = (
+    TermRecord
+    | StoredRecord
+    | CommittedRecord
+    | ReportsRecord
+    | HistoryRecord
+    | ChangeRecord
+    | OfferRecord
+    | EvidenceRecord
+)
 RunRecord = Annotated[AnyRunRecord, Field(discriminator="kind")]
 _RECORD_BYTES_MAX = 2 * CHECKPOINT_BYTES_MAX + FRAME_BYTES_MAX
 

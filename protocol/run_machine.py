@@ -295,6 +295,7 @@ class RunMachine:
 
     def _on_reports(self, message: Reports) -> None:
         self.overview.take_reports(message.reports)
+        self.ledger.keep_reports(message.reports)
         if self.ledger.has_ended and not self.participation.reports_to_come:
             self.ending.end()
 
@@ -307,12 +308,11 @@ class RunMachine:
             self._commit(commitment)
 
     def _commit_proposed(self, reign: Reign) -> None:
-        held, acks = reign.take_commit()
-        is_new = self.ledger.committed is None or self.ledger.committed.name != held.name
-        if is_new:
-            self._commit(Commitment(held, reign.term, acks), announce=reign)
+        new = reign.take_commit()
+        if self.ledger.committed is None or self.ledger.committed.name != new.held.name:
+            self._commit(new, announce=reign)
         else:
-            self.ledger.commit(reign.term, held, acks)
+            self.ledger.commit(reign.term, new.held, new.acks, reports=new.reports)
             reign.announce(self.ledger.roster())
         if self.ledger.has_ended:
             self.ending.begin_closing(reign)
@@ -326,7 +326,7 @@ class RunMachine:
         if held.checkpoint.round <= self.ledger.committed_round:
             return
         self.audit.look_for_omission(held)
-        self.ledger.commit(term, held, commitment.acks, commitment.changes)
+        self.ledger.commit(term, held, commitment.acks, commitment.changes, commitment.reports)
         if announce is not None:
             announce.announce(self.ledger.roster())
         self.context.out.append(Committed(held.name, held.checkpoint, term))

@@ -12,9 +12,11 @@ from protocol.limits import CHECKPOINT_BYTES_MAX, ROSTER_NODES_MAX, SIGNED_NOTE_
 from protocol.wire import Wire
 
 CHANGES_MAX = 64  # in one commit; who has missed more asks again
+FAILURE_CHARACTERS_MAX = 300  # an exception's kind, its place and the round, or a sentence of fednode's own
 
 Note = Annotated[bytes, Field(max_length=SIGNED_NOTE_BYTES_MAX)]
 SignedCheckpoint = Annotated[bytes, Field(max_length=CHECKPOINT_BYTES_MAX)]
+OneLine = Annotated[str, Field(min_length=1, max_length=FAILURE_CHARACTERS_MAX, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
 class PreVoteRequest(Wire):
@@ -162,6 +164,26 @@ class DeclinedMessage(Wire):
     declined: Note
 
 
+class Failure(Wire):
+    """For the proposer: my task has failed in this round, and my part in the run is over; or, where it `goes_on`, a
+    measurement is lacking. The reason is one line without a word of data."""
+
+    kind: Literal["failure"] = "failure"
+    run: HexHash
+    round: Round
+    goes_on: bool
+    reason: OneLine
+
+
+class FailureHeard(Wire):
+    """The proposer knows of it."""
+
+    kind: Literal["failure-heard"] = "failure-heard"
+    run: HexHash
+    round: Round
+    goes_on: bool
+
+
 Deed = Literal["two-issues", "two-checkpoints", "dropped-update", "wrong-result"]
 
 
@@ -194,6 +216,8 @@ RunMessage = Annotated[
     | Reports
     | ReadyMessage
     | DeclinedMessage
+    | Failure
+    | FailureHeard
     | Accusation,
     Field(discriminator="kind"),
 ]

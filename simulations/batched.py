@@ -23,8 +23,8 @@ from weakref import WeakValueDictionary
 import numpy as np
 import numpy.typing as npt
 
-import fednode
 from aggregation.flat import F32
+from fednode_logging import listening
 from node.capture import captured_in_process
 from node.reproducible import reproducible
 from node.seams import EvaluateResult, TaskOutput
@@ -245,7 +245,7 @@ class _Run:
         try:
             with (
                 captured_in_process(said.append, Progress()),
-                fednode.listening(lambda values, step: said.append(TaskOutput("metric"))),
+                listening(lambda entry: said.append(TaskOutput("metric"))),
                 reproducible(self._key.seed, self._key.threads),
                 _unfilled_memory(),
                 warnings.catch_warnings(),

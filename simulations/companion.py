@@ -12,7 +12,7 @@ from fednode import Task
 from node.seams import EvaluateResult, TaskOutput
 from node.task_model import TaskModel
 from node.training import LoadedTask, Trained
-from node.worker_output import clean_metrics
+from node.worker_checks import clean_metrics
 
 if TYPE_CHECKING:
     from simulations.stacked import Member

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from node.seams import StoredBlob
 from protocol.errors import FednodeError, LocalProtocolError
 from protocol.keys import BlobId
 from protocol.limits import CHUNK_BYTES
@@ -64,6 +65,7 @@ class _Blob:
         self.size = size
         self.chunk_hashes = tuple(chunk_hashes)
         self.chunks = list(chunks)
+        self.used_at = trio.current_time()
 
 
 class _Journal:
@@ -126,6 +128,7 @@ class SimulatedDisk:
         self._journals: dict[str, _Journal] = {}
         self._blobs: dict[BlobId, _Blob] = {}
         self._halves: dict[BlobId, dict[int, bytes]] = {}
+        self._half_used_at: dict[BlobId, float] = {}
         self._under_way: dict[int, Callable[[], object]] = {}
         self._tickets = 0
         self._crashes = 0
@@ -186,6 +189,14 @@ class SimulatedDisk:
         found.recover(journal)
         return list(found.records)
 
+    async def record(self, journal: str, index: int) -> bytes | None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        found = self._journals.get(check_name(journal))
+        if found is None:
+            return None
+        found.recover(journal)
+        return found.records[index] if index < len(found.records) else None
+
     async def put_blob(self, source: bytes | Path) -> BlobId:
         data = source if isinstance(source, bytes) else _read_file(source)
         hashes = chunk_hashes_of(data)
@@ -193,12 +204,19 @@ class SimulatedDisk:
         chunks = [data] if len(hashes) == 1 else [data[i : i + CHUNK_BYTES] for i in range(0, len(data), CHUNK_BYTES)]
         for chunk_hash, chunk in zip(hashes, chunks, strict=True):
             self.pool.learn(chunk_hash, chunk)
-        await self._durably(lambda: self._blobs.setdefault(blob, _Blob(len(data), hashes, chunks)))
+
+        def put() -> None:
+            self._blobs.setdefault(blob, _Blob(len(data), hashes, chunks)).used_at = trio.current_time()
+
+        await self._durably(put)
         return blob
 
     async def has_blob(self, blob: BlobId) -> bool:
         await trio.lowlevel.checkpoint_if_cancelled()
-        return check_blob_id(blob) in self._blobs
+        found = self._blobs.get(check_blob_id(blob))
+        if found is not None:
+            found.used_at = trio.current_time()
+        return found is not None
 
     async def open_blob(self, blob: BlobId) -> "SimulatedBlobReader":
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -232,6 +250,31 @@ class SimulatedDisk:
 
         await self._durably(delete)
 
+    async def stored_blobs(self) -> list[StoredBlob]:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        now = trio.current_time()
+        whole = [StoredBlob(blob, found.size, now - found.used_at) for blob, found in self._blobs.items()]
+        halves = self._halves.items()
+        return whole + [StoredBlob(blob, sum(map(len, half.values())), now - self._used(blob)) for blob, half in halves]
+
+    async def discard_blob(self, blob: BlobId, unused_s: float) -> int:
+        check_blob_id(blob)
+        freed = 0
+
+        def discard() -> None:
+            nonlocal freed
+            if blob in self._blobs and trio.current_time() - self._blobs[blob].used_at >= unused_s:
+                freed += self._blobs.pop(blob).size
+            if blob in self._halves and trio.current_time() - self._used(blob) >= unused_s:
+                freed += sum(map(len, self._halves.pop(blob).values()))
+
+        await self._durably(discard)
+        return freed
+
+    def _used(self, half: BlobId) -> float:
+        """When a half blob last grew."""
+        return self._half_used_at.get(half, 0.0)
+
     def missing_chunks(self, blob: BlobId, count: int) -> list[int]:
         """What a writer still wants of a blob of `count` chunks."""
         if blob in self._blobs:
@@ -243,6 +286,7 @@ class SimulatedDisk:
         """Keep a verified chunk of a half blob. A crash may lose it."""
         if blob not in self._blobs:
             self._halves.setdefault(blob, {})[index] = data
+            self._half_used_at[blob] = trio.current_time()
 
     async def publish(self, blob: BlobId, size: int, chunk_hashes: Sequence[bytes]) -> None:
         """Make a complete half blob whole, durably."""

@@ -14,7 +14,7 @@ import trio
 
 from aggregation.codecs import codec_named
 from aggregation.schema import Schema, TensorSpec
-from node.seams import EvaluateResult, InitialModel, TaskOutput, TaskSpec, TrainResult
+from node.seams import EvaluateResult, InitialModel, Keep, Predictions, TaskOutput, TaskSpec, TrainerFailed, TrainResult
 
 IDLE_VALUES = 16  # in the model: enough to be one
 _SCHEMA = Schema.of([TensorSpec("idle", "float32", (IDLE_VALUES,), "averaged")])
@@ -27,7 +27,7 @@ class IdleTrainer:
     def __init__(self, train_s: float = 0.1) -> None:
         self._train_s = train_s
 
-    async def open(self, spec: TaskSpec, say: Callable[[TaskOutput], None]) -> "IdleSession":
+    async def open(self, spec: TaskSpec, say: Callable[[TaskOutput], None], keep: Keep | None = None) -> "IdleSession":
         await trio.lowlevel.checkpoint()
         return IdleSession(spec, self._train_s)
 
@@ -61,6 +61,9 @@ class IdleSession:
     async def evaluate(self, round_number: int, schema: bytes, model: bytes | Path) -> EvaluateResult | None:
         await trio.lowlevel.checkpoint()
         return None
+
+    async def predict(self, round_number: int, schema: bytes, model: bytes | Path) -> Predictions:
+        raise TrainerFailed("An idle trainer predicts nothing", remedy="simulate a task that learns")
 
     async def close(self) -> None:
         await trio.lowlevel.checkpoint()

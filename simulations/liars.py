@@ -19,7 +19,17 @@ from aggregation.schema import Schema
 from node.node import Node
 from node.run_data import RunData
 from node.run_driver import RunDriver
-from node.seams import EvaluateResult, InitialModel, TaskOutput, TaskSession, TaskSpec, Trainer, TrainResult
+from node.seams import (
+    EvaluateResult,
+    InitialModel,
+    Keep,
+    Predictions,
+    TaskOutput,
+    TaskSession,
+    TaskSpec,
+    Trainer,
+    TrainResult,
+)
 from protocol.checkpoint import Checkpoint, Issue, checkpoint_name, open_checkpoint, open_issue, sign_note
 from protocol.keys import BlobId, NodeId
 from protocol.run_events import Combine, Combined
@@ -40,8 +50,9 @@ class LyingTrainer:
         self._from_round = from_round
         self._seed = seed
 
-    async def open(self, spec: TaskSpec, say: Callable[[TaskOutput], None]) -> TaskSession:
-        return _LyingSession(await self._honest.open(spec, say), spec.codec, self._lie, self._from_round, self._seed)
+    async def open(self, spec: TaskSpec, say: Callable[[TaskOutput], None], keep: Keep | None = None) -> TaskSession:
+        honest = await self._honest.open(spec, say, keep)
+        return _LyingSession(honest, spec.codec, self._lie, self._from_round, self._seed)
 
     async def offload(self, work: Callable[[], Any]) -> Any:
         return await self._honest.offload(work)
@@ -71,6 +82,9 @@ class _LyingSession:
 
     async def evaluate(self, round_number: int, schema: bytes, model: bytes | Path) -> EvaluateResult | None:
         return await self._honest.evaluate(round_number, schema, model)
+
+    async def predict(self, round_number: int, schema: bytes, model: bytes | Path) -> Predictions:
+        return await self._honest.predict(round_number, schema, model)
 
     async def close(self) -> None:
         await self._honest.close()

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
@@ -21,6 +21,7 @@ from tracker.store import Store
 # What nodes record alike is kept of the first; where it crashes before that is safe, another's is made.
 Key = tuple[str | bytes, ...]
 Rows = Callable[[], Sequence[Row]]
+T = TypeVar("T")
 ENDED = frozenset({"FINISHED", "STOPPED", "FAILED"})
 WRITE_ROWS = 20_000  # at once into the store: large enough to cost little, some 10 MB
 
@@ -201,6 +202,11 @@ class SimulatedRecord:
             return []
         with self._reader() as reader:
             return reader.query(name, parameters)
+
+    async def change(self, work: Callable[[Any], T]) -> T:
+        await trio.lowlevel.checkpoint()
+        self._shared.write()
+        return self._shared.store.change(work)
 
     async def sql(self, statement: str, rows_max: int) -> tuple[list[str], list[tuple[Any, ...]], bool]:
         await trio.lowlevel.checkpoint()

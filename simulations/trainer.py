@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 import trio
 
 from node.capture import captured_in_process
-from node.seams import EvaluateResult, InitialModel, TaskOutput, TaskSpec, TrainerFailed, TrainResult
+from node.seams import EvaluateResult, InitialModel, Keep, Predictions, TaskOutput, TaskSpec, TrainerFailed, TrainResult
 from node.sgd import Progress
 from node.training import LoadedTask
+from node.worker_frames import PREDICTIONS_FILE
 from simulations.batched import BatchedTraining, Request
 from simulations.companion import Companion
 
@@ -38,11 +39,13 @@ class InProcessTrainer:
         self._samples_per_s = samples_per_s
         self._together = together
 
-    async def open(self, spec: TaskSpec, say: Say) -> "InProcessSession":
+    async def open(self, spec: TaskSpec, say: Say, keep: Keep | None = None) -> "InProcessSession":
         await trio.lowlevel.checkpoint()
         state = self._state_of(spec.run_id)
         state.mkdir(exist_ok=True)
-        return InProcessSession(spec, state, say, self._samples_per_s, self._together)
+        session = InProcessSession(spec, state, say, self._samples_per_s, self._together, keep)
+        await session.keep_artifacts()
+        return session
 
     async def offload(self, work: Callable[[], Any]) -> Any:
         """Done at once: computing takes no virtual time."""
@@ -63,19 +66,29 @@ class InProcessSession:
     trained together with others."""
 
     def __init__(
-        self, spec: TaskSpec, state: Path, say: Say, samples_per_s: float, together: BatchedTraining | None = None
+        self,
+        spec: TaskSpec,
+        state: Path,
+        say: Say,
+        samples_per_s: float,
+        together: BatchedTraining | None = None,
+        keep: Keep | None = None,
     ) -> None:
-        self._say = say
+        self._state = state
+        self._tell = say
+        self._keep = keep
+        self._staging = state.with_name(f"{state.name}-artifacts")
+        self._artifacts: list[TaskOutput] = []  # that the call under way has made
         self._samples_per_s = samples_per_s
         self._epochs = float(spec.hyperparameters.get("epochs", 1))
         self._progress = Progress()
         with captured_in_process(say, self._progress):
-            loaded = Companion(spec, state, say, self._progress)
+            loaded = Companion(spec, state, self._say, self._progress, staging=self._staging, clock=trio.current_time)
         self._loaded: LoadedTask | None = loaded
         self._seat = together.seat(loaded) if together is not None else None
 
     async def initial_model(self) -> InitialModel:
-        made = self._run(0, LoadedTask.initial_model)
+        made = await self._run(0, LoadedTask.initial_model)
         await trio.lowlevel.checkpoint()
         return made
 
@@ -83,7 +96,7 @@ class InProcessSession:
         request = self._seat.training(round_number, schema, model) if self._seat is not None else None
         trained = await self._together(request, self._epochs)
         if trained is None:
-            trained = self._run(round_number, lambda loaded: loaded.train(round_number, schema, model))
+            trained = await self._run(round_number, lambda loaded: loaded.train(round_number, schema, model))
             if request is None:
                 await trio.sleep(self._epochs * trained.samples / self._samples_per_s)
         return TrainResult(trained.update, trained.samples, trained.metrics, trained.steps)
@@ -92,11 +105,17 @@ class InProcessSession:
         request = self._seat.evaluation(round_number, schema, model) if self._seat is not None else None
         result = await self._together(request, 1 / EVALUATION_SPEEDUP)
         if result is None:
-            result = self._run(round_number, lambda loaded: loaded.evaluate(round_number, schema, model))
+            result = await self._run(round_number, lambda loaded: loaded.evaluate(round_number, schema, model))
             if request is None:
                 samples = 0 if result is None else result.samples
                 await trio.sleep(samples / self._samples_per_s / EVALUATION_SPEEDUP)
         return result
+
+    async def predict(self, round_number: int, schema: bytes, model: bytes | Path) -> Predictions:
+        file = self._state / PREDICTIONS_FILE
+        rows = await self._run(round_number, lambda loaded: loaded.predict(round_number, schema, model, file))
+        await trio.sleep(rows / self._samples_per_s / EVALUATION_SPEEDUP)
+        return Predictions(file, rows)
 
     async def _together(self, request: Request[T] | None, passes: float) -> T | None:
         """What many nodes want is computed when the first of it is due. None when it has to be done alone."""
@@ -109,12 +128,30 @@ class InProcessSession:
             request.withdraw()
 
     async def close(self) -> None:
+        (self._state / PREDICTIONS_FILE).unlink(missing_ok=True)
         self._loaded = self._seat = None
+        shutil.rmtree(self._staging, ignore_errors=True)
         await trio.lowlevel.checkpoint()
 
-    def _run(self, round_number: int, work: Callable[[LoadedTask], T]) -> T:
+    def _say(self, output: TaskOutput) -> None:
+        if output.kind == "artifact":
+            self._artifacts.append(output)
+        else:
+            self._tell(output)
+
+    async def keep_artifacts(self) -> None:
+        """Have what the task has made taken in; its code cannot wait for that."""
+        artifacts, self._artifacts = self._artifacts, []
+        if self._keep is not None:
+            for artifact in artifacts:
+                await self._keep(artifact, self._staging)
+
+    async def _run(self, round_number: int, work: Callable[[LoadedTask], T]) -> T:
         if self._loaded is None:
             raise TrainerFailed("The session is closed", remedy="open a new one")
         self._progress.begin(self._progress.call + 1, round_number)
-        with captured_in_process(self._say, self._progress):
-            return work(self._loaded)
+        try:
+            with captured_in_process(self._say, self._progress):
+                return work(self._loaded)
+        finally:
+            await self.keep_artifacts()

@@ -61,6 +61,7 @@ def peak_resident_mb():  # of this process image alone: ru_maxrss would count th
     return int(kib) * 1024 / 1e6
 
 empty = peak_resident_mb()
+from tracker.retention import Kept, removable
 from tracker.rows import MetricRow, RunRow
 from tracker.store import Store
 
@@ -75,6 +76,9 @@ for turn in range(5):
                              ("metrics", {"run_id": "run-3", "node": "", "key": "loss"}),
                              ("logs_tail", {}), ("highest_sequences", {})]:
         reader.query(name, parameters)
+# The care of the record, too, happens while the node goes on.
+store.change(lambda connection: removable(connection, "metrics", Kept(days=1), 1.8e9, ()))
+reader.check()
 print(peak_resident_mb() - empty)
 """
 

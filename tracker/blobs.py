@@ -11,7 +11,8 @@ is found damaged becomes a half one again: it is not here any more, and fetching
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -92,6 +93,7 @@ class BlobStore:
         self._half = directory / "half"
         self._new = directory / "new"
         self._bytes_max = bytes_max
+        self._claiming = threading.Lock()  # between looking how old a blob is and deleting it nobody counts on it
         self._sound: dict[BlobId, tuple[int, int, int]] = {}  # what was read through, or written, by this process
         with disk_errors(f"open the blobs in {directory}"):
             for folder in (self._whole, self._half, self._new):
@@ -128,7 +130,10 @@ class BlobStore:
         return blob
 
     def has(self, blob: BlobId) -> bool:
-        return self.path(blob).exists()
+        """Whether the blob is here; it then stays at least as long as `discard` is told to wait."""
+        check_blob_id(blob)
+        with disk_errors(f"look for the blob {blob}"):
+            return self._touch(blob)
 
     def path(self, blob: BlobId) -> Path:
         """Where the blob's bytes lie, if it is here. Only for reading, and not verified."""
@@ -172,6 +177,8 @@ class BlobStore:
             if self._touch(blob):
                 return HalfBlob(blob, None, chunk_hashes, size, publish=lambda: None)
             path = self._half / blob
+            with self._claiming, contextlib.suppress(FileNotFoundError):
+                os.utime(path)  # it is wanted again: not to be discarded
             self._check_quota(size - _size(path))
             return HalfBlob(blob, path, chunk_hashes, size, lambda: self._publish_half(path, blob, chunk_hashes))
 
@@ -196,20 +203,21 @@ class BlobStore:
         whole = [_size(path) for path in _blob_files(self._whole)]
         return BlobUsage(len(whole), sum(whole), sum(_size(path) for path in _blob_files(self._half)))
 
-    def collect(self, keep: Collection[BlobId], *, before: float | None = None) -> int:
-        """Remove every blob, whole or half, that is not in `keep`. Gives the bytes freed.
+    def stored(self) -> list[tuple[BlobId, int, float]]:
+        """Every blob, whole or half: its bytes, and when it was last stored or asked for, in epoch seconds."""
+        with disk_errors("list the blobs"):
+            found = [(path, path.stat()) for path in (*_blob_files(self._whole), *_blob_files(self._half))]
+        return [(BlobId(path.name), of.st_size, of.st_mtime) for path, of in found]
 
-        Args:
-            before: epoch seconds, the time at which `keep` began to be worked out: blobs that came, or were put again,
-                after that stay. Leave it out only while nothing is being stored.
-        """
+    def discard(self, blob: BlobId, before: float) -> int:
+        """Remove a blob, whole or half, unless it was stored or asked for since `before`, in epoch seconds. Gives the
+        bytes freed. Who was told since then that it is here finds it."""
         freed = 0
-        kept = set(keep)
-        with disk_errors("collect blobs"):
-            for path in [*_blob_files(self._whole), *_blob_files(self._half)]:
-                if path.name not in kept and (before is None or path.stat().st_mtime < before):
+        with disk_errors(f"delete the blob {blob}"), self._claiming:
+            for path in (self.path(blob), self._half / blob):
+                if path.exists() and path.stat().st_mtime < before:
                     freed += _size(path)
-                    path.unlink(missing_ok=True)
+                    path.unlink()
                     path.with_name(path.name + _LIST_SUFFIX).unlink(missing_ok=True)
         return freed
 
@@ -240,16 +248,17 @@ class BlobStore:
                     os.unlink(file.name)
 
     def _touch(self, blob: BlobId) -> bool:
-        """Whether the blob is here; if so it counts as new for `collect`."""
+        """Whether the blob is here; if so it counts as new for `discard`."""
         path = self._whole / blob
-        is_sound = self._sound.get(blob) == _stamp(path)
-        try:
-            os.utime(path)
-        except FileNotFoundError:
-            return False
-        if is_sound:
-            self._remember(blob, _stamp(path))
-        return True
+        with self._claiming:
+            is_sound = self._sound.get(blob) == _stamp(path)
+            try:
+                os.utime(path)
+            except FileNotFoundError:
+                return False
+            if is_sound:
+                self._remember(blob, _stamp(path))
+            return True
 
     def _remember(self, blob: BlobId, stamp: tuple[int, int, int]) -> None:
         if len(self._sound) >= SOUND_BLOBS_MAX:

@@ -1,8 +1,8 @@
 """How a DuckDB file is opened: alone, small, closed to the rest of the machine; and what goes wrong, in people's words.
 
 DuckDB locks a file for one process, readers included. `enable_external_access` off and a locked configuration keep
-every later statement away from other files, the network and these settings. DuckDB wants them in this order: open,
-shut, lock.
+every later statement away from other files, the network and these settings; one folder beside the store is left, where
+it is copied to and imported from. DuckDB wants them in this order: open, shut, lock.
 """
 
 import re
@@ -15,10 +15,11 @@ import duckdb
 from protocol.errors import FednodeError
 
 TEMPORARY_SUFFIX = ".spill"  # queries that outgrow the memory put parts of themselves into this folder
+WORK_SUFFIX = ".work"  # copies of the store on their way, in or out, lie in this folder; DuckDB reaches no other file
 MEMORY_MB_MAX = 96  # with Python's and DuckDB's own, a node's store stays under 200 MB at ten million rows
 DAMAGED_REMEDY = (
-    "put back a copy of it, or move it away: the node begins a new one; figures and log lines go with it, but no"
-    " group, run, vote or model"
+    "put back a copy of it, or move it away: the node begins a new one; figures, log lines and the names of models and"
+    " artifacts go with it, but no group, run, vote or model"
 )
 _CONFIGURATION = {
     "threads": 1,  # one is the fastest on a machine that trains, and bounds the memory
@@ -28,6 +29,11 @@ _CONFIGURATION = {
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
 }
+
+
+def work_folder(path: Path) -> Path:
+    """The folder beside the store where its copies and imports lie; emptied when a node opens its store."""
+    return Path(f"{path.absolute()}{WORK_SUFFIX}")
 
 
 def connect(path: Path | None, *, read_only: bool = False) -> Any:
@@ -46,6 +52,8 @@ def connect(path: Path | None, *, read_only: bool = False) -> Any:
         configuration["temp_directory"] = str(path) + TEMPORARY_SUFFIX
         connection = _connect_file(path, configuration, read_only)
     try:
+        if path is not None:
+            connection.execute("SET allowed_directories = [?]", [f"{work_folder(path)}/"])
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
     except duckdb.InvalidInputException as error:  # an open store of this process is what we were given, locked

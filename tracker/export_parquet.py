@@ -5,6 +5,7 @@ docs/coming-from.md says what each column means.
 """
 
 import contextlib
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -15,14 +16,25 @@ import duckdb
 
 from protocol.errors import FednodeError
 from tracker.connect import first_line
-from tracker.schema import MIGRATIONS, TABLES
+from tracker.import_read import MANIFEST
+from tracker.schema import MIGRATIONS, TABLES, VERSION
 
 PAGE_ROWS = 20_000  # of one answer: a few megabytes
 _MEMORY_MB_MAX = 512  # of the scratch tables; what is more goes to the disk
-# A data set's row has paths of this machine, which concern nobody else.
+# Paths of this machine concern nobody else: a data set's row has one, and a model may have been measured on a file.
 _LEFT_OUT = {"data_sets"}
+_TOLD_AS = {("evaluations", "data"): "CASE WHEN data IN (SELECT name FROM data_sets) THEN data ELSE '' END"}
 _NODES_OF_A_RUN = """node_id IN (SELECT node_id FROM participants WHERE run_id = {0}
     UNION SELECT node_id FROM status_events WHERE run_id = {0} UNION SELECT proposer FROM runs WHERE run_id = {0})"""
+# Rows that name no run, or not only one: what belongs to it all the same.
+_BELONGING = {
+    "nodes": _NODES_OF_A_RUN,
+    "model_aliases": "(name, version) IN (SELECT (name, version) FROM registered_models WHERE run_id = {0})",
+    "system_metrics": f"""(run_id = {{0}} OR (run_id = '' AND {_NODES_OF_A_RUN}
+        AND time >= (SELECT min(time) FROM status_events WHERE run_id = {{0}} AND node_id = '' AND state = 'RUNNING')
+        AND time <= coalesce((SELECT max(time) FROM status_events WHERE run_id = {{0}} AND node_id = ''
+            AND state IN ('FINISHED', 'STOPPED', 'FAILED')), time)))""",
+}
 
 Ask = Callable[[str, int], dict[str, Any]]  # a statement and the most rows wanted, as POST /v1/sql answers
 
@@ -48,6 +60,8 @@ def export_tables(
                 _write(tables, name, Path(scratch) / f"{name}.parquet")
             for name in names:
                 (Path(scratch) / f"{name}.parquet").replace(folder / f"{name}.parquet")
+            # For who imports it: which version of the store the columns are of.
+            (folder / MANIFEST).write_text(json.dumps({"store_version": VERSION, "run_id": run_id}) + "\n")
     except OSError as error:
         raise _not_written(folder, error.strerror or str(error)) from None
     except duckdb.Error as error:
@@ -80,8 +94,11 @@ def _fill(tables: Any, ask: Ask, name: str, run_id: str | None, tell: Callable[[
     columns = {column: kind for column, kind, *_ in described}
     key = _page_key(name, columns)
     # As text a number keeps all of its bits, and what is not finite stays what it is.
-    wanted = ", ".join(f"{column}::VARCHAR" if kind == "DOUBLE" else column for column, kind in columns.items())
-    base = _condition(name, columns, run_id)
+    wanted = ", ".join(
+        f"{column}::VARCHAR" if kind == "DOUBLE" else _TOLD_AS.get((name, column), column)
+        for column, kind in columns.items()
+    )
+    base = _condition(name, run_id)
     places = [list(columns).index(column) for column in key]
     reads = [_READS.get(kind, _as_it_is) for kind in columns.values()]
     count, after = 0, ""
@@ -116,12 +133,8 @@ def _page_key(name: str, columns: Sequence[str] | dict[str, str]) -> tuple[str, 
     return next(table.key for table in TABLES.values() if table.name == name)
 
 
-def _condition(name: str, columns: dict[str, str], run_id: str | None) -> str:
-    if run_id is None:
-        return "true"
-    if "run_id" in columns:
-        return f"run_id = {_literal(run_id)}"
-    return _NODES_OF_A_RUN.format(_literal(run_id))
+def _condition(name: str, run_id: str | None) -> str:
+    return "true" if run_id is None else _BELONGING.get(name, "run_id = {0}").format(_literal(run_id))
 
 
 def _literal(value: object) -> str:

@@ -32,6 +32,7 @@ class Point:
     value: float  # NaN for what the record says is not finite
     time: float  # seconds since the epoch
     round: int
+    by_time: bool = False  # its time tells it from its neighbours, not its step
 
 
 def points_of(metrics: Iterable[dict[str, Any]]) -> Iterator[Point]:

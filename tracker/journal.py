@@ -8,6 +8,7 @@ whole ones after it was damaged by something else, and dropping what follows cou
 
 import os
 import threading
+from array import array
 from pathlib import Path
 
 from blake3 import blake3
@@ -73,6 +74,7 @@ class Journal:
         self.path = path
         self._lock = threading.Lock()
         self._is_unsure = False
+        self._starts = array("Q")  # where each record begins, in bytes
         with disk_errors(f"open the journal {path}"):
             is_new = not path.exists()
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -107,6 +109,7 @@ class Journal:
                     os.ftruncate(self._descriptor, self._end)
                 raise
             self._is_unsure = False
+            self._starts.append(self._end)
             self._end += len(encoded)
 
     def records(self) -> list[bytes]:
@@ -117,6 +120,19 @@ class Journal:
             raise FednodeError(f"The journal {self.path} was changed from outside", remedy="restart the node")
         return records
 
+    def record(self, index: int) -> bytes | None:
+        """The record of that number, from 0; None after the last."""
+        with self._lock, disk_errors(f"read the journal {self.path}"):
+            if index >= len(self._starts):
+                return None
+            start = self._starts[index]
+            end = self._starts[index + 1] if index + 1 < len(self._starts) else self._end
+            encoded = os.pread(self._descriptor, end - start, start)
+        record = encoded[_HEAD_BYTES:]
+        if encoded != encode_record(start, record):
+            raise FednodeError(f"The journal {self.path} was changed from outside", remedy="restart the node")
+        return record
+
     def close(self) -> None:
         with self._lock:
             os.close(self._descriptor)
@@ -124,7 +140,11 @@ class Journal:
     def _cut_torn_tail(self) -> int:
         size = os.fstat(self._descriptor).st_size
         raw = _read_all(self._descriptor, size)
-        _, end = scan_records(raw)
+        records, end = scan_records(raw)
+        place = 0
+        for record in records:
+            self._starts.append(place)
+            place += _HEAD_BYTES + len(record)
         if end != size:
             check_inside(raw, end, str(self.path))
             os.ftruncate(self._descriptor, end)

@@ -9,23 +9,13 @@ going on after its last round or number skips nothing.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from protocol.errors import FednodeError
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """`sql` has {where} (and {rows}) where the conditions of given `filters` (and `row_filters`) go."""
-
-    sql: str
-    required: tuple[str, ...] = ()
-    filters: Mapping[str, str] = field(default_factory=dict)
-    row_filters: Mapping[str, str] = field(default_factory=dict)
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    json_columns: tuple[str, ...] = ()
-
+from tracker.queries_care import CARE_QUERIES
+from tracker.queries_models import MODEL_QUERIES
+from tracker.queries_system import SYSTEM_QUERIES
+from tracker.query import Query
 
 NO_LIMIT = 2**62
 _RUN = {"run_id": "run_id = $run_id"}
@@ -78,9 +68,10 @@ SELECT run_id, chosen.name, project, experiment, group_id, task, data, proposer,
     coalesce(reigns.aggregator, '') AS aggregator, coalesce(a.name, '') AS aggregator_name,
     coalesce(elections, 0) AS elections, created_at, started_at,
     CASE WHEN state IN ('FINISHED', 'STOPPED', 'FAILED') THEN ended_at END AS ended_at, accuracy, loss,
-    coalesce(decision, 'none') AS decision {{manifest}}
+    coalesce(decision, CASE WHEN imported.run_id IS NULL THEN 'none' ELSE 'imported' END) AS decision {{manifest}}
 FROM chosen LEFT JOIN states USING (run_id) LEFT JOIN reigns USING (run_id) LEFT JOIN done USING (run_id)
     LEFT JOIN elected USING (run_id) LEFT JOIN newest USING (run_id) LEFT JOIN decisions USING (run_id)
+    LEFT JOIN imported_runs imported USING (run_id)
     LEFT JOIN nodes p ON p.node_id = proposer LEFT JOIN nodes a ON a.node_id = reigns.aggregator
 ORDER BY created_at DESC, run_id"""
 
@@ -128,9 +119,10 @@ QUERIES: dict[str, Query] = {
     ),
     "rounds": Query(
         """SELECT run_id, round, term, aggregator, checkpoint, model, committed_at, updates_used, updates_refused,
-            bytes, seconds FROM rounds WHERE {where} ORDER BY run_id, round""",
+            bytes, seconds FROM rounds WHERE {where} ORDER BY run_id, round LIMIT $limit""",
         required=("run_id",),
         filters={**_RUN, "after_round": "round > $after_round"},
+        defaults={"limit": NO_LIMIT},
         json_columns=("updates_refused",),
     ),
     "metrics": Query(
@@ -173,9 +165,12 @@ QUERIES: dict[str, Query] = {
         filters=_RUN,
     ),
     "artifacts": Query(
-        """SELECT run_id, node_id, name, kind, blob, bytes, time FROM artifacts WHERE {where}
-        ORDER BY run_id, node_id, name""",
-        filters={**_RUN, "node": "node_id = $node"},
+        """SELECT run_id, node_id, coalesce(nodes.name, '') AS node_name, found.name, round, kind, bytes, blob, time,
+            details
+        FROM (SELECT * FROM artifacts WHERE {where}) found LEFT JOIN nodes USING (node_id)
+        ORDER BY run_id, node_id, found.name""",
+        filters={**_RUN, "node": "node_id = $node", "artifact": "name = $artifact"},
+        json_columns=("details",),
     ),
     "nodes": Query(
         "SELECT node_id, name, member_id, version, capacity, last_seen FROM nodes WHERE {where} ORDER BY node_id",
@@ -188,6 +183,9 @@ QUERIES: dict[str, Query] = {
         filters={"data_set": "name = $data_set"},
         json_columns=("options",),
     ),
+    **MODEL_QUERIES,
+    **CARE_QUERIES,
+    **SYSTEM_QUERIES,
     "highest_sequences": Query(
         """SELECT 'metrics' AS kind, source_node AS source, max(sequence) AS sequence FROM metrics GROUP BY source_node
         UNION ALL SELECT 'statuses', source_node, max(sequence) FROM status_events GROUP BY source_node

@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 
 from protocol.errors import FednodeError, Refused
+from tracker.check import Checked, check_tables, models_named, schemas_named
 from tracker.connect import first_line
 from tracker.queries import compile_query
 from tracker.rows import iso_of
@@ -58,7 +59,23 @@ class Reader:
 
     def interrupt(self) -> None:
         """End the statement that runs now, if any, in about 10 ms."""
-        self._cursor.interrupt()
+        with contextlib.suppress(duckdb.Error):  # it may have been closed meanwhile
+            self._cursor.interrupt()
+
+    def check(self) -> Checked:
+        """Look all of it through. Raises Refused when it was interrupted, or outgrew its memory."""
+        with self._reading():
+            return check_tables(self._cursor)
+
+    def models_named(self) -> list[dict[str, Any]]:
+        """The blobs that are named as models or artifacts, as tracker.check.models_named."""
+        with self._reading():
+            return models_named(self._cursor)
+
+    def schemas_named(self) -> set[str]:
+        """The blobs that are named as tensor schemas."""
+        with self._reading():
+            return schemas_named(self._cursor)
 
     def close(self) -> None:
         self._cursor.close()

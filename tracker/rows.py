@@ -81,7 +81,8 @@ class ParticipantRow:
 
 @dataclass(frozen=True, slots=True)
 class RoundRow:
-    """A committed round. Key: run_id, round; one that is committed anew under a later term replaces the earlier."""
+    """A committed round. Key: run_id, round. `term`: in which it was made. `bytes`: none where this node was away;
+    `seconds`: since the commit before, 0 where that is not known."""
 
     run_id: str
     round: int
@@ -156,6 +157,7 @@ class RegisteredModelRow:
     model: str  # blob id
     schema: str  # blob id
     time: float
+    removed: bool = False  # its number is not given to another model
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,18 +283,19 @@ class SystemMetricRow:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRow:
-    """A model measured by its owner's wish on one of this node's data sets. The source is `source_node`."""
+    """A model measured by its owner's wish on data of this node's. The source is `source_node`."""
 
     model: str  # blob id
     run_id: str
     round: int
-    data: str
+    data: str  # a registered data set's name, or a path
     data_fingerprint: str
     samples: int
     metrics: str  # JSON
     time: float
     source_node: str
     sequence: int
+    rows: str = "held-out"  # or "all": which of the data's
 
 
 Fact = (

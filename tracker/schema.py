@@ -57,7 +57,8 @@ ALTER TABLE data_sets ADD COLUMN statistics JSON DEFAULT '{}';
 CREATE TABLE node_parameters (run_id VARCHAR, node_id VARCHAR, key VARCHAR, value VARCHAR NOT NULL,
     type VARCHAR NOT NULL, time TIMESTAMP NOT NULL, PRIMARY KEY (run_id, node_id, key));
 CREATE TABLE registered_models (name VARCHAR, version INTEGER, run_id VARCHAR NOT NULL, round INTEGER NOT NULL,
-    model VARCHAR NOT NULL, schema VARCHAR NOT NULL, time TIMESTAMP NOT NULL, PRIMARY KEY (name, version));
+    model VARCHAR NOT NULL, schema VARCHAR NOT NULL, time TIMESTAMP NOT NULL, removed BOOLEAN NOT NULL,
+    PRIMARY KEY (name, version));
 CREATE TABLE model_aliases (name VARCHAR, alias VARCHAR, version INTEGER NOT NULL, time TIMESTAMP NOT NULL,
     removed BOOLEAN NOT NULL, PRIMARY KEY (name, alias));
 CREATE TABLE spans (run_id VARCHAR NOT NULL, node_id VARCHAR NOT NULL, round INTEGER NOT NULL, name VARCHAR NOT NULL,
@@ -68,7 +69,10 @@ CREATE TABLE system_metrics (node_id VARCHAR NOT NULL, run_id VARCHAR NOT NULL, 
     time TIMESTAMP NOT NULL, source_node VARCHAR NOT NULL, sequence BIGINT NOT NULL, position BIGINT NOT NULL);
 CREATE TABLE evaluations (model VARCHAR NOT NULL, run_id VARCHAR NOT NULL, round INTEGER NOT NULL,
     data VARCHAR NOT NULL, data_fingerprint VARCHAR NOT NULL, samples BIGINT NOT NULL, metrics JSON NOT NULL,
-    time TIMESTAMP NOT NULL, source_node VARCHAR NOT NULL, sequence BIGINT NOT NULL, position BIGINT NOT NULL);
+    time TIMESTAMP NOT NULL, source_node VARCHAR NOT NULL, sequence BIGINT NOT NULL, rows VARCHAR NOT NULL,
+    position BIGINT NOT NULL);
+CREATE TABLE store_marks (name VARCHAR PRIMARY KEY, time TIMESTAMP);
+CREATE TABLE imported_runs (run_id VARCHAR PRIMARY KEY, time TIMESTAMP NOT NULL);
 CREATE VIEW lineage AS
     SELECT DISTINCT 'data' AS kind, data_fingerprint AS source, run_id AS target, run_id, NULL::INTEGER AS round
         FROM participants WHERE data_fingerprint <> ''
@@ -81,6 +85,8 @@ CREATE VIEW lineage AS
     UNION ALL SELECT 'artifact', run_id, blob, run_id, round FROM artifacts
     UNION ALL SELECT 'evaluation', model, data_fingerprint, run_id, round FROM evaluations;
 """
+# `store_marks`: "whole_since", from when on nothing is missing from this store that its node recorded (no row: ever; no
+# time: it is a copy that nobody has worked with yet), and "removed KIND", before when rows were removed on purpose.
 # No index but the keys of the small tables: events come in order of time, so DuckDB's min-max of each row group does
 # an index's work, and an index over ten million metrics would not fit the memory that a node may take.
 

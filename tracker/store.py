@@ -6,19 +6,26 @@ appender, a transaction each (a single row of its own costs three orders of magn
 
 import contextlib
 import logging
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
 from protocol.errors import FednodeError
-from tracker.connect import DAMAGED_REMEDY, connect, first_line
+from tracker.connect import DAMAGED_REMEDY, connect, first_line, work_folder
+from tracker.durable import disk_errors, sync, sync_directory
 from tracker.reader import Reader
+from tracker.retention import was_removed
 from tracker.rows import Row, utc
 from tracker.schema import TABLES, Table, check_version, migrate, version_of
+
+T = TypeVar("T")
 
 Key = tuple[Any, ...]  # an event's source, of one or two columns, and its sequence
 Source = tuple[Any, ...]
@@ -63,6 +70,8 @@ class Store:
         self._read_only = read_only
         self._given_up = ""  # why DuckDB takes nothing more until it is opened anew
         self._open()
+        if path is not None and not read_only:
+            shutil.rmtree(work_folder(path), ignore_errors=True)  # what a killed process left of its copies
 
     def _open(self) -> None:
         path, read_only = self.path, self._read_only
@@ -72,11 +81,12 @@ class Store:
             if read_only:
                 check_version(version_of(self._connection), place, read_only=True)
             else:
+                is_new = not version_of(self._connection)
                 migrate(self._connection, place)
+                self._mark_beginning(is_new)
             # Cursors are made from a connection that never runs a statement, so making one never waits for a write.
             self._root = self._connection.cursor()
-            self._marks = {table.name: self._highest(table) for table in _event_tables()}
-            self._positions = {table.name: self._next_position(table) for table in _event_tables()}
+            self._learn()
         except duckdb.Error as error:
             self._connection.close()
             raise FednodeError(
@@ -87,6 +97,23 @@ class Store:
             self._connection.close()
             raise
 
+    def _mark_beginning(self, is_new: bool) -> None:
+        """What a store that is new, or a copy of another, does not know of may be missing from it alone."""
+        now = datetime.now(UTC).replace(tzinfo=None)
+        if is_new:
+            self._connection.execute("INSERT INTO store_marks VALUES ('whole_since', ?)", [now])
+        else:
+            self._connection.execute(
+                "UPDATE store_marks SET time = ? WHERE name = 'whole_since' AND time IS NULL", [now]
+            )
+
+    def _learn(self) -> None:
+        """Look up what writing needs to know of what is stored."""
+        self._marks = {table.name: self._highest(table) for table in _event_tables()}
+        self._positions = {table.name: self._next_position(table) for table in _event_tables()}
+        marks = self._connection.execute("SELECT name, time FROM store_marks WHERE starts_with(name, 'removed ')")
+        self._removed = {name.removeprefix("removed "): time for name, time in marks.fetchall()}
+
     def write(self, rows: Sequence[Row]) -> int:
         """Add rows, durably; events that are here already are passed over. Gives how many were added or replaced.
 
@@ -95,10 +122,7 @@ class Store:
         Raises:
             FednodeError: the disk says no. Nothing was added; the same call can be made again.
         """
-        if self._read_only:
-            raise FednodeError(f"The store {self.path} is open for reading only", remedy="start its node to add to it")
-        if self._given_up:
-            self._open_again()
+        self._check_writable()
         try:
             return self._write_all(rows)
         except duckdb.FatalException as error:
@@ -112,6 +136,66 @@ class Store:
             return 0
         except duckdb.Error as error:
             raise self._not_written(error) from error
+
+    def change(self, work: Callable[[Any], T]) -> T:
+        """Change what is stored by `work`, which is given the connection: for the other files of this room.
+
+        All or nothing. Raises FednodeError when the disk says no.
+        """
+        self._check_writable()
+        try:
+            self._connection.begin()
+            try:
+                done = work(self._connection)
+                self._connection.commit()
+            except BaseException:
+                with contextlib.suppress(duckdb.Error):
+                    self._connection.rollback()
+                raise
+            self._learn()
+        except duckdb.FatalException as error:
+            self._give_up(first_line(str(error)))
+            raise self._not_written(error) from error
+        except duckdb.Error as error:
+            raise self._not_written(error) from error
+        return done
+
+    def beside(self, work: Callable[[Any], T]) -> T:
+        """Give `work` the connection to attach other files of the work folder with, which no transaction may be open
+        for. Nothing may be written meanwhile; readers go on. Raises FednodeError when the disk says no."""
+        self._check_writable()
+        try:
+            return work(self._connection)
+        except duckdb.Error as error:
+            raise self._not_written(error) from error
+
+    def replace_file(self, copy: Path) -> None:
+        """Put `copy`, of everything that is stored, in the place of the store's file. No reader may be open.
+
+        Raises FednodeError: the store is as it was, or shut until the next write.
+        """
+        assert self.path is not None
+        self._check_writable()
+        self.close()  # which folds the journal in
+        try:
+            journal = self.path.with_name(self.path.name + ".wal")
+            if journal.exists():
+                raise FednodeError(f"{journal} could not be folded into the store", remedy="make room on its disk")
+            with disk_errors(f"put a copy in the place of {self.path}"):
+                with copy.open("rb") as file:
+                    sync(file.fileno())
+                copy.chmod(0o600)
+                os.replace(copy, self.path)
+                sync_directory(self.path.parent)
+        finally:
+            self._given_up = "it is being opened anew"
+            self._open_again()
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise FednodeError(f"The store {self.path} is open for reading only", remedy="start its node to add to it")
+        if self._given_up:
+            self._open_again()
 
     def _not_written(self, error: Exception) -> FednodeError:
         return FednodeError(
@@ -209,7 +293,7 @@ class Store:
             if sequence > marks.get(source, highest.get(source, -1)):
                 marks[source] = sequence
                 new.append(row)
-            else:
+            elif not was_removed(table.name, row, self._removed):
                 late.append((key, row))
         if late:
             known = self._known(table, [key for key, _ in late])

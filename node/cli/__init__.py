@@ -20,9 +20,14 @@ COMMANDS = {
     "data": ("node.cli.data:data", "Register your own data sets. They never leave this machine."),
     "run": ("node.cli.runs:run", "Start, follow, accept and stop runs."),
     "policy": ("node.cli.policy:policy", "Say which runs this node accepts by itself."),
-    "model": ("node.cli.models:model", "Get trained models."),
+    "model": ("node.cli.models:model", "Get, name and compare trained models."),
+    "predict": ("node.cli.predict:predict", "Evaluate a model on data of your own, or predict with it."),
+    "artifacts": ("node.cli.artifacts:artifacts", "List and get what tasks have made."),
     "report": ("node.cli.report:report", "Write a run as one page to keep or to send."),
+    "metrics": ("node.cli.metrics:metrics", "Print or serve what the node counts, for Prometheus."),
     "sql": ("node.cli.sql:sql", "Ask the node's record in SQL."),
+    "store": ("node.cli.store:store", "Look after the record: what it keeps, its room, copies of it."),
+    "import": ("node.cli.imports:import_command", "Take in what another node has exported."),
     "export": ("node.cli.export:export", "Export runs to MLflow, TensorBoard or Parquet."),
 }
 # Commands of the rooms above, found by entry point; these are what the list says of them without loading them.

@@ -48,7 +48,7 @@ def compare(answer: Answer, run_names: tuple[str, ...], metrics: tuple[str, ...]
         show.table(["PARAMETER", *heads], [[key, *map(_shown, values)] for key, values in differing.items()])
     click.echo("\nWhat came of it")
     facts = list(dict.fromkeys(key for each in outcomes for key in each))
-    show.table(["", *heads], [[key, *(_shown(each.get(key)) for each in outcomes)] for key in facts])
+    show.table(["", *heads], [[key, *(_told_outcome(key, each.get(key)) for each in outcomes)] for key in facts])
     click.echo()
     for line in _charts(curves):
         click.echo(line)
@@ -75,6 +75,13 @@ def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _told_outcome(key: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    told = {"seconds in all": show.duration, "bytes moved here": show.size}
+    return told[key](value) if key in told else _shown(value)
+
+
 def differing_parameters(asked: "Asked", runs: Sequence[Json]) -> dict[str, list[Any]]:
     """Keys whose values are not the same everywhere, each with its value in every run, None where it has none."""
     ids = [run["run_id"] for run in runs]
@@ -98,7 +105,7 @@ def outcome(asked: "Asked", run: Json) -> Json:
         "rounds": f"{run['round']}/{run['rounds']}",
         "nodes": len(run["participants"]),
         **newest,
-        "duration": show.duration(_lasted(run)) if run["started_at"] and run["ended_at"] else None,
+        "seconds in all": _lasted(run) if run["started_at"] and run["ended_at"] else None,
         "seconds a round": median([each["seconds"] for each in rounds]) if rounds else None,
         "bytes moved here": sum(each["bytes"] for each in rounds),
         "updates refused": sum(len(each["updates_refused"]) for each in rounds),

@@ -8,6 +8,8 @@ import click
 from node.cli import show
 from node.cli.common import Answer, common_options
 
+_VALUES_SHOWN = 5  # of a column's most frequent ones; --json has more
+
 
 @click.group()
 def data() -> None:
@@ -42,6 +44,42 @@ def list_data(answer: Answer) -> None:
     show.table(["NAME", "KIND", "SIZE", "PATH"], rows)
     if not found:
         answer.hint("None yet. Register one: fednode data add NAME PATH")
+
+
+@data.command("show")
+@click.argument("name")
+@common_options
+@click.pass_obj
+def show_data(answer: Answer, name: str) -> None:
+    """Show what the data set NAME is like: rows, columns, missing values, classes.
+
+    The node works this out when a data set is added, and anew when it has changed. It never leaves this machine.
+    """
+    found = answer.client().data_info(name)
+    if answer.json:
+        answer.give(found, "")
+        return
+    answer.give(found, f"{found['name']}: {found['kind']}, {show.size(found['bytes'])}, {found['path']}")
+    about = found["statistics"]
+    if "files" in about:
+        answer.give(found, f"{about['files'] or 'many'} files")
+        show.table(["FILES", "HOW MANY"], [*about.get("suffixes", []), *about.get("folders", [])])
+    elif "columns" in about:
+        rows = "an unknown number of" if about["rows"] is None else f"{about['rows']:,}"
+        answer.give(found, f"{rows} rows, {len(about['columns']) + about.get('columns_left_out', 0)} columns")
+        heads = ["COLUMN", "TYPE", "MISSING", "MIN", "MEDIAN", "MAX", "MEAN", "STD", "VALUES"]
+        show.table(heads, [_column(column) for column in about["columns"]])
+    if note := about.get("note"):
+        answer.hint(f"Note: {note}.")
+
+
+def _column(column: dict[str, Any]) -> list[Any]:
+    shape = "x".join(map(str, column["shape"])) if len(column.get("shape", ())) > 1 else ""
+    numbers = [column.get("min"), (column.get("quartiles") or [None] * 3)[1], column.get("max"), column.get("mean")]
+    told = ["" if number is None else f"{number:.6g}" for number in (*numbers, column.get("std"))]
+    top = column.get("top", [])
+    values = ", ".join(f"{value}: {count:,}" for value, count in top[:_VALUES_SHOWN])
+    return [column["name"], f"{column['type']} {shape}".strip(), column.get("missing", ""), *told, values]
 
 
 @data.command("remove")

@@ -30,10 +30,13 @@ def export() -> None:
 @click.option("--to", "uri", required=True, envvar="MLFLOW_TRACKING_URI", help="The server's http:// address.")
 @click.option("--experiment", help="[default: GROUP_>_PROJECT_>_EXPERIMENT of the run]")
 @click.option("--follow", is_flag=True, help="Go on until the run has ended.")
+@click.option(
+    "--flat", is_flag=True, help="All in one run of MLflow's, with no child runs: NODE/loss, NODE_local_loss."
+)
 @store_option
 @common_options
 @click.pass_obj
-def mlflow(answer: Answer, run_name: str, uri: str, experiment: str | None, follow: bool) -> None:
+def mlflow(answer: Answer, run_name: str, uri: str, experiment: str | None, follow: bool, flat: bool) -> None:
     """Put RUN into an MLflow server: its means in one run, each node's figures in a child run.
 
     Do it again at any time: only what is new is added. MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and
@@ -47,12 +50,14 @@ def mlflow(answer: Answer, run_name: str, uri: str, experiment: str | None, foll
     try:
         with _progress(answer) as tell:
             is_file = answer.store is not None
-            made = MlflowExport(server, source, run_name, experiment=experiment, is_whole=is_file, tell=tell)
+            made = MlflowExport(
+                server, source, run_name, experiment=experiment, is_whole=is_file, is_flat=flat, tell=tell
+            )
             told = made.follow() if follow and not is_file else made.once()
     finally:
         server.close()
     answer.give(told, lambda: f"{told['points_added']} points added, {told['children']} nodes: {told['url']}")
-    answer.hint(f"Model: {told['model']}.")
+    answer.hint(f"Model: {told['model']}. Artifacts: {told['artifacts']}.")
 
 
 @export.command()

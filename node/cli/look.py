@@ -90,9 +90,13 @@ class Looker:
     def resolve(self, written: str) -> Name:
         """The full name of what a person wrote. Raises LookupError with a sentence that names what is known."""
         written = written.replace("`", "")
-        for prefix, what in ((PARAMETERS, "parameter"), (METRICS, "measurement")):
-            if written.startswith(prefix):
-                return prefix + _key(written.removeprefix(prefix), self._keys(prefix), what)
+        if written.startswith(PARAMETERS):
+            from protocol.manifest_aliases import ALIASES
+
+            name, keys = written.removeprefix(PARAMETERS), self._keys(PARAMETERS)
+            return PARAMETERS + _key(name if name in keys else ALIASES.get(name, name), keys, "parameter")
+        if written.startswith(METRICS):
+            return METRICS + _key(written.removeprefix(METRICS), self._keys(METRICS), "measurement")
         if written in COLUMNS:
             return written
         if written == "tags":

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from node.cli.look import Asked
 
 Json = dict[str, Any]
+COLUMNS_MAX = 2000  # of one answer
+_BENT = ("DOUBLE", "FLOAT", "DECIMAL", "INTERVAL", "TIMESTAMP WITH TIME ZONE")  # which JSON, or Python, does not keep
+_NO_KIND = ("VARCHAR", '"NULL"', "NULL")
+_IN_PARQUET = {"HUGEINT": "DECIMAL(38,0)", "UHUGEINT": "DECIMAL(38,0)"}  # sums, which would be written as floats
 
 
 def written(told: Json, form: str) -> str:
@@ -60,17 +64,30 @@ def distinct(columns: Sequence[str]) -> list[str]:
     return taken
 
 
-def types_of(asked: "Asked", statement: str, columns: Sequence[str]) -> list[str]:
-    """DuckDB's type of each column of a statement; text for those of one that cannot be described, such as SHOW."""
+def exact(asked: "Asked", statement: str, form: str) -> tuple[str, list[str]]:
+    """A statement whose answer keeps every bit in a file, and DuckDB's type of each of its columns.
+
+    JSON, in which answers come, knows 64-bit floats alone, and nothing that is not finite: so what it would bend comes
+    as DuckDB's own text, for Parquet everything. A statement that cannot stand within another (EXPLAIN) stays as it
+    is, and has no types.
+    """
+    inner = statement.strip().rstrip(";")
     try:
-        described = asked.sql(f"DESCRIBE {statement}", len(columns))["rows"]
+        told = asked.sql(f"DESCRIBE SELECT * FROM (\n{inner}\n)", COLUMNS_MAX)
     except (ClientError, FednodeError):
-        return ["VARCHAR"] * len(columns)
-    return [str(row[1]) for row in described] if len(described) == len(columns) else ["VARCHAR"] * len(columns)
+        return statement, []
+    types = [str(row[1]) for row in told["rows"]]
+    names = [f"c{place}" for place in range(len(types))]
+    taken = [
+        f"{name}::VARCHAR" if form == "parquet" or kind.startswith(_BENT) else name
+        for name, kind in zip(names, types, strict=True)
+    ]
+    titles = [f"{taken[place]} AS {_quoted(row[0], chr(34))}" for place, row in enumerate(told["rows"])]
+    return f"SELECT {', '.join(titles)} FROM (\n{inner}\n) AS told({', '.join(names)})", types
 
 
 def write_parquet(output: Path, told: Json, types: Sequence[str]) -> None:
-    """Write the rows with the types that they have in the record; times and the like came as text and are read again.
+    """Write the rows, which came as text, with the types that they have in the record; without `types` as text.
 
     Raises:
         Refused: a column's type has no counterpart, or the file cannot be written.
@@ -85,7 +102,11 @@ def write_parquet(output: Path, told: Json, types: Sequence[str]) -> None:
             appender = connection.appender("told")
             appender.append_rows([tuple(map(_text, row)) for row in told["rows"]])
             appender.flush()
-        chosen = ", ".join(f"{_read(name, kind)} AS {name}" for name, kind in zip(names, types, strict=True))
+        kinds = [_IN_PARQUET.get(kind, kind) for kind in types or ["VARCHAR"] * len(names)]
+        read = [
+            name if kind in _NO_KIND else f"CAST({name} AS {kind})" for name, kind in zip(names, kinds, strict=True)
+        ]
+        chosen = ", ".join(f"{one} AS {name}" for one, name in zip(read, names, strict=True))
         file = _quoted(str(output.absolute()), "'")
         connection.execute(f"COPY (SELECT {chosen} FROM told) TO {file} (FORMAT parquet)")
     except duckdb.Error as error:
@@ -98,18 +119,7 @@ def write_parquet(output: Path, told: Json, types: Sequence[str]) -> None:
 
 
 def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _read(name: str, kind: str) -> str:
-    """The expression that makes a column's values out of their text."""
-    if kind == "BLOB":
-        return f"unhex({name})"
-    if "[" in kind or kind.startswith(("STRUCT", "MAP")):
-        return f"CAST({name}::JSON AS {kind})"
-    return f"CAST({name} AS {kind})" if kind not in ("VARCHAR", '"NULL"', "NULL") else name
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _quoted(text: str, mark: str) -> str:

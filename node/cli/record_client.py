@@ -7,13 +7,17 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fednode_client import ClientError
 from node.api_json import json_bytes
+from node.model_names import Asking, answered_now, lineage_of, model_named, models_of
+from node.service import NotFound
 from node.views import run_view
 from tracker.reader import Reader
 from tracker.store import open_stopped
+
+T = TypeVar("T")
 
 RUNS_MAX = 10_000  # among which a name is looked for
 NAME_PREFIX_CHARACTERS_MIN = 4  # as in the node: fewer begin too many ids
@@ -44,6 +48,33 @@ class RecordClient:
         with self._reader() as reader:
             return _plain({"rounds": reader.query("rounds", {"run_id": _run_id(reader, name)})})
 
+    def spans(self, name: str, **filters: Any) -> dict[str, Any]:
+        return self._of_run("spans", "spans", name, filters)
+
+    def system(self, name: str, **filters: Any) -> dict[str, Any]:
+        return self._of_run("system", "system_metrics", name, filters)
+
+    def system_summary(self, name: str, **filters: Any) -> dict[str, Any]:
+        return self._of_run("summary", "system_summary", name, filters)
+
+    def _of_run(self, told_as: str, query: str, name: str, filters: Mapping[str, Any]) -> dict[str, Any]:
+        with self._reader() as reader:
+            wanted = {**_given(reader, filters), "run_id": _run_id(reader, name)}
+            return _plain({told_as: reader.query(query, wanted)})
+
+    def artifacts(self, name: str) -> dict[str, Any]:
+        return self._of_run("artifacts", "artifacts", name, {})
+
+    def models(self, of: str | None = None) -> dict[str, Any]:
+        with self._reader() as reader:
+            return _plain({"models": [{**model, "here": None} for model in _answered(reader, models_of(of))]})
+
+    def model_info(self, name: str) -> dict[str, Any]:
+        """`here` is None: a record does not know which blobs are on the disk."""
+        with self._reader() as reader:
+            model = _answered(reader, model_named(name))
+            return _plain({**model, "here": None, **_answered(reader, lineage_of(model))})
+
     def sql(self, statement: str, rows_max: int = 10_000) -> dict[str, Any]:
         with self._reader() as reader:
             columns, rows, truncated = reader.sql(statement, rows_max)
@@ -66,6 +97,13 @@ class RecordClient:
                 reader.close()
         finally:
             store.close()
+
+
+def _answered(reader: Reader, asking: Asking[T]) -> T:
+    try:
+        return answered_now(asking, reader.query)
+    except NotFound as error:  # as over the API: what is not there is no matter of rules
+        raise ClientError(error.what, remedy=error.remedy) from None
 
 
 def _run_id(reader: Reader, name: str) -> str:

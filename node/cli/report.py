@@ -2,25 +2,22 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fednode_client import ClientError
 from node.cli import show
 from node.cli.common import Answer, common_options, store_option
-from node.cli.look import ROWS_MAX, Json, metric_keys, quoted
+from node.cli.look import Json
+from node.cli.report_told import Told, seconds_of, told_of, utc
 
 if TYPE_CHECKING:
-    from node.cli.look import Asked
     from node.plots import Drawing
 
 NODES_DRAWN_MAX = 100  # curves in one picture; the mean is over all
 CURVES_MAX = 12  # measurements drawn
-_READ_ROUNDS = "A bar is a round; a stripe under it: updates were refused in it. A dashed line is an election."
 _FIRST = ("accuracy", "loss")
 
 
@@ -54,67 +51,27 @@ def _file_name(name: str) -> str:
     return "".join(char if char.isalnum() or char in "-_" else "-" for char in name).strip("-")[:80] or "run"
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """All that the record says about a run."""
-
-    run: Json
-    rounds: list[Json]
-    metrics: list[Json]
-    kinds: list[tuple[str, str, str]]  # key, scope, split
-    elections: list[tuple[int, str, str]]  # term, aggregator, time
-    models: list[tuple[int, str, str, int]]  # round, model, schema, bytes
-    parent: str  # the name of the run that this one starts from, where it is known here
-
-    @property
-    def names(self) -> dict[str, str]:
-        return {each["node_id"]: each["name"] for each in self.run["participants"]}
-
-    def name(self, node_id: str) -> str:
-        return self.names.get(node_id) or show.node(node_id)
-
-
-def told_of(asked: "Asked", run_name: str) -> Told:
-    """Raises ClientError or RequestRefused where there is no such run, or no node."""
-    run = asked.run(run_name)
-    mine = f"run_id IN ({quoted([run['run_id']])})"
-    elections = asked.sql(f"SELECT term, aggregator, time FROM elections WHERE {mine} ORDER BY term", ROWS_MAX)
-    models = asked.sql(f"SELECT round, model, schema, bytes FROM models WHERE {mine} ORDER BY round", ROWS_MAX)
-    parent = run["manifest"].get("parent") or ""
-    return Told(
-        run,
-        asked.rounds(run["run_id"])["rounds"],
-        asked.metrics(run["run_id"], limit=ROWS_MAX)["metrics"],
-        metric_keys(asked, run["run_id"]),
-        [(term, who, at) for term, who, at in elections["rows"]],
-        [(number, model, schema, size) for number, model, schema, size in models["rows"]],
-        _name_of(asked, parent) if parent else "",
-    )
-
-
-def _name_of(asked: "Asked", run_id: str) -> str:
-    try:
-        return str(asked.run(run_id)["name"])
-    except ClientError:  # this record does not have it
-        return ""
-
-
 def page_of(told: Told) -> str:
     """The page's HTML."""
-    from node.report import Section, drawings, heading, note, page
+    from node.cli.report_lineage import artifacts, lineage
+    from node.cli.report_rounds import elections, refused, rounds
+    from node.cli.report_system import system
+    from node.report import Section, heading, page
 
     run = told.run
     sections = [
         Section("Summary", _summary(told)),
         Section("Curves", _curves(told)),
         Section("Nodes", _nodes(told)),
-        Section("Rounds", drawings([_rounds_chart(told)]) + note(_READ_ROUNDS) + _rounds_table(told)),
-        Section("Elections and refused updates", _elections(told) + heading("Refused updates") + _refused(told)),
+        Section("Rounds", rounds(told)),
+        Section("Elections and refused updates", elections(told) + heading("Refused updates") + refused(told)),
+        *([Section("Machines", system(told))] if told.system else []),
+        *([Section("Artifacts", artifacts(told))] if told.artifacts else []),
         Section("Configuration", _configuration(told)),
-        Section("Lineage", _lineage(told)),
+        Section("Lineage", lineage(told)),
     ]
     lead = f"Run {run['run_id']} of project {run['project']}, experiment {run['experiment']}"
-    made = f"Made by fednode on {_utc(datetime.now(UTC).isoformat())} from one node's record."
+    made = f"Made by fednode on {utc(datetime.now(UTC).isoformat())} from one node's record."
     return page(run["name"], lead, _trouble(run), sections, made)
 
 
@@ -126,20 +83,14 @@ def _trouble(run: Json) -> str:
     return ". ".join([*ended_badly, *deposed, *([run["note"]] if run["note"] else [])])
 
 
-def _utc(time: str | None) -> str | None:
-    return f"{datetime.fromisoformat(time).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if time else None
-
-
-def _seconds(time: str) -> float:
-    return datetime.fromisoformat(time).timestamp()
-
-
 def _summary(told: Told) -> str:
     from node.report import facts, note
 
     run, rounds = told.run, told.rounds
-    times = [(what, _utc(run[f"{what.lower()}_at"])) for what in ("Created", "started", "ended")]
-    lasted = _seconds(run["ended_at"]) - _seconds(run["started_at"]) if run["started_at"] and run["ended_at"] else None
+    times = [(what, utc(run[f"{what.lower()}_at"])) for what in ("Created", "started", "ended")]
+    lasted = (
+        seconds_of(run["ended_at"]) - seconds_of(run["started_at"]) if run["started_at"] and run["ended_at"] else None
+    )
     return facts(
         [
             ("state", run["state"]),
@@ -182,21 +133,26 @@ def _chart(told: Told, key: str, scope: str, split: str) -> "Drawing":
 
 
 def _nodes(told: Told) -> str:
-    from node.report import table
+    from node.report import heading, table
 
     refused = Counter(each["node_id"] for made in told.rounds for each in made["updates_refused"])
     made = Counter(each["aggregator"] for each in told.rounds)
     newest = _newest(told.metrics)
     rows = [
         (
-            *(each["name"], each["node_id"], each["state"], each["samples"], "yes" if each["voter"] else "no"),
+            *(each["name"], each["node_id"], each["role"], each["state"], each["samples"]),
+            "yes" if each["voter"] else "no",
             *(newest.get((each["node_id"], key)) for key in _FIRST),
             *(made[each["node_id"]], refused[each["node_id"]], each["reason"]),
         )
         for each in sorted(told.run["participants"], key=lambda one: (one["name"], one["node_id"]))
     ]
-    columns = ["node", "id", "state", "samples", "votes", "accuracy", "loss"]
-    return table([*columns, "rounds made", "updates refused", "why"], rows, codes=[1])
+    columns = ["node", "id", "role", "state", "samples", "votes", "accuracy", "loss"]
+    nodes = table([*columns, "rounds made", "updates refused", "why"], rows, codes=[1])
+    if not told.settings:
+        return nodes
+    settings = [(told.name(node), key, value) for node, key, value in told.settings]
+    return nodes + heading("Settings that nodes told") + table(["node", "key", "value"], settings, codes=[1])
 
 
 def _newest(metrics: Sequence[Json]) -> dict[tuple[str, str], float | None]:
@@ -208,90 +164,7 @@ def _newest(metrics: Sequence[Json]) -> dict[tuple[str, str], float | None]:
     }
 
 
-def _rounds_chart(told: Told) -> "Drawing":
-    from node.plots_rounds import Made, rounds_chart
-
-    made = [
-        Made(
-            *(each["round"], each["term"], each["aggregator"], _seconds(each["committed_at"]), each["seconds"]),
-            *(each["updates_used"], len(each["updates_refused"])),
-        )
-        for each in told.rounds
-    ]
-    elections = [(term, who, _seconds(at)) for term, who, at in told.elections]
-    return rounds_chart(made, elections, told.names, title="When each round was made, and by whom", width=960)
-
-
-def _rounds_table(told: Told) -> str:
-    from node.report import folded, note, table
-
-    if not told.rounds:
-        return note("No round is committed yet.")
-    rows = [
-        (
-            *(each["round"], told.name(each["aggregator"]), each["term"], _utc(each["committed_at"]), each["seconds"]),
-            *(each["updates_used"], len(each["updates_refused"]), show.size(each["bytes"])),
-        )
-        for each in told.rounds
-    ]
-    columns = ["round", "aggregator", "term", "committed", "seconds", "updates used", "refused", "moved here"]
-    return folded(f"All {len(rows)} rounds", table(columns, rows))
-
-
-def _elections(told: Told) -> str:
-    from node.report import note, table
-
-    if not told.elections:
-        return note("No election was seen.")
-    rows = [(term, told.name(who), who, _utc(at)) for term, who, at in told.elections]
-    return table(["term", "elected", "id", "time"], rows, codes=[2])
-
-
-def _refused(told: Told) -> str:
-    from node.report import note, table
-
-    rows = [
-        (made["round"], told.name(each["node_id"]), each["node_id"], each["reason"])
-        for made in told.rounds
-        for each in made["updates_refused"]
-    ]
-    return (
-        table(["round", "update of", "id", "why it was refused"], rows, codes=[2])
-        if rows
-        else note("No update was refused.")
-    )
-
-
 def _configuration(told: Told) -> str:
     from node.report import flattened, table
 
     return table(["key", "value"], flattened(told.run["manifest"]), codes=[0])
-
-
-def _lineage(told: Told) -> str:
-    from node.report import folded, note, table
-
-    run, manifest = told.run, told.run["manifest"]
-    task, newest = manifest.get("task", {}), told.rounds[-1] if told.rounds else {}
-    parent = manifest.get("parent") or ""
-    what = [
-        ("run", run["run_id"], "the hash of its proposal"),
-        ("task", task.get("name") or task.get("file"), "built into fednode" if task.get("name") else "a file"),
-        ("task's file, BLAKE3", task.get("hash"), "" if task.get("hash") else "none: the task is built in"),
-        ("data set", run["data"], "each node's own, under this name; it never leaves its node"),
-        ("starts from run", parent or None, (told.parent or "not in this record") if parent else "none"),
-        ("group", run["group_id"], ""),
-        ("proposer", run["proposer"], run["proposer_name"]),
-        ("newest checkpoint", newest.get("checkpoint"), f"round {newest['round']}" if newest else ""),
-        ("newest model", newest.get("model"), ""),
-        ("tensor schema", told.models[-1][2] if told.models else None, ""),
-    ]
-    sizes = {number: size for number, _, _, size in told.models}
-    rows = [
-        (each["round"], each["checkpoint"], each["model"], show.size(sizes.get(each["round"]))) for each in told.rounds
-    ]
-    first = [(number, None, model, show.size(size)) for number, model, _, size in told.models if number == 0]
-    models = table(["round", "checkpoint", "model", "size"], [*first, *rows], codes=[1, 2])
-    return table(["what", "name or hash", ""], what, codes=[1]) + (
-        folded("Models of all rounds", models) if rows else note("No model yet.")
-    )

@@ -13,6 +13,7 @@ from node.cli.compare import compare
 from node.cli.data import settings_of
 from node.cli.look import COLUMNS, Looker
 from node.cli.plot import plot
+from node.cli.runs_system import spans, system
 from node.cli.runs_watch import logs, metrics
 
 ENDED = frozenset({"FINISHED", "STOPPED", "FAILED"})
@@ -28,6 +29,8 @@ run.add_command(metrics)
 run.add_command(logs)
 run.add_command(plot)
 run.add_command(compare)
+run.add_command(spans)
+run.add_command(system)
 
 
 @run.command("start")

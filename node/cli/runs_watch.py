@@ -1,6 +1,7 @@
 """fednode run metrics, fednode run logs: what a run measures and says."""
 
 import csv
+import json
 import sys
 import time
 from typing import Any
@@ -12,6 +13,7 @@ from node.cli.common import Answer, common_options, store_option
 
 FOLLOW_INTERVAL_S = 0.5  # the record's own interval of writing
 FOLLOW_LINES = 10_000  # at a time, when more was said than fits
+ALL_LINES_MAX = 5000  # to begin with, of all nodes: what the API gives
 METRIC_COLUMNS = (
     "run_id", "node_id", "scope", "split", "key", "class", "round", "epoch", "step", "value", "samples", "time",
 )  # fmt: skip
@@ -85,6 +87,7 @@ def _value(values: dict[str, float | None], key: str) -> str:
 @click.command()
 @click.argument("run_name", metavar="[RUN]", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends or the node stops.")
+@click.option("--all", "of_all", is_flag=True, help="Also the other nodes', as far as their owners share them.")
 @click.option("--node", help="One node's lines.")
 @click.option(
     "--level",
@@ -95,9 +98,18 @@ def _value(values: dict[str, float | None], key: str) -> str:
 @store_option
 @common_options
 @click.pass_obj
-def logs(answer: Answer, /, run_name: str | None, follow: bool, limit: int, **filters: str | None) -> None:
-    """Show what RUN's task and the nodes said about it; without RUN, everything that this node logged."""
+def logs(
+    answer: Answer, /, run_name: str | None, follow: bool, of_all: bool, limit: int, **filters: str | None
+) -> None:
+    """Show what RUN's task and this node said about it; without RUN, everything that this node logged.
+
+    With --all, what all of RUN's nodes said, in the order of their clocks. Each owner decides what is shared (fednode
+    policy logs): nothing, errors, or all; paths and data are taken out of it. Who shares nothing is named.
+    """
     filters["level"] = filters["level"] and filters["level"].upper()
+    if of_all:
+        _show_all(answer, run_name, follow=follow, limit=min(limit, ALL_LINES_MAX), **filters)
+        return
     client = answer.record()
     follow = follow and answer.store is None  # a file says no more
     told = client.logs(run_name, limit=limit, **filters)
@@ -114,6 +126,24 @@ def logs(answer: Answer, /, run_name: str | None, follow: bool, limit: int, **fi
         time.sleep(0 if told["logs"] else FOLLOW_INTERVAL_S)
 
 
+def _show_all(answer: Answer, run_name: str | None, **query: Any) -> None:
+    if run_name is None:
+        raise click.UsageError("--all is about one run: name it")
+    if answer.store is not None:
+        raise click.UsageError("--all asks running nodes; a store has the lines of its own node")
+    told = 0
+    for event in answer.client().all_logs(run_name, **query):
+        if event["type"] == "logs":
+            told += len(event["logs"])
+            _print_lines(answer, event["logs"])
+        elif event["type"] == "node" and answer.json:
+            click.echo(json.dumps(event, ensure_ascii=False), err=True)
+        elif event["type"] == "node":
+            answer.hint(f"No lines of {event['node_name'] or show.node(event['node_id'])}: {event['reason']}.")
+    if not told:
+        answer.hint("Nothing was said yet.")
+
+
 def _print_lines(answer: Answer, lines: list[dict[str, Any]]) -> None:
     for line in lines:
         _print_line(answer, line)
@@ -121,4 +151,5 @@ def _print_lines(answer: Answer, lines: list[dict[str, Any]]) -> None:
 
 def _print_line(answer: Answer, line: dict[str, Any]) -> None:
     level = "" if line["level"] == "INFO" else f"{line['level']} "
-    answer.give(line, f"{show.clock(line['time'])} {show.node(line['node_id'])} {level}{line['message']}")
+    node = line.get("node_name") or show.node(line["node_id"])
+    answer.give(line, f"{show.clock(line['time'])} {node} {level}{line['message']}")

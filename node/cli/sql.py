@@ -1,6 +1,7 @@
 """fednode sql: the record, from the running node, or from its file while the node is stopped."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,52 +54,54 @@ def sql(
         raise click.UsageError("parquet is no text: name its file with -o FILE")
     rows_max = rows_max or (ROWS_WRITTEN if output else ROWS_SHOWN)
     text = sys.stdin.read() if statement == "-" else statement
-    asked, told = _answered(answer, store, text, rows_max)
+    asked, types = _asked(answer, store), list[str]()
+    if form in ("csv", "parquet"):
+        from node.cli.look_files import exact
+
+        text, types = exact(asked, text, form)
+    told = asked.sql(text, rows_max)
     if output is None and answer.json:
         answer.give(told, "")
         return
     if form == "table" and output is None:
         show.table(told["columns"], told["rows"])
     else:
-        _write(answer, asked, text, told, form, output)
+        _write(answer, told, types, form, output)
     if told["truncated"]:
-        answer.hint(f"There are more than {len(told['rows'])} rows; --rows asks for more of them.")
+        more = "--rows asks for more of them" if rows_max < ROWS_WRITTEN else "fednode export parquet writes all"
+        answer.hint(f"There are more than {len(told['rows'])} rows; {more}.")
 
 
-def _answered(
-    answer: Answer, store: Path | None, statement: str, rows_max: int
-) -> "tuple[Client | RecordClient, dict[str, Any]]":
-    """What answered, and what it said: the file, or the node, or the stopped node's own file."""
+def _asked(answer: Answer, store: Path | None) -> "Client | RecordClient":
+    """What answers: the file, or the node, or the stopped node's own file."""
     if store is None:
         client = answer.client()
         try:
-            return client, client.sql(statement, rows_max)
+            client.status()
         except NodeNotRunning:
             store = client.home / "record.duckdb"
             if not store.exists():
                 raise ClientError(
                     f"There is no record at {store}", remedy="start the node once: fednode start"
                 ) from None
+        else:
+            return client
     from node.cli.record_client import RecordClient
 
-    record = RecordClient(store)
-    return record, record.sql(statement, rows_max)
+    return RecordClient(store)
 
 
-def _write(
-    answer: Answer, asked: "Client | RecordClient", statement: str, told: dict[str, Any], form: str, output: Path | None
-) -> None:
+def _write(answer: Answer, told: dict[str, Any], types: Sequence[str], form: str, output: Path | None) -> None:
     from node.cli import look_files
 
-    if form == "parquet":
-        assert output is not None
-        look_files.write_parquet(output, told, look_files.types_of(asked, statement, told["columns"]))
-    elif output is None:
+    if output is None:
         text = look_files.written(told, form)
         sys.stdout.write(clean(text) if sys.stdout.isatty() else text)  # a pipe gets every character as it is
+        return
+    if form == "parquet":
+        look_files.write_parquet(output, told, types)
     else:
         look_files.write_text(output, look_files.written(told, form))
-    if output is not None:
-        rows = len(told["rows"])
-        done = {"file": str(output), "rows": rows, "truncated": told["truncated"]}
-        answer.give(done, f"{output} is written: {rows} {'row' if rows == 1 else 'rows'}.")
+    rows = len(told["rows"])
+    done = {"file": str(output), "rows": rows, "truncated": told["truncated"]}
+    answer.give(done, f"{output} is written: {rows} {'row' if rows == 1 else 'rows'}.")

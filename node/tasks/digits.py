@@ -46,6 +46,10 @@ class Digits(Task):
         x, y = batch
         return {"accuracy": float((model(x).argmax(1) == y).float().mean())}
 
+    def predict(self, model: nn.Module, batch: Batch) -> Mapping[str, torch.Tensor]:
+        scores = super().predict(model, batch)
+        return {"digit": scores.argmax(1), "probability": scores.softmax(1)}
+
 
 def _read(source: Source) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """x and y as the file has them. Raises TaskError when they are not digits."""
@@ -56,6 +60,8 @@ def _read(source: Source) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         raise TaskError(
             f"{source.path} cannot be read as an .npz file ({error})", remedy="write one with numpy.savez(x=…, y=…)"
         ) from error
+    if source.is_unlabelled and "x" in found:
+        found["y"] = np.zeros(len(found["x"]), np.int64)
     missing = sorted({"x", "y"} - set(found))
     if missing:
         raise TaskError(

@@ -57,11 +57,14 @@ class Tabular(Task):
 
     def data(self, source: Source) -> Data:
         label = source.options.get("label", self.parameters.get("label"))
-        if not label:
+        if not label and not source.is_unlabelled:
             raise TaskError("The task's parameter label is missing", remedy="name the column to predict")
-        columns = read_columns(source.path, [*self.columns, label])
+        columns = read_columns(source.path, self.columns if source.is_unlabelled else [*self.columns, label])
         features = np.stack([numbers(source.path, name, columns[name]) for name in self.columns], axis=1)
-        labels = _label_numbers(source, label, columns[label], self.labels)
+        if source.is_unlabelled:
+            labels = np.zeros(len(features), np.int64)
+        else:
+            labels = _label_numbers(source, label, columns[label], self.labels)
         whole = np.isfinite(features).all(axis=1) & (labels >= 0)
         if not whole.all():
             self._check_missing(source, int((~whole).sum()), int(np.argmin(whole)))
@@ -76,6 +79,10 @@ class Tabular(Task):
     def metrics(self, model: nn.Module, batch: Batch) -> Mapping[str, float]:
         x, y = batch
         return {"accuracy": float((model(x).argmax(1) == y).float().mean())}
+
+    def predict(self, model: nn.Module, batch: Batch) -> Mapping[str, Any]:
+        scores = super().predict(model, batch)
+        return {"label": np.array(self.labels)[scores.argmax(1).numpy()], "probability": scores.softmax(1)}
 
     def _scaled(self, features: Column) -> Column:
         if self.standardise != "given":
@@ -94,10 +101,13 @@ class Tabular(Task):
         return np.asarray(values, dtype=np.float64)
 
     def _check_missing(self, source: Source, rows: int, first: int) -> None:
-        if self.parameters.get("missing", "refuse") != "drop":
+        # Who asks for predictions alone lays them beside the rows: none may be left out without a word.
+        if source.is_unlabelled or self.parameters.get("missing", "refuse") != "drop":
             raise TaskError(
                 f"{source.path} has {rows} rows with empty or infinite cells, the first is row {first + 1}",
-                remedy='fill them in, or set missing = "drop" in the task\'s parameters',
+                remedy="fill them in, or take them out of the file"
+                if source.is_unlabelled
+                else 'fill them in, or set missing = "drop" in the task\'s parameters',
             )
 
 

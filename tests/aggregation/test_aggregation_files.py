@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregation.safetensors_file import from_safetensors, to_safetensors, write_safetensors
+from aggregation.safetensors_file import from_safetensors, safetensors_pieces, safetensors_size
 from aggregation.schema import ELEMENT_TYPES, Schema, TensorSpec
 from protocol.errors import FednodeError
 
@@ -34,10 +34,19 @@ RAW = (
 )
 
 
+def file_of(schema: Schema, model: bytes | Path, **metadata: str) -> bytes:
+    pieces = safetensors_pieces(schema, model, metadata)
+    data = b"".join(bytes(piece) for piece in pieces)  # a piece is good until the next is asked for
+    assert len(data) == safetensors_size(schema, metadata)
+    return data
+
+
 def test_the_reference_library_reads_what_we_write(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    write_safetensors(path, SCHEMA, RAW)
-    assert path.read_bytes() == to_safetensors(SCHEMA, RAW)
+    (tmp_path / "raw").write_bytes(RAW)
+    path.write_bytes(file_of(SCHEMA, tmp_path / "raw", run="ünï\n"))
+    with safetensors.safe_open(path, "np") as file:
+        assert file.metadata() == {"run": "ünï\n", "fednode_schema_id": SCHEMA.schema_id}
     tensors = safetensors.torch.load_file(path)
     assert set(tensors) == {"layer.weight", "half", "brain", "seen", "mask"}
     assert tensors["layer.weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
@@ -48,7 +57,7 @@ def test_the_reference_library_reads_what_we_write(tmp_path: Path) -> None:
 
 
 def test_what_the_reference_library_writes_is_read(tmp_path: Path) -> None:
-    tensors = safetensors.torch.load(to_safetensors(SCHEMA, RAW))
+    tensors = safetensors.torch.load(file_of(SCHEMA, RAW))
     safetensors.torch.save_file({**tensors, "mine": torch.ones(4)}, tmp_path / "theirs")
     assert from_safetensors(SCHEMA, tmp_path / "theirs") == RAW
 
@@ -58,7 +67,7 @@ def test_the_order_of_tensors_is_the_reference_librarys() -> None:
     arrays |= {f"a-{dtype}": np.zeros(3, dtype) for dtype in ("float32", "int8")}
     schema = Schema.of_arrays(arrays)
     metadata = {"fednode_schema_id": schema.schema_id}
-    assert to_safetensors(schema, schema.raw_of(arrays)) == safetensors.numpy.save(arrays, metadata)
+    assert file_of(schema, schema.raw_of(arrays)) == safetensors.numpy.save(arrays, metadata)
 
 
 @settings(max_examples=50)
@@ -71,7 +80,7 @@ def test_any_model_survives_the_file(data: st.DataObject) -> None:
         specs.append(TensorSpec(f'"{index}\\ä', dtype, shape, data.draw(st.sampled_from(ELEMENT_TYPES[dtype].kinds))))
     schema = Schema.of(specs)
     raw = bytes(index % 2 for index in range(schema.model_bytes))
-    file = to_safetensors(schema, raw)
+    file = file_of(schema, raw)
     assert from_safetensors(schema, file) == raw
     stored = {name for name, _ in safetensors.deserialize(file)}
     assert stored == {spec.name for spec in specs if spec.kind != "local"}
@@ -119,4 +128,4 @@ def test_an_unsound_file_is_refused(file: bytes, complaint: str) -> None:
 
 def test_a_raw_model_of_another_length_is_not_written() -> None:
     with pytest.raises(FednodeError, match="its schema says"):
-        to_safetensors(SCHEMA, RAW + b"\0")
+        file_of(SCHEMA, RAW + b"\0")

@@ -143,6 +143,19 @@ def test_a_journal_keeps_its_records_in_order(place: Place) -> None:
     place.run(main)
 
 
+def test_a_record_is_read_by_its_number(place: Place) -> None:
+    async def test() -> None:
+        assert await place.disk.record("log", 0) is None
+        written = [b"first", b"", b"x" * 100_000]
+        for record in written:
+            await place.disk.append("log", record)
+        disk = place.restart()
+        await disk.append("log", b"after the restart")
+        assert [await disk.record("log", index) for index in range(6)] == [*written, b"after the restart", None, None]
+
+    place.run(test)
+
+
 def test_a_journals_torn_tail_is_cut_off_for_good(place: Place) -> None:
     async def main() -> None:
         for record in (b"first", b"second"):
@@ -372,5 +385,33 @@ def test_many_at_once(place: Place) -> None:
         disk = place.restart()
         assert sorted(await disk.records("log")) == sorted(b"%d" % number for number in range(40))
         assert [await disk.read(f"files/{number}") for number in range(40)] == [b"%d" % n for n in range(40)]
+
+    place.run(main)
+
+
+def test_what_is_stored_is_listed_and_what_is_old_can_be_discarded(place: Place) -> None:
+    """Whole blobs and half ones. One that was stored, or asked for, within the given time stays."""
+
+    async def main() -> None:
+        disk = place.disk
+        whole = [await disk.put_blob(content(size)) for size in (10, CHUNK_BYTES + 1)]
+        data = content(2 * CHUNK_BYTES)
+        half = blob_id_of(chunk_hashes_of(data), len(data))
+        writer = await disk.receive_blob(half, chunk_hashes_of(data), len(data))
+        await writer.write_chunk(0, chunks_of(data)[0])
+        listed = {entry.blob: entry for entry in await disk.stored_blobs()}
+        assert listed.keys() == {*whole, half}
+        assert listed[whole[1]].bytes == CHUNK_BYTES + 1
+        assert listed[half].bytes >= CHUNK_BYTES
+        assert all(entry.unused_s < 60 for entry in listed.values())
+        for blob in listed:
+            assert await disk.discard_blob(blob, 3600.0) == 0
+        assert await disk.has_blob(whole[0])
+        # Older than a second before now is nothing yet; older than a second from now is everything.
+        assert await disk.discard_blob(whole[0], -1.0) == 10
+        assert await disk.discard_blob(whole[0], -1.0) == 0
+        assert await disk.discard_blob(half, -1.0) >= CHUNK_BYTES
+        assert not await disk.has_blob(whole[0])
+        assert [entry.blob for entry in await place.restart().stored_blobs()] == [whole[1]]
 
     place.run(main)

@@ -317,3 +317,86 @@ def test_seen_sequences_agree_with_a_set() -> None:
             number = randomness.randrange(60)
             assert seen.add(number) == (number not in plain)
             plain.add(number)
+
+
+def test_a_change_is_made_whole_or_not_at_all(run: Run) -> None:
+    async def body(record: Record) -> None:
+        record.add(metric(1), metric(2))
+        await record.flush()
+        deleted = await record.change(lambda c: c.execute("DELETE FROM metrics WHERE sequence = 1").fetchone()[0])
+        assert deleted == 1
+
+        def half(connection: Any) -> None:
+            connection.execute("DELETE FROM metrics")
+            connection.execute("SELECT error('no')")
+
+        with pytest.raises(FednodeError):
+            await record.change(half)
+        assert await record.sql("SELECT sequence FROM metrics", 10) == (["sequence"], [(2,)], False)
+        record.add(metric(2), metric(3))
+        await record.flush()
+        assert (await record.sql("SELECT count(*) FROM metrics", 1))[1] == [(2,)]
+
+    run(body)
+
+
+def test_compacting_and_copying_go_on_beside_readers_and_writers(tmp_path: Path) -> None:
+    """Questions are asked, and rows come, all the time; none is lost, and none is told what it should not be."""
+
+    async def body(record: Record) -> None:
+        assert isinstance(record, StoreRecord)
+        count = 0
+        done = trio.Event()
+
+        async def write() -> None:
+            nonlocal count
+            while not done.is_set():
+                record.add(metric(count, round=0, step=count))
+                count += 1
+                if count % 50 == 0:
+                    await record.flush()
+                await trio.lowlevel.checkpoint()
+
+        async def ask() -> None:
+            while not done.is_set():
+                assert len(await record.query("metrics", run_id="run-1", limit=1)) >= 0
+                await record.sql("SELECT count(*) FROM metrics", 1)
+
+        async with trio.open_nursery() as nursery:
+            for work in (write, ask, ask, ask):
+                nursery.start_soon(work)
+            for turn in range(5):
+                assert (await record.compact()).bytes_after > 0
+                copy = await record.write_copy(f"copy-{turn}.duckdb")
+                Store(copy).close()
+            done.set()
+        await record.flush()
+        assert (await record.sql("SELECT count(*) FROM metrics", 1))[1] == [(count,)]
+
+    run_real(tmp_path, body)
+
+
+def test_a_reader_that_lasts_is_interrupted_when_the_file_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.record.DRAIN_S", 0.1)
+
+    async def body(record: Record) -> None:
+        assert isinstance(record, StoreRecord)
+        refused: list[Refused] = []
+
+        async def endless() -> None:
+            try:
+                await record.sql("SELECT count(*) FROM range(100000000000) a, range(1000000) b", 1)
+            except Refused as error:
+                refused.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(endless)
+            while not record._reading:
+                await trio.lowlevel.checkpoint()
+            await record.compact()
+        assert [error.code for error in refused] == ["interrupted"]
+        assert (await record.sql("SELECT 1", 1))[1] == [(1,)]
+
+    run_real(tmp_path, body)

@@ -155,6 +155,52 @@ def test_training_gives_the_bits_of_a_plain_loop(run, spec, tmp_path):
     run(test)
 
 
+PREDICTING = (
+    LINE
+    + """
+    def predict(self, model, batch):
+        return {"value": batch[0] * model["w"][0] + model["own.b"], "x": batch[0]}
+"""
+)
+
+
+@pytest.mark.parametrize(("holds_out_all", "rows"), [(False, 8), (True, 40)])
+def test_predictions_are_of_the_held_out_rows_or_of_all(run, tmp_path, holds_out_all, rows):
+    spec = line_spec(tmp_path, PREDICTING, holds_out_all=holds_out_all)
+    schema = Schema.of_arrays(
+        {"w": np.zeros(2, "f4"), "seen": np.zeros(1, "i8"), "own.b": np.zeros(1, "f4")}, local=("own*",)
+    )
+    model = schema.raw_of({"w": np.array([3, 0], "f4"), "seen": np.zeros(1, "i8")})
+
+    async def test(trainer):
+        session = await trainer.open(spec, quiet)
+        evaluated = await session.evaluate(1, schema.to_bytes(), model)
+        predictions = await session.predict(1, schema.to_bytes(), model)
+        with np.load(predictions.file, allow_pickle=False) as arrays:
+            value, x = arrays["value"], arrays["x"]
+        assert predictions.rows == len(value) == evaluated.samples == rows
+        np.testing.assert_allclose(value, 3 * x)
+        assert (np.diff(x) > 0).all()
+        await session.close()
+        assert not predictions.file.exists()
+
+    run(test)
+
+
+def test_a_task_without_predict_says_so(run, spec):
+    async def test(trainer):
+        session = await trainer.open(spec, quiet)
+        schema = Schema.of_arrays(
+            {"w": np.zeros(2, "f4"), "seen": np.zeros(1, "i8"), "own.b": np.zeros(1, "f4")}, local=("own*",)
+        )
+        model = schema.raw_of({"w": np.zeros(2, "f4"), "seen": np.zeros(1, "i8")})
+        with pytest.raises(TrainerFailed, match="The task has no predict"):
+            await session.predict(1, schema.to_bytes(), model)
+        assert await session.evaluate(1, schema.to_bytes(), model)  # the session is as good as before
+
+    run(test)
+
+
 def test_torch_and_the_default_training_give_the_bits_of_a_plain_loop(run, tmp_path):
     rows = np.random.default_rng(0).integers(0, 17, (60, 64))
     np.savez(tmp_path / "digits.npz", x=rows, y=np.arange(60) % 10)

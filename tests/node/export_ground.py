@@ -15,16 +15,22 @@ from node.cli.record_client import RecordClient
 from tracker.rows import (
     ArtifactRow,
     DataSetRow,
+    EvaluationRow,
     LogRow,
     MetricRow,
+    ModelAliasRow,
     ModelRow,
+    NodeParameterRow,
     NodeRow,
     ParameterRow,
     ParticipantRow,
+    RegisteredModelRow,
     RoundRow,
     Row,
     RunRow,
+    SpanRow,
     StatusRow,
+    SystemMetricRow,
 )
 from tracker.store import Store
 
@@ -34,6 +40,7 @@ DAY = 1_800_000_000.0
 NODES = ("12D3KooWaaaaaaaaAnna", "12D3KooWbbbbbbbbBen")
 PARAMETERS = 205  # more than two batches of MLflow's
 MODEL = b"the newest model" * 1000
+ARTIFACT = b"a picture"
 
 
 class Ground:
@@ -90,12 +97,37 @@ class Ground:
         ]
         logs = [LogRow(NODES[0], RUN, "INFO", "task.log", "it's 'quoted'", DAY, 10_000)]
         logs.append(LogRow(NODES[0], "", "INFO", "node", "of no run", DAY, 10_001))
-        self.write(*steps, *odd, *logs, ArtifactRow(RUN, NODES[0], "picture", "image", "b1", 5, DAY))
+        self.write(
+            *steps,
+            *odd,
+            *logs,
+            *(ArtifactRow(RUN, node, "pictures/first one.png", "image", "b1", 9, DAY) for node in NODES),
+        )
         self.write(DataSetRow("digits", "/home/anna/secret", "folder", 1, "f", "{}", DAY))
+        self.write(*self._machines(), *_told())
         for node in NODES:
             self.state("FINISHED", node, at=DAY + 9)
         self.rounds(1, 2, run=OTHER_RUN)
         self.state("FINISHED", at=DAY + 9)
+
+    def _machines(self) -> list[Row]:
+        """Of each node four samples, the first before the run, the last after it; and of workers."""
+        host = {"cpu_percent": 12.5, "memory_used_bytes": 2e9, "network_sent_bytes": 5e6, "network_received_bytes": 7e6}
+        rows: list[Row] = []
+        for node in NODES:
+            for second in (-1000.0, 1.0, 4.0, 3600.0):
+                rows += [self._system(node, "", key, value, second) for key, value in host.items()]
+                rows += [self._system(node, "", "gpu_percent", 50.0 + int(gpu), second, gpu) for gpu in "01"]
+        for run in (RUN, OTHER_RUN):
+            rows.append(self._system(NODES[0], run, "memory_bytes", 3e8, 3.0))
+        rows.append(self._system(NODES[0], RUN, "memory_bytes", 3e8, 3.5))  # the same, as it was told to others
+        return rows
+
+    def _system(self, node: str, run: str, key: str, value: float, second: float, gpu: str = "") -> SystemMetricRow:
+        self._sequence += 1
+        scope, unit = "worker" if run else "host", key.rpartition("_")[2]
+        number = 2 if run else 0
+        return SystemMetricRow(node, run, scope, key, gpu, value, unit, number, DAY + second, node, self._sequence)
 
     def record(self) -> RecordClient:
         return RecordClient(self.path)
@@ -123,9 +155,31 @@ class NodeClient(Client):
     def groups(self) -> Json:
         return {"groups": [{"group_id": "g1", "name": "hospitals"}]}
 
+    def status(self) -> Json:
+        return {"node_id": NODES[0]}
+
     def model(self, run: str, round_number: int | None = None) -> Iterator[bytes]:
         yield MODEL[:1000]
         yield MODEL[1000:]
+
+    def artifact(self, run: str, node: str, name: str) -> Iterator[bytes]:
+        assert (run, node, name) == (RUN, NODES[0], "pictures/first one.png")
+        yield ARTIFACT
+
+
+def _told() -> list[Row]:
+    """What nodes and owners said about the run, and what nodes were busy with."""
+    return [
+        NodeParameterRow(RUN, NODES[0], "warm.up", "3", "int", DAY),
+        NodeParameterRow(RUN, NODES[1], "warm.up", "4", "int", DAY),
+        RegisteredModelRow("best", 2, RUN, 3, "m3", "s1", DAY + 8),
+        ModelAliasRow("best", "champion", 2, DAY + 8),
+        ModelAliasRow("best", "once", 2, DAY + 8, removed=True),
+        SpanRow(RUN, NODES[0], 1, "train", "", DAY + 1, 0.5, 0, NODES[0], 1),
+        RegisteredModelRow("gone", 1, RUN, 3, "m3", "s1", DAY + 8, removed=True),
+        EvaluationRow("m3", RUN, 3, "digits", "f2", 10, "{}", DAY + 9, NODES[0], 1),
+        EvaluationRow("m3", RUN, 3, "/home/anna/secret/more", "f3", 10, "{}", DAY + 9, NODES[0], 2),
+    ]
 
 
 def _described(run: str, name: str) -> list[Row]:
@@ -133,7 +187,7 @@ def _described(run: str, name: str) -> list[Row]:
     rows: list[Row] = [
         RunRow(run, name, "vision", "one", "g1", "digits", "digits", NODES[0], 4, DAY, json.dumps(manifest)),
         *(ParameterRow(run, f"training.key_{number:03}", str(number), "int") for number in range(PARAMETERS)),
-        *(ParticipantRow(run, node, True, 10) for node in NODES),
+        *(ParticipantRow(run, node, True, 10, "trainer", f"{node[-4:]}00") for node in NODES),
         *(NodeRow(node, node[-4:].strip("b"), "Mabc", "0.1", "{}", DAY) for node in NODES),
     ]
     return rows

@@ -10,6 +10,13 @@ from pathlib import Path
 from typing import Any
 
 
+def artifact_files(client: Any, run_id: str, folder: str | None) -> list[str]:
+    found = []
+    for artifact in client.list_artifacts(run_id, folder):
+        found += artifact_files(client, run_id, artifact.path) if artifact.is_dir else [artifact.path]
+    return found
+
+
 def mlflow_runs(uri: str, run_id: str) -> list[dict[str, Any]]:
     from mlflow import MlflowClient
 
@@ -24,9 +31,9 @@ def mlflow_runs(uri: str, run_id: str) -> list[dict[str, Any]]:
             for point in client.get_metric_history(info.run_id, key)
         ]
         artifacts = {}
-        for artifact in client.list_artifacts(info.run_id):
-            content = Path(client.download_artifacts(info.run_id, artifact.path)).read_bytes()
-            artifacts[artifact.path] = hashlib.sha256(content).hexdigest()
+        for path in artifact_files(client, info.run_id, None):
+            content = Path(client.download_artifacts(info.run_id, path)).read_bytes()
+            artifacts[path] = hashlib.sha256(content).hexdigest()
         told = {"id": info.run_id, "status": info.status, "start": info.start_time, "end": info.end_time}
         told |= {"experiment": client.get_experiment(info.experiment_id).name, "points": sorted(points)}
         found.append(told | {"params": run.data.params, "tags": run.data.tags, "artifacts": artifacts})

@@ -5,16 +5,24 @@ from pathlib import Path
 from typing import Any
 
 from tracker.rows import (
+    ArtifactRow,
+    DataSetRow,
     ElectionRow,
+    EvaluationRow,
     MetricRow,
+    ModelAliasRow,
     ModelRow,
+    NodeParameterRow,
     NodeRow,
     ParameterRow,
     ParticipantRow,
+    RegisteredModelRow,
     RoundRow,
     Row,
     RunRow,
+    SpanRow,
     StatusRow,
+    SystemMetricRow,
 )
 from tracker.store import Store
 
@@ -79,6 +87,38 @@ def _metric(
     return MetricRow(run, node, scope, split, key, None, round_number, epoch, step, value, 10, at, node, n)
 
 
+def _busy(run: int, start: int) -> list[Row]:
+    """What each node did in each round, and how busy its machine was; of the first run alone."""
+    made: list[Row] = []
+    for number in range(1, ROUNDS + 1):
+        begun = DAY + 100 * run + 10 * number - 9
+        for place, node in enumerate(NODES):
+            at, what = begun, [("train", "", 3.0 + place, 0), ("upload", "n1", 0.5, 4000), ("wait", "", 2.0, 0)]
+            what += [("aggregate", "", 1.0, 0)] if node == "n1" else [("fetch", "n1", 0.4, 3000)]
+            for name, peer, seconds, size in what:
+                made.append(SpanRow(RUNS[run], node, number, name, peer, at, seconds, size, node, start + len(made)))
+                at += seconds
+            for key, unit, value in (("cpu_percent", "percent", 10.0 * number), ("memory_used_bytes", "bytes", 5e9)):
+                made.append(SystemMetricRow(node, "", "host", key, "", value, unit, 0, begun, node, start + len(made)))
+    return made
+
+
+def _made(run: str) -> list[Row]:
+    """What came of a run besides its models' figures."""
+    return [
+        ArtifactRow(run, "n1", "confusion.json", "picture", "a7" * 32, 1234, DAY + 30, 2),
+        ArtifactRow(run, "n2", HOSTILE, "file", "a8" * 32, 99, DAY + 30, 3),
+        NodeParameterRow(run, "n1", "warm_up", HOSTILE, "str", DAY + 6),
+        RegisteredModelRow("digits-best", 1, run, 2, "2d" * 32, "5e" * 32, DAY + 40),
+        ModelAliasRow("digits-best", "champion", 1, DAY + 41),
+        ModelAliasRow("digits-best", "old", 1, DAY + 41, removed=True),
+        RegisteredModelRow("gone", 1, run, 2, "2d" * 32, "5e" * 32, DAY + 40, removed=True),
+        DataSetRow("other-digits", "/home/ada/secret/digits", "folder", 1, "f9" * 32, "{}", DAY),
+        EvaluationRow("3d" * 32, run, 3, "/home/ada/secret/x.csv", "f8" * 32, 5, "{}", DAY + 50, "n1", 2),
+        EvaluationRow("3d" * 32, run, 3, "other-digits", "f9" * 32, 50, '{"accuracy": 0.75}', DAY + 50, "n1", 1),
+    ]
+
+
 def rows() -> list[Row]:
     """Run a is finished and has refused an update, b follows from it and failed, c was only proposed."""
     made: list[Row] = [NodeRow(node, name, "M", "0.1", "{}", DAY) for node, name in NODES.items()]
@@ -94,7 +134,8 @@ def rows() -> list[Row]:
             continue
         outcome = ("FINISHED", "") if place == 0 else ("FAILED", HOSTILE)
         made += _measured(place, 1000 * place)
-        made += [ParticipantRow(run, node, True, 10) for node in NODES]
+        made += [ParticipantRow(run, node, True, 10, "trainer", f"{node}f" * 16) for node in NODES]
+        made += [*_busy(place, 1000), *_made(run)] if place == 0 else []
         made += [StatusRow(run, "", "RUNNING", "", 0, at + 5, 10 * place + 1)]
         made += [StatusRow(run, "", *outcome, ROUNDS, at + 40, 10 * place + 2)]
         made += [ElectionRow(run, 1, "n1", at + 5), ElectionRow(run, 2, "n2", at + 25)]

@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from memory_artifacts import MemoryArtifacts
+from memory_logs import MemoryLogs
+from memory_models import MemoryModels, MemoryPredictor
+from memory_store import MemoryStore
 
 from node.api import serve_api
 from node.home import Home, Settings
@@ -19,6 +23,35 @@ from protocol.manifest_read import read_configuration
 Json = dict[str, Any]
 NODE = "12D3KooWTestNodeTestNodeTestNodeTestNodeTestNodeTest"
 START_DEADLINE_S = 30
+
+
+class MemorySystem:
+    """Two spans, and a machine that is half busy."""
+
+    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+        self._calls = calls
+
+    async def spans(self, run: str, wanted: Mapping[str, Any]) -> list[Json]:
+        self._calls.append(("spans", run, dict(wanted)))
+        span = {"run_id": "cd" * 32, "node_id": NODE, "round": 1, "peer": "", "bytes": 0, "source_node": NODE}
+        return [{**span, "name": name, "started_at": "2026", "seconds": 1.5} for name in ("train", "wait")]
+
+    async def metrics(self, run: str, wanted: Mapping[str, Any]) -> list[Json]:
+        self._calls.append(("system", run, dict(wanted)))
+        place = {"node_id": NODE, "run_id": "", "scope": "host", "key": "cpu_percent", "device": "", "unit": "percent"}
+        return [{**place, "value": 50.0, "round": 1, "time": "2026"}]
+
+    async def summary(self, run: str, wanted: Mapping[str, Any]) -> list[Json]:
+        self._calls.append(("summary", run, dict(wanted)))
+        place = {
+            "node_id": NODE,
+            "scope": "host",
+            "key": "cpu_percent",
+            "device": "",
+            "unit": "percent",
+            "time": "2026",
+        }
+        return [{**place, "latest": 50.0, "mean": 40.0, "min": 0.0, "max": 90.0, "samples": 3}]
 
 
 class MemoryService:
@@ -36,6 +69,12 @@ class MemoryService:
         self.model_bytes = b""
         self.rules = ["mine"]
         self.log_lines: list[Json] = []
+        self.system = MemorySystem(self.calls)
+        self.artifacts = MemoryArtifacts()
+        self.registry = MemoryModels(self.calls)
+        self.predictor = MemoryPredictor(self.calls)
+        self.all_logs = MemoryLogs(self.calls)
+        self.store = MemoryStore(self.calls)
 
     async def status(self) -> Json:
         return {
@@ -109,6 +148,11 @@ class MemoryService:
         self.data[name] = {**entry, "added_at": "2026-01-01T00:00:00Z"}
         return self.data[name]
 
+    async def data_show(self, name: str) -> Json:
+        if name not in self.data:
+            raise NotFound("no-such-data", f"No data set is called {name!r}", remedy="see fednode data list")
+        return {**self.data[name], "statistics": {"files": 3, "suffixes": [[".png", 3]], "folders": [["cat", 3]]}}
+
     async def data_remove(self, name: str) -> None:
         if self.data.pop(name, None) is None:
             raise NotFound("no-such-data", f"No data set is called {name!r}", remedy="see fednode data list")
@@ -153,7 +197,7 @@ class MemoryService:
         points = [(1, "accuracy", 0.5), (1, "loss", float("nan")), (2, "accuracy", 0.75)]
         return [metric_json(round_number, key, value) for round_number, key, value in points]
 
-    async def rounds(self, run: str) -> list[Json]:
+    async def rounds(self, run: str, after_round: int | None = None, limit: int = 100_000) -> list[Json]:
         return []
 
     async def logs(self, run: str | None, query: LogsQuery) -> tuple[list[Json], int]:

@@ -16,7 +16,7 @@ from memory_service import MemoryService, log_json, run_json, serving
 
 import fednode
 from fednode import AsyncClient, Client, NodeNotRunning, RequestRefused
-from node.api import status_of
+from node.api_answers import status_of
 from node.api_json import json_bytes
 from node.service import LogsQuery, MetricsQuery, NotFound
 from protocol.errors import FednodeError, Refused
@@ -86,8 +86,8 @@ def test_every_endpoint_of_runs_answers(service: MemoryService, client: Client, 
     assert service.calls[-1] == ("runs", 5, "2026")
     assert client.run("my study")["manifest"]["training"]["rounds"] == 10
     assert client.accept("my study", data="mine")["decision"] == "accepted"
-    assert client.policy() == {"rules": ["mine"]}
-    assert client.set_policy(["all"]) == {"rules": ["all"]}
+    assert client.policy() == {"rules": ["mine"], "logs": "none"}
+    assert client.set_policy(["all"])["rules"] == ["all"]
     assert client.decline("my study", "busy")["decision"] == "declined"
     assert client.stop_run("my study")["state"] == "STOPPED"
     assert client.rounds("my study") == {"rounds": []}

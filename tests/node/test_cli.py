@@ -326,11 +326,11 @@ def test_template_and_keys_need_no_node() -> None:
 # --- models and SQL --------------------------------------------------------------------------------------------
 def test_getting_a_model(service: MemoryService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run("model", "get", "my run").exit_code == 1
+    assert run("model", "get", "nothing").exit_code == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["home"]  # nothing half-made is left
-    service.model_bytes = b"x" * 3_000_000
+    service.registry.files = dict.fromkeys(["my run", "my run:3"], b"x" * 3_000_000)
     result = done("model", "get", "my run")
-    assert Path("my_run.safetensors").read_bytes() == service.model_bytes
+    assert Path("my_run.safetensors").read_bytes() == service.registry.files["my run"]
     assert "3.0 MB" in result.stdout
     assert "is there already" in run("model", "get", "my run").stderr
     done("model", "get", "my run", "--force", "--round", "3")

@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 from export_ground import DAY, NODES, OTHER_RUN, PARAMETERS, RUN, Ground
 
 from node.cli import cli
+from node.export_system import system_points
 from tracker import export_parquet
 from tracker.export_points import STEPS_OF_A_ROUND, Point, clean_name, folder_name, points_of
 from tracker.export_tensorboard import EventFiles, event, masked_crc32c
@@ -105,12 +107,19 @@ def fields_of(data: bytes) -> list[tuple[int, Any]]:
     return found
 
 
+def points_of_run(ground: Ground) -> list[Point]:
+    record = ground.record()
+    machines = [point for _, point in system_points(record, record.run(RUN))]
+    assert len(machines) == 2 * 2 * 9 + 2  # nodes, samples, names of what is measured; a worker
+    return [*points_of(record.metrics(RUN)["metrics"]), *machines]
+
+
 def test_every_scalar_is_in_its_nodes_file(ground: Ground, tmp_path: Path) -> None:
     told = done("export", "tensorboard", "study", str(tmp_path / "logs"), "--store", str(ground.path))
     folder = tmp_path / "logs" / "study-abababab"
     assert told["folder"] == str(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["Anna-aaaaAnna", "Ben-bbbbbBen", "mean"]
-    expected = list(points_of(ground.record().metrics(RUN)["metrics"]))
+    expected = points_of_run(ground)
     for node, name in (*zip(NODES, ("Anna-aaaaAnna", "Ben-bbbbbBen"), strict=True), ("", "mean")):
         (file,) = (folder / name).iterdir()
         assert file.name == f"events.out.tfevents.{int(DAY)}.fednode"
@@ -181,12 +190,19 @@ def test_all_tables_are_the_records(ground: Ground, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(export_parquet, "PAGE_ROWS", 100)  # so that pages are turned
     told = done("export", "parquet", "--all", str(tmp_path / "all"), "--store", str(ground.path))
     names = {table.name for table in TABLES.values()} - {"data_sets"}
-    assert {path.name for path in (tmp_path / "all").iterdir()} == {f"{name}.parquet" for name in names}
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {
+        *(f"{name}.parquet" for name in names),
+        "export.json",
+    }
     for name in names:
-        assert in_order(read(tmp_path / "all", name)) == in_order(recorded(ground, name)), name
+        expected = recorded(ground, name)
+        for row in expected if name == "evaluations" else ():
+            row["data"] = "" if "/" in row["data"] else row["data"]  # a path of this machine
+        assert in_order(read(tmp_path / "all", name)) == in_order(expected), name
         assert told["rows"][name] == len(recorded(ground, name))
     assert told["rows"]["parameters"] == 2 * PARAMETERS
-    assert not [row for row in read(tmp_path / "all", "logs") if "secret" in str(row)]
+    assert not [name for name in names if "secret" in repr(read(tmp_path / "all", name))]
+    assert {row["data"] for row in read(tmp_path / "all", "evaluations")} == {"digits", ""}
     values = [row["value"] for row in read(tmp_path / "all", "metrics") if row["key"] == "norm"]
     assert (math.isnan(values[0]), values[1]) == (True, math.inf)
 
@@ -196,11 +212,16 @@ def test_one_run_and_nothing_of_another(ground: Ground, tmp_path: Path) -> None:
     told = done("export", "parquet", "study", str(folder), "--store", str(ground.path))
     assert told["run_id"] == RUN
     for table in TABLES.values():
-        if table.name not in ("data_sets", "nodes"):
+        if table.name not in ("data_sets", "nodes", "model_aliases", "system_metrics", "evaluations"):
             expected = recorded(ground, table.name, f"run_id = '{RUN}'")
             assert in_order(read(folder, table.name)) == in_order(expected), table.name
             assert OTHER_RUN not in repr(read(folder, table.name))
     assert [row["node_id"] for row in read(folder, "nodes")] == sorted(NODES)
+    assert {row["alias"] for row in read(folder, "model_aliases")} == {"champion", "once"}
+    seconds = {
+        (row["run_id"], row["time"].replace(tzinfo=UTC).timestamp() - DAY) for row in read(folder, "system_metrics")
+    }
+    assert seconds == {("", 1.0), ("", 4.0), (RUN, 3.0), (RUN, 3.5)}
 
 
 def test_files_that_are_there_stay_unless_forced(ground: Ground, tmp_path: Path) -> None:

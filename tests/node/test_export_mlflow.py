@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from export_ground import DAY, MODEL, NODES, PARAMETERS, RUN, Ground, SmallMlflow, small_mlflow
+from export_ground import ARTIFACT, DAY, MODEL, NODES, PARAMETERS, RUN, Ground, SmallMlflow, small_mlflow
 
 from node import export_mlflow
 from node.cli import cli
 from node.export_mlflow import MlflowExport
 from node.export_mlflow_api import MlflowError, MlflowServer
 from tracker.export_points import STEPS_OF_A_ROUND
+from tracker.rows import NodeRow
 
 
 @pytest.fixture
@@ -84,7 +85,49 @@ def test_parent_and_children_parameters_tags_and_the_model(ground: Ground, mlflo
     run_tags = mlflow.tags(parent["info"]["run_id"])
     assert (run_tags["fed.algorithm"], run_tags["fed.tags"]) == ("mean", "first, second")
     assert run_tags["fed.model_round"] == "3"
-    assert mlflow.artifacts == {f"1/{parent['info']['run_id']}/artifacts/global_model.safetensors": MODEL}
+    assert (run_tags["fed.registered_models"], run_tags["fed.aggregator"]) == ("best 2 (round 3): champion", NODES[0])
+    assert len(run_tags["fed.configuration_sha256"]) == 64
+    assert (tags["fed.role"], tags["fed.data_fingerprint"], tags["fed.version"]) == ("trainer", "bBen00", "0.1")
+    assert child["data"]["params"] == [{"key": "warm.up", "value": "4"}]
+    own = mlflow.of_node(NODES[0])["info"]["run_id"]
+    assert mlflow.artifacts == {
+        f"1/{parent['info']['run_id']}/artifacts/global_model.safetensors": MODEL,
+        f"1/{own}/artifacts/pictures/first one.png": ARTIFACT,
+    }
+    assert told["artifacts"] == "1 new, 1 of other nodes stay with them"
+
+
+def test_machines_have_the_names_and_units_of_mlflow_and_fedml(ground: Ground, mlflow: SmallMlflow) -> None:
+    ground.everything()
+    exported(ground, mlflow)
+    for name, value in (
+        *(("system/cpu_utilization_percentage", 12.5), ("system/system_memory_usage_megabytes", 2000.0)),
+        *(("system/network_transmit_megabytes", 5.0), ("system/gpu_1_utilization_percentage", 51.0)),
+        *(("cpu_utilization", 12.5), ("network_traffic", 12e6), ("gpu_utilization", 50.5)),
+    ):
+        assert values(mlflow, NODES[1], name) == {0: value, 3: value}, name
+    assert values(mlflow, NODES[0], "system/worker_memory_bytes") == {2: 3e8}  # neither has a name for it
+    assert not [point for point in mlflow.points_of("") if "system" in point[0]]
+    at = [point[2] for point in mlflow.points_of(NODES[0]) if point[0] == "cpu_utilization"]
+    assert at == [round((DAY + second) * 1000) for second in (1, 4)]  # while it ran, which it did from 0.5 on
+
+
+def test_flat_puts_all_into_one_run(ground: Ground, mlflow: SmallMlflow) -> None:
+    ground.everything()
+    server = MlflowServer(mlflow.uri)
+    told = MlflowExport(server, ground.client(), "study", is_flat=True).once()
+    assert (told["children"], list(mlflow.runs)) == (0, ["run0"])
+    assert values(mlflow, "", "Anna/global_eval/accuracy")[3] == 3 / 7
+    assert values(mlflow, "", "Ben/global_eval/accuracy")[3] == 3 / 7 + 1
+    assert values(mlflow, "", "Ben_local_loss") == values(mlflow, "", "Ben/local_train/loss")
+    assert values(mlflow, "", "Anna/system/cpu_utilization_percentage")
+    assert {"key": "Ben/warm.up", "value": "4"} in mlflow.of_node("")["data"]["params"]
+    assert len(mlflow.artifacts) == 2
+    assert MlflowExport(server, ground.client(), "study", is_flat=True).once()["points_added"] == 0
+    ground.write(NodeRow(NODES[0], "Ben", "Mabc", "0.1", "{}", DAY))  # two of one name
+    MlflowExport(server, ground.client(), "study", is_flat=True).once()
+    assert values(mlflow, "", "Ben-aaaaAnna/global_eval/accuracy")[3] == 3 / 7
+    server.close()
 
 
 def test_a_second_export_adds_nothing(ground: Ground, mlflow: SmallMlflow) -> None:
@@ -95,7 +138,7 @@ def test_a_second_export_adds_nothing(ground: Ground, mlflow: SmallMlflow) -> No
     mlflow.artifacts.clear()
     told = exported(ground, mlflow)
     assert (told["points_added"], told["model"]) == (0, "there already")
-    assert len(mlflow.batches) == sent
+    assert (len(mlflow.batches), told["artifacts"]) == (sent, "0 new, 1 of other nodes stay with them")
     assert not mlflow.artifacts
     for entry in mlflow.runs.values():
         entry["data"].pop("metrics", None)  # what a search adds to its answer

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from export_ground import DAY, MODEL, NODES, PARAMETERS, RUN, Ground
+from export_ground import ARTIFACT, DAY, MODEL, NODES, PARAMETERS, RUN, Ground
 
+from node import export_mlflow
 from node.export_mlflow import MlflowExport
 from node.export_mlflow_api import MlflowError, MlflowServer
+from node.export_system import system_points
 from node.export_tensorboard import export_tensorboard
 from tracker.export_points import Point, points_of
 
@@ -96,32 +98,111 @@ def export(ground: Ground, uri: str) -> dict[str, Any]:
         connection.close()
 
 
-def expected_points(ground: Ground) -> list[Point]:
-    return list(points_of(ground.record().metrics(RUN)["metrics"]))
+def expected_points(ground: Ground, *, every: bool = False) -> list[Point]:
+    record = ground.record()
+    machines = [point for _, point in system_points(record, record.run(RUN))]
+    machines = [point for point in machines if every or point.time != DAY + 3.5]  # what was told twice is sent once
+    return [*points_of(record.metrics(RUN)["metrics"]), *machines]
+
+
+def check_points(ground: Ground, runs: dict[str, Any]) -> None:
+    """Every point is there, and once; in the run of its node, with its own time."""
+    expected = expected_points(ground)
+    assert set(runs) == {"", *NODES}
+    for node, found in runs.items():
+        wanted = [(p.name, p.step, round(p.time * 1000), repr(p.value)) for p in expected if p.node_id == node]
+        assert found["points"] == [list(point) for point in sorted(wanted)]
+
+
+def by_node(server: str, experiment: str = "hospitals_>_vision_>_one") -> dict[str, Any]:
+    found = [run for run in read_back("mlflow", server, RUN) if run["experiment"] == experiment]
+    runs = {run["tags"].get("fed.node_id", ""): run for run in found}
+    assert len(runs) == len(found)
+    return runs
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def test_mlflow_has_every_point_parameter_tag_artifact_and_child(ground: Ground, server: str) -> None:
     told = export(ground, server)
-    expected = expected_points(ground)
-    assert told["points_added"] == len(expected)
+    assert told["points_added"] == len(expected_points(ground))
     for _ in range(2):
-        runs = {run["tags"].get("fed.node_id", ""): run for run in read_back("mlflow", server, RUN)}
-        assert set(runs) == {"", *NODES}
-        for node, found in runs.items():
-            wanted = [(p.name, p.step, round(p.time * 1000), repr(p.value)) for p in expected if p.node_id == node]
-            assert found["points"] == [list(point) for point in sorted(wanted)]
+        runs = by_node(server)
+        check_points(ground, runs)
+        for found in runs.values():
             assert (found["status"], found["start"]) == ("FINISHED", round((DAY + 0.5) * 1000))
             assert found["end"] == round((DAY + 9) * 1000)
-            assert found["experiment"] == "hospitals_>_vision_>_one"
-        parent = runs.pop("")
-        assert {run["tags"]["mlflow.parentRunId"] for run in runs.values()} == {parent["id"]}
-        assert sorted(run["tags"]["mlflow.runName"] for run in runs.values()) == ["Anna", "Ben"]
+        parent, anna, ben = (runs[node] for node in ("", *NODES))
         assert parent["params"] == {f"training.key_{number:03}": str(number) for number in range(PARAMETERS)}
-        assert parent["artifacts"] == {"global_model.safetensors": hashlib.sha256(MODEL).hexdigest()}
-        assert (parent["tags"]["fed.algorithm"], parent["tags"]["fed.model_round"]) == ("mean", "3")
+        assert (anna["params"], ben["params"]) == ({"warm.up": "3"}, {"warm.up": "4"})
+        assert parent["artifacts"] == {"global_model.safetensors": sha256(MODEL)}
+        assert anna["artifacts"] == {"pictures/first one.png": sha256(ARTIFACT)}
+        assert ben["artifacts"] == {}
+        for found, name in ((anna, "Anna"), (ben, "Ben")):
+            assert (found["tags"]["mlflow.parentRunId"], found["tags"]["mlflow.runName"]) == (parent["id"], name)
+            assert found["tags"]["fed.role"] == "trainer"
+        for tag, value in (
+            *(("fed.algorithm", "mean"), ("fed.model_round", "3"), ("fed.tags", "first, second")),
+            *(("fed.registered_models", "best 2 (round 3): champion"), ("mlflow.runName", "study")),
+        ):
+            assert parent["tags"][tag] == value
         again = export(ground, server)
         assert (again["points_added"], again["model"]) == (0, "there already")
+        assert again["artifacts"].startswith("0 new")
         assert (again["mlflow_run_id"], again["children"]) == (parent["id"], 2)
+
+
+@pytest.mark.parametrize("calls", [1, 4, 9, 12])
+def test_an_export_that_was_interrupted_is_completed(
+    ground: Ground, server: str, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    """The command ends after some calls, the last of which the server did and never answered."""
+    connection, sending, experiment = MlflowServer(server), MlflowServer._send, f"interrupted after {calls}"
+    left = iter(range(calls))
+
+    def interrupted(self: MlflowServer, *arguments: Any, **more: Any) -> Any:
+        done = sending(self, *arguments, **more)
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return done
+
+    monkeypatch.setattr(MlflowServer, "_send", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        MlflowExport(connection, ground.client(), "study", experiment=experiment).once()
+    monkeypatch.undo()
+    MlflowExport(connection, ground.client(), "study", experiment=experiment).once()
+    connection.close()
+    check_points(ground, by_node(server, experiment))
+
+
+def test_a_run_that_goes_on_is_followed_to_its_end(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground, waits, seen = Ground(tmp_path), iter(range(100)), list[int]()
+    ground.state("RUNNING")
+    ground.rounds(0)
+
+    def pass_time(_: float) -> None:
+        number = next(waits)
+        if number == 6:  # what a person sees who looks meanwhile
+            runs = by_node(server, "followed")
+            seen.extend(step for name, step, *_ in runs[NODES[0]]["points"] if name == "global_eval/accuracy")
+            assert runs[""]["status"] == "RUNNING"
+        if number < 12:
+            ground.rounds(number + 1)
+        elif number == 12:
+            ground.state("FINISHED", at=DAY + 30)
+
+    monkeypatch.setattr(export_mlflow.time, "sleep", pass_time)
+    connection = MlflowServer(server)
+    told = MlflowExport(connection, ground.client(), "study", experiment="followed").follow()
+    connection.close()
+    assert seen == list(range(7))
+    runs = by_node(server, "followed")
+    check_points(ground, runs)
+    assert told["state"] == runs[""]["status"] == "FINISHED"
 
 
 def test_mlflows_own_message_is_said(server: str) -> None:
@@ -138,7 +219,7 @@ def test_mlflows_own_message_is_said(server: str) -> None:
 def test_tensorboard_reads_every_scalar(ground: Ground, tmp_path: Path) -> None:
     told = export_tensorboard(ground.client(), "study", tmp_path / "logs", lambda _: None)
     found = read_back("tensorboard", told["folder"])
-    expected = expected_points(ground)
+    expected = expected_points(ground, every=True)
     names = {NODES[0]: "Anna-aaaaAnna", NODES[1]: "Ben-bbbbbBen", "": "mean"}
     assert set(found) == set(names.values())
     for node, name in names.items():

@@ -17,6 +17,7 @@ from node.plots import Box, Drawing, Label, Series, Stroke, cells, chart, plain,
 from node.plots_font import columns
 from node.plots_png import SCALE, png
 from node.plots_rounds import Made, rounds_chart
+from node.plots_spans import LANES_MAX, Span, mean_seconds, newest_that_fit, seconds_by_name, spans_chart
 from node.plots_svg import DARK, LIGHT, svg
 from node.plots_terminal import BRAILLE, draw
 
@@ -282,3 +283,78 @@ def test_rounds_of_any_length_are_drawn(seconds: float) -> None:
     drawing = rounds_chart(made, [], {}, title="t")
     assert all(shape.width >= 1 for shape in drawing.shapes if isinstance(shape, Box))
     ET.fromstring(svg(drawing))
+
+
+# --- spans ---------------------------------------------------------------------------------------------------------
+BUSY = [
+    Span("a", 1, "train", "", 100.0, 4.0),
+    Span("a", 1, "upload", "b", 104.0, 1.0, 2_000_000),
+    Span("a", 1, "wait", "", 105.0, 5.0),
+    Span("b", 1, "train", "", 100.0, 8.0),
+    Span("b", 1, "aggregate", "", 108.0, 2.0),
+    Span("b", 2, "task.shuffle", "", 110.0, 1.0),
+]
+
+
+def test_every_node_has_a_lane_and_every_span_its_place() -> None:
+    drawing = spans_chart(BUSY, [(1, "b", 101.0)], [(1, 110.0)], {"a": "ada", "b": "ben"}, title="t", width=400)
+    bars = {shape.title.partition(":")[0]: shape for shape in drawing.shapes if isinstance(shape, Box) and shape.title}
+    assert set(bars) == {
+        *("train in round 1", "upload with ben in round 1", "aggregate in round 1", "task.shuffle in round 2"),
+    }
+    bars = {title: shape for title, shape in bars.items() if "train" not in title}
+    trains = [shape for shape in drawing.shapes if isinstance(shape, Box) and shape.title.startswith("train")]
+    assert trains[1].width == pytest.approx(2 * trains[0].width)  # twice as long
+    assert trains[1].y > trains[0].y  # below the other node's
+    upload, aggregate = bars["upload with ben in round 1"], bars["aggregate in round 1"]
+    assert upload.title.endswith("1 s, 2 MB")
+    assert upload.x == pytest.approx(trains[0].x + trains[0].width)
+    assert aggregate.x == pytest.approx(trains[1].x + trains[1].width)
+    assert trains[1].y < aggregate.y < trains[1].y + 28
+    strokes = [shape.title for shape in drawing.shapes if isinstance(shape, Stroke) and shape.title]
+    assert [title.partition(":")[0] for title in strokes] == [
+        *("round 1 is committed", "wait in round 1", "elected in term 1"),
+    ]
+    labels = {shape.text for shape in drawing.shapes if isinstance(shape, Label)}
+    assert {"ada", "ben", "train", "upload", "wait", "aggregate", "task.shuffle", "term 1"} <= labels
+    assert seconds_by_name(BUSY) == {
+        "a": {"train": 4.0, "upload": 1.0, "wait": 5.0},
+        "b": {"train": 8.0, "aggregate": 2.0, "task.shuffle": 1.0},
+    }
+
+
+def test_of_a_long_run_the_newest_rounds_are_drawn() -> None:
+    spans = [
+        Span(f"n{node:03}", number, "train", "", 10.0 * number, 3.0) for node in range(60) for number in range(500)
+    ]
+    assert {span.round for span in newest_that_fit(spans, 600)} == set(range(490, 500))
+    assert {span.round for span in newest_that_fit(spans, 5)} == {499}
+    assert newest_that_fit(spans, 30_000) == spans
+    assert newest_that_fit([], 5) == []
+    drawing = spans_chart(spans, [], [], {}, title="t", width=960)  # bars too narrow to be told apart become one
+    bars = [shape for shape in drawing.shapes if isinstance(shape, Box) and shape.title]
+    assert len(bars) <= LANES_MAX * 500
+    names = {shape.text for shape in drawing.shapes if isinstance(shape, Label) and shape.anchor == "end"}
+    assert len(names) == LANES_MAX
+    dense = [Span("a", number, "train", "", number * 1.0, 0.9) for number in range(100_000)]
+    (bar,) = [s for s in spans_chart(dense, [], [], {}, title="t").shapes if isinstance(s, Box) and s.title]
+    assert bar.title.startswith("train, 100000 times in rounds 0 to 99999")
+
+
+def test_the_mean_over_nodes_of_each_round() -> None:
+    assert mean_seconds([*BUSY, Span("a", 1, "train", "", 111.0, 2.0)]) == {
+        "aggregate": [(1.0, 2.0)],
+        "task.shuffle": [(2.0, 1.0)],
+        "train": [(1.0, 7.0)],
+        "upload": [(1.0, 1.0)],
+        "wait": [(1.0, 5.0)],
+    }
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-9, 1e9])
+def test_spans_of_any_length_are_drawn(seconds: float) -> None:
+    spans = [Span("a", number, "fetch", "b", 1e9 + number * seconds, seconds) for number in range(50)]
+    drawing = spans_chart(spans, [], [], {}, title="t")
+    assert all(shape.width >= 1 for shape in drawing.shapes if isinstance(shape, Box))
+    ET.fromstring(svg(drawing))
+    ET.fromstring(svg(spans_chart([], [], [], {}, title="none")))

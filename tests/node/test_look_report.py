@@ -100,6 +100,38 @@ def test_every_section_is_there(store: Path, tmp_path: Path) -> None:
     assert html.count("<polyline") > 20
 
 
+def test_what_nodes_did_and_what_came_of_it(store: Path, tmp_path: Path) -> None:
+    report(RUNS[0], "--store", store, "-o", tmp_path / "a.html")
+    html = (tmp_path / "a.html").read_text()
+    words = "\n".join(Reader(html).words)
+    for said in (
+        *("What the nodes did, and when", "Seconds spent", "Machines", "cpu percent of the machine, percent"),
+        *("memory used bytes of the machine, MB", "Artifacts", "confusion.json", "1.2 kB", "a7" * 32),
+        *(
+            "Settings that nodes told",
+            "warm_up",
+            "digits-best 1 (champion)",
+            "other-digits",
+            "accuracy 0.75",
+            "f9" * 32,
+        ),
+        *("a file here", "n1f" * 16, "trainer", "configuration, SHA-256", "a run that starts from it", RUNS[1]),
+        *("train in round 1: 3 s", "upload with ada in round 1: 0.5 s, 0.004 MB"),
+    ):
+        assert said in words, said
+    spent = words[words.index("Seconds spent") : words.index("Commits")].split("\n")
+    assert [word for word in spent if word.strip()][1:7] == ["node", "aggregate", "fetch", "train", "upload", "wait"]
+    for unsaid in ("/home/ada/secret", "(champion, old)", "gone 1", "This record has no times"):
+        assert unsaid not in words, unsaid
+
+
+def test_a_run_without_spans_says_what_its_bars_are(store: Path, tmp_path: Path) -> None:
+    report(RUNS[1], "--store", store, "-o", tmp_path / "b.html")
+    words = "\n".join(Reader((tmp_path / "b.html").read_text()).words)
+    assert "This record has no times of single nodes for this run" in words
+    assert "Machines" not in words
+
+
 def test_the_parent_is_named(store: Path, tmp_path: Path) -> None:
     report(RUNS[1], "--store", store, "-o", tmp_path / "b.html")
     words = Reader((tmp_path / "b.html").read_text()).words

@@ -43,6 +43,7 @@ def done(*arguments: str | Path, width: int = 120) -> Result:
     [
         ([], [C, B, A]),
         (["--where", "accuracy > 0.3 and params.learning_rate < 0.2 and state = 'FINISHED'"], [A]),
+        (["--where", "accuracy > 0.3 and params.lr < 0.2"], [B, A]),  # as FedML and Synergos call it
         (["--where", "params.training.learning_rate <= 0.01 or state = 'PROPOSED'"], [C, B]),
         (["--where", "accuracy = null"], [C]),
         (["--where", "not accuracy > 0.5"], [A]),  # of C nothing is known
@@ -136,7 +137,7 @@ def test_runs_side_by_side(store: Path) -> None:
     outcome = told["outcomes"][B]
     assert outcome["accuracy"] == pytest.approx(sum(accuracy(1, node, 3) for node in range(3)) / 3)
     assert outcome | {"accuracy": 0, "loss": 0} == {
-        "state": "FAILED", "rounds": "3/3", "nodes": 3, "accuracy": 0, "loss": 0, "duration": "35 s",
+        "state": "FAILED", "rounds": "3/3", "nodes": 3, "accuracy": 0, "loss": 0, "seconds in all": 35.0,
         "seconds a round": 6.0, "bytes moved here": 3000, "updates refused": 1, "elections": 2, "aggregators": 2,
     }  # fmt: skip
     points = told["curves"]["accuracy"][A]
@@ -266,6 +267,45 @@ def test_parquet_keeps_the_types(store: Path, tmp_path: Path) -> None:
     assert (row["list"], row["s"], row["b"], row["n"], str(row["e"])) == ([1, 2], {"k": 1}, b"ab", None, "1.25")
     assert row["created_at"].isoformat() + ".000000Z" == iso(DAY)
     connection.close()
+
+
+EXACT = {  # SQL, its text in a CSV file, its type in Parquet
+    "big": ("9223372036854775807 + 1::HUGEINT", "9223372036854775808", "DECIMAL(38,0)"),
+    "fine": ("1.234567890123456789::DECIMAL(30, 18)", "1.234567890123456789", "DECIMAL(30,18)"),
+    "nan": ("'nan'::DOUBLE", "nan", "DOUBLE"),
+    "inf": ("'-inf'::DOUBLE", "-inf", "DOUBLE"),
+    "third": ("1 / 3", "0.3333333333333333", "DOUBLE"),
+    "length": ("INTERVAL 3 DAYS", "3 days", "INTERVAL"),
+    "values": ("['nan'::DOUBLE, NULL, 1.5]", "[nan, NULL, 1.5]", "DOUBLE[]"),
+    "times": ("[TIMESTAMP '2026-01-02 03:04:05.5']", '["2026-01-02T03:04:05.500000Z"]', "TIMESTAMP[]"),
+    "words": ("{'a': 'it''s \"q\", [1]', 'b': NULL}", '{"a": "it\'s \\"q\\", [1]", "b": null}', ""),
+    "nothing": ("NULL", "", ""),
+}
+
+
+def test_files_keep_every_bit(store: Path, tmp_path: Path) -> None:
+    statement = "SELECT " + ", ".join(f"{sql} AS {name}" for name, (sql, _, _) in EXACT.items()) + " -- and no more"
+    for name in ("csv", "parquet"):
+        done("sql", statement, "--store", store, "-o", tmp_path / f"exact.{name}")
+    (found,) = csv.DictReader((tmp_path / "exact.csv").open())
+    assert found == {name: text for name, (_, text, _) in EXACT.items()}
+    connection = duckdb.connect()
+    relation = connection.read_parquet(str(tmp_path / "exact.parquet"))
+    types = dict(zip(relation.columns, map(str, relation.types), strict=True))
+    assert {name: types[name] for name, (_, _, kind) in EXACT.items() if kind} == {
+        name: kind for name, (_, _, kind) in EXACT.items() if kind
+    }
+    statement = statement.removesuffix(" -- and no more")
+    columns = "big::DECIMAL(38, 0), * EXCLUDE (big)"
+    assert repr(relation.fetchall()) == repr(connection.execute(f"SELECT {columns} FROM ({statement})").fetchall())
+    connection.close()
+
+
+def test_files_keep_the_order_of_the_statement(store: Path) -> None:
+    text = done(
+        "sql", "SELECT range FROM range(5000) ORDER BY -range;", "--store", store, "--format", "csv", "--rows", "5000"
+    )
+    assert text.stdout.split()[1:] == [str(number) for number in range(4999, -1, -1)]
 
 
 def test_a_whole_table_comes_through_parquet(store: Path, tmp_path: Path) -> None:

@@ -107,6 +107,32 @@ def test_a_start_names_those_who_signed_that_they_are_ready(tmp_path: Path) -> N
     in_a_group(test, tmp_path)
 
 
+def test_what_participants_signed_is_recorded_and_stays(tmp_path: Path) -> None:
+    """Role and fingerprint of their data, from the start on, in every record; a round's rows keep them."""
+
+    async def recorded(node: Node, run: str) -> dict[str, tuple[str, str, int]]:
+        await node.record.flush()
+        statement = f"SELECT node_id, role, data_fingerprint, samples FROM participants WHERE run_id = '{run}'"
+        _, rows, _ = await node.record.sql(statement, 10)
+        return {row[0]: (row[1], row[2], row[3]) for row in rows}
+
+    async def test(nodes: list[Node]) -> None:
+        known = await propose(nodes[0], nodes_min=2)
+        sets = {node.identity.node_id: (await node.service.data_list())[0] for node in nodes[:2]}
+        await until(lambda: known.entry.start is not None)
+        ours = nodes[1].runs.known[known.run_id]
+        await until(lambda: ours.driver is not None)
+        started = await recorded(nodes[1], known.run_id)
+        assert started == {node: ("trainer", entry["fingerprint"], 0) for node, entry in sets.items()}
+        assert all(fingerprint for _, fingerprint, _ in started.values())
+        await until(lambda: ours.driver is not None and ours.driver.machine.ledger.has_ended)
+        ended = await recorded(nodes[1], known.run_id)
+        assert {node: row[:2] for node, row in ended.items()} == {node: row[:2] for node, row in started.items()}
+        assert all(samples > 0 for _, _, samples in ended.values())
+
+    in_a_group(test, tmp_path)
+
+
 def test_answers_in_anothers_name_count_for_nothing(tmp_path: Path) -> None:
     """§6.2: the note is signed by the node that it speaks for, names this very run, and comes from that node."""
 

@@ -2,17 +2,17 @@
 
 import pytest
 
+from fednode_logging import METRIC_VALUES_MAX
 from node.seams import TaskOutput
+from node.worker_checks import clean_metrics
 from node.worker_frames import INLINE_BYTES_MAX, FrameReader, encode_frame, from_field, to_field
 from node.worker_output import (
     LINE_CHARACTERS_MAX,
     LINES_BURST,
-    METRIC_KEYS_MAX,
     Bucket,
     LineCutter,
     OutputGate,
     ReadingSpeed,
-    clean_metrics,
 )
 from node.worker_process import describe_end, worker_environment
 from node.worker_watch import Watch, WatchLimits
@@ -105,7 +105,7 @@ def test_the_gate_counts_what_it_leaves_out_and_says_so_once():
     assert len(said) == LINES_BURST + 2
 
 
-@pytest.mark.parametrize("values", [{"a": "high"}, {"a": None}, dict.fromkeys(range(METRIC_KEYS_MAX + 1), 0.0), 5])
+@pytest.mark.parametrize("values", [{"a": "high"}, {"a": None}, dict.fromkeys(range(METRIC_VALUES_MAX + 1), 0.0), 5])
 def test_metrics_that_are_no_numbers_are_refused(values):
     with pytest.raises((ValueError, TypeError)):
         clean_metrics(values)

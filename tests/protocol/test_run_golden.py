@@ -21,6 +21,7 @@ from protocol.checkpoint import (
     Receipt,
     Report,
     RunStart,
+    Span,
     UpdateEntry,
     open_checkpoint,
     open_offer,
@@ -38,6 +39,8 @@ def notes() -> dict[str, bytes]:
     offer = Offer(
         run=RUN, node=IDS[1], round=3, base=hash_of(b"base"), update=hash_of(b"update"), update_bytes=1234,
         samples=99, codec="bf16", metrics={"accuracy": 0.5, "loss": 1.25},
+        spans=(Span("fetch", 2, 1_800_000_000.5, 0.25, 4096), Span("train", 3, 1_800_000_001.0, 12.5, 0)),
+        usage={"cpu_percent": 97.5},
     )  # fmt: skip
     raw_offer = sign_note(KEYS[1], offer)
     checkpoint = Checkpoint(
@@ -49,7 +52,8 @@ def notes() -> dict[str, bytes]:
         rounds=10, outcome="", reason="",
     )  # fmt: skip
     name = hash_of(b"checkpoint")
-    report = Report(run=RUN, node=IDS[1], round=3, checkpoint=name, samples=20, metrics={"accuracy": 0.75})
+    spans = (Span("evaluate", 3, 1_800_000_002.0, 1.5, 0),)
+    report = Report(run=RUN, node=IDS[1], round=3, checkpoint=name, samples=20, metrics={"accuracy": 0.75}, spans=spans)
     return {
         "ready": ready_note(1),
         "declined": sign_note(KEYS[2], Declined(run=RUN, node=IDS[2], code="no-such-data", reason="no data here")),

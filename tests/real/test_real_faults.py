@@ -17,6 +17,12 @@ def newest_round(node: RealNode, run: str) -> int:
     return int(node.client.run(run)["round"])
 
 
+def figures(node: RealNode, run: str) -> dict[tuple[object, ...], float]:
+    """What every node has measured of every round's model, as this node knows it."""
+    rows = node.client.metrics(run, scope="global")["metrics"]
+    return {(row["node_id"], row["key"], row["round"]): row["value"] for row in rows if row["node_id"]}
+
+
 def test_a_killed_aggregator_is_replaced_and_comes_back(study: Study) -> None:
     run = study.propose(study.nodes[0], ROUNDS)
     study.nodes[0].wait_for_round(run, 3)
@@ -32,6 +38,8 @@ def test_a_killed_aggregator_is_replaced_and_comes_back(study: Study) -> None:
     seen = killed.wait_for_end(run)
     assert (seen["state"], seen["round"]) == ("FINISHED", ROUNDS)
     assert sorted(study.check_same_commits(run)) == list(range(1, ROUNDS + 1))
+    wait_until(lambda: sorted(killed.committed(run)) == list(range(1, ROUNDS + 1)), "the rounds that it missed")
+    wait_until(lambda: figures(survivors[0], run).items() <= figures(killed, run).items(), "the figures of them")
 
 
 def test_a_node_is_stopped_and_started_again_mid_run(study: Study) -> None:

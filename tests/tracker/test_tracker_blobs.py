@@ -4,6 +4,8 @@ import os
 import random
 import stat
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -248,21 +250,47 @@ def _file(path: Path, data: bytes) -> Path:
     return path
 
 
-def test_collection_keeps_what_is_reachable_and_what_is_new(tmp_path: Path) -> None:
+def test_discarding_spares_what_was_stored_or_asked_for_since(tmp_path: Path) -> None:
     store = BlobStore(tmp_path)
-    kept, old, again = store.put(b"kept"), store.put(content(CHUNK_BYTES + 1)), store.put(b"again")
+    asked, old, again = store.put(b"asked"), store.put(content(CHUNK_BYTES + 1)), store.put(b"again")
     data = b"half"
     half_id = blob_id_of(chunk_hashes_of(data), len(data))
     store.receive(half_id, chunk_hashes_of(data), len(data)).write_chunk(0, data)
     for name in tree(tmp_path):
         os.utime(tmp_path / name, (1000, 1000))
+    assert {blob: (size, at) for blob, size, at in store.stored()} == {
+        asked: (5, 1000),
+        old: (CHUNK_BYTES + 1, 1000),
+        again: (5, 1000),
+        half_id: (4, 1000),
+    }
     assert store.put(b"again") == again
-    assert store.collect({kept}, before=2000) == CHUNK_BYTES + 1 + len(data)
-    assert store.blobs() == sorted([kept, again])
+    assert store.has(asked)
+    assert [store.discard(blob, 2000) for blob in (asked, old, again, half_id)] == [0, CHUNK_BYTES + 1, 0, 4]
     assert not store.has(old)
-    assert tree(tmp_path) == {f"whole/{kept}", f"whole/{again}"}
-    assert store.collect({kept}) == len(b"again")
-    assert store.blobs() == [kept]
+    assert tree(tmp_path) == {f"whole/{asked}", f"whole/{again}"}
+    assert store.discard(asked, time.time() + 1) == 5
+    assert store.blobs() == [again]
+
+
+def test_who_stores_while_another_thread_discards_finds_it(tmp_path: Path) -> None:
+    """Whichever comes first: a blob that was stored, or said to be here, is here."""
+    store = BlobStore(tmp_path)
+    for turn in range(300):
+        data = b"%d" % (turn % 7)
+        blob = store.put(data)
+        os.utime(store.path(blob), (1000, 1000))
+        said: list[bool] = []
+        threads = [
+            threading.Thread(target=lambda: store.discard(blob, 2000)),
+            threading.Thread(target=(lambda: said.append(store.has(blob))) if turn % 2 else (lambda: store.put(data))),
+        ]
+        for thread in threads[:: 1 if turn % 3 else -1]:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if said != [False]:
+            assert store.open(blob).read() == data
 
 
 def test_a_new_half_blob_of_many_gigabytes_is_not_read_through(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""fednode import: what another node has exported, or a copy of its store, into this node's record."""
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+import click
+
+from node.cli import show
+from node.cli.common import Answer, common_options
+from node.cli.store_client import asked, opened
+
+
+@click.command("import")
+@click.argument("source", metavar="FILE|DIR", type=click.Path(path_type=Path, exists=True))
+@common_options
+@click.pass_obj
+def import_command(answer: Answer, source: Path) -> None:
+    """Take the runs that another node has exported into this node's record.
+
+    FILE is a copy of a store (fednode store backup, or a simulation's), DIR what fednode export parquet or
+    store backup --with-models wrote. What this node saw itself stands, and importing the same again adds nothing. The
+    other node's data sets, decisions and registered names stay out. Everything is looked at first: all of it comes
+    in, or nothing.
+    """
+    from tracker.connect import work_folder
+    from tracker.import_read import stage
+
+    client, place = asked(answer)
+    record = None if client is not None else opened(place)  # before the work folder is used: opening empties it
+    try:
+        name = f"import-{secrets.token_hex(8)}.duckdb"
+        staged = stage(source.absolute(), work_folder(place) / name)
+        try:
+            if client is not None:
+                done = client.take_in(name, staged.models)
+            else:
+                done = _merged(record, staged.path, place.parent, staged.models)
+        finally:
+            staged.path.unlink(missing_ok=True)
+    finally:
+        if record is not None:
+            record.close()
+    if answer.json:
+        answer.give(done, "")
+        return
+    if done["rows"]:
+        show.table(["TABLE", "ROWS ADDED"], [(table, f"{count:,}") for table, count in done["rows"].items()])
+    else:
+        answer.give(done, "Nothing new: all of it was here already.")
+    _hints(answer, done)
+
+
+def _hints(answer: Answer, done: dict[str, Any]) -> None:
+    if done["runs"]:
+        answer.hint(f"{len(done['runs'])} runs are new here: fednode run list shows them, as imported.")
+    if done["too_old"]:
+        answer.hint(
+            f"{done['too_old']:,} rows are older than this node keeps such (fednode store retention): left out."
+        )
+    if done["blobs"]:
+        answer.hint(f"{done['blobs']} models and artifacts came with it.")
+    if done["blobs_damaged"]:
+        answer.hint(f"{done['blobs_damaged']} files of models were damaged, and are not used.")
+
+
+def _merged(record: Any, staged: Path, home: Path, models: Path | None) -> dict[str, Any]:
+    """Into the store of a stopped node."""
+    import time
+
+    from tracker.blobs import BlobStore
+    from tracker.chunks import is_blob_id
+    from tracker.import_merge import merge
+    from tracker.retention import rules_in
+
+    file = home / "retention.json"
+    rules = rules_in(file.read_bytes() if file.exists() else None)
+    done = merge(record, staged, rules, time.time())
+    stored: list[bool] = []
+    if models is not None:
+        blobs = BlobStore(home / "blobs")
+        paths = [path for path in sorted(models.iterdir()) if is_blob_id(path.name)]
+        stored = [blobs.put(path) == path.name for path in paths]
+    return {
+        "rows": done.rows,
+        "runs": done.runs,
+        "too_old": done.too_old,
+        "blobs": sum(stored),
+        "blobs_damaged": len(stored) - sum(stored),
+    }
