@@ -74,6 +74,10 @@ class KnownRun:
             return True
         return self.over or (self.driver is not None and self.driver.machine.ledger.has_ended)
 
+    def uses(self, data: str) -> bool:
+        """Whether a data set of ours is trained on in it, or will be once it starts."""
+        return self.decision.decision == "accepted" and self.decision.data == data and not self.is_over
+
     async def save_decision(self, disk: Disk) -> None:
         decision = self.decision
         packed = msgpack.packb([decision.decision, decision.reason, decision.data, decision.ready])

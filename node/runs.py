@@ -192,10 +192,9 @@ class Runs:
         if recorded:
             participants = await self._record.query("participants", run_id=run_id)
             chronicle.restore(recorded[0], participants)
-            if recorded[0]["decision"] == "imported":  # before we were in its group
-                chronicle.decided(known.decision.decision, known.decision.reason)
         else:
             chronicle.proposed(manifest)
+        if not recorded or recorded[0]["decision"] == "imported":
             chronicle.decided(known.decision.decision, known.decision.reason)
         if entry.start is None and entry.stop is None:
             await self.answers.begin_gathering(known)
@@ -390,11 +389,7 @@ class Runs:
 
     def using(self, data: str) -> list[KnownRun]:
         """The runs that train on a data set of ours here, or will once they start."""
-        return [
-            known
-            for known in self.known.values()
-            if known.decision.decision == "accepted" and known.decision.data == data and not known.is_over
-        ]
+        return [known for known in self.known.values() if known.uses(data)]
 
     def active(self) -> list[KnownRun]:
         """The runs that go on here."""

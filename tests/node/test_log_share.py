@@ -1,6 +1,7 @@
 """A run's log of all nodes: who is shown what, by whose leave, and that no node holds up or floods who reads."""
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,9 @@ def test_each_owner_decides_what_of_its_log_the_others_read(tmp_path: Path) -> N
     on_hostile_ground(tmp_path, test)
 
 
-def test_only_who_has_to_do_with_a_run_reads_of_it_and_no_observer(tmp_path: Path) -> None:
+def test_only_who_has_to_do_with_a_run_reads_of_it_and_no_observer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """§8.25."""
 
     async def test(ground: HostileGround) -> None:
@@ -135,6 +138,11 @@ def test_only_who_has_to_do_with_a_run_reads_of_it_and_no_observer(tmp_path: Pat
             await answer(proposer, outsider, run)  # which takes no part, and has nothing to say
         with pytest.raises(Refused, match="shows you no log of this run"):
             await answer(proposer, member, hash_of(b"no run"))
+        state, mine = member.place.state(), proposer.node.identity.member_id
+        demoted = replace(state, members={**state.members, mine: replace(state.members[mine], role="observer")})
+        monkeypatch.setattr(member.place, "state", lambda: demoted)
+        with pytest.raises(Refused, match="shows you no log of this run"):
+            await answer(proposer, member, run)  # which takes part, and observes alone since
         ask = proposer.node.questions.ask(member.node.identity.node_id, LOGS_QUESTION, b"x", bytes_max=100)
         with pytest.raises(Refused, match="does not fit"):
             await anext(ask)

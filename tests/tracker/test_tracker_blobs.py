@@ -6,6 +6,7 @@ import stat
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -280,11 +281,10 @@ def test_who_stores_while_another_thread_discards_finds_it(tmp_path: Path) -> No
         data = b"%d" % (turn % 7)
         blob = store.put(data)
         os.utime(store.path(blob), (1000, 1000))
-        said: list[bool] = []
-        threads = [
-            threading.Thread(target=lambda: store.discard(blob, 2000)),
-            threading.Thread(target=(lambda: said.append(store.has(blob))) if turn % 2 else (lambda: store.put(data))),
-        ]
+        said: list[object] = []
+        claim = partial(store.has, blob) if turn % 2 else partial(store.put, data)
+        works = [partial(store.discard, blob, 2000), lambda claim=claim, said=said: said.append(claim())]
+        threads = [threading.Thread(target=work) for work in works]
         for thread in threads[:: 1 if turn % 3 else -1]:
             thread.start()
         for thread in threads:
