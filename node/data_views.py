@@ -27,9 +27,14 @@ class DataViews:
 
     async def add(self, name: str, path: str, options: Mapping[str, Any]) -> Json:
         """Register a data set. Raises Refused."""
+        data = await self.register(name, path, options)
+        return {**data_view(data), "statistics": await self._measured(data)}
+
+    async def register(self, name: str, path: str, options: Mapping[str, Any]) -> DataSet:
+        """Register a data set, and leave its statistics for when somebody looks. Raises Refused."""
         data = await self._node.data_sets.add(name, path, options)
-        statistics = await self._measured(data)
-        return {**data_view(data), "statistics": statistics}
+        self.record(data)
+        return data
 
     async def show(self, name: str) -> Json:
         """A data set with its statistics. Raises NotFound, and Refused when it has gone since."""

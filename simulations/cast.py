@@ -185,8 +185,7 @@ class Cast:
 
     async def _equip(self, node: Node, number: int) -> None:
         """What an owner does first: add data, and let runs in."""
-        # Without statistics, which nobody would read: of a thousand nodes' they would take longer than ten rounds.
-        node.service.data_views.record(await node.data_sets.add(DATA, str(self._paths[number]), {}))
+        await node.service.data_views.register(DATA, str(self._paths[number]), {})
         await node.service.set_policy(["all"])
 
     async def _join(self, node: SimulatedNode) -> None:

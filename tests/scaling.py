@@ -115,7 +115,7 @@ async def _gather(world: Any, nodes: Sequence[Any], nursery: Any, folder: Path) 
     data.write_text("x\n1\n")
     for node in nodes:
         real = await nursery.start(node.live)
-        await real.service.data_add("idle", str(data), {})
+        await real.service.data_views.register("idle", str(data), {})
         await real.service.set_policy(["all"])
     await until(lambda: all(node.node.groups.wanted_peers() <= node.node.groups.connected for node in nodes))
 
