@@ -1,14 +1,17 @@
 """Who may fetch which blob of a run from here."""
 
 from node.known_run import KnownRun
+from protocol.checkpoint import checkpoint_blobs
 from protocol.keys import BlobId, NodeId
 
 
 def kind_for(known: KnownRun, peer: NodeId, blob: BlobId) -> str:
     """What `blob` is to `peer` in a run: an update or a checkpoint that it may read; "" for neither. Of two runs
     alike one blob may belong to both, and be for another peer in each."""
-    if known.driver is None or not known.place.state().admits(peer):
+    if not known.place.state().admits(peer):
         return ""
+    if known.driver is None:
+        return _kind_for_outsider(known, peer, blob)
     machine = known.driver.machine
     offer = machine.participation.offer
     is_auditor = known.manifest.audit != "none" and machine.is_trusted(peer)
@@ -20,3 +23,11 @@ def kind_for(known: KnownRun, peer: NodeId, blob: BlobId) -> str:
         return "update"
     # Where a round has one update, the difference may be the very same blob, and is for everybody then.
     return "checkpoint" if blob in machine.ledger.blobs() and peer in machine.ledger.roster() else ""
+
+
+def _kind_for_outsider(known: KnownRun, peer: NodeId, blob: BlobId) -> str:
+    """Who proposed a run and takes no part in it has made its starting model, and nobody else has that."""
+    if known.watch is None:
+        return ""
+    start = known.watch.ledger.zero.checkpoint
+    return "checkpoint" if blob in checkpoint_blobs(start) and peer in start.roster else ""

@@ -90,6 +90,23 @@ def test_who_declines_still_learns_how_the_run_ends(tmp_path: Path) -> None:
     play(tmp_path, 3, scenario)
 
 
+def test_who_proposes_a_run_need_not_take_part(tmp_path: Path) -> None:
+    """The starting model is the proposer's, and the others get it from there."""
+
+    async def scenario(group: list[Node]) -> None:
+        for node in group[1:]:
+            await node.service.set_policy(["all"])
+        run = await propose(group[0], "study", nodes=2)
+        await group[0].service.decline(run, "others have the data")
+        await until(lambda: all(has_ended(node, run) for node in group[1:]))
+        proposed = known(group[0], run)
+        assert proposed is not None
+        await until(lambda: proposed.is_over)
+        assert (await group[0].service.run(run))["state"] == "FINISHED"
+
+    play(tmp_path, 3, scenario)
+
+
 def test_an_owner_may_leave_a_run_and_the_others_go_on(tmp_path: Path) -> None:
     async def scenario(group: list[Node]) -> None:
         for node in group:
