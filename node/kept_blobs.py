@@ -144,8 +144,11 @@ async def _all_models(known: Mapping[RunId, KnownRun], lists: ModelLists, record
 
 
 async def _best_round(record: Record, run_id: str) -> int | None:
-    """By accuracy, or else by loss, of the means over the nodes' held-out data."""
+    """By accuracy, or else by loss, of the means over the nodes' held-out data; of those rounds that the most nodes
+    have measured, for a mean without the node that finds it hardest looks better than it is."""
     rows = await record.query("committed_models", run_id=run_id, limit=10_000_000)
+    most = max((row["measured_by"] for row in rows), default=0)
+    rows = [row for row in rows if row["measured_by"] == most]
     by_accuracy = [(row["accuracy"], row["round"]) for row in rows if row["accuracy"] is not None]
     by_loss = [(-row["loss"], row["round"]) for row in rows if row["loss"] is not None]
     best = max(by_accuracy or by_loss, default=None)

@@ -204,7 +204,19 @@ def told(row: Json, registered: Sequence[Json]) -> Json:
         for entry in registered
         if not entry["removed"] and _identity(entry) == _identity(row)
     ]
-    kept = ("run_id", "run", "round", "checkpoint", "model", "schema", "bytes", "time", "accuracy", "loss")
+    kept = (
+        "run_id",
+        "run",
+        "round",
+        "checkpoint",
+        "model",
+        "schema",
+        "bytes",
+        "time",
+        "accuracy",
+        "loss",
+        "measured_by",
+    )
     found_by = {"name": row.get("name", ""), "version": row.get("version", 0), "aliases": row.get("aliases", [])}
     return {**{key: row[key] for key in kept}, **found_by, "tagged_at": row.get("tagged_at"), "names": names}
 

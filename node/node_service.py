@@ -14,6 +14,7 @@ from node.data_views import DataViews, data_view
 from node.group_place import GroupPlace
 from node.known_run import KnownRun
 from node.log_gather import LogGather
+from node.model_names import answered, run_named
 from node.predict import Predictor
 from node.prometheus import prometheus_text
 from node.registry import Registry
@@ -217,10 +218,8 @@ class Service:
     async def run(self, run: str) -> Json:
         await self._catch_up()
         run_id = await self._run_id(run)
-        rows = await self._node.record.query("run", run_id=run_id)
-        if not rows:
-            raise NotFound("no-such-run", f"No run is called {run!r}", remedy="see fednode run list")
-        return await self._view(rows[0])
+        (row,) = await self._node.record.query("run", run_id=run_id)
+        return await self._view(row)
 
     async def _view(self, row: Json) -> Json:
         participants = await self._node.record.query("participants", run_id=row["run_id"])
@@ -278,7 +277,12 @@ class Service:
         return self._node.runs.known[RunId(found)]
 
     async def _run_id(self, run: str) -> str:
-        return _id_named(run, self._node.runs.known, lambda entry: entry.name) or run
+        """Of a run that this node knows, or one that it only has a record of. Raises NotFound."""
+        if found := _id_named(run, self._node.runs.known, lambda entry: entry.name):
+            return found
+        if recorded := await answered(run_named(run), self._node.record.query):
+            return str(recorded["run_id"])
+        raise NotFound("no-such-run", f"No run is called {run!r}", remedy="see fednode run list")
 
     def _node_named(self, place: GroupPlace, name: str) -> str:
         found = _id_named(name, place.state().nodes, lambda entry: entry.name)

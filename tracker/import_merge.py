@@ -82,6 +82,8 @@ def _merge_events(connection: Any, table: Table, limit: tuple[str, Any] | None) 
         wanted = """run_id NOT IN (SELECT run_id FROM decisions)
             AND time > coalesce((SELECT max(time) FROM status_events s WHERE s.run_id = i.run_id),
                 TIMESTAMP '1900-01-01')"""
+    if table.name == "spans":  # of a round that is here what another node was told would count twice
+        wanted += " AND (run_id, node_id, round) NOT IN (SELECT (run_id, node_id, round) FROM spans)"
     # Behind all that is here, in the order in which the other node took them in.
     (start,) = connection.execute(f"SELECT coalesce(max(position) + 1, 0) FROM {table.name}").fetchone()
     (count,) = connection.execute(

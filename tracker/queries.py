@@ -25,12 +25,13 @@ _LATEST_METRICS = """latest AS NOT MATERIALIZED (
     SELECT run_id, node_id, scope, split, key, class, round, epoch, step, arg_max(value, position) AS value,
         arg_max(time, position) AS time, arg_max(samples, position) AS samples
     FROM metrics WHERE {where} GROUP BY run_id, node_id, scope, split, key, class, round, epoch, step)"""
-# Over the nodes, weighted by samples. A figure that is not finite says something about its node alone, and would hide
-# all the others.
+# Over the nodes, weighted by samples; of a round as a whole, for of its steps each node knows its own alone. A figure
+# that is not finite says something about its node alone, and would hide all the others.
 _MEANS = """SELECT run_id, '' AS node_id, scope, split, key, class, round, epoch, step,
         CASE WHEN sum(samples) > 0 THEN sum(value * samples) / sum(samples) ELSE avg(value) END AS value,
         max(time) AS time, sum(samples)::BIGINT AS samples
-    FROM latest WHERE isfinite(value) GROUP BY run_id, scope, split, key, class, round, epoch, step"""
+    FROM latest WHERE isfinite(value) AND epoch = 0 AND step = 0
+    GROUP BY run_id, scope, split, key, class, round, epoch, step"""
 
 # What a run has come to. The newest rounds that have the figures are found first, and only their rows put together:
 # DuckDB then passes over nearly all others, which makes the list of runs three times as fast at ten million rows.

@@ -13,12 +13,15 @@ latest AS (
     WHERE scope = 'global' AND split = 'eval' AND key IN ('accuracy', 'loss') AND class IS NULL GROUP BY ALL),
 means AS (
     SELECT run_id, round, key,
-        CASE WHEN sum(samples) > 0 THEN sum(value * samples) / sum(samples) ELSE avg(value) END AS value
+        CASE WHEN sum(samples) > 0 THEN sum(value * samples) / sum(samples) ELSE avg(value) END AS value,
+        count(DISTINCT node_id) AS nodes
     FROM latest WHERE isfinite(value) GROUP BY ALL),
 figures AS (
-    SELECT run_id, round, max(value) FILTER (key = 'accuracy') AS accuracy, max(value) FILTER (key = 'loss') AS loss
+    SELECT run_id, round, max(value) FILTER (key = 'accuracy') AS accuracy, max(value) FILTER (key = 'loss') AS loss,
+        max(nodes) AS measured_by
     FROM means GROUP BY ALL)
-SELECT chosen.*, coalesce(runs.name, '') AS run, coalesce(rounds.checkpoint, '') AS checkpoint, accuracy, loss
+SELECT chosen.*, coalesce(runs.name, '') AS run, coalesce(rounds.checkpoint, '') AS checkpoint, accuracy, loss,
+    coalesce(measured_by, 0) AS measured_by
 FROM chosen LEFT JOIN runs USING (run_id) LEFT JOIN rounds USING (run_id, round)
     LEFT JOIN figures USING (run_id, round)
 ORDER BY """

@@ -1,7 +1,8 @@
 """One run's metrics as curves: which there are to choose from, and each node's points by round.
 
 A metric can come twice (from the record when the run is first looked at, and live), in any order, and several times a
-round while a node trains; the newest (epoch, step) of a round stands, so adding is idempotent.
+round while a node trains; the newest (epoch, step) of a round stands until the figure of the round as a whole comes, so
+adding is idempotent.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ from tui.fields import Json, measure, number, text
 
 MEAN = ""  # the node id under which the mean over all nodes comes
 VALUE_MAX = 1e100  # beyond what 32-bit training can give; keeps the drawing's arithmetic finite
+WHOLE = (1 << 62, 0)  # the order of a figure of a round as a whole: after all of its steps
 POINTS_MAX = 400_000  # of one run; at 50 nodes and 8 kinds of curve, 1,000 rounds: some 60 MB
 
 Points = list[tuple[int, float]]
@@ -77,7 +79,8 @@ class Curves:
         kind = Kind(text(metric, "scope"), text(metric, "split"), text(metric, "key"), text(metric, "class"))
         rounds = self._points.setdefault(kind, {}).setdefault(text(metric, "node_id"), {})
         at = number(metric, "round")
-        point = _Point((number(metric, "epoch"), number(metric, "step")), value, number(metric, "samples"))
+        order = (number(metric, "epoch"), number(metric, "step"))
+        point = _Point(order if any(order) else WHOLE, value, number(metric, "samples"))
         old = rounds.get(at)
         if old is not None and (old == point or old.order > point.order):
             return False
@@ -107,10 +110,12 @@ def _line(rounds: Mapping[int, _Point]) -> Points:
 
 
 def _mean(nodes: list[dict[int, _Point]]) -> Points:
+    """Of rounds as a whole, as soon as there is one: of the steps in between each node knows its own alone."""
+    points = [(at, point) for rounds in nodes for at, point in rounds.items()]
+    whole = [(at, point) for at, point in points if point.order == WHOLE]
     totals: dict[int, tuple[float, int]] = {}
-    for rounds in nodes:
-        for at, point in rounds.items():
-            weight = max(point.samples, 1)
-            total, weights = totals.get(at, (0.0, 0))
-            totals[at] = (total + point.value * weight, weights + weight)
+    for at, point in whole or points:
+        weight = max(point.samples, 1)
+        total, weights = totals.get(at, (0.0, 0))
+        totals[at] = (total + point.value * weight, weights + weight)
     return [(at, total / weights) for at, (total, weights) in sorted(totals.items())]

@@ -61,7 +61,8 @@ def get(answer: Answer, run_name: str, name: str, node: str | None, output: str 
     owner = node or _owner(client.artifacts(run_name)["artifacts"], run_name, name)
     target = Path(output or name.rsplit("/", 1)[-1])
     size = write_file(target, client.artifact(run_name, owner, name), force=force)
-    answer.give({"path": str(target.absolute()), "bytes": size}, f"{target}, {show.size(size)}")
+    if output != "-":
+        answer.give({"path": str(target.absolute()), "bytes": size}, f"{target}, {show.size(size)}")
 
 
 def _owner(found: list[dict[str, Any]], run_name: str, name: str) -> str:

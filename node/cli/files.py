@@ -1,6 +1,7 @@
 """Files that commands write for people: whole or not at all, and never over another one unasked."""
 
 import contextlib
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,9 +9,12 @@ from fednode_client import ClientError
 
 
 def write_file(target: Path, pieces: Iterable[bytes], *, force: bool) -> int:
-    """Write `pieces` to `target`, and give how many bytes that are. With `force` a file that is there is replaced.
+    """Write `pieces` to `target`, `-` for the standard output, and give how many bytes that are. With `force` a file
+    that is there is replaced.
 
     Raises ClientError when it is there already, or cannot be written; nothing is asked for before that is clear."""
+    if str(target) == "-":
+        return sum(sys.stdout.buffer.write(piece) for piece in pieces)
     if target.exists() and not force:
         raise ClientError(f"{target} is there already", remedy="name another file with -o, or replace it with --force")
     partial = target.with_name(f".{target.name}.part")

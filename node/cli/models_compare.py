@@ -45,7 +45,7 @@ def compare(answer: Answer, names: tuple[str, ...], no_tensors: bool) -> None:
 
 
 def _metrics(asked: "Client | RecordClient", model: Json) -> dict[str, float]:
-    """The means of the model's round over all nodes' held-out data."""
+    """The means of the model's round over the nodes' held-out data."""
     round_number = model["round"]
     found = asked.metrics(model["run_id"], scope="global", after_round=round_number - 1, limit=METRICS_MAX)["metrics"]
     return {
@@ -111,8 +111,9 @@ def _print(
         show.table(["PARAMETER", *heads], [[key, *map(_shown, values)] for key, values in parameters.items()])
     keys = sorted({key for each in metrics for key in each})
     if keys:
-        click.echo("\nMeasured after their rounds, over all nodes' held-out data")
-        show.table(["", *heads], [[key, *(show.figure(each.get(key)) for each in metrics)] for key in keys])
+        click.echo("\nMeasured after their rounds, over the held-out data of the nodes that were there")
+        rows: list[list[object]] = [[key, *(show.figure(each.get(key)) for each in metrics)] for key in keys]
+        show.table(["", *heads], [*rows, ["nodes", *(model["measured_by"] for model in models)]])
     for place, each in enumerate(apart, 1):
         click.echo(f"\n{heads[place]} against {heads[0]}")
         _print_apart(each)

@@ -49,14 +49,18 @@ def metrics(answer: Answer, /, run_name: str, as_csv: bool, **filters: Any) -> N
     if as_csv:
         _write_csv(found)
         return
+    measuring: dict[int, set[str]] = {}
+    for point in found:
+        measuring.setdefault(point["round"], set()).update([point["node_id"]] if point["node_id"] else [])
     if filters["node"] is None and filters["scope"] == "global":
         found = [point for point in found if not point["node_id"]]
     keys = list(dict.fromkeys(_column(point) for point in found))
     rounds: dict[tuple[int, str], dict[str, float | None]] = {}
-    for point in found:  # a later step of a round takes the place of an earlier one
+    # A later step of a round takes the place of an earlier one, and the round as a whole that of all its steps.
+    for point in sorted(found, key=lambda point: (point["epoch"], point["step"]) == (0, 0)):
         rounds.setdefault((point["round"], point["node_id"]), {})[_column(point)] = point["value"]
     rows = [
-        [number, show.node(node_id) or "all", *(_value(values, key) for key in keys)]
+        [number, show.node(node_id) or f"all {len(measuring[number])}", *(_value(values, key) for key in keys)]
         for (number, node_id), values in sorted(rounds.items())
     ]
     show.table(["ROUND", "NODE", *keys], rows)

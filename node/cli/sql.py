@@ -49,7 +49,11 @@ def sql(
     \b
     Which tables there are:  fednode sql "show tables"
     """
-    form = form or (_SUFFIXES.get(output.suffix.lower(), "table") if output else "table")
+    if output is not None and form is None:
+        form = _SUFFIXES.get(output.suffix.lower())
+        if form is None:
+            raise click.UsageError(f"{output.name}: end it with {', '.join(_SUFFIXES)}, or say --format")
+    form = form or "table"
     if form == "parquet" and output is None:
         raise click.UsageError("parquet is no text: name its file with -o FILE")
     rows_max = rows_max or (ROWS_WRITTEN if output else ROWS_SHOWN)
