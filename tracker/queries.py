@@ -15,7 +15,7 @@ from protocol.errors import FednodeError
 from tracker.queries_care import CARE_QUERIES
 from tracker.queries_models import MODEL_QUERIES
 from tracker.queries_system import SYSTEM_QUERIES
-from tracker.query import Query
+from tracker.query import IN_MEANS, MEAN, Query
 
 NO_LIMIT = 2**62
 _RUN = {"run_id": "run_id = $run_id"}
@@ -26,11 +26,10 @@ _LATEST_METRICS = """latest AS NOT MATERIALIZED (
         arg_max(time, position) AS time, arg_max(samples, position) AS samples
     FROM metrics WHERE {where} GROUP BY run_id, node_id, scope, split, key, class, round, epoch, step)"""
 # Over the nodes, weighted by samples; of a round as a whole, for of its steps each node knows its own alone. A figure
-# that is not finite says something about its node alone, and would hide all the others.
-_MEANS = """SELECT run_id, '' AS node_id, scope, split, key, class, round, epoch, step,
-        CASE WHEN sum(samples) > 0 THEN sum(value * samples) / sum(samples) ELSE avg(value) END AS value,
-        max(time) AS time, sum(samples)::BIGINT AS samples
-    FROM latest WHERE isfinite(value) AND epoch = 0 AND step = 0
+# that is not finite, or beyond all measure, is shown of its node alone.
+_MEANS = f"""SELECT run_id, '' AS node_id, scope, split, key, class, round, epoch, step, {MEAN},
+        max(time) AS time, least(sum(samples), {2**63 - 1})::BIGINT AS samples
+    FROM latest WHERE {IN_MEANS} AND epoch = 0 AND step = 0
     GROUP BY run_id, scope, split, key, class, round, epoch, step"""
 
 # What a run has come to. The newest rounds that have the figures are found first, and only their rows put together:
@@ -56,7 +55,7 @@ done AS (
 elected AS (SELECT run_id, count(*) AS elections FROM elections GROUP BY run_id),
 ends AS MATERIALIZED (
     SELECT run_id, key, max(round) AS round FROM metrics
-    WHERE {_MEASURED} AND isfinite(value) AND run_id IN (SELECT run_id FROM chosen) GROUP BY run_id, key),
+    WHERE {_MEASURED} AND {IN_MEANS} AND run_id IN (SELECT run_id FROM chosen) GROUP BY run_id, key),
 {_LATEST_OF_ENDS},
 means AS ({_MEANS}),
 newest AS (

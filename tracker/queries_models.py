@@ -3,7 +3,7 @@
 A model's accuracy and loss are the means of its round over the nodes' held-out data, weighted by samples: as with runs.
 """
 
-from tracker.query import Query
+from tracker.query import IN_MEANS, MEAN, Query
 
 # `chosen` has a model in each row. Of a figure that a node told twice the one added last counts.
 _TOLD = """WITH chosen AS ({chosen}),
@@ -12,10 +12,8 @@ latest AS (
     FROM metrics SEMI JOIN chosen USING (run_id, round)
     WHERE scope = 'global' AND split = 'eval' AND key IN ('accuracy', 'loss') AND class IS NULL GROUP BY ALL),
 means AS (
-    SELECT run_id, round, key,
-        CASE WHEN sum(samples) > 0 THEN sum(value * samples) / sum(samples) ELSE avg(value) END AS value,
-        count(DISTINCT node_id) AS nodes
-    FROM latest WHERE isfinite(value) GROUP BY ALL),
+    SELECT run_id, round, key, {mean}, count(DISTINCT node_id) AS nodes
+    FROM latest WHERE {in_means} GROUP BY ALL),
 figures AS (
     SELECT run_id, round, max(value) FILTER (key = 'accuracy') AS accuracy, max(value) FILTER (key = 'loss') AS loss,
         max(nodes) AS measured_by
@@ -24,7 +22,7 @@ SELECT chosen.*, coalesce(runs.name, '') AS run, coalesce(rounds.checkpoint, '')
     coalesce(measured_by, 0) AS measured_by
 FROM chosen LEFT JOIN runs USING (run_id) LEFT JOIN rounds USING (run_id, round)
     LEFT JOIN figures USING (run_id, round)
-ORDER BY """
+ORDER BY """.replace("{mean}", MEAN).replace("{in_means}", IN_MEANS)
 
 _COMMITTED = """SELECT run_id, round, model, schema, bytes, time FROM models WHERE {where}
     ORDER BY run_id, round DESC LIMIT $limit"""

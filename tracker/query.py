@@ -4,6 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+# What a mean is taken of: beyond it is no measurement, and it would hide all the others. Times the most samples that a
+# row can have, 2**63, and any number of nodes it stays finite. NaN is greater than every number, for DuckDB.
+IN_MEANS = "abs(value) <= 1e100"
+MEAN = "CASE WHEN sum(samples) > 0 THEN sum(value * samples) / sum(samples) ELSE avg(value) END AS value"
+
 
 @dataclass(frozen=True, slots=True)
 class Query:

@@ -36,10 +36,9 @@ MEANS = """WITH latest AS (
     FROM metrics WHERE scope = 'global' AND split = 'eval' AND class IS NULL AND {where}
     GROUP BY run_id, node_id, key, round),
 means AS (
-    SELECT run_id, key, round,
-        CASE WHEN sum(samples) > 0 THEN sum(value * samples) / sum(samples) ELSE avg(value) END AS value
-    FROM latest WHERE isfinite(value) GROUP BY run_id, key, round)
+    SELECT run_id, key, round, {mean} FROM latest WHERE {in_means} GROUP BY run_id, key, round)
 SELECT run_id, key, arg_max(value, round) FROM means GROUP BY run_id, key"""
+MEANS = MEANS.replace("{mean}", MEAN).replace("{in_means}", IN_MEANS)
 
 
 class Looker:

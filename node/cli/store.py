@@ -110,11 +110,16 @@ def compact(answer: Answer) -> None:
         try:
             copy = place.with_name(f"{place.name}.work") / "compacted.duckdb"
             write_copy(record, copy, is_backup=False)
-            record.replace_file(copy)
+            if bytes_of(copy) < before:
+                record.replace_file(copy)
+            else:
+                copy.unlink()
         finally:
             record.close()
         done = {"bytes_before": before, "bytes_after": bytes_of(place)}
-    answer.give(done, lambda: f"{show.size(done['bytes_before'])} before, {show.size(done['bytes_after'])} now.")
+    before, now = done["bytes_before"], done["bytes_after"]
+    saved = f"{show.size(before)} before, {show.size(now)} now."
+    answer.give(done, saved if now < before else f"Nothing to give back: the record takes {show.size(now)} as it is.")
 
 
 @store.command("check")

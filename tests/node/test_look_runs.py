@@ -333,7 +333,8 @@ def test_files_and_their_limits(store: Path, tmp_path: Path) -> None:
     result = done("sql", "FROM metrics", "--store", store, "-o", file, "--rows", "2")
     assert file.read_text().count("\n") == 3
     assert "more than 2 rows" in result.stderr
-    done("sql", "FROM runs", "--store", store, "-o", tmp_path / "plain.txt")
+    assert "end it with .csv" in run("sql", "FROM runs", "--store", store, "-o", tmp_path / "plain.txt").stderr
+    done("sql", "FROM runs", "--store", store, "-o", tmp_path / "plain.txt", "--format", "table")
     assert "\x1b" not in (tmp_path / "plain.txt").read_text()
     assert run("sql", "SELECT 1", "--store", store, "-o", "/no/such/folder/x.csv").exit_code == 4
     assert run("sql", "SELECT 1", "--store", store, "-o", "/no/such/folder/x.parquet").exit_code == 4

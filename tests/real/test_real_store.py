@@ -24,7 +24,8 @@ def test_the_record_is_cared_for_while_the_node_trains(study: Study, tmp_path: P
     node.wait_for_run(run, lambda now: now["round"] >= seen + 2, "two rounds more")
     node.client.stop_run(run)
     study.all_end(run)
-    kept = node.told("sql", "SELECT max(round) FROM rounds", "--store", str(tmp_path / "kept" / "record.duckdb"))
+    of_run = f"SELECT max(round) FROM rounds WHERE run_id = '{run}'"
+    kept = node.told("sql", of_run, "--store", str(tmp_path / "kept" / "record.duckdb"))
     assert 1 <= kept["rows"][0][0] <= node.client.run(run)["round"]
 
 

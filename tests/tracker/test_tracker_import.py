@@ -18,7 +18,7 @@ from tracker.export_parquet import export_tables
 from tracker.import_merge import Merged, merge
 from tracker.import_read import LOCAL_TABLES, MANIFEST, stage
 from tracker.retention import Rules
-from tracker.rows import DecisionRow, LogRow, MetricRow, RoundRow, StatusRow
+from tracker.rows import DecisionRow, LogRow, MetricRow, RoundRow, SpanRow, StatusRow
 from tracker.schema import TABLES, VERSION
 from tracker.store import Store
 
@@ -119,6 +119,17 @@ def test_what_this_node_saw_itself_stands(theirs: Store, ours: Store, tmp_path: 
     assert [row["aggregator"] for row in reader.query("rounds", {"run_id": RUN})] == ["us", "n1"]
     accuracies = reader.query("metrics", {"run_id": RUN, "node": "n1", "key": "accuracy"})
     assert [row["value"] for row in accuracies] == [0.125, 0.75]
+
+
+def test_spans_of_a_round_that_is_here_do_not_count_twice(theirs: Store, ours: Store, tmp_path: Path) -> None:
+    """A node's own are finer than what it told the others, and have other numbers."""
+    (span,) = [row for row in every_row() if isinstance(row, SpanRow)][:1]
+    ours.write([replace(span, sequence=10**15, seconds=0.5), replace(span, sequence=10**15 + 1, seconds=0.25)])
+    another = replace(span, round=span.round + 1, sequence=span.sequence + 16)
+    theirs.write([another])
+    take_in(ours, exported(theirs, tmp_path / "given"))
+    held = ours._connection.execute("SELECT round, seconds FROM spans WHERE node_id = ? ORDER BY 1, 2", [span.node_id])
+    assert held.fetchall() == [(span.round, 0.25), (span.round, 0.5), (another.round, another.seconds)]
 
 
 def test_a_later_state_of_an_imported_run_comes_in_and_an_earlier_one_does_not(

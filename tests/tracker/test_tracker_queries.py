@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -187,6 +188,21 @@ def test_means_are_weighted_and_leave_out_what_is_not_finite(ask: Asked) -> None
     assert set(everybody[0]) == {
         *("run_id", "node_id", "scope", "split", "key", "class", "round", "epoch", "step", "value", "time", "samples")
     }
+
+
+def test_means_are_of_a_round_as_a_whole(ask: Asked) -> None:
+    """Of what is logged on the way each node knows its own alone."""
+    whole = MetricRow("r1", "n1", "local", "train", "loss", None, 1, 0, 0, 0.5, 30, DAY, "n1", 1)
+    ask.store.write(
+        [
+            whole,
+            replace(whole, node_id="n2", value=0.25, samples=10, source_node="n2"),
+            *(replace(whole, epoch=1, step=n, value=9.0, samples=0, sequence=10 + n) for n in (1, 2)),
+        ]
+    )
+    (mean,) = ask("metrics", run_id="r1", node="")
+    assert (mean["value"], mean["epoch"], mean["step"], mean["samples"]) == (0.4375, 0, 0, 40)
+    assert len(ask("metrics", run_id="r1", node="n1")) == 3
 
 
 def test_a_round_done_twice_counts_as_it_was_done_last(ask: Asked) -> None:
