@@ -38,13 +38,16 @@ class ClientError(Exception):
         self.remedy = remedy
 
 
+_START_IT = "start it with fednode start, name another --home, or look into its record with --store FILE"
+
+
 class NodeNotRunning(ClientError):
     """No node answers at this home's socket."""
 
     code = "not-running"
 
     def __init__(self, home: Path) -> None:
-        super().__init__(f"No node is running at {home}", remedy="start it with fednode start, or name another --home")
+        super().__init__(f"No node is running at {home}", remedy=_START_IT)
 
 
 class RequestRefused(ClientError):

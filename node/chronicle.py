@@ -14,7 +14,8 @@ from typing import Any
 from fednode_logging import split_class
 from node.seams import Record, TaskOutput
 from node.spans import Spans, told_rows
-from node.task_rows import TaskRows
+from node.state_gate import NodeState, StateGate
+from node.task_rows import TaskRows, flattened
 from protocol.checkpoint import Offer, Ready, Report, RunStart, open_offer, open_ready, open_report, ready_notes
 from protocol.keys import NodeId, RunId
 from protocol.manifest import Manifest
@@ -94,6 +95,7 @@ class Chronicle:
         self._sequence = sequence
         self._changed = changed
         self._states: dict[str, tuple[str, str]] = {}
+        self._gate = StateGate(now)
         self._row: RunRow
         self._failed: dict[str, str] = {}  # why, by who told us
         self._samples: dict[str, int] = {}  # that each node last trained on, as the record had it
@@ -128,7 +130,7 @@ class Chronicle:
 
     def proposed(self, manifest: Manifest) -> None:
         """The run was proposed in the group's log."""
-        parameters = (ParameterRow(self.run, *entry) for entry in _flatten(manifest.model_dump(mode="json")))
+        parameters = (ParameterRow(self.run, *entry) for entry in flattened(manifest.model_dump(mode="json")))
         self._record.add(self._row, *parameters)
         self.state("", "PROPOSED", "")
 
@@ -177,15 +179,31 @@ class Chronicle:
         return ParticipantRow(self.run, node, voter, samples, *said)
 
     def state(self, node: str, state: str, reason: str, round_number: int = 0) -> None:
-        """The run ("" for `node`) or a participant is in this state now. Repeating it adds nothing."""
+        """The run ("" for `node`) or a participant is in this state now. Repeating it adds nothing; of a participant's
+        that come too often the newest is recorded later."""
         if not node and state in _OUTCOMES:
             self.on_end()
         if self._states.get(node) == (state, reason):
             return
         self._states[node] = (state, reason)
-        self._record.add(
-            StatusRow(self.run, node, state, reason, round_number, self._now(), self._sequence(), self._me)
-        )
+        told = NodeState(node, state, reason, round_number)
+        if not node or self._gate.passes(told):
+            self._add_state(told)
+        if not node and state in _OUTCOMES:
+            self._begin_states_anew()
+
+    def settle(self) -> None:
+        """Record what of flapping states was held back and may pass now. To be called now and then."""
+        for told in self._gate.due():
+            self._add_state(told)
+
+    def _begin_states_anew(self) -> None:
+        self._gate.open()
+        self.settle()
+
+    def _add_state(self, told: NodeState) -> None:
+        what = (told.node, told.state, told.reason, told.round, self._now(), self._sequence(), self._me)
+        self._record.add(StatusRow(self.run, *what))
         self._changed("run", ())
 
     def note(self, text: str) -> None:
@@ -223,6 +241,7 @@ class Chronicle:
                 lambda: self._round_rows(event, moved, seconds, at),
             )
         self.live.round_bytes = 0
+        self._begin_states_anew()
         if not follows:
             self.on_gap()
         self._changed("run", ())
@@ -373,16 +392,3 @@ class Chronicle:
     def _add_own(self, row: SpanRow | SystemMetricRow) -> None:
         self._record.add(row)
         self._changed("counted", (row,))
-
-
-def _flatten(value: Mapping[str, object], prefix: str = "") -> list[tuple[str, str, str]]:
-    """Nested keys as dotted names, each with its value as text and its type."""
-    entries: list[tuple[str, str, str]] = []
-    for key, entry in value.items():
-        name = f"{prefix}{key}"
-        if isinstance(entry, Mapping):
-            entries += _flatten(entry, f"{name}.")
-        elif entry is not None:
-            text = entry if isinstance(entry, str) else json.dumps(entry)
-            entries.append((name, text, type(entry).__name__))
-    return entries

@@ -200,6 +200,11 @@ class Groups:
     def admits(self, peer: NodeId) -> bool:
         return any(place.state().admits(peer) for place in self.places.values())
 
+    def member_of(self, peer: NodeId) -> str:
+        """Whose node `peer` is: a member of some group that is shared, or nobody's but its own."""
+        entries = (place.state().nodes.get(peer) for place in self.places.values())
+        return next((entry.member_id for entry in entries if entry is not None), str(peer))
+
     def wanted_peers(self) -> set[NodeId]:
         """The nodes to hold connections to: everybody in small groups, else those that a lot of the pair chooses."""
         return {peer for place in self.places.values() for peer in self._wanted_in(place)}

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol
 
 from node.known_run import KnownRun
-from node.recorded_rounds import RecordedRound
+from node.recorded_rounds import recorded_rounds
 from node.run_driver import journal_name
 from node.run_history import End, RunHistory, Standing
 from node.run_past import RunPast
@@ -30,7 +30,9 @@ _ENTRY_OVERHEAD_BYTES = 64  # of msgpack's names and lengths, about
 class AskQuestion(Protocol):
     """node.questions.Questions.ask."""
 
-    def __call__(self, peer: NodeId, kind: str, request: bytes, *, bytes_max: int) -> AsyncGenerator[bytes, None]: ...
+    def __call__(
+        self, peer: NodeId, kind: str, request: bytes, *, bytes_max: int, is_at_hand: bool = False
+    ) -> AsyncGenerator[bytes, None]: ...
 
 
 class Histories:
@@ -70,6 +72,7 @@ class Histories:
             RunPast(self._disk, journal_name(known.run_id)),
             record=self._record,
             chronicle=known.chronicle,
+            began_s=known.entry.proposed_at,
             now=self._now,
             ask=partial(self._ask_for, known.run_id),
             standing=partial(standing_of, known, self._me),
@@ -86,7 +89,7 @@ class Histories:
 
     def _ask_for(self, run: RunId, node: NodeId, newest: Hash) -> AsyncGenerator[bytes, None]:
         request = pack(HistoryRequest(run=run, newest=newest))
-        return self._ask(node, HISTORY_QUESTION, request, bytes_max=ANSWER_BYTES_MAX)
+        return self._ask(node, HISTORY_QUESTION, request, bytes_max=ANSWER_BYTES_MAX, is_at_hand=True)
 
     async def answer(self, peer: NodeId, raw: bytes) -> AsyncGenerator[bytes, None]:
         """What the journal has of a run, from a checkpoint downwards. See node.questions.Answerer."""
@@ -98,26 +101,30 @@ class Histories:
         await past.refresh()
         if request.newest not in past.places:
             raise Refused("unknown-checkpoint", "That checkpoint is not known here", remedy="ask another node")
-        recorded = await known.history.recorded()
-        part: list[HistoryEntry] = []
+        part: list[tuple[int, HistoryEntry]] = []
         sent = size = 0
         name = Hash(request.newest)
         while (place := past.places.get(name)) is not None and sent + size < ANSWER_BYTES_MAX * 3 // 4:
-            entry = _with_times(await past.entry(name), recorded.get(place.round))
+            entry = await past.entry(name)
             entry_bytes = len(entry.checkpoint) + sum(map(len, entry.reports)) + _ENTRY_OVERHEAD_BYTES
             if part and (size + entry_bytes > PART_BYTES or len(part) == HISTORY_ENTRIES_MAX):
-                yield pack(HistoryAnswer(entries=tuple(part)))
+                yield await self._frame(known, part)
                 sent, size, part = sent + size, 0, []
-            part.append(entry)
+            part.append((place.round, entry))
             size += entry_bytes
             name = place.previous
-        yield pack(HistoryAnswer(entries=tuple(part)))
+        yield await self._frame(known, part)
 
-
-def _with_times(entry: HistoryEntry, row: RecordedRound | None) -> HistoryEntry:
-    if row is None:
-        return entry
-    return entry.model_copy(update={"committed_at": row.committed_at, "seconds": row.seconds})
+    async def _frame(self, known: KnownRun, part: list[tuple[int, HistoryEntry]]) -> bytes:
+        """A part of an answer, newest round first. The times are read for it alone: a run may have a million rounds."""
+        bounds = {"after_round": part[-1][0] - 1, "before_round": part[0][0] + 1}
+        rows = await recorded_rounds(self._record, known.run_id, **bounds)
+        entries: list[HistoryEntry] = []
+        for number, entry in part:
+            row = rows.get(number)
+            times = {"committed_at": row.committed_at, "seconds": row.seconds} if row is not None else {}
+            entries.append(entry.model_copy(update=times))
+        return pack(HistoryAnswer(entries=tuple(entries)))
 
 
 def standing_of(known: KnownRun, me: NodeId) -> Standing | None:

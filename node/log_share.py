@@ -15,7 +15,7 @@ import trio
 from pydantic import Field
 
 from node.known_run import KnownRun
-from node.redact import redact
+from node.redact import CHARACTERS_MAX, redact
 from node.service import Json, Level
 from node.worker_output import ReadingSpeed
 from protocol.checkpoint import HexHash
@@ -28,9 +28,16 @@ if TYPE_CHECKING:
 
 LOGS_QUESTION = "logs"
 LINES_MAX = 5000  # of one answer's beginning: what a person scrolls through; redacting them takes half a CPU second
-LINE_CHARACTERS_MAX = 8000  # a traceback through libraries, as the record has it (node.worker_output)
-FRAME_LINES_MAX = 100  # in between other tasks of the node have their turn
-ANSWER_BYTES_MAX = 8 * 1024 * 1024  # of an answer's beginning; of more, the newest are given
+LINE_CHARACTERS_MAX = CHARACTERS_MAX  # as the record has a traceback; what a line is cut to before it is redacted
+FRAME_LINES_MAX = 100
+FRAME_CHARACTERS_MAX = 100_000  # so that a frame comes within a second or two, whatever its asker has asked for before
+ANSWER_CHARACTERS_MAX = 2_000_000  # of an answer's beginning, four times what 5,000 lines have; the newest are given
+ANSWER_BYTES_MAX = 8 * 1024 * 1024  # of the same, at four bytes a character
+# Of what is redacted for one member, over all its nodes and questions. A character costs up to a CPU microsecond: one
+# answer whole at once, and beyond it a tenth of a core, which is twice what a task may say for long.
+MEMBER_CHARACTERS_BURST = ANSWER_CHARACTERS_MAX
+MEMBER_CHARACTERS_PER_S = 100_000
+MEMBERS_KNOWN_MAX = 1000  # whose use is remembered: of more, the one that asked first begins anew
 LINES_PER_S = 50.0  # while it goes on: twice what a task may say for long (node.worker_output)
 BYTES_PER_S = 256 * 1024  # likewise: a heartbeat beside it is not held up on a slow line
 POLL_S = 1.0  # between two looks at the record, which itself is written every half second
@@ -77,23 +84,22 @@ class LogShare:
 
     def __init__(self, node: "Node") -> None:
         self._node = node
+        self._redacting: dict[str, ReadingSpeed] = {}  # how much of it there is for each member
 
     async def answer(self, peer: NodeId, request: bytes) -> AsyncGenerator[bytes, None]:
         """Frames of `SharedLines`. Raises Refused when the peer may not see them, be it that this changes meanwhile."""
         wanted = unpack(LogsWanted, request, _REQUEST_BYTES_MAX)
         known = self._shown_to(peer, RunId(wanted.run))
-        private = private_words(self._node)
         rows = _newest(await own_lines(self._node, known.run_id, self._level(wanted), wanted.after, wanted.limit))
-        for frame in _frames(rows, private):
+        async for frame in self._frames(peer, known, wanted, rows):
             yield frame
-            await trio.lowlevel.checkpoint()
         if wanted.follow:
             after = rows[-1]["seq"] if rows else wanted.after or 0
-            async for frame in self._go_on(peer, known, wanted, after, private):
+            async for frame in self._go_on(peer, known, wanted, after):
                 yield frame
 
     async def _go_on(
-        self, peer: NodeId, known: KnownRun, wanted: LogsWanted, after: int, private: frozenset[str]
+        self, peer: NodeId, known: KnownRun, wanted: LogsWanted, after: int
     ) -> AsyncGenerator[bytes, None]:
         """What is said from now on, no faster than is allowed: what is held up comes later, from the record."""
         lines = ReadingSpeed(int(LINES_PER_S), trio.current_time())
@@ -106,12 +112,36 @@ class LogShare:
             if not rows and trio.current_time() - alive_at < ALIVE_S:
                 continue
             alive_at = trio.current_time()
-            for frame in _frames(rows, private):
+            async for frame in self._frames(peer, known, wanted, rows):
                 yield frame
                 await trio.sleep(size.pause_s(len(frame), trio.current_time()))
             if rows:
                 after, said_at = rows[-1]["seq"], alive_at
                 await trio.sleep(lines.pause_s(len(rows), trio.current_time()))
+
+    async def _frames(
+        self, peer: NodeId, known: KnownRun, wanted: LogsWanted, rows: list[Json]
+    ) -> AsyncGenerator[bytes, None]:
+        """At least one, be it without lines. Other tasks of the node have their turn after every line, and `peer` and
+        what is private are looked at again before every frame."""
+        for frame, is_last in _in_frames(rows):
+            self._shown_to(peer, known.run_id)
+            self._level(wanted)
+            private, lines = private_words(self._node), list[SharedLine]()
+            for row in frame:
+                await self._wait_to_redact(_cost(row), known, peer)
+                lines.append(_shared(row, private))
+            await trio.lowlevel.checkpoint()
+            yield pack(SharedLines(lines=tuple(lines), is_through=is_last))
+
+    async def _wait_to_redact(self, characters: int, known: KnownRun, peer: NodeId) -> None:
+        """Until the peer's member may have as much; the group may have admitted many of its nodes."""
+        member, now = known.place.state().nodes[peer].member_id, trio.current_time()
+        if member not in self._redacting:
+            while len(self._redacting) >= MEMBERS_KNOWN_MAX:
+                del self._redacting[next(iter(self._redacting))]
+            self._redacting[member] = ReadingSpeed(MEMBER_CHARACTERS_PER_S, now, MEMBER_CHARACTERS_BURST)
+        await trio.sleep(self._redacting[member].pause_s(characters, now))
 
     def _shown_to(self, peer: NodeId, run: RunId) -> KnownRun:
         """The run, if `peer` may read of it. Who may not does not learn whether there is such a run here."""
@@ -185,28 +215,37 @@ def _user() -> str:
         return ""
 
 
+def _cost(row: Json) -> int:
+    return min(len(row["message"]), LINE_CHARACTERS_MAX)
+
+
 def _newest(rows: list[Json]) -> list[Json]:
-    """As many of the last `rows` as ANSWER_BYTES_MAX allows."""
+    """As many of the last `rows` as ANSWER_CHARACTERS_MAX allows."""
     size = 0
     for place in range(len(rows) - 1, -1, -1):
-        size += len(rows[place]["message"].encode(errors="replace"))
-        if size > ANSWER_BYTES_MAX:
+        size += _cost(rows[place])
+        if size > ANSWER_CHARACTERS_MAX:
             return rows[place + 1 :]
     return rows
 
 
-def _frames(rows: list[Json], private: frozenset[str]) -> Iterator[bytes]:
-    """At least one, be it without lines."""
-    for start in range(0, max(1, len(rows)), FRAME_LINES_MAX):
-        told = rows[start : start + FRAME_LINES_MAX]
-        lines = tuple(
-            SharedLine(
-                sequence=row["seq"],
-                time=row["time"],
-                level=row["level"] if row["level"] in LEVELS else "INFO",
-                logger=row["logger"][:80],
-                text=redact(row["message"], private)[:LINE_CHARACTERS_MAX],
-            )
-            for row in told
-        )
-        yield pack(SharedLines(lines=lines, is_through=start + FRAME_LINES_MAX >= len(rows)))
+def _in_frames(rows: list[Json]) -> Iterator[tuple[list[Json], bool]]:
+    """Rows for each frame, and whether it is the last; at least one."""
+    frame, size = list[Json](), 0
+    for row in rows:
+        if frame and (len(frame) == FRAME_LINES_MAX or size + _cost(row) > FRAME_CHARACTERS_MAX):
+            yield frame, False
+            frame, size = [], 0
+        frame.append(row)
+        size += _cost(row)
+    yield frame, True
+
+
+def _shared(row: Json, private: frozenset[str]) -> SharedLine:
+    return SharedLine(
+        sequence=row["seq"],
+        time=row["time"],
+        level=row["level"] if row["level"] in LEVELS else "INFO",
+        logger=row["logger"][:80],
+        text=redact(row["message"], private)[:LINE_CHARACTERS_MAX],
+    )

@@ -124,7 +124,9 @@ class Node:
         self.retention = Retention(self)
         await self.retention.load()
         self.questions = Questions(
-            self.network, {HISTORY_QUESTION: self._tell_history, LOGS_QUESTION: LogShare(self).answer}
+            self.network,
+            {HISTORY_QUESTION: self._tell_history, LOGS_QUESTION: LogShare(self).answer},
+            self.groups.member_of,
         )
         self.runs = Runs(
             self.identity,

@@ -6,6 +6,7 @@ is a member of some group that is shared.
 """
 
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from typing import Annotated
@@ -25,8 +26,11 @@ QUESTION_PROTOCOL = "/fednode/question/1"
 REQUEST_BYTES_MAX = 16 * 1024  # a question names what it is about, it does not carry it
 REQUEST_DEADLINE_S = 10.0  # who has opened a stream says at once what for
 FRAME_DEADLINE_S = 20.0  # between two frames of an answer: a busy disk answers in two seconds
+BYTES_PER_S_MIN = 16 * 1024  # of an answer under way, either way: a bad line of a laptop carries more
 PEER_QUESTIONS_MAX = 4  # of one peer at once; more would only wait for the same disk
+MEMBER_QUESTIONS_MAX = 6  # of one member's nodes at once: a laboratory's machines do not crowd out the others
 QUESTIONS_MAX = 16  # of all peers at once; each may hold a frame of FRAME_BYTES_MAX
+QUESTIONS_AND_FIRSTS_MAX = 32  # with the first questions of members who have no other: a few cannot take all places
 _REFUSAL_BYTES_MAX = 4 * 1024  # a sentence and what to do about it
 
 # Gives the frames of the answer to a peer's request, each at most FRAME_BYTES_MAX. Raises Refused for what is not to
@@ -47,26 +51,33 @@ class _Refusal(Wire):
 
 
 class Questions:
-    """Asks other nodes, and once `listen` was called answers them by `answerers`, one for each kind of question."""
+    """Asks other nodes, and once `listen` was called answers them by `answerers`, one for each kind of question.
+    `member_of` says whose a node is: each is somebody's own by default."""
 
-    def __init__(self, network: Network, answerers: Mapping[str, Answerer]) -> None:
+    def __init__(
+        self, network: Network, answerers: Mapping[str, Answerer], member_of: Callable[[NodeId], str] = str
+    ) -> None:
         self._network = network
         self._answerers = answerers
-        self._open: dict[NodeId, int] = {}
+        self._member_of = member_of
+        self._open: Counter[str] = Counter()
+        self._open_of_member: Counter[str] = Counter()
 
     def listen(self) -> None:
         self._network.handle(QUESTION_PROTOCOL, self._converse)
 
-    async def ask(self, peer: NodeId, kind: str, request: bytes, *, bytes_max: int) -> AsyncGenerator[bytes, None]:
+    async def ask(
+        self, peer: NodeId, kind: str, request: bytes, *, bytes_max: int, is_at_hand: bool = False
+    ) -> AsyncGenerator[bytes, None]:
         """The frames of the peer's answer. Close it (contextlib.aclosing) when done, also before its end.
 
-        Raises FednodeError: the peer is not there, refuses (Refused), says nothing for FRAME_DEADLINE_S, or more than
-        `bytes_max` in all.
+        Raises FednodeError: the peer is not there, refuses (Refused), says nothing for FRAME_DEADLINE_S, more than
+        `bytes_max` in all or, where the answer `is_at_hand` and waits for no news, less than BYTES_PER_S_MIN.
         """
         stream = await self._network.open(peer, QUESTION_PROTOCOL)
         try:
             await stream.send_frame(pack(_Question(kind=kind, request=request)))
-            async with aclosing(_answer_frames(stream, bytes_max)) as frames:
+            async with aclosing(_answer_frames(stream, bytes_max, is_at_hand)) as frames:
                 async for frame in frames:
                     yield frame
         finally:
@@ -75,17 +86,25 @@ class Questions:
 
     async def _converse(self, stream: Stream) -> None:
         """Answer the one question that comes on `stream`."""
-        peer = stream.peer
-        if self._open.get(peer, 0) >= PEER_QUESTIONS_MAX or sum(self._open.values()) >= QUESTIONS_MAX:
+        peer, member = stream.peer, self._member_of(stream.peer)
+        if not self._has_room(peer, member):
             await _refuse(stream, Refused("busy", "Too many questions at once", remedy="ask again in a while"))
             return
-        self._open[peer] = self._open.get(peer, 0) + 1
+        self._open[peer] += 1
+        self._open_of_member[member] += 1
         try:
             await self._serve(stream)
         finally:
-            self._open[peer] -= 1
-            if not self._open[peer]:
-                del self._open[peer]
+            self._open -= Counter([peer])
+            self._open_of_member -= Counter([member])
+
+    def _has_room(self, peer: NodeId, member: str) -> bool:
+        questions_max = QUESTIONS_MAX if self._open_of_member[member] else QUESTIONS_AND_FIRSTS_MAX
+        return (
+            self._open[peer] < PEER_QUESTIONS_MAX
+            and self._open_of_member[member] < MEMBER_QUESTIONS_MAX
+            and self._open.total() < questions_max
+        )
 
     async def _serve(self, stream: Stream) -> None:
         try:
@@ -110,9 +129,9 @@ class Questions:
                 raise Refused("unknown-question", f"Nobody here answers {question.kind!r}", remedy="upgrade this node")
             async with aclosing(answerer(stream.peer, question.request)) as frames:
                 async for frame in frames:
-                    await stream.send_frame(_FRAME)
-                    await stream.send_frame(frame)
-            await stream.send_frame(_END)
+                    await _send(stream, _FRAME)
+                    await _send(stream, frame)
+            await _send(stream, _END)
             await stream.close()
         except Refused as refusal:
             await _refuse(stream, refusal)
@@ -120,14 +139,25 @@ class Questions:
             await _refuse(stream, Refused("no-question", error.what, remedy=error.remedy))
         except StreamClosed as error:
             log.debug("%s does not wait for its answer: %s", stream.peer, error.what)
+            await stream.reset()
         except FednodeError as error:  # it is ours, and says nothing that the peer should know
             log.warning("the question of %s could not be answered: %s", stream.peer, error)
             await _refuse(stream, Refused("failed", "The answer could not be made", remedy="ask again later"))
 
 
-async def _answer_frames(stream: Stream, bytes_max: int) -> AsyncGenerator[bytes, None]:
+async def _send(stream: Stream, frame: bytes) -> None:
+    """Send a frame whole. Raises StreamClosed: who takes it in too slowly would hold a place for good."""
+    with trio.move_on_after(FRAME_DEADLINE_S + len(frame) / BYTES_PER_S_MIN):
+        await stream.send_frame(frame)
+        return
+    raise StreamClosed(f"{stream.peer} takes its answer in too slowly", remedy="it asks again")
+
+
+async def _answer_frames(stream: Stream, bytes_max: int, is_at_hand: bool) -> AsyncGenerator[bytes, None]:
     left = bytes_max
+    waited_s = 0.0  # for the peer: what we do with a frame takes its own time
     while True:
+        asked_at = trio.current_time()
         is_next = await _frame(stream, 1)
         if is_next == _END:
             return
@@ -138,6 +168,11 @@ async def _answer_frames(stream: Stream, bytes_max: int) -> AsyncGenerator[bytes
             raise RemoteProtocolError(f"{stream.peer} answers in a way that this node does not know")
         frame = await _frame(stream, FRAME_BYTES_MAX)
         left -= len(frame)
+        if not frame:
+            raise RemoteProtocolError(f"{stream.peer} answers with an empty frame")
+        waited_s += trio.current_time() - asked_at
+        if is_at_hand and waited_s > FRAME_DEADLINE_S + (bytes_max - left) / BYTES_PER_S_MIN:
+            raise StreamClosed(f"{stream.peer} answers too slowly", remedy="ask again, or another")
         if left < 0:
             raise RemoteProtocolError(f"The answer of {stream.peer} has over {bytes_max} bytes")
         yield frame
@@ -151,9 +186,9 @@ async def _frame(stream: Stream, bytes_max: int) -> bytes:
 
 async def _refuse(stream: Stream, refusal: Refused) -> None:
     try:
-        await stream.send_frame(_REFUSED)
-        await stream.send_frame(
-            pack(_Refusal(code=refusal.code[:40], what=refusal.what[:1000], remedy=refusal.remedy[:1000]))
+        await _send(stream, _REFUSED)
+        await _send(
+            stream, pack(_Refusal(code=refusal.code[:40], what=refusal.what[:1000], remedy=refusal.remedy[:1000]))
         )
         await stream.close()
     except StreamClosed as error:

@@ -16,11 +16,11 @@ class RecordedRound:
     bytes: int
 
 
-async def recorded_rounds(record: Record, run: RunId) -> dict[int, RecordedRound]:
-    """By their numbers, as far as they were flushed."""
+async def recorded_rounds(record: Record, run: RunId, **bounds: int) -> dict[int, RecordedRound]:
+    """By their numbers, as far as they were flushed. `bounds`: those of the query, `after_round` and `before_round`."""
     return {
         row["round"]: RecordedRound(
             datetime.fromisoformat(row["committed_at"]).timestamp(), row["seconds"], row["bytes"]
         )
-        for row in await record.query("rounds", run_id=run)
+        for row in await record.query("rounds", run_id=run, **bounds)
     }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-CHARACTERS_MAX = 16_000  # of one text: twice a traceback's (node.worker_output); what comes after is not looked at
+CHARACTERS_MAX = 8000  # of one text: a traceback through libraries (node.worker_output); what comes after is cut off
 QUOTED_CHARACTERS_MAX = 24  # a name of a column or a layer; longer ones are content
 NUMBERS_MAX = 4  # in a row: the shape of a batch of images; fewer where one has a decimal point, as a row of data has
 DECIMALS_MAX = 2
@@ -39,7 +39,7 @@ class Rule:
 
 def redact(text: str, private: Iterable[str] = ()) -> str:
     """`text` by all rules. `private` are words that the caller knows to be: the path of a data set, a user's name."""
-    text = _bare(text[:CHARACTERS_MAX])
+    text = _bare(_cut(text))
     for name, mark in _MARKS.items():  # what was redacted before stays as it is
         text = text.replace(f"<{name}>", mark)
     frames: list[str] = []
@@ -58,6 +58,14 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e
 _FRAME_LINE = re.compile(r'^(\s{0,8})File "([^"\n]{0,4096})", line (\d{1,9})(?:,? in ([^\n]{0,200}))?$', re.MULTILINE)
 _PYTHON_FILE = re.compile(r"[\w-]{1,80}\.py", re.ASCII)
 _FUNCTION = re.compile(r"[A-Za-z_<][\w.<>]{0,79}", re.ASCII)
+
+
+def _cut(text: str) -> str:
+    """Not within a word, for half of one, as of an address, may look like nothing."""
+    if len(text) <= CHARACTERS_MAX:
+        return text
+    end = max(text.rfind(space, 0, CHARACTERS_MAX + 1) for space in " \n\t")
+    return text[: end if end > 0 else CHARACTERS_MAX]
 
 
 def _bare(text: str) -> str:

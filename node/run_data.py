@@ -66,9 +66,6 @@ class RunData:
         self._lies: set[str] = set()  # and those whose blobs prove that their makers lied
         self._models: set[str] = set()  # models and schemas of checkpoints, which stay whatever else is called so
         self._updates: set[str] = set()  # collected for the round under way
-        # What came or was made here for a round alone. Whoever offers an update, or makes a checkpoint, chooses what it
-        # is called: nothing else is ever deleted on its word.
-        self._passing: set[str] = set()
         self._obtaining: Counter[str] = Counter()  # blobs of checkpoints that are being made durable just now
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
@@ -173,7 +170,7 @@ class RunData:
         if not await self._disk.has_blob(blob):
             await self._fetch_from(blob, list(sources), bytes_max, "checkpoint", round_number)
             if passing:
-                self._passing.add(blob)
+                self.blobs.passing.add(blob)
 
     async def _fetch_from(
         self, blob: BlobId, sources: Sequence[NodeId], bytes_max: int, kind: str, round_number: int
@@ -211,7 +208,7 @@ class RunData:
         """Have an update here while its round lasts, and the next one where the run is audited."""
         if not await self._disk.has_blob(BlobId(offer.update)):
             await self._fetch_from(BlobId(offer.update), list(dict.fromkeys(sources)), size, "update", offer.round)
-            self._passing.add(offer.update)
+            self.blobs.passing.add(offer.update)
         self._updates.add(offer.update)
 
     async def _check(self, wanted: Collect, base: Checkpoint) -> Collected:
@@ -257,10 +254,11 @@ class RunData:
             work = partial(combine_round, base, schema, updates, self.settings(), server, self._disk.scratch())
             with await self._trainer.offload(work) as result:
                 model = await self._disk.put_blob(result.model)
-                difference = await self._disk.put_blob(result.difference)
-                server_state = await self._disk.put_blob(result.server_state) if result.has_server_state else ""
                 self._models |= {model, wanted.base.tensor_schema}
-                self._passing |= {difference, server_state} - {""}
+                difference = await self.blobs.put_for_a_round(result.difference)
+                server_state = ""
+                if result.has_server_state:
+                    server_state = await self.blobs.put_for_a_round(result.server_state)
         except FednodeError as error:
             return Combined(wanted.round, wanted.term, failed=error.what)
         self._checked.clear()
@@ -300,11 +298,11 @@ class RunData:
         """What is being made durable just now and, while rounds are made, what the one under way is made with, and the
         updates that may still be asked for."""
         obtaining = {blob for blob, count in self._obtaining.items() if count}
-        return obtaining if has_ended else obtaining | self._passing | self._updates | self._kept
+        return obtaining if has_ended else obtaining | self.blobs.passing | self._updates | self._kept
 
     def holds(self, blob: BlobId) -> bool:
         """Whether this run works with `blob`, or keeps it."""
-        return blob in self._passing or blob in self._models or self.has_update(blob)
+        return blob in self.blobs.passing or blob in self._models or self.has_update(blob)
 
     def has_update(self, blob: BlobId) -> bool:
         """Whether `blob` is an update that we have seen as aggregator or auditor, of this round or of the last."""
@@ -315,9 +313,8 @@ class RunData:
 
         `ours` is the newest offer of this node."""
         self._models |= {checkpoint.model, checkpoint.tensor_schema}
-        over = self._passing & update_blobs(checkpoint)
+        over = self.blobs.passing & update_blobs(checkpoint)
         if ours is not None and ours.round <= checkpoint.round:
-            self._passing.add(ours.update)
             over.add(ours.update)
         self._updates.clear()
         is_audited = self._manifest.audit != "none"
@@ -333,6 +330,6 @@ class RunData:
 
     async def _forget(self, blob: str) -> None:
         """Delete a blob, if it came or was made here for a round alone, and nobody else works with it."""
-        if blob in self._passing and blob not in self._models and not self._needed_elsewhere(BlobId(blob)):
+        if blob in self.blobs.passing and blob not in self._models and not self._needed_elsewhere(BlobId(blob)):
             await self._disk.delete_blob(BlobId(blob))
-        self._passing.discard(blob)
+        self.blobs.passing.discard(blob)

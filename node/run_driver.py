@@ -191,6 +191,7 @@ class RunDriver:
     async def _step(self, event: RunEvent) -> None:
         for output in self.machine.step(event, trio.current_time()):
             await self._carry_out(output)
+        self.chronicle.settle()
 
     async def _carry_out(self, output: RunOutput) -> None:
         match output:

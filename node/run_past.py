@@ -11,9 +11,9 @@ import trio
 
 from node.seams import Disk
 from protocol.errors import RemoteProtocolError
-from protocol.history import HistoryEntry
+from protocol.history import HistoryEntry, by_subject
 from protocol.keys import Hash
-from protocol.limits import CHECKPOINT_BYTES_MAX, FRAME_BYTES_MAX
+from protocol.limits import CHECKPOINT_BYTES_MAX, FRAME_BYTES_MAX, ROSTER_NODES_MAX
 from protocol.run_journal import AnyRunRecord, CommittedRecord, HistoryRecord, ReportsRecord, read_record
 from protocol.signing import ENVELOPE_OVERHEAD_BYTES, Envelope
 from protocol.wire import hash_of, pack, unpack
@@ -71,7 +71,7 @@ class RunPast:
         for index, position in self.places[name].records:
             found.append(_entry_in(await self._record(index), position))
         checkpoint = next(each.checkpoint for each in found if each.checkpoint)
-        reports = tuple(dict.fromkeys(report for each in found for report in each.reports))
+        reports = tuple(by_subject(report for each in found for report in each.reports).values())
         times = next(((each.committed_at, each.seconds) for each in found if each.committed_at), (0.0, 0.0))
         return HistoryEntry(
             checkpoint=checkpoint,
@@ -138,7 +138,7 @@ def _entry_in(record: AnyRunRecord, position: int) -> HistoryEntry:
 def _fitting(reports: tuple[bytes, ...], room: int) -> tuple[bytes, ...]:
     """As many as fit: of thousands of nodes with long reports some are left out."""
     fitting: list[bytes] = []
-    for report in reports:
+    for report in reports[:ROSTER_NODES_MAX]:
         room -= len(report) + 8
         if room < 0:
             break

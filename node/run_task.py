@@ -82,7 +82,7 @@ class RunTask:
                 schema, model, began = await self._schema(base), await self._model(base), trio.current_time()
                 result = await session.train(wanted.round, schema, model)
                 trained_at = trio.current_time()
-                update = await self._disk.put_blob(result.update)
+                update = await self._blobs.put_for_a_round(result.update)
                 stored_s = trio.current_time() - trained_at
             except TrainerFailed:
                 await self._drop()

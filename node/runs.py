@@ -315,7 +315,8 @@ class Runs:
             drivers = [(other is not known, other.driver) for other in self.known.values() if other.driver is not None]
             return any(driver.keeps(blob) or (is_other and driver.holds(blob)) for is_other, driver in drivers)
 
-        blobs = RunBlobs(self._disk, self._bulk, lambda text: chronicle.log("WARNING", "fednode.run", text))
+        warn = partial(chronicle.log, "WARNING", "fednode.run")
+        blobs = RunBlobs(self._disk, self._bulk, warn, self._trainer.offload)
         run_data = RunData(
             known.manifest, self._disk, self._bulk, self._trainer, moved, needed_elsewhere, blobs=blobs, spans=spans
         )

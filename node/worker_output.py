@@ -153,14 +153,16 @@ def _as_shown(line: bytes) -> str:
 
 
 class ReadingSpeed:
-    """Holds a reader down to `bytes_per_s`, after as much at once. Times in seconds come in from outside."""
+    """Holds a reader down to `bytes_per_s`, after `burst` at once, or as much as in a second. Times in seconds come in
+    from outside."""
 
-    def __init__(self, bytes_per_s: int, now: float) -> None:
+    def __init__(self, bytes_per_s: int, now: float, burst: int | None = None) -> None:
         self._bytes_per_s = bytes_per_s
-        self._credit, self._at = float(bytes_per_s), now
+        self._burst = bytes_per_s if burst is None else burst
+        self._credit, self._at = float(self._burst), now
 
     def pause_s(self, size: int, now: float) -> float:
         """How many seconds to wait before the next read, after one of `size` bytes."""
-        self._credit = min(self._bytes_per_s, self._credit + (now - self._at) * self._bytes_per_s) - size
+        self._credit = min(self._burst, self._credit + (now - self._at) * self._bytes_per_s) - size
         self._at = now
         return max(0.0, -self._credit / self._bytes_per_s)

@@ -8,17 +8,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
+import msgpack
 from pydantic import Field
 
 from protocol.checkpoint import Checkpoint, HexHash, Report, open_checkpoint, open_report
 from protocol.errors import RemoteProtocolError
 from protocol.keys import Hash
-from protocol.limits import ROSTER_NODES_MAX
+from protocol.limits import ROSTER_NODES_MAX, SIGNED_NOTE_BYTES_MAX
 from protocol.remembered import remembered
 from protocol.run_messages import Note, SignedCheckpoint
-from protocol.wire import Wire
+from protocol.signing import ENVELOPE_OVERHEAD_BYTES, Envelope
+from protocol.wire import Wire, unpack
 
 HISTORY_ENTRIES_MAX = 1024  # of one frame: it is full of bytes long before, but for runs of two nodes
+REPORT_ROUNDS_MAX = 8  # a report comes with the next commit, or some rounds later where commits are full of reports
 _REMEMBERED = 8  # batches: everybody hears the same with a commit, and a few runs may go on at once
 
 Time = Annotated[float, Field(ge=0, le=2.5e11, allow_inf_nan=False)]  # seconds since 1970: years of four digits
@@ -82,9 +85,36 @@ def believed_entry(entry: HistoryEntry, name: Hash) -> Past:
 
 @remembered(_REMEMBERED)
 def believed_reports(reports: tuple[bytes, ...], name: Hash, checkpoint: Checkpoint) -> tuple[bytes, ...]:
-    """Those of `reports` that are believed with the commit of `checkpoint`, each once."""
+    """Those of `reports` that are believed with the commit of `checkpoint`: the first of each node and round, however
+    many of them the node has signed."""
     nodes = frozenset(checkpoint.roster)
-    return tuple(raw for raw in dict.fromkeys(reports) if _is_believed(raw, name, checkpoint, nodes))
+    found: dict[tuple[str, int], bytes] = {}
+    for raw in reports:
+        subject = subject_of(raw)
+        if subject is not None and subject not in found and _is_believed(raw, name, checkpoint, nodes):
+            found[subject] = raw
+    return tuple(found.values())
+
+
+def subject_of(raw: bytes) -> tuple[str, int] | None:
+    """The node and round that a signed report says it is of, without a look at its signature; None if it is none."""
+    try:
+        body = unpack(Envelope, raw, SIGNED_NOTE_BYTES_MAX + ENVELOPE_OVERHEAD_BYTES).b
+        fields = msgpack.unpackb(body, use_list=False)
+        node, round_number = fields["node"], fields["round"]
+        return (node, round_number) if isinstance(node, str) and isinstance(round_number, int) else None
+    except (RemoteProtocolError, ValueError, KeyError, TypeError, OverflowError, msgpack.exceptions.UnpackException):
+        return None
+
+
+def by_subject(reports: Iterable[bytes]) -> dict[tuple[str, int], bytes]:
+    """The first report of each node and round, of those that are believed already."""
+    found: dict[tuple[str, int], bytes] = {}
+    for raw in reports:
+        subject = subject_of(raw)
+        if subject is not None:
+            found.setdefault(subject, raw)
+    return found
 
 
 def _is_believed(raw: bytes, name: Hash, checkpoint: Checkpoint, nodes: frozenset[str]) -> bool:
@@ -102,4 +132,4 @@ def _is_about(report: Report, name: Hash, checkpoint: Checkpoint) -> bool:
         return report.checkpoint == name
     if report.round == checkpoint.round - 1:
         return report.checkpoint == checkpoint.previous
-    return report.round < checkpoint.round
+    return checkpoint.round - REPORT_ROUNDS_MAX <= report.round < checkpoint.round

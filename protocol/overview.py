@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from protocol.checkpoint import open_report
+from protocol.history import REPORT_ROUNDS_MAX, subject_of
 from protocol.keys import NodeId
 from protocol.ledger import Ledger
 from protocol.run_context import RunContext
@@ -41,12 +42,14 @@ class Overview:
         letters = (self._states.get(node, "W") for node in self.ledger.roster())
         self.take_states("".join(letter if letter in "LX" else "F" for letter in letters))
 
-    def take_reports(self, reports: tuple[bytes, ...], proven_round: int = 0) -> None:
-        """Measurements as their nodes signed them. Raises RemoteProtocolError.
+    def take_reports(self, reports: tuple[bytes, ...], with_commit_of: int | None = None) -> None:
+        """Measurements as their nodes signed them, alone or `with_commit_of` a round. Raises RemoteProtocolError.
 
-        Those of rounds that are known to be committed, here or up to `proven_round`: else who signs many, of rounds to
-        come, fills everybody's record."""
-        newest = max(self.ledger.newest_round, proven_round)
+        Those of the latest rounds that are known to be committed: else who signs many, of rounds to come or long gone,
+        fills everybody's record. With a commit that was passed over none are taken: they are told with the history."""
+        if with_commit_of is not None and with_commit_of < self.ledger.committed_round:
+            return
+        newest = max(self.ledger.newest_round, with_commit_of or 0)
         told = _of_the_run(reports, self.context.run, self.ledger.newest.roster, newest)
         if told:
             self.context.out.append(Measured(told))
@@ -54,10 +57,14 @@ class Overview:
 
 @lru_cache(maxsize=_REMEMBERED_BATCHES)
 def _of_the_run(reports: tuple[bytes, ...], run: str, roster: tuple[str, ...], newest: int) -> tuple[bytes, ...]:
+    """One of each node and round: a signature is looked at only where it may count, for it takes a hundred times as
+    long as what is read here."""
     nodes = set(roster)
-
-    def is_told(raw: bytes) -> bool:
-        report = open_report(raw).body
-        return report.run == run and report.node in nodes and report.round <= newest
-
-    return tuple(filter(is_told, reports))
+    first: dict[tuple[str, int], bytes] = {}
+    for raw in reports:
+        subject = subject_of(raw)
+        if subject is None:
+            open_report(raw)  # says what is wrong with it
+        elif subject[0] in nodes and newest - REPORT_ROUNDS_MAX <= subject[1] <= newest:
+            first.setdefault(subject, raw)
+    return tuple(raw for raw in first.values() if open_report(raw).body.run == run)

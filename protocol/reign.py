@@ -18,7 +18,7 @@ from protocol.checkpoint import (
     open_report,
 )
 from protocol.gathering import Gathering
-from protocol.history import believed_reports
+from protocol.history import REPORT_ROUNDS_MAX, believed_reports
 from protocol.intake import Commitment
 from protocol.keys import Hash, NodeId
 from protocol.ledger import Held, Ledger
@@ -360,7 +360,8 @@ class Reign:
         """Keep a node's measurement for the next commit; after the end, close when all have reported."""
         report = open_report(raw).body
         is_theirs = report.node == peer and report.run == self.context.run and peer in self.ledger.roster()
-        if is_theirs and report.round <= self.ledger.newest_round:
+        newest = self.ledger.newest_round
+        if is_theirs and newest - REPORT_ROUNDS_MAX <= report.round <= newest:  # no commit tells an older one
             self.reports[peer, report.round] = raw
 
     def all_reported(self) -> bool:

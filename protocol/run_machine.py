@@ -211,7 +211,7 @@ class RunMachine:
                 self._on_commit(peer, message)
             case AskCommit():
                 self.news.on_ask(peer, message)
-            case Reports():
+            case Reports() if peer == self.election.aggregator:  # from others they could close a run without its last
                 self._on_reports(message)
             case Accusation():
                 self.audit.on_accusation(peer, message)

@@ -116,6 +116,7 @@ class Simulation:
         lines += [
             "",
             f"look further:  fednode tui --store {quote(str(store))}",
+            f"               fednode run show {quote(self.read.name)} --store {quote(str(store))}",
             f'               fednode sql --store {quote(str(store))} "select * from runs"',
             f"trace {played.trace}",
         ]

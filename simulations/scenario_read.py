@@ -111,7 +111,7 @@ def read_scenario(
     except (ValueError, RecursionError) as error:
         raise ScenarioError(name, [f"it is not TOML: {error}"]) from None
     run_text = _run_text(scenario, name, path)
-    read = Read(name, scenario, run_text, {**dict(_dotted(scenario.run)), **(overrides or {})}, path)
+    read = Read(name, scenario, run_text, {"name": name, **dict(_dotted(scenario.run)), **(overrides or {})}, path)
     _check_run(read)
     problems = [*_unknown_nodes(scenario), *_impossible(scenario)]
     if problems:

@@ -121,7 +121,7 @@ QUERIES: dict[str, Query] = {
         """SELECT run_id, round, term, aggregator, checkpoint, model, committed_at, updates_used, updates_refused,
             bytes, seconds FROM rounds WHERE {where} ORDER BY run_id, round LIMIT $limit""",
         required=("run_id",),
-        filters={**_RUN, "after_round": "round > $after_round"},
+        filters={**_RUN, "after_round": "round > $after_round", "before_round": "round < $before_round"},
         defaults={"limit": NO_LIMIT},
         json_columns=("updates_refused",),
     ),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from node.cli.look_where import Name, Test, Value, in_order, parse, parse_sort
 from protocol.errors import Refused
+from tracker.query import IN_MEANS, MEAN
 
 if TYPE_CHECKING:
     from fednode_client import Client
@@ -30,7 +31,7 @@ PARAMETERS, METRICS = "params.", "metrics."
 _TAGS = PARAMETERS + "tags"
 
 # Of each key the mean over the nodes' newest measurement of a checkpoint, weighted by samples; as tracker.queries has
-# it, a figure that came twice counts once, and one that is not finite not at all.
+# it, a figure that came twice counts once, and one that is beyond all measure not at all.
 MEANS = """WITH latest AS (
     SELECT run_id, node_id, key, round, arg_max(value, position) AS value, arg_max(samples, position) AS samples
     FROM metrics WHERE scope = 'global' AND split = 'eval' AND class IS NULL AND {where}

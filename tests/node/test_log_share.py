@@ -18,11 +18,14 @@ from node.log_share import (
     LINES_MAX,
     LINES_PER_S,
     LOGS_QUESTION,
+    MEMBER_CHARACTERS_BURST,
+    MEMBER_CHARACTERS_PER_S,
     LogsWanted,
     SharedLine,
     SharedLines,
     private_words,
 )
+from node.redact import redact
 from node.seams import Unreachable
 from node.service import AllLogsQuery, NotFound
 from protocol.errors import Refused, RemoteProtocolError
@@ -275,9 +278,9 @@ def test_an_answer_is_bounded_and_goes_on_no_faster_than_a_person_reads(tmp_path
             say(lives[1], run, "ERROR", f"old {number} " + "x y" * LINE_CHARACTERS_MAX)
         await trio.sleep(1)  # virtual time: the record is written
         lines = await answer(lives[0], lives[1], run, level="ERROR", limit=LINES_MAX)
-        assert 100 < len(lines) < 400  # the newest, of eight megabytes
+        assert 100 < len(lines) < 400  # the newest, of two million characters
         assert lines[-1].text.startswith("old 399 ")
-        assert {len(line.text) for line in lines} == {LINE_CHARACTERS_MAX}
+        assert all(LINE_CHARACTERS_MAX - 9 < len(line.text) <= LINE_CHARACTERS_MAX for line in lines)
         assert len(await answer(lives[0], lives[1], run, level="ERROR", limit=10)) == 10
 
         follow = LogsWanted(run=run, level="CRITICAL", after=None, limit=1, follow=True)
@@ -294,6 +297,74 @@ def test_an_answer_is_bounded_and_goes_on_no_faster_than_a_person_reads(tmp_path
             came.append((trio.current_time(), len(lines)))
         await ask.aclose()
         assert trio.current_time() - began > 300 / LINES_PER_S
+
+    on_hostile_ground(tmp_path, test)
+
+
+class Steps(trio.abc.Instrument):
+    """Counts what is redacted, and the most of it in one step of a task."""
+
+    def __init__(self) -> None:
+        self.characters: list[int] = []
+        self.most_in_a_step = self._in_this_step = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._in_this_step = 0
+
+    def redact(self, text: str, private: frozenset[str] = frozenset()) -> str:
+        self.characters.append(min(len(text), LINE_CHARACTERS_MAX))
+        self._in_this_step += 1
+        self.most_in_a_step = max(self.most_in_a_step, self._in_this_step)
+        return redact(text, private)
+
+
+def test_questions_keep_the_node_busy_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line in a step, and for one member so many characters and no more, however often its nodes ask."""
+
+    async def test(ground: HostileGround) -> None:
+        lives = await ground.group(2)
+        run = await run_under_way(ground, lives)
+        await lives[1].node.service.all_logs.set_policy("all")
+        for number in range(600):
+            say(lives[1], run, "ERROR", f"{number} " + "'" * 2 * LINE_CHARACTERS_MAX)
+        await trio.sleep(1)  # virtual time: the record is written
+        steps = Steps()
+        trio.lowlevel.add_instrument(steps)
+        monkeypatch.setattr("node.log_share.redact", steps.redact)
+        began = trio.current_time()
+
+        async def ask() -> None:
+            assert len(await answer(lives[0], lives[1], run, level="ERROR", limit=LINES_MAX)) > 200
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(ask)
+        took_s = trio.current_time() - began
+        assert steps.most_in_a_step == 1
+        redacted = sum(steps.characters)
+        assert redacted > 2 * MEMBER_CHARACTERS_BURST
+        held_up = 4 * LINE_CHARACTERS_MAX  # a line of each answer, for which is waited afterwards
+        assert redacted <= MEMBER_CHARACTERS_BURST + took_s * MEMBER_CHARACTERS_PER_S + held_up
+        assert took_s < 3 * 60  # of virtual time, and none was given up
+
+    on_hostile_ground(tmp_path, test)
+
+
+def test_what_has_become_private_goes_from_the_next_line_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(ground: HostileGround) -> None:
+        lives = await ground.group(2)
+        run = await run_under_way(ground, lives)
+        await lives[1].node.service.all_logs.set_policy("all")
+        follow = LogsWanted(run=run, level="CRITICAL", after=None, limit=1, follow=True)
+        peer = lives[1].node.identity.node_id
+        ask = lives[0].node.questions.ask(peer, LOGS_QUESTION, pack(follow), bytes_max=ANSWER_BYTES_MAX)
+        unpack(SharedLines, await anext(ask), FRAME_BYTES_MAX)
+        data = lives[1].node.data_sets.all()[0]
+        object.__setattr__(data, "options", {"label": "diagnosis"})  # as when a data set is registered anew
+        say(lives[1], run, "CRITICAL", "what about diagnosis")
+        told = list(unpack(SharedLines, await anext(ask), FRAME_BYTES_MAX).lines)
+        await ask.aclose()
+        assert [line.text for line in told] == ["what about <private>"]
 
     on_hostile_ground(tmp_path, test)
 

@@ -8,9 +8,12 @@ import trio
 from network_ground import Ground, run_on_simulated
 
 from node.questions import (
+    BYTES_PER_S_MIN,
     FRAME_DEADLINE_S,
+    MEMBER_QUESTIONS_MAX,
     PEER_QUESTIONS_MAX,
     QUESTION_PROTOCOL,
+    QUESTIONS_MAX,
     REQUEST_DEADLINE_S,
     Answerer,
     Questions,
@@ -18,6 +21,8 @@ from node.questions import (
 from node.seams import Network, StreamClosed
 from protocol.errors import Refused, RemoteProtocolError
 from protocol.keys import NodeId
+from protocol.limits import FRAME_BYTES_MAX
+from protocol.wire import pack_plain
 
 
 async def count(peer: NodeId, request: bytes) -> AsyncGenerator[bytes, None]:
@@ -35,7 +40,26 @@ async def silent(peer: NodeId, request: bytes) -> AsyncGenerator[bytes, None]:
     await trio.sleep_forever()
 
 
-ANSWERERS: Mapping[str, Answerer] = {"count": count, "no": no, "silent": silent}
+async def empty(peer: NodeId, request: bytes) -> AsyncGenerator[bytes, None]:
+    while True:
+        yield b""
+
+
+async def drip(peer: NodeId, request: bytes) -> AsyncGenerator[bytes, None]:
+    while True:
+        await trio.sleep(FRAME_DEADLINE_S - 1)  # virtual time passes
+        yield b"drop"
+
+
+async def large(peer: NodeId, request: bytes) -> AsyncGenerator[bytes, None]:
+    while True:
+        yield bytes(FRAME_BYTES_MAX)
+
+
+ANSWERERS: Mapping[str, Answerer] = {
+    **{"count": count, "no": no, "silent": silent},
+    **{"empty": empty, "drip": drip, "large": large},
+}
 
 
 async def frames_of(
@@ -118,5 +142,61 @@ def test_who_asks_nothing_or_nonsense_is_hung_up_on() -> None:
         await rude.send_frame(b"\xff nonsense")
         assert await rude.receive_frame(1) == b"\2"
         assert await frames_of(asker, other, "count", b"2") == [b"0", b"1"]
+
+    run_on_simulated(test)
+
+
+def test_an_answer_of_nothing_or_of_drops_is_given_up() -> None:
+    async def test(ground: Ground) -> None:
+        asker, _, other = await pair(ground)
+        with pytest.raises(RemoteProtocolError, match="empty frame"):
+            await frames_of(asker, other, "empty")
+        began = trio.current_time()
+        with pytest.raises(StreamClosed, match="too slowly"):
+            async with aclosing(asker.ask(other.node_id, "drip", b"", bytes_max=1000, is_at_hand=True)) as answer:
+                async for _ in answer:
+                    pass
+        assert trio.current_time() - began < 3 * FRAME_DEADLINE_S  # virtual time
+        async with aclosing(asker.ask(other.node_id, "drip", b"", bytes_max=1000)) as answer:
+            for _ in range(5):  # where news is waited for, drops are all that there is
+                assert await anext(answer) == b"drop"
+
+    run_on_simulated(test)
+
+
+def test_a_members_nodes_share_its_places_and_a_few_members_do_not_take_all() -> None:
+    async def test(ground: Ground) -> None:
+        asked, *askers = await ground.nodes(2 * QUESTIONS_MAX)
+        crowd, others = askers[:MEMBER_QUESTIONS_MAX], askers[MEMBER_QUESTIONS_MAX:]
+        member = {node.node_id: "one" for node in crowd}
+        Questions(asked, ANSWERERS, lambda peer: member.get(peer, str(peer))).listen()
+        held = [Questions(node, {}).ask(asked.node_id, "silent", b"", bytes_max=100) for node in crowd]
+        for answer in held:
+            assert await anext(answer) == b"one"
+        member[others[0].node_id] = "one"
+        with pytest.raises(Refused, match="Too many questions"):
+            await frames_of(Questions(others[0], {}), asked, "count", b"1")
+        for node in others[1 : 1 + QUESTIONS_MAX - MEMBER_QUESTIONS_MAX]:  # now all the ordinary places are taken
+            held.append(Questions(node, {}).ask(asked.node_id, "silent", b"", bytes_max=100))
+            assert await anext(held[-1]) == b"one"
+        with pytest.raises(Refused, match="Too many questions"):
+            await frames_of(Questions(others[1], {}), asked, "count", b"1")
+        assert await frames_of(Questions(others[-1], {}), asked, "count", b"1") == [b"0"], "one who had none"
+        for answer in held:
+            await answer.aclose()
+
+    run_on_simulated(test)
+
+
+def test_who_takes_an_answer_in_too_slowly_loses_its_place() -> None:
+    async def test(ground: Ground) -> None:
+        _, one, other = await pair(ground)
+        stream = await one.open(other.node_id, QUESTION_PROTOCOL)
+        await stream.send_frame(pack_plain({"kind": "large", "request": b""}))
+        with trio.move_on_after(2 * FRAME_DEADLINE_S + FRAME_BYTES_MAX / BYTES_PER_S_MIN):  # virtual time
+            await trio.sleep_forever()
+        with pytest.raises(StreamClosed):
+            while True:
+                await stream.receive_frame(FRAME_BYTES_MAX)
 
     run_on_simulated(test)

@@ -57,6 +57,26 @@ def test_auditors_read_the_updates_of_a_checkpoint_and_who_was_deposed_does_not(
     on_hostile_ground(tmp_path, test)
 
 
+def test_what_was_here_before_a_round_does_not_pass_with_it(tmp_path: Path) -> None:
+    """The same bytes may be the model of another run, registered under a name, or an artifact."""
+
+    async def test(ground: HostileGround) -> None:
+        (life,) = await ground.group(1)
+        run = await ground.propose(life, rounds=2, nodes=1)
+        await ground.ended(run, [life])
+        driver = life.node.runs.known[run].driver
+        assert driver is not None
+        blobs, disk = driver._data.blobs, life.node.disk
+        model = await disk.put_blob(b"a model with a name")
+        assert await blobs.put_for_a_round(b"a model with a name") == model
+        update = await blobs.put_for_a_round(b"an update")
+        await driver._data._forget(model)
+        await driver._data._forget(update)
+        assert [await disk.has_blob(blob) for blob in (model, update)] == [True, False]
+
+    on_hostile_ground(tmp_path, test)
+
+
 def test_a_late_update_enters_sum_and_recomputation_with_half_of_its_samples(tmp_path: Path) -> None:
     """§8.18, §8.20."""
 

@@ -10,7 +10,7 @@ from run_world import IDS, KEYS, MODEL, RUN, SCHEMA
 
 from protocol.checkpoint import Checkpoint, Report, sign_note
 from protocol.errors import RemoteProtocolError
-from protocol.history import HistoryEntry, Past, believed, believed_reports
+from protocol.history import REPORT_ROUNDS_MAX, HistoryEntry, Past, believed, believed_reports
 from protocol.keys import Hash
 from protocol.run_journal import CommittedRecord, HistoryRecord, ReportsRecord, read_record
 from protocol.wire import hash_of, pack, pack_plain
@@ -136,3 +136,25 @@ def test_a_journal_of_before_is_read() -> None:
         HistoryRecord(entries=tuple(link.entry for link in TRUTH)),
     ):
         assert read_record(pack(record)) == record
+
+
+def test_of_a_node_and_round_one_report_is_believed() -> None:
+    """§9.3: however many its node has signed, and none of rounds far below."""
+    link = TRUTH[0]
+    number = link.checkpoint.round
+    many = tuple(
+        sign_note(
+            KEYS[0],
+            Report(run=RUN, node=IDS[0], round=number, checkpoint=link.name, samples=samples, metrics={}),
+        )
+        for samples in range(50)
+    )
+    forged = report(0, number, link.name, key=1)  # does not keep the true one out
+    assert believed_reports((forged, *many, *link.entry.reports), link.name, link.checkpoint) == (
+        many[0],
+        *link.entry.reports,
+    )
+    late = link.checkpoint.model_copy(update={"round": number + REPORT_ROUNDS_MAX})
+    assert believed_reports((report(0, number, link.name),), hash_of(pack(late)), late)
+    later = late.model_copy(update={"round": late.round + 1})
+    assert not believed_reports((report(0, number, link.name),), hash_of(pack(later)), later)

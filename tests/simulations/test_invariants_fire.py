@@ -148,7 +148,7 @@ def test_strangers_are_not_let_in() -> None:
 
 def test_blobs_that_pile_up_are_noticed(monkeypatch: Patch) -> None:
     async def forget(self: RunData, blob: str) -> None:
-        self._passing.discard(blob)
+        self.blobs.passing.discard(blob)
 
     monkeypatch.setattr(RunData, "_forget", forget)
     monkeypatch.setattr("simulations.invariants_all.BLOBS_BESIDES", 8)

@@ -190,6 +190,34 @@ def test_means_are_weighted_and_leave_out_what_is_not_finite(ask: Asked) -> None
     }
 
 
+@pytest.mark.parametrize(("value", "samples"), [(1.7e308, 2**53), (-1.7e308, 2**53), (1.7e308, 0), (1e101, 1)])
+def test_no_figure_beyond_all_measure_hides_the_others(ask: Asked, value: float, samples: int) -> None:
+    ask.store.write(
+        [
+            run_row("r1"),
+            ModelRow("r1", 1, "aa", "schema", 9, DAY),
+            metric(1, 1, 0.25, node="n1"),
+            metric(2, 1, 0.75, node="n2"),
+            metric(3, 1, value, node="n3", samples=samples),
+            metric(4, 1, value, node="n4", samples=samples),
+            metric(5, 2, value, node="n3", samples=samples),  # nobody else has measured this one
+        ]
+    )
+    rows = {(row["round"], row["node_id"]): row["value"] for row in ask("metrics", run_id="r1")}
+    assert (rows[1, ""], rows[1, "n3"]) == (0.5, value)
+    assert (2, "") not in rows
+    assert ask["r1"]["accuracy"] == 0.5
+    (model,) = ask("committed_models")
+    assert (model["accuracy"], model["measured_by"]) == (0.5, 2)
+
+
+def test_the_samples_of_many_nodes_are_added_up_as_far_as_they_go(ask: Asked) -> None:
+    ask.store.write([metric(1, 1, 1e100, node=f"n{number}", samples=2**53) for number in range(1025)])
+    (mean,) = ask("metrics", run_id="r1", node="")
+    assert mean["value"] == pytest.approx(1e100)
+    assert mean["samples"] == 2**63 - 1
+
+
 def test_means_are_of_a_round_as_a_whole(ask: Asked) -> None:
     """Of what is logged on the way each node knows its own alone."""
     whole = MetricRow("r1", "n1", "local", "train", "loss", None, 1, 0, 0, 0.5, 30, DAY, "n1", 1)

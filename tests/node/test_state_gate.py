@@ -1,0 +1,70 @@
+"""A node's state that flaps fills nobody's record, and in the end the record says how the node stands."""
+
+from typing import Any
+
+from node.chronicle import Chronicle, Numbers
+from node.state_gate import STATES_BURST, STATES_PER_S
+from protocol.keys import NodeId, RunId
+
+
+class Rows:
+    tells_of_others = True
+
+    def __init__(self) -> None:
+        self.states: list[tuple[str, str]] = []
+
+    def add(self, *rows: Any) -> None:
+        self.states += [(row.node_id, row.state) for row in rows]
+
+
+class Told:
+    """A run's chronicle by a clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.at = 1_800_000_000.0
+        self.rows = Rows()
+        self.chronicle = Chronicle(
+            RunId("ab" * 32),
+            NodeId("me"),
+            self.rows,  # type: ignore[arg-type]
+            now=lambda: self.at,
+            sequence=Numbers(lambda: 1.0),
+            changed=lambda *_: None,
+        )
+
+    def flap(self, node: str, times: int, last: str) -> None:
+        for number in range(times):
+            self.chronicle.state(node, "TRAINING" if number % 2 else "READY", "")
+        self.chronicle.state(node, last, "")
+
+
+def test_states_that_flap_are_recorded_now_and_then_and_the_newest_in_the_end() -> None:
+    told = Told()
+    told.flap("a", 3000, "LOST")
+    assert len(told.rows.states) == STATES_BURST
+    told.chronicle.settle()
+    assert len(told.rows.states) == STATES_BURST  # not yet
+    told.at += 1 / STATES_PER_S
+    told.chronicle.settle()
+    assert told.rows.states[STATES_BURST:] == [("a", "LOST")]
+    told.at += 1 / STATES_PER_S
+    told.chronicle.settle()
+    assert len(told.rows.states) == STATES_BURST + 1  # once
+
+
+def test_one_that_flaps_hides_nobody_else() -> None:
+    told = Told()
+    told.flap("a", 100, "LOST")
+    told.chronicle.state("b", "TRAINING", "")
+    told.chronicle.state("", "RUNNING", "")
+    assert told.rows.states[-2:] == [("b", "TRAINING"), ("", "RUNNING")]
+
+
+def test_with_the_runs_end_everybodys_newest_state_is_recorded() -> None:
+    told = Told()
+    told.flap("a", 100, "LOST")
+    told.flap("b", 100, "FAILED")
+    told.chronicle.state("", "FINISHED", "")
+    assert sorted(told.rows.states[2 * STATES_BURST :]) == [("", "FINISHED"), ("a", "LOST"), ("b", "FAILED")]
+    told.chronicle.state("a", "FINISHED", "")  # comes after it
+    assert told.rows.states[-1] == ("a", "FINISHED")
