@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,9 @@ WARNINGS_MAX = 100  # in one call of the task; who has not read these reads no m
 # Between a metric's key and the class that it is of, where both have to be one name. People do name metrics
 # `recall@10`, so a bare @ would not do.
 CLASS_MARK = "@class="
+# In names of metrics: what a terminal obeys, what turns the direction of writing, what breaks a line. They are signed
+# and stand in everybody's tables, which take no such names (protocol.checkpoint).
+UNFIT_FOR_A_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 _log = logging.getLogger("fednode")
 
@@ -206,8 +210,9 @@ def flat_metrics(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def class_key(key: str, label: object) -> str:
-    """One name for a metric's figure of one class; `split_class` takes it apart."""
-    return f"{key}{CLASS_MARK}{text_of(label)[:CLASS_CHARACTERS_MAX]}"
+    """One name for a metric's figure of one class; `split_class` takes it apart. Invisible characters of a label, which
+    may come out of data, become spaces."""
+    return f"{key}{CLASS_MARK}{UNFIT_FOR_A_NAME.sub(' ', text_of(label))[:CLASS_CHARACTERS_MAX]}"
 
 
 def split_class(name: str) -> tuple[str, str | None]:
@@ -222,6 +227,11 @@ def _name(key: object) -> str:
     key = key[:METRIC_NAME_CHARACTERS_MAX]
     if not key:
         raise TaskError("A metric has no name", remedy="name every value that is logged")
+    if UNFIT_FOR_A_NAME.search(key):
+        raise TaskError(
+            f"The metric's name {key!a} has control characters, line breaks or invisible characters",
+            remedy="name it in letters, digits and punctuation: it stands in everybody's tables",
+        )
     return key if label is None else class_key(key, label)
 
 

@@ -9,7 +9,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from node.api_json import json_bytes
+from node.api_json import is_long, json_bytes
+from node.api_streams import JsonStream
 from node.service import NotFound
 from protocol.errors import FednodeError, Refused
 
@@ -21,6 +22,8 @@ _log = logging.getLogger("fednode.api")
 
 
 def answer(value: object, status: int = 200) -> Response:
+    if is_long(value) and status == 200:
+        return JsonStream(value)
     return Response(json_bytes(value), status, media_type="application/json")
 
 

@@ -1,4 +1,4 @@
-"""Answers that are sent in pieces: the event stream, models, artifacts.
+"""Answers that are sent in pieces: the event stream, models, artifacts, long lists.
 
 A reader may leave at any time, or stop reading without leaving. Neither may hold up the node: when the reader leaves
 the source is closed, and a source that outruns its reader is held at one piece.
@@ -11,7 +11,7 @@ import trio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from node.api_json import json_bytes
+from node.api_json import json_bytes, json_pieces
 from node.service import ModelFile
 
 SendPiece = Callable[[bytes], Awaitable[None]]
@@ -34,6 +34,8 @@ class Streamed(Response):
         raise NotImplementedError
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_whole = False
+
         async def send_piece(piece: bytes) -> None:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
 
@@ -41,14 +43,29 @@ class Streamed(Response):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_until_gone, receive, nursery.cancel_scope)
             await self.write(send_piece)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            is_whole = True
             nursery.cancel_scope.cancel()
+        if is_whole:  # here, for the server says that the reader has gone before it has closed the connection itself
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _until_gone(receive: Receive, scope: trio.CancelScope) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
+
+
+class JsonStream(Streamed):
+    """An answer with long lists in it. It is encoded on its way, with a turn for everybody else after each piece."""
+
+    def __init__(self, value: Mapping[str, Any]) -> None:
+        super().__init__("application/json", {})
+        self._value = value
+
+    async def write(self, send: SendPiece) -> None:
+        for piece in json_pieces(self._value):
+            await send(piece)
+            await trio.lowlevel.checkpoint()
 
 
 class PiecesStream(Streamed):

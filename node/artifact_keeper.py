@@ -47,6 +47,7 @@ class ArtifactKeeper:
                 return
             content = await self._taken(artifact, folder)
             blob = await self._disk.put_blob(content)
+            size = (await self._disk.open_blob(blob)).size
         except (FednodeError, OSError, ValueError) as error:
             why = error.what if isinstance(error, FednodeError) else error
             self._leave_out(str(why), f"the artifact {artifact.name[:80]!r} is left out: {why}")
@@ -54,7 +55,6 @@ class ArtifactKeeper:
         finally:
             if isinstance(content, Path):
                 await self._offload(partial(content.unlink, missing_ok=True))
-        size = (await self._disk.open_blob(blob)).size
         self._bytes += size
         known[name] = blob
         self._chronicle.made(artifact, blob, size)

@@ -43,6 +43,7 @@ NOBODY_REIGNS = (
     "what was learned is kept"
 )
 _OUTCOMES = ("FINISHED", "STOPPED", "FAILED")
+MESSAGE_CHARACTERS_MAX = 20_000  # of a line: a whole traceback of a task (node.task_loading)
 _SIGNED_METRICS_MAX = 64  # of one offer or report: protocol.checkpoint's bound
 
 
@@ -346,7 +347,9 @@ class Chronicle:
         return await self._record.query("artifacts", run_id=self.run, node=self._me)
 
     def log(self, level: str, logger: str, message: str) -> None:
-        """A line of this run's log: into the record, and to whoever reads the node's own."""
+        """A line of this run's log: into the record, and to whoever reads the node's own. Cut where it is longer
+        than anything that people read."""
+        message = message[:MESSAGE_CHARACTERS_MAX]
         row = LogRow(self._me, self.run, level, logger, message, self._now(), self._sequence())
         self._record.add(row)
         self._changed("log", (row,))

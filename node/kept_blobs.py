@@ -1,7 +1,8 @@
 """Which blobs a node needs, and what the others were.
 
 What its runs work with is asked of them. Which blobs are models of which rounds is read from the runs' journals, which
-are never lost; the record adds the artifacts, the registry, and the models of runs that were imported.
+are never lost; the record adds the artifacts, the registry, and the models of runs that have no journal here. Which
+round of a run is the newest its journal says alone, for the record takes in what others have written.
 """
 
 from collections.abc import Iterable, Mapping, Set
@@ -135,12 +136,15 @@ async def sort_blobs(
 
 
 async def _all_models(known: Mapping[RunId, KnownRun], lists: ModelLists, record: Record) -> dict[str, Models]:
-    models: dict[str, Models] = {}
+    models = {str(run.run_id): await lists.of(run) for run in list(known.values())}
+    newest = {run_id: max(of_run.rounds) for run_id, of_run in models.items() if of_run.rounds}
+    recorded: dict[str, Models] = {}
     for row in await record.query("models"):
-        models.setdefault(row["run_id"], Models()).add(row["round"], row["model"], row["schema"])
-    for run in list(known.values()):
-        models.setdefault(run.run_id, Models()).take(await lists.of(run))
-    return models
+        if row["round"] <= newest.get(row["run_id"], row["round"]):
+            recorded.setdefault(row["run_id"], Models()).add(row["round"], row["model"], row["schema"])
+    for run_id, of_run in models.items():
+        recorded.setdefault(run_id, Models()).take(of_run)
+    return recorded
 
 
 async def _best_round(record: Record, run_id: str) -> int | None:

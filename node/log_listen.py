@@ -89,6 +89,7 @@ class _Other:
         self._query = query
         self._hear = hear
         self._after: int | None = None
+        self._shares_part = False  # and that was said
         self._may_say = Bucket(2 * LINES_MAX, 2 * LINES_PER_S, trio.current_time())
         entry = known.place.state().nodes.get(peer)
         self._name = entry.name if entry else ""
@@ -123,7 +124,9 @@ class _Other:
                 new = [line for line in told.lines if self._after is None or line.sequence > self._after]
                 kept = new[: self._may_say.take(len(new), trio.current_time())]
                 self._after = max([self._after or 0, *(line.sequence for line in new)])
-                trouble = "" if len(kept) == len(new) else "it says too much: some of its lines are left out"
+                trouble = "" if len(kept) == len(new) else "It says too much: some of its lines are left out"
+                if told.is_part and not (trouble or self._shares_part):
+                    self._shares_part, trouble = True, "Its owner shares errors alone"
                 await self._hear(Heard(self._peer, tuple(map(self._row, kept)), trouble, told.is_through))
 
     def _row(self, line: SharedLine) -> Json:

@@ -33,8 +33,9 @@ FRAME_LINES_MAX = 100
 FRAME_CHARACTERS_MAX = 100_000  # so that a frame comes within a second or two, whatever its asker has asked for before
 ANSWER_CHARACTERS_MAX = 2_000_000  # of an answer's beginning, four times what 5,000 lines have; the newest are given
 ANSWER_BYTES_MAX = 8 * 1024 * 1024  # of the same, at four bytes a character
-# Of what is redacted for one member, over all its nodes and questions. A character costs up to a CPU microsecond: one
-# answer whole at once, and beyond it a tenth of a core, which is twice what a task may say for long.
+# Of what is redacted for one member, over all its nodes and questions. A character costs half a CPU microsecond, and
+# two where it is made to: one answer whole at once, and beyond it a fifth of a core at most, which passes all that a
+# task may say for long.
 MEMBER_CHARACTERS_BURST = ANSWER_CHARACTERS_MAX
 MEMBER_CHARACTERS_PER_S = 100_000
 MEMBERS_KNOWN_MAX = 1000  # whose use is remembered: of more, the one that asked first begins anew
@@ -73,10 +74,12 @@ class SharedLine(Wire):
 
 
 class SharedLines(Wire):
-    """The next lines, in order; none as a sign of life. `is_through`: what was there when the question came is told."""
+    """The next lines, in order; none as a sign of life. `is_through`: what was there when the question came is told;
+    `is_part`: the owner shares errors alone, and more was asked for."""
 
     lines: Annotated[tuple[SharedLine, ...], Field(max_length=FRAME_LINES_MAX)]
     is_through: bool
+    is_part: bool
 
 
 class LogShare:
@@ -126,13 +129,13 @@ class LogShare:
         what is private are looked at again before every frame."""
         for frame, is_last in _in_frames(rows):
             self._shown_to(peer, known.run_id)
-            self._level(wanted)
+            is_part = self._level(wanted) != wanted.level
             private, lines = private_words(self._node), list[SharedLine]()
             for row in frame:
                 await self._wait_to_redact(_cost(row), known, peer)
                 lines.append(_shared(row, private))
             await trio.lowlevel.checkpoint()
-            yield pack(SharedLines(lines=tuple(lines), is_through=is_last))
+            yield pack(SharedLines(lines=tuple(lines), is_through=is_last, is_part=is_part))
 
     async def _wait_to_redact(self, characters: int, known: KnownRun, peer: NodeId) -> None:
         """Until the peer's member may have as much; the group may have admitted many of its nodes."""

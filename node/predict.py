@@ -7,7 +7,6 @@ was measured goes into the record.
 
 import json
 import os
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -20,9 +19,11 @@ from pydantic import ValidationError
 from node.api_json import json_bytes
 from node.data_files import Found, inspect
 from node.datasets import DataSet
+from node.predictions import PREDICTIONS_FILE_BYTES_MAX
 from node.run_plan import task_spec
 from node.seams import Predictions, TaskOutput, TaskSession, TaskSpec, TrainerFailed
 from node.service import Judged, Wanted
+from node.staged_files import open_left
 from protocol.errors import FednodeError, Refused
 from protocol.keys import BlobId, RunId
 from protocol.manifest import Manifest
@@ -175,17 +176,11 @@ class Prediction:
 def _opened(predictions: Predictions) -> IO[bytes]:
     """The predictions' file; it can be read to its end after its folder has gone. Raises TrainerFailed when the worker
     left something else there."""
+    file = predictions.file
     try:
-        descriptor = os.open(predictions.file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise _no_file(str(error.strerror)) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _no_file("it is no plain file")
-    return os.fdopen(descriptor, "rb")
-
-
-def _no_file(why: str) -> FednodeError:
-    return TrainerFailed(
-        f"The worker's predictions cannot be read ({why})", remedy="keep task code off the files that fednode writes"
-    )
+        return os.fdopen(open_left(file.parent, file.name, PREDICTIONS_FILE_BYTES_MAX), "rb")
+    except FednodeError as error:
+        raise TrainerFailed(
+            f"The worker's predictions cannot be read ({error.what})",
+            remedy="keep task code off the files that fednode writes",
+        ) from error

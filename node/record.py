@@ -16,7 +16,7 @@ import trio
 from protocol.errors import FednodeError, Refused
 from tracker.check import Checked
 from tracker.connect import work_folder
-from tracker.copies import Compacted, bytes_of, write_copy
+from tracker.copies import Compacted, bytes_of, remove_copy, smaller_copy, write_copy
 from tracker.import_merge import Merged, merge
 from tracker.reader import Reader
 from tracker.retention import Rules
@@ -26,6 +26,7 @@ from tracker.store import Store
 FLUSH_INTERVAL_S = 0.5  # what a crash may cost of the record; metrics, not votes
 BATCH_ROWS = 2_000  # the appender is at its best from here on, and a batch takes about 20 ms
 PENDING_ROWS_MAX = 200_000  # some 60 MB; reached only while the disk takes nothing
+PENDING_CHARACTERS_MAX = 64 * 1024 * 1024  # of the texts in them: lines of a log may be long
 RETRY_S = 5.0  # after the disk said no
 CLOSE_DEADLINE_S = 10.0  # for the last rows; a disk that is stuck must not keep the node from stopping
 READERS_MAX = 2  # at once; each may use the store's whole memory
@@ -46,6 +47,7 @@ class StoreRecord:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pending: deque[Row] = deque()
+        self._pending_characters = 0
         self._dropped = 0
         self._has_rows = trio.Event()
         self._has_batch = trio.Event()
@@ -55,10 +57,15 @@ class StoreRecord:
         self._reading: set[Reader] = set()
 
     def add(self, *rows: Row) -> None:
-        """Take rows. Beyond PENDING_ROWS_MAX, which only a failing disk brings about, rows are dropped and counted."""
-        room = PENDING_ROWS_MAX - len(self._pending)
-        self._dropped += max(0, len(rows) - room)
-        self._pending.extend(rows[: max(0, room)])
+        """Take rows. Beyond PENDING_ROWS_MAX or PENDING_CHARACTERS_MAX, which only a failing disk or somebody hostile
+        brings about, rows are dropped and counted."""
+        for row in rows:
+            characters = self._pending_characters + _characters_of(row)
+            if len(self._pending) >= PENDING_ROWS_MAX or characters > PENDING_CHARACTERS_MAX:
+                self._dropped += 1
+                continue
+            self._pending.append(row)
+            self._pending_characters = characters
         self._has_rows.set()
         if len(self._pending) >= BATCH_ROWS:
             self._has_batch.set()
@@ -161,30 +168,29 @@ class StoreRecord:
         wait; reads go on. Raises FednodeError when the disk says no."""
         await self.flush()
         async with self._writing:
-            return await self._copied(name, is_backup=True)
+            target = work_folder(self.path) / name
+            work = partial(write_copy, self._store, target, is_backup=True)
+            await trio.to_thread.run_sync(work, limiter=self._writer)
+            return target
 
     async def compact(self) -> Compacted:
         """Give the disk back what the store does not need: a copy takes its place. Reads wait for the moment that this
         takes; one that lasts longer than DRAIN_S is interrupted. Raises FednodeError when the disk says no."""
         async with self._writing:
             before = bytes_of(self.path)
-            copy = await self._copied("compacted.duckdb", is_backup=False)
-            if bytes_of(copy) >= before:  # of a small store most is still in its journal, which takes less room
-                await trio.to_thread.run_sync(copy.unlink, limiter=self._writer)
+            copy = await trio.to_thread.run_sync(smaller_copy, self._store, limiter=self._writer)
+            if copy is None:
                 return Compacted(before, before)
-            await self._without_readers(partial(self._store.replace_file, copy))
+            try:
+                await self._without_readers(partial(self._store.replace_file, copy))
+            finally:
+                remove_copy(copy)
             return Compacted(before, bytes_of(self.path))
 
     @property
     def path(self) -> Path:
         assert self._store.path is not None  # a node's record is in a file
         return self._store.path
-
-    async def _copied(self, name: str, *, is_backup: bool) -> Path:
-        target = work_folder(self.path) / name
-        work = partial(write_copy, self._store, target, is_backup=is_backup)
-        await trio.to_thread.run_sync(work, limiter=self._writer)
-        return target
 
     async def _without_readers(self, work: Callable[[], None]) -> None:
         """Do `work` in the writer's thread while no cursor is open; who wants to read waits."""
@@ -227,7 +233,7 @@ class StoreRecord:
         # Never abandoned on cancellation: a batch that has begun is written, and is then not written again.
         await trio.to_thread.run_sync(self._store.write, batch, limiter=self._writer)
         for _ in batch:
-            self._pending.popleft()
+            self._pending_characters -= _characters_of(self._pending.popleft())
         return count
 
     async def _read(self, work: Callable[[Reader], T]) -> T:
@@ -259,6 +265,11 @@ class StoreRecord:
         if error is not None:
             raise error
         return cast(T, result)
+
+
+def _characters_of(row: Row) -> int:
+    values = (getattr(row, name) for name in getattr(row, "__slots__", ()))
+    return sum(len(value) for value in values if isinstance(value, str))
 
 
 async def open_record(path: Path) -> StoreRecord:

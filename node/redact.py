@@ -12,8 +12,9 @@ from functools import lru_cache
 
 CHARACTERS_MAX = 8000  # of one text: a traceback through libraries (node.worker_output); what comes after is cut off
 QUOTED_CHARACTERS_MAX = 24  # a name of a column or a layer; longer ones are content
-NUMBERS_MAX = 4  # in a row: the shape of a batch of images; fewer where one has a decimal point, as a row of data has
-DECIMALS_MAX = 2
+NUMBERS_MAX = 4  # whole ones in a row: the shape of a batch of images
+DECIMALS_MAX = 1  # of numbers with a decimal point in a row: two are a place on the map
+ROW_WITH_DECIMAL_MAX = 2  # of numbers in a row one of which has a decimal point
 DIGITS_MAX = 6  # of a number anywhere: a count of samples, not a patient's number
 ERROR_DIGITS_MAX = 3  # of a number in an exception's message, which tells the value that was wrong
 SECRET_CHARACTERS_MIN = 20  # of one word of mixed letters and digits: a key, a token, a hash
@@ -120,7 +121,13 @@ def _urls(text: str) -> str:
     return _URL.sub(lambda url: PATH if url[1].lower() == "file" else URL, text)
 
 
+_FILE_TROUBLE = "(?:No such file or directory|Permission denied|Is a directory|Not a directory|File exists)"
+_MISSING = re.compile(rf"({_FILE_TROUBLE}: )(?=[^\s<])[^\n]++", re.IGNORECASE)
+_CANNOT_OPEN = re.compile(rf"(?<![^\s:])(?![\w.]{{0,120}}Error:)[^\s:]{{1,256}}+(?=: {_FILE_TROUBLE})", re.IGNORECASE)
+
+
 def _paths(text: str) -> str:
+    text = _CANNOT_OPEN.sub(PATH, _MISSING.sub(rf"\1{PATH}", text))
     return _RELATIVE.sub(_relative, _ABSOLUTE.sub(PATH, text))
 
 
@@ -162,8 +169,9 @@ def _is_address(word: str) -> bool:
 # --- secrets -----------------------------------------------------------------------------------------------------
 _INVITATION = re.compile(r"fednode[1-9]\d{0,3}-[a-z2-7]*+(?:[\s\"'`<>]{1,16}+[a-z2-7]{8,}+)*+", re.IGNORECASE)
 _NAMED = re.compile(
-    r"(?<![A-Za-z])((?:pass(?:word|wd|phrase)?|pwd|secret|token|credential|bearer|authorization|(?:api|access|private)"
-    r"[_ -]?key)s?[\"']?\s{0,3}(?:[:=]\s{0,3}|(?<=bearer)\s))(?:(?:basic|bearer)\s{1,3})?[^\s,;]++",
+    r"((?:(?<![A-Za-z])(?:pass|pwd|bearer|authorization)|pass(?:word|wd|phrase)|secret|token|credential"
+    r"|(?:api|access|private)[_ -]?key)s?[\"']?"
+    r"(?:\s{0,3}[:=]\s{0,3}|\s{1,3}(?:is|was)[:=]?\s{1,3}|(?<=bearer)\s))(?:(?:basic|bearer)\s{1,3})?[^\s,;]++",
     re.IGNORECASE,
 )
 _UUID = re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}(?![0-9A-Za-z])")
@@ -190,12 +198,19 @@ def _is_secret(word: str) -> bool:
 
 # --- data --------------------------------------------------------------------------------------------------------
 _ARRAYS = "array|tensor|Tensor|Parameter|ndarray|matrix|masked_array|Series|DataFrame|Index|Categorical|SparseTensor"
-_OTHERS = "Row|Timestamp|deque|defaultdict|OrderedDict|Counter|frozenset|bytearray|memoryview"
-_REPR = re.compile(rf"(?<![A-Za-z_])(?:{_ARRAYS}|{_OTHERS})\s?\(")
+_OTHERS = "Row|Pandas|Timestamp|deque|defaultdict|OrderedDict|Counter|frozenset|bytearray|memoryview"
+_SCALARS = "(?:u?int|float|complex|datetime|timedelta)\\d{1,3}|(?:str|bytes|bool|void|object)_|longdouble"  # numpy's
+_REPR = re.compile(
+    rf"(?<![A-Za-z_])(?:{_ARRAYS}|{_OTHERS}|{_SCALARS})\s?\("
+    r"|(?<!\w)(?P<record>[A-Za-z_]\w{0,63})\((?=[A-Za-z_]\w{0,63}=)"  # a named tuple's, a data class's
+)
+_CONTENT = f"'\"{DATA}{PATH}{PRIVATE}"  # in a record: a text; layers and settings have numbers
 _BRACKET = re.compile(rf"[()\[\]{{}}{_FRAME}]")
 _DIGITS = r"[-+]?(?:\d|\.\d)[\d.eE+-]*+j?"
-_NUMBERS = re.compile(rf"(?<![\w.+-]){_DIGITS}(?:[\s,;|()\[\]{{}}.…]++(?:{_DIGITS}|nan|inf|-inf|NaN)){{2,}}+")
-_LONG_NUMBER = re.compile(rf"(?<![\w.])\d{{{DIGITS_MAX + 1},}}+")
+_NUMBERS = re.compile(rf"(?<![\w.+-]){_DIGITS}(?:[\s,;|()\[\]{{}}.…]++(?:{_DIGITS}|nan|inf|-inf|NaN))++")
+# The beginning of a hash, as fednode's own lines name runs and checkpoints.
+_HASH = r"(?!(?=\d{0,11}[a-f])(?:[0-9a-f]{12}|[0-9a-f]{8})(?!\w))"
+_LONG_NUMBER = re.compile(rf"(?<![\w.]){_HASH}\d(?:_?\d){{{DIGITS_MAX},}}+")
 _DASHED = re.compile(r"(?<![\w-])\d{2,12}+(?:-\d{2,12}+){2,8}(?![\w-])")
 _DASHED_DIGITS_MAX = 8  # a date's
 _NUMERIC = re.compile(r"[-+]?(?:\d|\.\d)[\d.eE+-]*|nan|inf|NaN|NaT|None|<NA>")
@@ -215,12 +230,15 @@ def _quoted(text: str) -> str:
 
 
 def _reprs(text: str) -> str:
-    """`array(…)` and its like up to the bracket that closes it, or to the end of the line where none does."""
+    """`array(…)` and its like up to the bracket that closes it, or to the end of the line where none does; of records
+    those with a text in them."""
     closing, parts, at = _closing(text), list[str](), 0
     for found in _REPR.finditer(text):
         if found.start() >= at:
-            parts += [text[at : found.start()], DATA]
-            at = closing.get(found.end()) or _before(text, "\n", found.end())
+            end = closing.get(found.end()) or _before(text, "\n", found.end())
+            if found["record"] is None or any(text.find(mark, found.end(), end) >= 0 for mark in _CONTENT):
+                parts += [text[at : found.start()], DATA]
+                at = end
     return "".join([*parts, text[at:]])
 
 
@@ -252,12 +270,26 @@ def _numbers(text: str) -> str:
 
 def _is_data(run: str) -> bool:
     numbers = re.findall(rf"{_DIGITS}|nan|inf|NaN", run)
-    has_decimals = any("." in number or "e" in number or number in ("nan", "NaN", "inf") for number in numbers)
-    return len(numbers) > (DECIMALS_MAX if has_decimals else NUMBERS_MAX)
+    decimals = sum("." in number or "e" in number or number in ("nan", "NaN", "inf") for number in numbers)
+    return decimals > DECIMALS_MAX or len(numbers) > (ROW_WITH_DECIMAL_MAX if decimals else NUMBERS_MAX)
+
+
+_SERIES_END = re.compile(r"(?:[^\n]{0,200}, )?dtype: \w{1,40}")
+_COLUMNS_MIN = 3  # of texts alone, in lines that follow each other
 
 
 def _tables(text: str) -> str:
-    return "\n".join(DATA if _is_row(line) else line for line in text.split("\n"))
+    """Lines of a table, and with each those next to it that have columns, such as its head or texts."""
+    lines = text.split("\n")
+    columns = [len(re.split(r"\s{2,}|\t", line.strip())) for line in lines]
+    taken = [bool(_SERIES_END.fullmatch(line.strip())) or _is_row(line) for line in lines]
+    for place in range(1, len(lines)):
+        if min(columns[place - 1], columns[place]) >= _COLUMNS_MIN:
+            taken[place - 1] = taken[place] = True
+        taken[place] |= taken[place - 1] and columns[place] > 1
+    for place in range(len(lines) - 1, 0, -1):
+        taken[place - 1] |= taken[place] and columns[place - 1] > 1
+    return "\n".join(DATA if is_taken else line for line, is_taken in zip(lines, taken, strict=True))
 
 
 def _is_row(line: str) -> bool:
@@ -281,7 +313,7 @@ _ENDING = "(?<=Error|ption|rning|rrupt|Fault|pExit|ation|rFull|Empty|Group)"  # 
 _ERROR = re.compile(rf"(?:failed at [^\n:]{{1,200}}+: {_KIND}|(?<![\w.]){_KIND}{_ENDING}): ")
 _ERROR_BELOW_FRAMES = re.compile(rf"(?<![^\n]){_KIND}: |{_ERROR.pattern}")
 _WHOLE = re.compile(r"(?:KeyError|IndexError|LookupError|StopIteration|AssertionError): $")
-_FIGURE = re.compile(r"(?<![\w.+-])[-+]?(?:\d|\.\d)(?:[.,eE+-]{0,2}\d)*+")
+_FIGURE = re.compile(rf"(?<![\w.+-]){_HASH}[-+]?(?:\d|\.\d)(?:[.,_eE+-]{{0,2}}\d)*+")
 
 
 def _exceptions(text: str) -> str:

@@ -31,6 +31,9 @@ log = logging.getLogger("fednode.node")
 
 FIRST_AFTER_S = 600.0  # of a node's life: starting has enough to do
 EVERY_S = DAY_S
+# A clock that has moved on so far since the last line that this node logged may be wrong, as after a battery's end. What
+# is too old is then judged after a day of uptime: by then somebody, or the network, has set it right.
+ABSENCE_S = 30 * DAY_S
 # A blob that was stored, or asked for, so recently may be about to be named by something: what takes longer between
 # the two is held in `RunDriver.needs`.
 UNUSED_S = 3600.0
@@ -76,10 +79,15 @@ class Retention:
         self._busy = trio.Lock()
         self._forgotten: set[RunId] = set()
         self.rules = Rules()
+        self._first_after_s = FIRST_AFTER_S
 
     async def load(self) -> None:
         """Raises FednodeError when the file is damaged."""
         self.rules = rules_in(await self._node.disk.read(RULES_FILE))
+        (newest,) = await self._node.record.query("newest_log")
+        if newest["time"] is not None:
+            absence_s = self._node.now() - datetime.fromisoformat(newest["time"]).timestamp()
+            self._first_after_s = EVERY_S if absence_s > ABSENCE_S else FIRST_AFTER_S
 
     async def set(self, texts: dict[str, str]) -> None:
         """Change the rules of these kinds, durably. Raises Refused for what is none."""
@@ -88,8 +96,8 @@ class Retention:
         self.rules = rules
 
     async def run(self) -> None:
-        """Prune soon after the start, and once a day, until cancelled."""
-        await trio.sleep(FIRST_AFTER_S)
+        """Prune soon after the start, or after a day where the clock is in doubt, and once a day, until cancelled."""
+        await trio.sleep(self._first_after_s)
         while True:
             try:
                 removed = await self.prune()

@@ -4,8 +4,10 @@
 tasks of its own, whose answers come back as events. Nothing here decides anything about the protocol.
 """
 
+import errno
 import logging
 import math
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -13,6 +15,7 @@ import trio
 
 from node.bulk import Transfer
 from node.chronicle import Chronicle
+from node.complaints import Complaints
 from node.run_audit import RunAudit
 from node.run_data import RunData
 from node.run_task import RunTask
@@ -60,6 +63,8 @@ log = logging.getLogger("fednode.run")
 # Events that wait for the machine. It handles some thousands a second; messages beyond this are dropped, as a network
 # may drop them, and said again by their senders.
 INBOX_EVENTS_MAX = 4096
+DISK_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))  # as the system says it, here and in a worker
+TRAIN_AGAIN_S = 30.0  # while it is: a round that was lost to it is trained again, not the run given up
 # The same in bytes: a few of the longest commits from everybody, and far below memory.
 INBOX_BYTES_MAX = 64 * 1024 * 1024
 
@@ -104,6 +109,7 @@ class RunDriver:
         self._send = send
         self._tell_proposer = tell_proposer
         self._name_of = name_of
+        self._complaints = Complaints(trio.current_time)
         self._to_inbox, self._inbox = trio.open_memory_channel[RunEvent](INBOX_EVENTS_MAX)
         self._inbox_bytes = 0
         self._sizes: dict[int, int] = {}  # of the messages in the inbox, by the event's identity
@@ -124,7 +130,8 @@ class RunDriver:
             self._sizes[id(event)] = size
             self._inbox_bytes += size
         except trio.WouldBlock:
-            log.warning("a message of %s was dropped: run %s is too busy", peer, self.run_id[:8])
+            if told := self._complaints.told(peer, f"run {self.run_id[:8]} is too busy"):
+                log.warning("a message of %s was dropped: %s", peer, told)
         except trio.BrokenResourceError:
             return
 
@@ -240,17 +247,25 @@ class RunDriver:
             case Recompute():
                 return Recomputed(wanted.name, await self._audit.recompute(wanted))
             case Train():
-                try:
-                    return await self._task.train(wanted)
-                except FednodeError as error:
-                    await self._tell_failure("Training", error, wanted.round, goes_on=False)
-                    return TrainingFailed(wanted.round, error.what[:500])
+                return await self._train(wanted)
             case Evaluate():
                 try:
                     return await self._task.evaluate(wanted)
                 except FednodeError as error:
                     await self._tell_failure("Evaluating", error, wanted.checkpoint.round, goes_on=True)
                     return Evaluated(wanted.checkpoint.round, wanted.name, 0, {})
+
+    async def _train(self, wanted: Train) -> RunEvent | None:
+        """Train; again and again while the disk is full, for people make room within minutes."""
+        while True:
+            try:
+                return await self._task.train(wanted)
+            except FednodeError as error:
+                if not any(full in error.what for full in DISK_FULL):
+                    await self._tell_failure("Training", error, wanted.round, goes_on=False)
+                    return TrainingFailed(wanted.round, error.what[:500])
+                self._say("WARNING", f"round {wanted.round} is trained again in {TRAIN_AGAIN_S:g} s: {error.what}")
+            await trio.sleep(TRAIN_AGAIN_S)
 
     async def _combine(self, wanted: Combine) -> RunEvent:
         self._spans.busy()
@@ -303,7 +318,8 @@ class RunDriver:
                     f"{self._name_of(output.node)} lied: {what}. What it signed is kept in the journal",
                 )
             case Misbehaved(peer, what):
-                self._say("WARNING", f"dropped a message of {self._name_of(peer)}: {what}")
+                if told := self._complaints.told(peer, what):
+                    self._say("WARNING", f"dropped a message of {self._name_of(peer)}: {told}")
             case Ended(outcome, reason):
                 self.chronicle.state("", outcome.upper(), reason, self.machine.ledger.committed_round)
                 self._say("INFO", f"the run is {outcome}" + (f": {reason}" if reason else ""))

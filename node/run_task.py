@@ -17,14 +17,13 @@ from node.chronicle import Chronicle
 from node.run_blobs import RunBlobs
 from node.seams import Disk, TaskOutput, TaskSession, TaskSpec, Trainer, TrainerFailed
 from node.spans import Spans
-from protocol.checkpoint import Checkpoint, Offer
+from protocol.checkpoint import METRIC_NAME_CHARACTERS_MAX, Checkpoint, Offer, is_metric_name
 from protocol.keys import BlobId
 from protocol.run_events import Evaluate, Evaluated, Train, Trained
 
 T = TypeVar("T")
 
 METRICS_MAX = 64  # of one offer or report: what its message class allows
-METRIC_NAME_CHARACTERS_MAX = 80  # likewise
 
 
 class RunTask:
@@ -135,7 +134,8 @@ class RunTask:
             self._has_said_what_is_not_told = True
             text = (
                 f"{finite - len(told)} of a result's {finite} metrics are not told: {METRICS_MAX} fit, each class's "
-                f"counted, with names of up to {METRIC_NAME_CHARACTERS_MAX} characters; fednode.log keeps more, here"
+                f"counted, with names of up to {METRIC_NAME_CHARACTERS_MAX} characters, none of them "
+                "invisible; fednode.log keeps more, here"
             )
             self._say(TaskOutput("log", text=text, level="WARNING"))
         return told
@@ -187,6 +187,6 @@ class RunTask:
 def told_to_others(metrics: Mapping[str, float]) -> dict[str, float]:
     """What of `metrics` others can use, and a note has room for, figures of single classes last: a NaN of one node
     would hide everybody's mean."""
-    fits = [name for name, value in metrics.items() if 0 < len(name) <= METRIC_NAME_CHARACTERS_MAX and isfinite(value)]
+    fits = [name for name, value in metrics.items() if is_metric_name(name) and isfinite(value)]
     fits.sort(key=lambda name: split_class(name)[1] is not None)
     return {name: float(metrics[name]) for name in fits[:METRICS_MAX]}

@@ -142,6 +142,8 @@ def told_rows(run: str, note: Offer | Report, at: float) -> list[SpanRow | Syste
     node = note.node
     rows: list[SpanRow | SystemMetricRow] = []
     for span in note.spans:
+        if span.round > note.round + 1:
+            continue  # nobody is busy with a round before the one below it is over
         number = span.round * _NUMBERS_OF_A_ROUND + SPAN_NAMES.index(span.name)
         place = (run, node, span.round, span.name, "")
         rows.append(SpanRow(*place, span.started_at, span.seconds, span.bytes, node, number))

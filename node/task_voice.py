@@ -62,4 +62,8 @@ class TaskVoice:
             leave_out(f"The artifact {entry.name}", f"it cannot be copied ({error})")
         else:
             staged = StagedFile(file, entry.kind, entry.details)
-            self._say(TaskOutput("artifact", name=entry.name, staged=staged, round=round_number))
+            try:
+                self._say(TaskOutput("artifact", name=entry.name, staged=staged, round=round_number))
+            except BaseException:
+                self._staging.drop(file)
+                raise

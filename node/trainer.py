@@ -7,7 +7,7 @@ Below its directory, `state` keeps what a participant needs through a whole run,
 import logging
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from hashlib import blake2b
@@ -17,6 +17,7 @@ from typing import Any
 import trio
 
 from node.seams import Keep, TaskOutput, TaskSpec, TrainerFailed
+from node.staged_files import discard
 from node.worker_attended import AttendedWorker
 from node.worker_process import WorkerProcess
 from node.worker_session import WorkerSession
@@ -49,7 +50,12 @@ class WorkerTrainer:
                 f"No worker process could be started ({error})", remedy="free memory or processes on this machine"
             ) from error
         keep_from = None if keep is None else partial(keep, folder=work)
-        session = WorkerSession(AttendedWorker(process, say, self._limits, keep_from), work, self._blocking)
+
+        async def discard_staged(names: Sequence[str]) -> None:
+            await self._blocking(partial(discard, work, names))
+
+        worker = AttendedWorker(process, say, self._limits, keep_from, discard_staged)
+        session = WorkerSession(worker, work, self._blocking)
         self._nursery.start_soon(self._supervise, session, process.pid, spec.run_id)
         try:
             await session.load(spec, state)

@@ -5,7 +5,7 @@ Decides when a worker is given up, and keeps the first reason: every later call 
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from node.seams import TaskOutput, TrainerFailed
-from node.worker_checks import count, output_of
+from node.worker_checks import count, failure_of, number, output_of, shown
 from node.worker_frames import FrameReader, encode_frame
 from node.worker_output import (
     CUT_BYTES_PER_S,
@@ -48,7 +48,7 @@ class AttendedWorker:
     """`attend` must run all the time; it returns when the worker has ended and all of it is read.
 
     `keep` takes an artifact in. Meanwhile nothing more is heard from the worker, so one that makes artifacts faster
-    than they can be kept has to wait."""
+    than they can be kept has to wait. `discard` removes the staged files of these names, as far as they are there."""
 
     def __init__(
         self,
@@ -56,9 +56,12 @@ class AttendedWorker:
         say: Say,
         limits: WatchLimits,
         keep: Callable[[TaskOutput], Awaitable[None]] | None = None,
+        discard: Callable[[Sequence[str]], Awaitable[None]] | None = None,
     ) -> None:
         self._process = process
         self._keep = keep
+        self._discard = discard
+        self._staged: list[str] = []  # files of artifacts heard of in what was read last
         self._keeping = False
         self._limits = limits
         self._gate = OutputGate(say, trio.current_time())
@@ -139,8 +142,7 @@ class AttendedWorker:
         if call.answer is None:
             raise self.why()
         if call.answer["is"] == "failure":
-            told = {key: str(call.answer.get(key, "")) for key in ("what", "remedy", "traceback", "brief")}
-            raise TrainerFailed(**told)
+            raise TrainerFailed(**{key: text for key, text in call.answer.items() if key != "is"})
         return call.answer
 
     def why(self) -> TrainerFailed:
@@ -173,6 +175,7 @@ class AttendedWorker:
                 for frame in frames.feed(data):
                     if (output := self._take(frame)) is not None:
                         await self._take_in(output)
+                await self._discard_rest()
                 await trio.sleep(speed.pause_s(len(data), trio.current_time()))
         except (RemoteProtocolError, KeyError, TypeError, ValueError, AttributeError) as error:
             self.give_up(
@@ -188,18 +191,21 @@ class AttendedWorker:
             case "output":
                 self._watch.progress()
                 output = output_of(frame)
+                if output.staged is not None:
+                    self._staged.append(output.staged.file)
                 passes = self._gate.take(output, trio.current_time())
                 return output if passes and output.kind == "artifact" else None
             case "beat":
-                self._watch.beat(count(frame["ticks"]), float(frame["cpu_s"]))
+                self._watch.beat(count(frame["ticks"]), number(frame["cpu_s"]))
             case "answer" | "failure":
+                answer = {"is": "failure", **failure_of(frame)} if frame["is"] == "failure" else dict(frame)
                 self._gate.settle()
                 self._watch.ended(count(frame["call"]))
                 if self._call_now is not None and self._call_now.number == frame["call"]:
-                    self._call_now.answer = dict(frame)
+                    self._call_now.answer = answer
                     self._call_now.done.set()
             case other:
-                raise ValueError(f"there are no frames of kind {str(other)[:20]!r}")
+                raise ValueError(f"there are no frames of kind {shown(other)}")
         return None
 
     async def _take_in(self, artifact: TaskOutput) -> None:
@@ -208,6 +214,17 @@ class AttendedWorker:
         self._keeping = True  # it is we who let the worker wait
         try:
             await self._keep(artifact)
+        finally:
+            self._keeping = False
+
+    async def _discard_rest(self) -> None:
+        """Of what we have heard of, nothing lies about any longer, be it kept, refused or left out."""
+        staged, self._staged = self._staged, []
+        if not staged or self._discard is None:
+            return
+        self._keeping = True
+        try:
+            await self._discard(staged)
         finally:
             self._keeping = False
 

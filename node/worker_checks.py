@@ -14,6 +14,7 @@ from fednode_logging import (
     METRIC_VALUES_MAX,
     PARAMETER_CHARACTERS_MAX,
     PARAMETER_KEY_CHARACTERS_MAX,
+    UNFIT_FOR_A_NAME,
     class_key,
     split_class,
     text_of,
@@ -38,30 +39,56 @@ def output_of(frame: Mapping[str, Any]) -> TaskOutput:
         case "parameter":
             return TaskOutput(kind, parameters=_clean_parameters(frame.get("parameters", {})), round=at)
         case "span":
-            name = str(frame["name"])[:PARAMETER_KEY_CHARACTERS_MAX]
+            name = _text(frame["name"])[:PARAMETER_KEY_CHARACTERS_MAX]
             return TaskOutput(kind, name=name, seconds=_seconds(frame.get("seconds", 0.0)), round=at)
         case "artifact":
-            file, sort, details = (str(frame["staged"][key]) for key in ("file", "kind", "details"))
+            file, sort, details = (_text(frame["staged"][key]) for key in ("file", "kind", "details"))
             staged = StagedFile(file, sort[:KIND_CHARACTERS_MAX], _clean_details(details))
-            return TaskOutput(kind, name=str(frame["name"]), staged=staged, round=at)
+            return TaskOutput(kind, name=_text(frame["name"]), staged=staged, round=at)
         case "log":
             level = frame.get("level")
-            text = str(frame.get("text", ""))
+            text = _text(frame.get("text", ""))
             return TaskOutput(kind, text=text, level=level if level in LEVELS else "INFO", round=at)
         case other:
-            raise ValueError(f"a task says nothing of kind {str(other)[:20]!r}")
+            raise ValueError(f"a task says nothing of kind {shown(other)}")
 
 
 def clean_metrics(values: Any) -> dict[str, float]:
     """The values of one call of fednode.log as plain numbers. Raises ValueError or TypeError for what is none."""
     if len(values) > METRIC_VALUES_MAX:
         raise ValueError(f"{len(values)} metrics at once are over the limit of {METRIC_VALUES_MAX}")
-    return {_clean_name(str(key)): float(value) for key, value in values.items()}
+    return {_clean_name(_text(key)): number(value) for key, value in values.items()}
+
+
+def number(value: Any) -> float:
+    """`value`, which a worker sent. Raises TypeError unless it is a number."""
+    if not isinstance(value, int | float):  # of a long text, float() would tell all of it in its error
+        raise TypeError(f"{shown(value)} is no number")
+    return float(value)
+
+
+def failure_of(frame: Mapping[str, Any]) -> dict[str, str]:
+    """What a frame of kind "failure" says, as TrainerFailed takes it."""
+    return {key: _text(frame.get(key, "")) for key in ("what", "remedy", "traceback", "brief")}
+
+
+def _text(value: Any) -> str:
+    """`value`, if it is a text. Whatever else it is, nested without end perhaps, is not turned into one."""
+    if not isinstance(value, str):
+        raise TypeError(f"{shown(value)} is no text")
+    return value
+
+
+def shown(value: Any) -> str:
+    """Something that a worker sent, for an error's text: its beginning, or its type where that may be anything."""
+    if isinstance(value, str):
+        return repr(value[:20])
+    return repr(value) if isinstance(value, int | float) else f"a {type(value).__name__}"
 
 
 def _clean_name(name: str) -> str:
     key, label = split_class(name)
-    key = key[:METRIC_NAME_CHARACTERS_MAX]
+    key = UNFIT_FOR_A_NAME.sub(" ", key[:METRIC_NAME_CHARACTERS_MAX])
     return key if label is None else class_key(key, label[:CLASS_CHARACTERS_MAX])
 
 
@@ -85,7 +112,7 @@ def _clean_parameters(values: Any) -> dict[str, tuple[str, str]]:
     if len(values) > PARAMETERS_MAX:
         raise ValueError(f"{len(values)} parameters at once are over the limit of {PARAMETERS_MAX}")
     return {
-        str(key)[:PARAMETER_KEY_CHARACTERS_MAX]: (str(text)[:PARAMETER_CHARACTERS_MAX], str(kind)[:40])
+        _text(key)[:PARAMETER_KEY_CHARACTERS_MAX]: (_text(text)[:PARAMETER_CHARACTERS_MAX], _text(kind)[:40])
         for key, (text, kind) in values.items()
     }
 
@@ -93,7 +120,7 @@ def _clean_parameters(values: Any) -> dict[str, tuple[str, str]]:
 def count(value: Any, count_max: int = COUNT_MAX) -> int:
     """`value`, which a worker sent. Raises ValueError unless it is a count."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= count_max:
-        raise ValueError(f"{str(value)[:40]!r} is no count")
+        raise ValueError(f"{shown(value)} is no count")
     return value
 
 
@@ -102,7 +129,7 @@ def _place(frame: Mapping[str, Any], key: str) -> int:
 
 
 def _seconds(value: Any) -> float:
-    seconds = float(value)
+    seconds = number(value)
     if not 0 <= seconds <= PLACE_MAX:
         raise ValueError(f"{seconds} s is no length of time")
     return seconds

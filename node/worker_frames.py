@@ -39,13 +39,17 @@ def to_field(content: bytes, file: Path) -> bytes | bool:
     if len(content) <= INLINE_BYTES_MAX:
         return content
     fresh = file.with_suffix(".fresh")
-    fresh.write_bytes(content)
+    fresh.unlink(missing_ok=True)
+    with fresh.open("xb") as target:  # never through a link that somebody's code has put there
+        target.write(content)
     os.replace(fresh, file)  # never changed in place: the reader may still have the one before mapped
     return True
 
 
 def from_field(field: Any, file: Path) -> bytes | Path:
-    """The content that `field` stands for, or the file that it is in. Raises TypeError for any other field."""
+    """The content that `field` stands for, or the file that it is in. Raises TypeError for any other field.
+
+    What a worker says to be in a file, the node opens by node.staged_files alone."""
     if field is True:
         return file
     if not isinstance(field, bytes):

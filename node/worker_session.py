@@ -6,6 +6,7 @@ every later call says why, and a new session can be opened.
 
 import os
 import shutil
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
@@ -15,11 +16,15 @@ from typing import Any
 
 import trio
 
+from aggregation.codecs import codec_named, difference_bytes
+from aggregation.schema import SCHEMA_BYTES_MAX, Schema
 from node.seams import EvaluateResult, InitialModel, Predictions, TaskSpec, TrainResult
+from node.staged_files import move_left, read_left
 from node.system_names import known_usage
 from node.worker_attended import AttendedWorker
-from node.worker_checks import clean_metrics, count
+from node.worker_checks import clean_metrics, count, number
 from node.worker_frames import INLINE_BYTES_MAX, PREDICTIONS_FILE, from_field, to_field
+from protocol.errors import FednodeError
 
 Blocking = Callable[[Callable[[], Any]], Awaitable[Any]]
 
@@ -31,17 +36,20 @@ class WorkerSession:
         self._worker = worker
         self._work = work
         self._blocking = blocking
+        self._codec = ""
+        self._taken: Path | None = None  # a folder that no worker was told of, for what is taken out of its own
         self._gone = trio.Event()
 
     async def load(self, spec: TaskSpec, state: Path) -> None:
         """Have the worker load the task and its data; call it once, first. Raises TrainerFailed."""
+        self._codec = spec.codec
         await self._worker.call("open", spec=_plain(spec), state=str(state))
 
     async def initial_model(self) -> InitialModel:
         answer = await self._worker.call("initial_model")
         with self._sense():
-            schema = await self._content(from_field(answer["schema"], self._work / "schema"))
-            model = await self._content(from_field(answer["model"], self._work / "model"))
+            schema = await self._content(answer["schema"], "schema", lambda: SCHEMA_BYTES_MAX)
+            model = await self._content(answer["model"], "model", lambda: Schema.from_bytes(schema).model_bytes)
         return InitialModel(schema, model)
 
     async def train(self, round_number: int, schema: bytes, model: bytes | Path) -> TrainResult:
@@ -50,11 +58,11 @@ class WorkerSession:
         with self._sense():
             update = from_field(answer["update"], self._work / "update")
             if isinstance(update, Path):
-                await self._blocking(update.stat)  # it may have lied
+                update = await self._blocking(partial(self._take_update, schema))
             samples, steps = count(answer["samples"]), count(answer["steps"])
             usage = known_usage(clean_metrics(answer["usage"]))
             return TrainResult(
-                update, samples, clean_metrics(answer["metrics"]), steps, float(answer["encode_s"]), usage
+                update, samples, clean_metrics(answer["metrics"]), steps, number(answer["encode_s"]), usage
             )
 
     async def evaluate(self, round_number: int, schema: bytes, model: bytes | Path) -> EvaluateResult | None:
@@ -79,7 +87,7 @@ class WorkerSession:
             await self._worker.attend()
         finally:
             with trio.CancelScope(shield=True):
-                await self._blocking(partial(shutil.rmtree, self._work, ignore_errors=True))
+                await self._blocking(self._tidy_up)
             self._gone.set()
 
     async def _large(self, schema: bytes, model: bytes | Path) -> dict[str, Any]:
@@ -93,13 +101,35 @@ class WorkerSession:
     async def _field(self, content: bytes, file: Path) -> Any:
         if len(content) <= INLINE_BYTES_MAX:  # not worth a thread
             return content
-        return await self._blocking(partial(to_field, content, file))
+        try:
+            return await self._blocking(partial(to_field, content, file))
+        except OSError as error:
+            self._worker.give_up(
+                f"{file.name} cannot be written for the worker ({error})", "see that the disk has room"
+            )
+            raise self._worker.why() from error
 
-    async def _content(self, content: bytes | Path) -> bytes:
+    async def _content(self, field: Any, name: str, bytes_max: Callable[[], int]) -> bytes:
+        """What `field` stands for, be it in the file `name`. `bytes_max` is called in a thread, where that is."""
+        content = from_field(field, self._work / name)
         if isinstance(content, bytes):
             return content
-        whole: bytes = await self._blocking(content.read_bytes)
+        whole: bytes = await self._blocking(lambda: read_left(self._work, name, bytes_max()))
         return whole
+
+    def _take_update(self, schema: bytes) -> Path:
+        """The update that the worker left, out of its reach. Blocks."""
+        bytes_max = difference_bytes(Schema.from_bytes(schema), codec_named(self._codec))
+        if self._taken is None:
+            self._taken = Path(tempfile.mkdtemp(dir=self._work.parent))
+        update = self._taken / "update"
+        move_left(self._work, "update", bytes_max, update)
+        return update
+
+    def _tidy_up(self) -> None:
+        for folder in (self._work, self._taken):
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
     def _sense(self) -> Iterator[None]:
@@ -108,6 +138,12 @@ class WorkerSession:
             yield
         except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
             self._worker.give_up(f"The worker's answer makes no sense ({error})", "keep task code off fednode's pipe")
+            raise self._worker.why() from error
+        except FednodeError as error:
+            self._worker.give_up(
+                f"What the worker left for the node cannot be used ({error.what})",
+                "keep task code off the files that fednode writes",
+            )
             raise self._worker.why() from error
 
 

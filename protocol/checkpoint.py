@@ -3,12 +3,13 @@
 All of it is signed by the node that says it, so that anybody can prove later who said what. docs/protocol.md §8.
 """
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, Literal, NamedTuple, TypeVar, get_args
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from protocol.errors import RemoteProtocolError
 from protocol.keys import BlobId, Hash, NodeId, RunId
@@ -17,13 +18,33 @@ from protocol.remembered import remembered
 from protocol.signing import Signed, open_signed, sign
 from protocol.wire import Wire, hash_of, pack
 
+METRIC_NAME_CHARACTERS_MAX = 80
+# What a terminal obeys, what turns the direction of writing, what breaks a line. As in fednode_logging.
+_UNFIT_FOR_A_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_CLASS_MARK = "@class="  # between a metric's name and a class (fednode_logging.split_class)
+_REMEMBERED_NAMES = 4096  # of metrics: each comes with every note
+
+
+@lru_cache(maxsize=_REMEMBERED_NAMES)
+def is_metric_name(name: str) -> bool:
+    """Whether a metric may be called so in what is signed: it stands in everybody's tables."""
+    fits = 0 < len(name) <= METRIC_NAME_CHARACTERS_MAX and not name.startswith(_CLASS_MARK)
+    return fits and _UNFIT_FOR_A_NAME.search(name) is None
+
+
+def _check_metric_name(name: str) -> str:
+    if not is_metric_name(name):
+        raise ValueError(f"a metric's name has 1 to {METRIC_NAME_CHARACTERS_MAX} characters, and no invisible ones")
+    return name
+
+
 HexHash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 HexHashOrNone = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 NodeName = Annotated[str, Field(min_length=1, max_length=NODE_ID_CHARACTERS_MAX)]
 Round = Annotated[int, Field(ge=0, le=10_000_000)]
 Term = Annotated[int, Field(ge=0, le=2**53)]
 Samples = Annotated[int, Field(ge=0, le=2**53)]
-MetricName = Annotated[str, Field(min_length=1, max_length=80)]
+MetricName = Annotated[str, AfterValidator(_check_metric_name)]
 Metrics = Annotated[dict[MetricName, Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=64)]
 UsageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Usage = Annotated[dict[UsageName, Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=16)]

@@ -16,6 +16,7 @@ import trio
 from node.capture import captured_in_process
 from node.seams import EvaluateResult, InitialModel, Keep, Predictions, TaskOutput, TaskSpec, TrainerFailed, TrainResult
 from node.sgd import Progress
+from node.staged_files import discard
 from node.training import LoadedTask
 from node.worker_frames import PREDICTIONS_FILE
 from simulations.batched import BatchedTraining, Request
@@ -145,6 +146,7 @@ class InProcessSession:
         if self._keep is not None:
             for artifact in artifacts:
                 await self._keep(artifact, self._staging)
+        discard(self._staging, [artifact.staged.file for artifact in artifacts if artifact.staged is not None])
 
     async def _run(self, round_number: int, work: Callable[[LoadedTask], T]) -> T:
         if self._loaded is None:

@@ -1,8 +1,10 @@
 """Taking rows that were staged by tracker.import_read into the store: all of them or none.
 
-What this node saw itself stands: a fact that is here is not replaced, an event that is here is not added. Of the states
-of a run that this node has seen itself none is taken, since the newest added is the current one; of one that was
-imported before, only those that are newer.
+What this node saw itself stands: a fact that is here is not replaced, an event that is here is not added. Who exports
+may write what they like, so of a run that this node takes part in, or has recorded rounds or figures of by itself, only
+what lies beside the figures that are shown comes in: log lines, system metrics, and spans and figures within rounds, of
+nodes that have none here in that round, and of no round beyond the newest that is here. Its rounds, models, states and
+whole rounds' figures are this node's alone. Of a run that was imported before, only newer states are taken.
 """
 
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from tracker.schema import TABLES, Table
 from tracker.store import Store
 
 _STAGED = "staged"
+_SEEN = "seen_runs"  # those this node saw itself, and the newest round that it knows of each
+_BESIDE = ("logs", "system_metrics", "spans", "metrics")  # what still comes in of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +54,9 @@ def _merge(connection: Any, rules: Rules, now: float) -> Merged:
     new = connection.execute(
         f"SELECT run_id FROM {_STAGED}.runs ANTI JOIN runs USING (run_id) ORDER BY created_at, run_id"
     ).fetchall()
+    connection.execute(_FIND_SEEN)  # before anything comes in
     rows, too_old = {}, 0
-    # States first: which runs this node has seen itself must be asked before the runs come in.
-    for name in sorted(tables(), key=lambda name: name != "status_events"):
+    for name in tables():
         table = by_name[name]
         if not table.is_event:
             rows[name] = _merge_facts(connection, table)
@@ -64,13 +68,29 @@ def _merge(connection: Any, rules: Rules, now: float) -> Merged:
                 f"SELECT count(*) FROM {_STAGED}.{name} WHERE {limit[0]}", [limit[1]]
             ).fetchone()[0]
     runs = [run for (run,) in new]
-    connection.execute("INSERT OR IGNORE INTO imported_runs SELECT unnest(?::VARCHAR[]), ?", [runs, utc(now)])
+    connection.execute(
+        f"INSERT OR IGNORE INTO imported_runs SELECT run_id, ? FROM {_STAGED}.runs ANTI JOIN {_SEEN} USING (run_id)",
+        [utc(now)],
+    )
+    connection.execute(f"DROP TABLE {_SEEN}")
     return Merged({name: count for name, count in rows.items() if count}, runs, too_old)
 
 
+# A run that was declined, or not yet decided about, and that nothing is known of, is seen by nobody here.
+_FIND_SEEN = f"""CREATE OR REPLACE TEMP TABLE {_SEEN} AS
+    WITH told AS (SELECT run_id, max(round) AS newest FROM
+        (SELECT run_id, round FROM rounds UNION ALL SELECT run_id, round FROM models) GROUP BY run_id),
+    own AS (SELECT run_id FROM decisions WHERE decision = 'accepted' UNION
+        SELECT run_id FROM (SELECT run_id FROM told UNION SELECT run_id FROM metrics)
+        ANTI JOIN imported_runs USING (run_id))
+    SELECT run_id, coalesce(newest, 0) AS newest FROM own LEFT JOIN told USING (run_id)"""
+
+
 def _merge_facts(connection: Any, table: Table) -> int:
+    of_runs = "run_id" in table.fields and table.name != "runs"  # what a run is called is here, but for a damaged record
+    wanted = f"run_id NOT IN (SELECT run_id FROM {_SEEN})" if of_runs else "true"
     (count,) = connection.execute(
-        f"INSERT OR IGNORE INTO {table.name} BY NAME SELECT * FROM {_STAGED}.{table.name}"
+        f"INSERT OR IGNORE INTO {table.name} BY NAME SELECT * FROM {_STAGED}.{table.name} WHERE {wanted}"
     ).fetchone()
     return int(count)
 
@@ -79,11 +99,11 @@ def _merge_events(connection: Any, table: Table, limit: tuple[str, Any] | None) 
     key = ", ".join(table.key)
     wanted, bound = ("true", []) if limit is None else (f"NOT ({limit[0]})", [limit[1]])
     if table.name == "status_events":
-        wanted = """run_id NOT IN (SELECT run_id FROM decisions)
-            AND time > coalesce((SELECT max(time) FROM status_events s WHERE s.run_id = i.run_id),
+        wanted = """run_id NOT IN (SELECT run_id FROM decisions) AND time > coalesce((SELECT max(time) FROM status_events s WHERE s.run_id = i.run_id),
                 TIMESTAMP '1900-01-01')"""
     if table.name == "spans":  # of a round that is here what another node was told would count twice
         wanted += " AND (run_id, node_id, round) NOT IN (SELECT (run_id, node_id, round) FROM spans)"
+    wanted += f" AND {_of_seen_runs(table.name)}"
     # Behind all that is here, in the order in which the other node took them in.
     (start,) = connection.execute(f"SELECT coalesce(max(position) + 1, 0) FROM {table.name}").fetchone()
     (count,) = connection.execute(
@@ -92,3 +112,17 @@ def _merge_events(connection: Any, table: Table, limit: tuple[str, Any] | None) 
         bound,
     ).fetchone()
     return int(count)
+
+
+def _of_seen_runs(name: str) -> str:
+    """What must hold of an event of a run that this node saw itself."""
+    if name not in _BESIDE:
+        return f"run_id NOT IN (SELECT run_id FROM {_SEEN})"
+    if name in ("logs", "system_metrics"):
+        return "true"
+    may = f"round <= (SELECT newest FROM {_SEEN} n WHERE n.run_id = i.run_id)"
+    if name == "metrics":
+        within = "scope = 'local' AND (step > 0 OR epoch > 0)"
+        may += f""" AND {within} AND (run_id, node_id, round) NOT IN
+            (SELECT (run_id, node_id, round) FROM metrics WHERE {within})"""
+    return f"(run_id NOT IN (SELECT run_id FROM {_SEEN}) OR ({may}))"

@@ -126,7 +126,7 @@ def _kept(kind: str, text: str) -> Kept:
         return Kept()
     found: dict[str, int] = {}
     for word in words:
-        match = re.fullmatch(r"(\d{1,12})\s*(d|days|rows)", word)
+        match = re.fullmatch(r"([0-9]{1,12})\s*(d|days|rows)", word)
         unit = "" if match is None else "rows" if match[2] == "rows" else "days"
         if match is None or unit in found or (unit == "rows" and kind not in _WITH_ROWS):
             raise _no_rule(kind, text)
@@ -204,13 +204,20 @@ def removable(connection: Any, name: str, rule: Kept, now: float, spared: Iterab
 
 
 def remove(connection: Any, name: str, rule: Kept, now: float, spared: Iterable[str]) -> int:
-    """Remove them, in the transaction that is open. Gives how many they were."""
+    """Remove them, in the transaction that is open. Gives how many they were.
+
+    What is as old as the newest of them does not come in again. What is younger does, though it be older than the rule
+    allows: the clock by which that was judged may have been ahead."""
     before = _before(connection, name, rule, now)
     if before is None:
         return 0
-    (count,) = connection.execute(f"DELETE FROM {name} WHERE {_over(name)}", [before, list(spared)]).fetchone()
+    over = [before, list(spared)]
+    (mark,) = connection.execute(
+        f"SELECT max({_KINDS[name].time}) + INTERVAL 1 MICROSECOND FROM {name} WHERE {_over(name)}", over
+    ).fetchone()
+    (count,) = connection.execute(f"DELETE FROM {name} WHERE {_over(name)}", over).fetchone()
     if count:
-        connection.execute("INSERT OR REPLACE INTO store_marks VALUES (?, ?)", [f"removed {name}", before])
+        connection.execute("INSERT OR REPLACE INTO store_marks VALUES (?, ?)", [f"removed {name}", mark])
     return int(count)
 
 

@@ -170,12 +170,15 @@ class Store:
             raise self._not_written(error) from error
 
     def replace_file(self, copy: Path) -> None:
-        """Put `copy`, of everything that is stored, in the place of the store's file. No reader may be open.
+        """Put `copy`, of everything that is stored (`tracker.copies.smaller_copy`), in the place of the store's file. No
+        reader may be open.
 
         Raises FednodeError: the store is as it was, or shut until the next write.
         """
         assert self.path is not None
         self._check_writable()
+        if copy.with_name(copy.name + ".wal").exists():  # it stays behind, and the rows that are only there with it
+            raise FednodeError(f"The copy {copy} was not written whole", remedy="make room on its disk")
         self.close()  # which folds the journal in
         try:
             journal = self.path.with_name(self.path.name + ".wal")

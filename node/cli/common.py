@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 EXIT_FAILED, EXIT_USAGE, EXIT_NOT_RUNNING, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-# A terminal obeys these; what other nodes' tasks print must not move our cursor.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# A terminal obeys these; what other nodes' tasks print must not move our cursor, or turn the direction of writing.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_INDENT = "\n    "  # nothing of our own begins so
 
 _HOME_HELP = "The node's folder. [default: FEDNODE_HOME, else this user's data folder]"
 
@@ -92,8 +93,19 @@ def exit_code_of(error: Exception) -> int:
 
 
 def clean(text: str) -> str:
-    """`text` without what a terminal would obey."""
+    """`text` without what a terminal would obey. Its lines stay: see `one_line` and `indented` for others' words."""
     return _CONTROL.sub("�", text)
+
+
+def one_line(text: str) -> str:
+    """`text`, clean, as a cell or heading."""
+    return clean(text).replace("\n", " ")
+
+
+def indented(text: str) -> str:
+    """A text that may have lines, such as a traceback: none but the first begins where our own lines begin, so whoever
+    wrote it cannot make it look like another's."""
+    return text.replace("\n", _INDENT)
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:

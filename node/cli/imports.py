@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from fednode_client import ClientError
 from node.cli import show
 from node.cli.common import Answer, common_options
-from node.cli.store_client import asked, opened
+from node.cli.store_client import RECORD, asked, opened, same_file
 
 
 @click.command("import")
@@ -27,6 +28,8 @@ def import_command(answer: Answer, source: Path) -> None:
     from tracker.import_read import stage
 
     client, place = asked(answer)
+    if same_file(source / RECORD if (source / RECORD).is_file() else source, place):
+        raise ClientError(f"{source} is this node's own record", remedy="name what another node has exported")
     record = None if client is not None else opened(place)  # before the work folder is used: opening empties it
     try:
         name = f"import-{secrets.token_hex(8)}.duckdb"

@@ -66,7 +66,8 @@ def logs(answer: Answer, policy: str | None) -> None:
       all     every line, also what the task prints
 
     Paths, addresses, secrets, literals and rows of data are taken out by rule; what no rule can know, such as a name in
-    the middle of a sentence, stays. Whatever the policy, a run's proposer learns in one line when its task fails here:
+    the middle of a sentence, stays. It counts at once, and for earlier lines too: whoever may read is given all that
+    this node still has of the run. Whatever the policy, a run's proposer learns in one line when its task fails here:
     the exception's kind and place, not its message.
     """
     client = answer.client()
@@ -76,8 +77,8 @@ def logs(answer: Answer, policy: str | None) -> None:
 
 _SHARED = {
     "none": "nobody reads this node's log",
-    "errors": "whoever takes part in a run may read this node's errors about it, redacted",
-    "all": "whoever takes part in a run may read this node's lines about it, redacted",
+    "errors": "whoever takes part in a run may read this node's errors about it, earlier ones too, redacted",
+    "all": "whoever takes part in a run may read this node's lines about it, earlier ones too, redacted",
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from node.cli import show
-from node.cli.common import Answer, common_options, store_option
+from node.cli.common import Answer, common_options, indented, store_option
 
 FOLLOW_INTERVAL_S = 0.5  # the record's own interval of writing
 FOLLOW_LINES = 10_000  # at a time, when more was said than fits
@@ -113,7 +113,7 @@ def logs(
     """Show what RUN's task and this node said about it; without RUN, everything that this node logged.
 
     With --all, what all of RUN's nodes said, in the order of their clocks. Each owner decides what is shared (fednode
-    policy logs): nothing, errors, or all; paths and data are taken out of it. Who shares nothing is named.
+    policy logs): none, errors, or all; paths and data are taken out of it. Who shares none, or errors alone, is named.
     """
     filters["level"] = filters["level"] and filters["level"].upper()
     if of_all:
@@ -148,7 +148,7 @@ def _show_all(answer: Answer, run_name: str | None, **query: Any) -> None:
         elif event["type"] == "node" and answer.json:
             click.echo(json.dumps(event, ensure_ascii=False), err=True)
         elif event["type"] == "node":
-            answer.hint(f"No lines of {event['node_name'] or show.node(event['node_id'])}: {event['reason']}.")
+            answer.hint(f"{event['node_name'] or show.node(event['node_id'])}: {event['reason']}.")
     if not told:
         answer.hint("Nothing was said yet.")
 
@@ -161,4 +161,4 @@ def _print_lines(answer: Answer, lines: list[dict[str, Any]]) -> None:
 def _print_line(answer: Answer, line: dict[str, Any]) -> None:
     level = "" if line["level"] == "INFO" else f"{line['level']} "
     node = line.get("node_name") or show.node(line["node_id"])
-    answer.give(line, f"{show.clock(line['time'])} {node} {level}{line['message']}")
+    answer.give(line, f"{show.clock(line['time'])} {node} {level}{indented(line['message'])}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from node.cli.common import clean
+from node.cli.common import indented, one_line
 
 NODE_ID_SHOWN = 14  # every peer id of an Ed25519 key begins with 12D3KooW; six more tell nodes apart
 HASH_SHOWN = 12
@@ -49,7 +49,7 @@ def moment(time: str | None) -> str:
         return ""
     try:
         return f"{datetime.fromisoformat(time).astimezone():%Y-%m-%d %H:%M:%S}"
-    except ValueError:
+    except (ValueError, OverflowError, OSError):  # the years 1 and 9999 do not fit every zone
         return time
 
 
@@ -64,13 +64,13 @@ def figure(value: float | None) -> str:
 def facts(rows: Sequence[tuple[str, object]]) -> str:
     """Names and values in two columns; what has no value is left out."""
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows if value not in (None, ""))
+    return "\n".join(f"{name.ljust(width)}  {indented(str(value))}" for name, value in rows if value not in (None, ""))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table: ruled on a terminal, plain columns into a pipe."""
-    columns = [clean(column) for column in columns]  # a measurement's name is a peer's word too
-    cells = [["" if cell is None else clean(str(cell)).replace("\n", " ") for cell in row] for row in rows]
+    columns = [one_line(column) for column in columns]  # a measurement's name is a peer's word too
+    cells = [["" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
     if sys.stdout.isatty():
         _ruled(columns, cells)
     else:

@@ -12,7 +12,7 @@ import click
 from fednode_client import ClientError
 from node.cli import show
 from node.cli.common import EXIT_FAILED, Answer, clean, common_options, store_option
-from node.cli.store_client import RECORD, StoreClient, asked, opened
+from node.cli.store_client import RECORD, StoreClient, asked, opened, same_file
 
 _BLOBS = Path("blobs", "whole")
 
@@ -97,26 +97,21 @@ def prune(answer: Answer, dry_run: bool) -> None:
 def compact(answer: Answer) -> None:
     """Give the disk back what the record does not need any more.
 
-    The record is copied and the copy takes its place, so the disk needs room for both. The node goes on meanwhile: what
+    The record is copied and the copy takes its place, so the disk needs room for two more of it. The node goes on meanwhile: what
     is recorded waits for seconds, and so does who reads.
     """
     client, place = asked(answer)
     if client is not None:
         done = client.compact()
     else:
-        from tracker.copies import bytes_of, write_copy
+        from tracker.copies import compact as compact_store
 
-        before, record = bytes_of(place), opened(place)
+        record = opened(place)
         try:
-            copy = place.with_name(f"{place.name}.work") / "compacted.duckdb"
-            write_copy(record, copy, is_backup=False)
-            if bytes_of(copy) < before:
-                record.replace_file(copy)
-            else:
-                copy.unlink()
+            made = compact_store(record)
         finally:
             record.close()
-        done = {"bytes_before": before, "bytes_after": bytes_of(place)}
+        done = {"bytes_before": made.bytes_before, "bytes_after": made.bytes_after}
     before, now = done["bytes_before"], done["bytes_after"]
     saved = f"{show.size(before)} before, {show.size(now)} now."
     answer.give(done, saved if now < before else f"Nothing to give back: the record takes {show.size(now)} as it is.")
@@ -174,11 +169,13 @@ def backup(answer: Answer, target: Path, with_models: bool, force: bool) -> None
     """Write a copy of the whole record, as it is at this moment, into FILE. The node goes on meanwhile.
 
     Look into the copy with --store FILE; take it into another node with fednode import FILE; or put it back in the
-    place of record.duckdb in the home of the stopped node. Keys, groups and journals are not in it: keep those by
-    copying the home of the stopped node.
+    place of record.duckdb in the home of the stopped node, and remove record.duckdb.wal there: it belongs to the old
+    one. Keys, groups and journals are not in it: keep those by copying the home of the stopped node.
     """
     client, place = asked(answer)
     file = target / RECORD if with_models else target
+    for live in (place, StoreClient(answer.home).home / RECORD):
+        _check_apart(file, live)
     if file.exists() and not force:
         raise ClientError(f"{file} is there already", remedy="name another, or replace it with --force")
     try:
@@ -198,6 +195,21 @@ def backup(answer: Answer, target: Path, with_models: bool, force: bool) -> None
     answer.give(told, f"{file} is written: {show.size(size)}{f', {copied} blobs' if copied else ''}.")
     if missing:
         answer.hint(f"{missing} models or artifacts that the record names are not here (any more) and were left out.")
+
+
+def _check_apart(file: Path, live: Path) -> None:
+    """A node goes on writing into the file that it has open, whoever takes its name; and a store does not open beside
+    the journal of another."""
+    journal = file.with_name(file.name + ".wal")
+    if same_file(file, live) or same_file(file, live.with_name(live.name + ".wal")):
+        raise ClientError(f"{file} is the record itself", remedy="name a file elsewhere, best on another disk")
+    if file.resolve().parent == live.resolve().with_name(live.name + ".work"):
+        raise ClientError(f"{file.parent} is emptied when the node starts", remedy="name a file elsewhere")
+    if journal.exists():
+        raise ClientError(
+            f"{journal} is there, of a store that was open at {file}: a copy would not open beside it",
+            remedy="name another file; or end what has that store open, and move both away",
+        )
 
 
 @contextmanager

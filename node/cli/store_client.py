@@ -60,6 +60,13 @@ def asked(answer: Answer) -> tuple[StoreClient | None, Path]:
     return client, client.home / RECORD
 
 
+def same_file(one: Path, other: Path) -> bool:
+    """Under whatever names; also where there is none yet."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
+
+
 def opened(place: Path) -> "Store":
     """The store of a stopped node, for changing it. Raises FednodeError: somebody has it open."""
     from tracker.store import Store  # DuckDB: only where a file is opened here

@@ -73,7 +73,7 @@ def test_a_query_that_is_none_is_refused(service: MemoryService, query: dict[str
 def test_lines_have_their_nodes_names_and_who_shares_none_is_named(service: MemoryService) -> None:
     shown = done("run", "logs", "study", "--all", "-f", "--level", "info")
     assert shown.stdout.splitlines() == ["00:00:00 alpha mine", "00:00:00 beta ERROR theirs �[2J"]
-    assert shown.stderr == "No lines of gamma: Its owner shares no logs.\n"
+    assert shown.stderr == "gamma: Its owner shares no logs.\n"
     assert service.calls[-1] == ("all_logs", "study", AllLogsQuery(level="INFO", follow=True))
     told = done("run", "logs", "study", "--all", "--json", "--node", "beta", "--limit", "100000")
     assert [json.loads(line)["message"] for line in told.stdout.splitlines()] == ["mine", "theirs \x1b[2J"]

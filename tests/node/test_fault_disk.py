@@ -49,6 +49,27 @@ def test_a_blob_folder_that_refuses_ends_one_nodes_part_and_not_the_run(tmp_path
     on_hostile_ground(tmp_path, main)
 
 
+def test_a_disk_that_is_full_for_a_while_costs_time_and_not_the_run(tmp_path: Path) -> None:
+    async def main(ground: HostileGround) -> None:
+        (life,) = await ground.group(1)
+        put, full = life.disk.put_blob, list[str]()
+
+        async def refuse(source: bytes | Path) -> BlobId:
+            if len(full) < 3 and life.node.runs.known[run].driver is not None:
+                full.append("again")
+                raise FednodeError("The disk could not store the blob: No space left on device", remedy="make room")
+            return await put(source)
+
+        run = await ground.propose(life, nodes=1, rounds=2)
+        life.disk.put_blob = refuse
+        (known,) = await ground.ended(run, [life])
+        assert len(full) == 3
+        assert known.driver is not None
+        assert known.driver.machine.ledger.newest.outcome == "finished"
+
+    on_hostile_ground(tmp_path, main)
+
+
 def test_what_the_system_says_of_the_blob_folder_comes_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,8 @@ def test_each_owner_decides_what_of_its_log_the_others_read(tmp_path: Path) -> N
         assert {line["run_id"] for line in lines} == {run}
         assert {line["node_name"] for line in lines} == {"node-0", "node-2", "node-3"}
         assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
+        assert reasons == {"node-1": "Its owner shares no logs", "node-2": "Its owner shares errors alone"}
+        _, reasons = await gathered(lives[0], run, level="ERROR")
         assert reasons == {"node-1": "Its owner shares no logs"}
         lines, reasons = await gathered(lives[0], "run", level="ERROR", node="node-3", limit=1)
         assert [(line["message"], line["level"]) for line in lines] == [("error of node-3 from <path>", "ERROR")]
@@ -259,12 +261,12 @@ def test_a_node_that_says_too_much_is_cut_short(tmp_path: Path, monkeypatch: pyt
                     )
                     for place in range(2 * number, 2 * (number + FRAME_LINES_MAX), 2)
                 )
-                yield pack(SharedLines(lines=lines, is_through=False))
+                yield pack(SharedLines(lines=lines, is_through=False, is_part=False))
 
         monkeypatch.setattr(lives[0].node.questions, "ask", ask)
         lines, reasons = await gathered(lives[0], run, node="node-1", limit=LINES_MAX)
         assert len(lines) == LINES_MAX
-        assert reasons == {"node-1": "it says too much: some of its lines are left out"}
+        assert reasons == {"node-1": "It says too much: some of its lines are left out"}
 
     on_hostile_ground(tmp_path, test)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.redact import CHARACTERS_MAX, QUOTED_CHARACTERS_MAX, RULES, redact
+from node.redact import CHARACTERS_MAX, QUOTED_CHARACTERS_MAX, RULES, Rule, redact
 
 UUID = "123e4567-e89b-12d3-a456-426614174000"
 TOKEN = "fednode1-" + "abcdefgh234567" * 20
@@ -39,6 +39,8 @@ TABLE: dict[str, list[tuple[str, str]]] = {
         ("in data/rows.parquet and a/b/c", "in <path> and <path>"),
         ("at %2Fhome%2Falice", "at <path>"),
         ("path=/srv/x", "path=<path>"),
+        ("No such file or directory: patients/anna schmidt", "No such file or directory: <path>"),
+        ("cat: patients/anna: Permission denied", "cat: <path>: Permission denied"),
         ("step 3/10 at 12.5 it/s, train/loss 0.5", "step 3/10 at 12.5 it/s, train/loss 0.5"),
     ],
     "files": [
@@ -52,6 +54,11 @@ TABLE: dict[str, list[tuple[str, str]]] = {
         (f"run {UUID} of {'ab12' * 16}", "run <secret> of <secret>"),
         ("key AKIAIOSFODNN7EXAMPLEKEY99 used", "key <secret> used"),
         ("password: hunter2, API_KEY=abc", "password: <secret>, API_KEY=<secret>"),
+        (
+            "PGPASSWORD=hunter2 psql; the password is hunter2, not x",
+            "PGPASSWORD=<secret> psql; the password is <secret>, not x",
+        ),
+        ("compass: north", "compass: north"),
         ("Authorization: Bearer a.b", "Authorization: <secret>"),
         ("bearer xyz", "bearer <secret>"),
         ("layer_1_attention_weight of 512 tokens per batch", "layer_1_attention_weight of 512 tokens per batch"),
@@ -69,19 +76,33 @@ TABLE: dict[str, list[tuple[str, str]]] = {
         ("np.array(['a', f(2)], dtype=object) there", "np.<data> there"),
         ("tensor([1,\n  2 is cut", "<data>\n  2 is cut"),
         ("a subarray (of 3)", "a subarray (of 3)"),
+        ("got np.float64(98.6) and np.str_('Anna')", "got np.<data> and np.<data>"),
+        ("Pandas(Index=0, age=34) and Patient(id=7, name='Anna', of=(1, 2)) there", "<data> and <data> there"),
+        ("Linear(in_features=64, bias=True), Dropout(p=0.5)", "Linear(in_features=64, bias=True), Dropout(p=0.5)"),
     ],
     "numbers": [
         ("row [5.1, 3.5, 1.4, 0.2] is odd", "row [<data>] is odd"),
         ("ids 1 2 3 4 5 here", "ids <data> here"),
         ("shape (64, 3, 224, 224), losses 0.5 and 0.7", "shape (64, 3, 224, 224), losses 0.5 and 0.7"),
         ("patient 1234567, 123-45-6789 on 2024-05-01", "patient <number>, <number> on 2024-05-01"),
+        ("at (48.137, 11.575) of 1_234_567_890", "at (<data>) of <number>"),
+        ("round 0 is committed (1234567ef337)", "round 0 is committed (1234567ef337)"),
+        ("run 1234567a: 1234567890ab and 12345678", "run 1234567a: 1234567890ab and <number>"),
+        ("1234567kg, 1234567f33", "<number>kg, <number>f33"),
         ("loss 0.123456789 lr 1e-05 of 60000 samples", "loss 0.123456789 lr 1e-05 of 60000 samples"),
     ],
     "tables": [
         ("0   Alice   34", "<data>"),
         ("Alice,34,female", "<data>"),
-        ("        [0.3, 0.4]])", "<data>"),
+        ("        [0.3, 4]])", "<data>"),
         ("a\t1\nfine", "<data>\nfine"),
+        (
+            "it is\nname     Anna Schmidt\nsex         f\nName: p1, dtype: object\nfine",
+            "it is\n<data>\n<data>\n<data>\nfine",
+        ),
+        ("      name   sex\np1    Anna   f\np2    Berta  f", "<data>\n<data>\n<data>"),
+        ("    name  age\np1  Anna   34", "<data>\n<data>"),
+        ("two  words\nand  more", "two  words\nand  more"),
         ("epoch 3 loss 0.5, accuracy 0.9", "epoch 3 loss 0.5, accuracy 0.9"),
     ],
     "exceptions": [
@@ -92,6 +113,7 @@ TABLE: dict[str, list[tuple[str, str]]] = {
             "Training failed at t.py, line 12, in train: BadRow: <data> <number>. To fix: mend it",
         ),
         ("samples: 50000", "samples: 50000"),
+        ("BlobError: 12345678f337 is damaged", "BlobError: 12345678f337 is damaged"),
     ],
 }
 
@@ -209,6 +231,26 @@ def test_any_text_is_redacted_and_then_stays(text: str) -> None:
     assert redact(once) == once
 
 
+OWN_SENTENCES = (
+    "round 0 is committed (1234567ef337)",
+    "round 12 went without the update of hospital-b: its values are too large (update-too-large)",
+    "hospital-a aggregates in term 3",
+    "the run is finished",
+    "the run is stopped: enough",
+    "the run goes on from its newest checkpoint",
+    "dropped a message of hospital-b: it signs for another",
+    "checkpoint 17 cannot be recomputed yet: The blob 0123456789ab is not here",
+    "run 1234567a: its past is filled in later: nobody is there",
+    "the model of round 3 is whole again",
+    "parameters beyond 1000 were left out, the first of them 'rate'",
+)
+
+
+@pytest.mark.parametrize("sentence", OWN_SENTENCES)
+def test_what_fednode_itself_says_stays_readable(sentence: str) -> None:
+    assert redact(sentence) == sentence
+
+
 # --- time --------------------------------------------------------------------------------------------------------
 PIECES = [
     *(
@@ -250,6 +292,7 @@ PIECES = [
         "('a',",
         "%2f",
     ),
+    *("A(a=", "Permission denied: ", "1_", "password is ", "dtype: x\n", "a  b  c\n"),
     *("%", "12-34-", "a b/", "a  1 ", "1\t", "1,a,", "…", "b'", '  File "/x.py", line 1, in f\n', "<path>", "..."),
 ]
 HOSTILE_CHARACTERS = 2000
@@ -270,3 +313,19 @@ def test_no_text_takes_long() -> None:
 
 def test_a_text_of_any_length_costs_no_more_than_the_longest() -> None:
     assert len(redact("ab " * CHARACTERS_MAX)) <= CHARACTERS_MAX
+
+
+def test_a_text_is_cut_before_it_is_looked_at_and_not_within_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+
+    def count(text: str) -> str:
+        looked_at.append(len(text))
+        return text
+
+    monkeypatch.setattr("node.redact.RULES", (Rule("counts", "Counts.", count), *RULES))
+    for word in ("x", "x ", "'", "'a',\n"):
+        redact(word * 100 * CHARACTERS_MAX)
+    assert len(looked_at) == 4
+    assert max(looked_at) <= CHARACTERS_MAX
+    half = redact("ab " * (CHARACTERS_MAX // 3 - 1) + "anna@hospital.org")
+    assert half.endswith("ab")

@@ -11,13 +11,13 @@ import trio
 from hostile_ground import HostileGround, Life, on_hostile_ground
 
 from node.kept_blobs import ModelLists, models_in, sort_blobs
-from node.retention import FIRST_AFTER_S, UNUSED_S, Removed
+from node.retention import ABSENCE_S, EVERY_S, FIRST_AFTER_S, UNUSED_S, Removed
 from node.run_driver import journal_name
 from protocol.checkpoint import checkpoint_blobs
 from protocol.errors import FednodeError, Refused
 from protocol.keys import BlobId
 from tracker.retention import DAY_S, Rules
-from tracker.rows import ArtifactRow, RegisteredModelRow
+from tracker.rows import ArtifactRow, LogRow, ModelRow, RegisteredModelRow, iso
 
 ROUNDS = 12
 
@@ -65,6 +65,20 @@ def test_the_checkpoints_of_a_run_that_is_over_go_by_the_rule(tmp_path: Path) ->
         assert str(did)
         again = await life.node.retention.prune()
         assert (str(again), again.spared) == ("", "")
+
+    on_hostile_ground(tmp_path, story)
+
+
+def test_the_newest_round_is_what_the_journal_says(tmp_path: Path) -> None:
+    """The record takes in what others have written, and that may name a round that never was."""
+
+    async def story(ground: HostileGround) -> None:
+        (life,) = await after_a_run(ground)
+        every, row = await models(life), (await life.node.record.query("committed_models"))[0]
+        forged = [ModelRow(row["run_id"], number, every[1], row["schema"], 40, 1.0) for number in (998, 999, 1000)]
+        life.node.record.add(*forged)
+        await pruned(life, checkpoints="last=3")
+        assert set(await models(life)) == {0, 10, 11, 12}  # 0: while the run may go on
 
     on_hostile_ground(tmp_path, story)
 
@@ -349,6 +363,25 @@ def test_the_node_prunes_by_itself_and_survives_what_goes_wrong(
         with trio.move_on_after(FIRST_AFTER_S + 2.5 * 3600):
             await life.node.retention.run()
         assert [time - began for time in times] == [FIRST_AFTER_S, FIRST_AFTER_S + 3600, FIRST_AFTER_S + 7200]
+
+    on_hostile_ground(tmp_path, story)
+
+
+def test_a_node_whose_clock_may_be_ahead_waits_a_day(tmp_path: Path) -> None:
+    async def story(ground: HostileGround) -> None:
+        life = await ground.born()
+        for absence_s, first_after_s in ((3600.0, FIRST_AFTER_S), (ABSENCE_S + 3600.0, EVERY_S)):
+            line = LogRow("me", "", "INFO", "fednode", "the last one", life.node.now() - absence_s, int(absence_s))
+            life.node.record.add(line)
+            await life.node.record.flush()
+
+            async def newest(name: str, line: LogRow = line) -> list[dict[str, str]]:
+                return [{"time": iso(line.time)}]
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(life.node.record, "query", newest)
+                await life.node.retention.load()
+            assert life.node.retention._first_after_s == first_after_s
 
     on_hostile_ground(tmp_path, story)
 

@@ -3,10 +3,9 @@
 import pytest
 from run_world import IDS, KEYS, RUN, World
 
-import protocol.signing
 from protocol.checkpoint import Report, sign_note
 from protocol.history import REPORT_ROUNDS_MAX
-from protocol.keys import Hash
+from protocol.keys import Hash, signature_is_valid
 from protocol.run_events import Measured, Received
 from protocol.run_messages import ReportMessage, Reports
 from protocol.wire import hash_of
@@ -51,13 +50,12 @@ def test_reports_of_committed_rounds_are_told() -> None:
 def checked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The signatures that are looked at: what a message costs."""
     seen: list[bytes] = []
-    is_valid = protocol.signing.signature_is_valid
 
     def counted(public_key: bytes, signed: bytes, signature: bytes) -> bool:
         seen.append(signature)
-        return is_valid(public_key, signed, signature)
+        return signature_is_valid(public_key, signed, signature)
 
-    monkeypatch.setattr(protocol.signing, "signature_is_valid", counted)
+    monkeypatch.setattr("protocol.signing.signature_is_valid", counted)
     return seen
 
 
@@ -79,7 +77,8 @@ def test_reports_of_long_gone_rounds_cost_nothing_and_are_not_kept(checked: list
     world.run(60.0, until_ended=False)
     for node in world.nodes:
         machine = node.machine
-        assert machine is not None and machine.ledger.newest_round > REPORT_ROUNDS_MAX + 5
+        assert machine is not None
+        assert machine.ledger.newest_round > REPORT_ROUNDS_MAX + 5
         old = tuple(_report(2, number, 7) for number in range(machine.ledger.newest_round - REPORT_ROUNDS_MAX))
         kept = len(machine.reign.reports) if machine.reign else 0
         checked.clear()

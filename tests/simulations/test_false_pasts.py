@@ -1,6 +1,6 @@
 """What a liar does to the others' past: it may keep back what it alone has, and neither spoil nor hide anything else.
 
-docs/protocol.md §9.3, §9.5 to §9.9.
+docs/protocol.md §9.3, §9.5 to §9.8.
 """
 
 from collections.abc import AsyncGenerator
@@ -12,9 +12,10 @@ import trio
 from test_missed_rounds import Ground, answer_by, asked_first, go_away, play, retelling, seconds_of
 
 from node.histories import ANSWER_BYTES_MAX, HISTORY_QUESTION
-from protocol.checkpoint import Report, open_checkpoint, sign_note
+from protocol.checkpoint import Report, checkpoint_name, open_checkpoint, sign_note
 from protocol.history import HistoryAnswer, HistoryEntry, HistoryRequest
 from protocol.keys import Hash
+from protocol.ledger import Ledger
 from protocol.limits import FRAME_BYTES_MAX
 from protocol.run_journal import ReportsRecord
 from protocol.run_messages import Reports
@@ -36,11 +37,16 @@ def signed(ground: Ground, number: int, round_number: int, name: Hash, count: in
     )
 
 
+def ledger_of(ground: Ground, number: int) -> Ledger:
+    known = ground.known(number)
+    assert known is not None
+    assert known.ledger is not None
+    return known.ledger
+
+
 async def told_by(ground: Ground, number: int, asker: int) -> list[HistoryEntry]:
     """What a node answers to the question for its run's whole history."""
-    known = ground.known(number)
-    assert known is not None and known.ledger is not None and known.ledger.committed is not None
-    request = pack(HistoryRequest(run=ground.run, newest=known.ledger.committed.name))
+    request = pack(HistoryRequest(run=ground.run, newest=checkpoint_name(ledger_of(ground, number).newest)))
     answer = ground.node(asker).questions.ask(
         ground.nodes[number].node_id, HISTORY_QUESTION, request, bytes_max=ANSWER_BYTES_MAX
     )
@@ -53,17 +59,14 @@ def rounds_measured(figures: set[tuple[Any, ...]]) -> set[tuple[str, int]]:
     return {(key[0], key[4]) for key in figures if key[1] == "global"}
 
 
-def test_a_thousand_last_reports_of_one_node_do_not_keep_the_past_from_being_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_thousands_of_last_reports_of_one_node_do_not_keep_the_past_from_being_told() -> None:
     """§9.3: nor where they are in the journal already, from before they were refused."""
 
     async def scenario(ground: Ground, nursery: trio.Nursery) -> None:
         await ground.propose(rounds=5)
         await until(lambda: all(ground.has_ended(n) for n in range(4)))
-        known = ground.known(0)
-        assert known is not None and known.ledger is not None and known.ledger.committed is not None
-        ledger, name = known.ledger, known.ledger.committed.name
+        ledger = ledger_of(ground, 0)
+        name = checkpoint_name(ledger.newest)
         ledger.last_reports = None
         ledger.keep_reports(signed(ground, 1, 5, name, 4096))
         assert ledger.last_reports == {(ground.nodes[1].node_id, 5)}
@@ -74,6 +77,7 @@ def test_a_thousand_last_reports_of_one_node_do_not_keep_the_past_from_being_tol
         ground.nodes[0].kill()
         await nursery.start(ground.nodes[0].live)
         await until(lambda: ground.has_ended(0))
+        await trio.sleep(60.0)  # virtual time passes
         assert len(await told_by(ground, 0, asker=2)) == 5
 
     play(4, scenario)
@@ -122,7 +126,7 @@ def test_reports_that_one_withholds_come_from_another(monkeypatch: pytest.Monkey
         await go_away(ground, nursery, after=2, until_round=7)
         await until(lambda: all(ground.has_ended(n) for n in range(4)))
         await trio.sleep(60.0)  # virtual time passes
-        theirs, mine = (rounds_measured(await ground.figures(number)) for number in (0, 3))
+        theirs, mine = rounds_measured(await ground.figures(0)), rounds_measured(await ground.figures(3))
         others = {(node, at) for node, at in theirs if node not in (liar.node_id, ground.nodes[3].node_id)}
         assert others <= mine
         past = ground.known(3).history.past  # type: ignore[union-attr]
@@ -184,16 +188,18 @@ def test_a_history_that_drips_is_had_from_another(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_times_of_an_answer_are_read_for_its_parts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """§9.9: a short question does not have a long record read."""
+    """A short question does not have a long record read."""
 
     async def scenario(ground: Ground, nursery: trio.Nursery) -> None:
         await ground.propose(rounds=12)
         await until(lambda: all(ground.has_ended(n) for n in range(4)))
+        assert len(await ground.rounds(0)) == 12
         monkeypatch.setattr("node.histories.PART_BYTES", 1)
-        record, read = ground.node(0).record, []
+        record = ground.node(0).record
+        read: list[int] = []
 
         async def query(name: str, **parameters: Any) -> list[dict[str, Any]]:
-            rows = await asked(name, **parameters)
+            rows: list[dict[str, Any]] = await asked(name, **parameters)
             read.append(len(rows))
             return rows
 

@@ -18,7 +18,7 @@ from tracker.export_parquet import export_tables
 from tracker.import_merge import Merged, merge
 from tracker.import_read import LOCAL_TABLES, MANIFEST, stage
 from tracker.retention import Rules
-from tracker.rows import DecisionRow, LogRow, MetricRow, RoundRow, SpanRow, StatusRow
+from tracker.rows import DecisionRow, LogRow, MetricRow, ModelRow, RoundRow, RunRow, SpanRow, StatusRow
 from tracker.schema import TABLES, VERSION
 from tracker.store import Store
 
@@ -116,9 +116,67 @@ def test_what_this_node_saw_itself_stands(theirs: Store, ours: Store, tmp_path: 
     reader = ours.reader()
     run = reader.query("run", {"run_id": RUN})[0]
     assert (run["state"], run["reason"], run["decision"]) == ("STOPPED", "by us", "declined")
-    assert [row["aggregator"] for row in reader.query("rounds", {"run_id": RUN})] == ["us", "n1"]
+    assert [row["aggregator"] for row in reader.query("rounds", {"run_id": RUN})] == ["us"]
     accuracies = reader.query("metrics", {"run_id": RUN, "node": "n1", "key": "accuracy"})
-    assert [row["value"] for row in accuracies] == [0.125, 0.75]
+    assert [row["value"] for row in accuracies] == [0.125]
+
+
+def test_an_import_changes_no_figure_of_a_run_that_this_node_saw_itself(
+    theirs: Store, ours: Store, tmp_path: Path
+) -> None:
+    """Who exports may write what they like: other numbers, nodes, rounds and models."""
+    ours.write(every_row())
+    told = MetricRow(RUN, "n1", "global", "eval", "accuracy", None, 1, 0, 0, 0.99, 20, NOW, "n1", 900)
+    step = MetricRow(RUN, "n1", "local", "train", "loss", "cat", 1, 1, 7, 0.25, 8, NOW, "n1", 901)
+    forged = [
+        *[replace(told, node_id=node, source_node=node, round=round_) for node in ("n1", "n2") for round_ in (1, 3)],
+        replace(told, node_id="n3", source_node="n3", step=1, round=2),
+        *[ModelRow(RUN, number, "01" * 32, "03" * 32, 40, NOW) for number in (998, 999)],
+        RoundRow(RUN, 998, 9, "n2", "ee" * 32, "01" * 32, NOW, 2, "[]", 9, 0.5),
+        StatusRow(RUN, "", "FAILED", "forged", 1, NOW, 900, "n2"),
+        step,
+        replace(step, step=8, sequence=902),
+        replace(step, node_id="n2", source_node="n2", round=3, sequence=903),
+    ]
+    beside = [
+        replace(step, node_id="n2", source_node="n2"),
+        SpanRow(RUN, "n2", 1, "train", "", NOW, 0.5, 0, "n2", 900),
+        LogRow("n2", RUN, "INFO", "task", "said", NOW, 900),
+    ]
+    theirs.write([*forged, *beside])
+
+    def shown() -> list[Any]:
+        reader = ours.reader()
+        try:
+            queries = ("run", "rounds", "metrics", "committed_models", "participants")
+            return [
+                [
+                    row
+                    for row in reader.query(name, {"run_id": RUN})
+                    if row.get("step", 0) == 0 or row["node_id"] != "n2"
+                ]
+                for name in queries
+            ]
+        finally:
+            reader.close()
+
+    before = shown()
+    merged = take_in(ours, exported(theirs, tmp_path / "given"))
+    assert repr(shown()) == repr(before)  # one of the figures is no number
+    assert merged.rows == {"metrics": 1, "spans": 1, "logs": 1}
+    assert merged.runs == []
+
+
+def test_of_a_run_that_nobody_here_took_part_in_everything_comes_in(theirs: Store, ours: Store, tmp_path: Path) -> None:
+    """It was declined, so this node knows nothing of it; what comes in later adds to what came in before."""
+    ours.write([row for row in every_row() if isinstance(row, RunRow)] + [DecisionRow(RUN, "declined", "", 1.0)])
+    take_in(ours, exported(theirs, tmp_path / "given"))
+    assert len(ours.reader().query("rounds", {"run_id": RUN})) == 2
+    theirs.write([RoundRow(RUN, 3, 1, "n1", "ee" * 32, "01" * 32, NOW, 2, "[]", 9, 0.5)])
+    assert take_in(ours, exported(theirs, tmp_path / "later")).rows == {"rounds": 1}
+    ours.write([DecisionRow(RUN, "accepted", "", 2.0)])
+    theirs.write([RoundRow(RUN, 4, 1, "n1", "ef" * 32, "01" * 32, NOW, 2, "[]", 9, 0.5)])
+    assert take_in(ours, exported(theirs, tmp_path / "too-late")).rows == {}
 
 
 def test_spans_of_a_round_that_is_here_do_not_count_twice(theirs: Store, ours: Store, tmp_path: Path) -> None:

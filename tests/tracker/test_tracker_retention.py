@@ -1,5 +1,6 @@
 """What is kept of what grows: the rules as people write them, and what is removed by them."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,16 @@ def test_what_was_removed_does_not_come_in_again(restart: bool, tmp_path: Path) 
     assert store.write([log("a", 10, day=0), log("b", 1, day=0)]) == 2  # new, whatever its clock says
     assert sequences(store, "logs") == [9, 10, 1]
     store.close()
+
+
+def test_a_clock_that_was_ahead_shuts_nothing_out(tmp_path: Path) -> None:
+    store = Store(None)
+    store.write([log("a", n, day=n) for n in range(10)])
+    store.change(partial(remove, name="logs", rule=Kept(days=1), now=5000 * DAY_S, spared=()))
+    assert sequences(store, "logs") == [9]
+    assert store.write([log("a", n, day=n) for n in range(8)]) == 0
+    # What the node logs with its clock set right has lower numbers than what it logged before.
+    assert store.write([log("a", 5, day=11), log("a", 10, day=12)]) == 2
 
 
 def test_figures_of_whole_rounds_stay_and_late_ones_come_in() -> None:
