@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
+from typing import TypeGuard
 
 ROWS_AT_ONCE_MAX = 2000  # encoded in about 5 ms, and in 20 where some numbers are not finite
 PIECE_CHARACTERS = 512 * 1024  # that many rows are aimed at: some have long texts
@@ -15,7 +16,7 @@ def json_bytes(value: object) -> bytes:
     return _text(value).encode(errors="replace")
 
 
-def is_long(value: object) -> bool:
+def is_long(value: object) -> TypeGuard[Mapping[str, object]]:
     """Whether `value` is an answer with a list in it that is better encoded in pieces."""
     return isinstance(value, Mapping) and any(
         isinstance(entry, list) and len(entry) > _ROWS_FIRST for entry in value.values()

@@ -84,8 +84,7 @@ class Retention:
     async def load(self) -> None:
         """Raises FednodeError when the file is damaged."""
         self.rules = rules_in(await self._node.disk.read(RULES_FILE))
-        (newest,) = await self._node.record.query("newest_log")
-        if newest["time"] is not None:
+        for newest in await self._node.record.query("newest_log"):
             absence_s = self._node.now() - datetime.fromisoformat(newest["time"]).timestamp()
             self._first_after_s = EVERY_S if absence_s > ABSENCE_S else FIRST_AFTER_S
 

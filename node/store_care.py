@@ -1,7 +1,8 @@
 """The care of the record, as the local API offers it: what is kept, copies, what others have exported."""
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Mapping
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -12,16 +13,18 @@ from node.record import StoreRecord
 from node.retention import Removed
 from node.service import Json, StoreCopy
 from node.store_files import check_files, told
-from protocol.errors import FednodeError, Refused
-from tracker.chunks import is_blob_id
+from protocol.errors import FednodeError, RemoteProtocolError
+from protocol.keys import BlobId
 from tracker.connect import work_folder
+from tracker.import_blobs import GivenBlob, check_room, given_blobs
+from tracker.copies import remove_copy
 from tracker.retention import MEANINGS, Rules
 
 if TYPE_CHECKING:
     from node.node import Node
 
 PIECE_BYTES = 1024 * 1024  # of a copy, read and sent at a time
-BLOBS_MAX = 100_000  # of one import
+BACKUPS_MAX = 2  # that are being read: each holds as much of the disk as the record until its reader is through
 
 
 class StoreCare:
@@ -31,6 +34,7 @@ class StoreCare:
         self._node = node
         self._copying = trio.Lock()  # one copy at a time: each may take as much room as the store
         self._copies = 0
+        self._backups: weakref.WeakSet[IO[bytes]] = weakref.WeakSet()  # a reader may go before it has begun
 
     # --- what is kept ----------------------------------------------------------------------------------------------
     async def retention(self) -> Json:
@@ -60,10 +64,17 @@ class StoreCare:
     async def backup(self) -> StoreCopy:
         record = self._record()
         async with self._copying:
+            if sum(not file.closed for file in self._backups) >= BACKUPS_MAX:
+                raise Refused(
+                    "too-many-backups", f"{BACKUPS_MAX} backups are being read already", remedy="wait for one to end"
+                )
             self._copies += 1
             path = await record.write_copy(f"backup-{self._copies}.duckdb")
-            # Without a name it is gone when its reader is, however that ends.
-            file: IO[bytes] = await self._offload(partial(_opened_and_unlinked, path))
+            try:
+                file = path.open("rb")
+            finally:
+                remove_copy(path)  # without a name it is gone when its reader is, however that ends
+            self._backups.add(file)
         return StoreCopy(os.fstat(file.fileno()).st_size, self._pieces(file))
 
     async def _pieces(self, file: IO[bytes]) -> AsyncIterator[bytes]:
@@ -88,7 +99,7 @@ class StoreCare:
         try:
             await record.flush()
             merged = await record.merge(path, self._node.retention.rules, self._node.now())
-            blobs, wrong = await self._take_blobs(Path(models)) if models else (0, 0)
+            blobs, wrong = await self._take_blobs(Path(models), merged.blobs) if models else (0, 0)
         finally:
             await self._offload(partial(path.unlink, missing_ok=True))
         return {
@@ -99,13 +110,29 @@ class StoreCare:
             "blobs_damaged": wrong,
         }
 
-    async def _take_blobs(self, folder: Path) -> tuple[int, int]:
-        """How many came in, and how many were not what their names say; these go with the next sweep."""
-        paths = await self._offload(lambda: sorted(path for path in folder.iterdir() if is_blob_id(path.name)))
-        if len(paths) > BLOBS_MAX:
-            raise Refused("bad-import", f"{folder} has more than {BLOBS_MAX:,} blobs", remedy="import fewer at once")
-        stored = [await self._node.disk.put_blob(path) == path.name for path in paths]
+    async def _take_blobs(self, folder: Path, named: Iterable[str]) -> tuple[int, int]:
+        """How many came in, and how many were not what their names say."""
+        given = await self._offload(partial(given_blobs, folder, named))
+        wanted = [blob for blob in given if not await self._node.disk.has_blob(blob)]
+        await self._offload(partial(check_room, folder, wanted, Path(self._node.home)))
+        stored = [await self._take_blob(folder, blob) for blob in wanted]
         return sum(stored), len(stored) - sum(stored)
+
+    async def _take_blob(self, folder: Path, blob: BlobId) -> bool:
+        """A chunk at a time, so that a node that is told to stop does."""
+        try:
+            with await self._offload(partial(GivenBlob, folder, blob)) as given:
+                while await self._offload(given.hash_next):
+                    pass
+                if not given.is_sound:
+                    return False
+                half = await self._node.disk.receive_blob(blob, given.hashes, given.size)
+                for index in half.missing():
+                    await half.write_chunk(index, await self._offload(partial(given.chunk, index)))
+                await half.finish()
+                return True
+        except RemoteProtocolError:  # it is no plain file, or was changed since; its half goes with the next sweep
+            return False
 
     # --- helpers ---------------------------------------------------------------------------------------------------
     def _record(self) -> StoreRecord:
@@ -116,9 +143,3 @@ class StoreCare:
 
     def _offload(self, work: Any) -> Awaitable[Any]:
         return self._node.trainer.offload(work)
-
-
-def _opened_and_unlinked(path: Path) -> IO[bytes]:
-    file = path.open("rb")
-    path.unlink()
-    return file

@@ -84,7 +84,7 @@ def _opening_failed(path: Path, text: str) -> FednodeError:
             f"The store {path} is in use by {who}; it can be open in one process only",
             remedy="ask that process where it is the node, else end it first",
         )
-    if "WAL does not match" in text or "does not match database file" in text:
+    if "does not match database file" in text:
         return FednodeError(
             f"The store {path} cannot be opened beside {path}.wal, which is the journal of another one",
             remedy=f"move {path}.wal away, if {path.name} is a copy that was put there: it belongs to the one before",

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from protocol.errors import FednodeError
-from tracker.connect import MEMORY_MB_MAX, connect, first_line
+from tracker.connect import MEMORY_MB_MAX, connect, first_line, work_folder
 from tracker.durable import disk_errors, make_directory, sync, sync_directory
 from tracker.store import Store, open_stopped
 

@@ -20,16 +20,19 @@ from tracker.store import Store
 
 _STAGED = "staged"
 _SEEN = "seen_runs"  # those this node saw itself, and the newest round that it knows of each
+_NAMED = "SELECT unnest([model, schema]) FROM {0}models UNION SELECT blob FROM {0}artifacts"
 _BESIDE = ("logs", "system_metrics", "spans", "metrics")  # what still comes in of them
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """`rows` that came in, by table; `runs` that this node did not know; `too_old`: rows that would be pruned again."""
+    """`rows` that came in, by table; `runs` that this node did not know; `too_old`: rows that would be pruned again;
+    `blobs` that are named by what was imported and is in the record now."""
 
     rows: dict[str, int]
     runs: list[str]
     too_old: int
+    blobs: frozenset[str]
 
 
 def merge(store: Store, staged: Path, rules: Rules, now: float) -> Merged:
@@ -73,7 +76,9 @@ def _merge(connection: Any, rules: Rules, now: float) -> Merged:
         [utc(now)],
     )
     connection.execute(f"DROP TABLE {_SEEN}")
-    return Merged({name: count for name, count in rows.items() if count}, runs, too_old)
+    named = connection.execute(f"({_NAMED.format('')}) INTERSECT ({_NAMED.format(f'{_STAGED}.')})").fetchall()
+    blobs = frozenset(blob for (blob,) in named)
+    return Merged({name: count for name, count in rows.items() if count}, runs, too_old, blobs)
 
 
 # A run that was declined, or not yet decided about, and that nothing is known of, is seen by nobody here.
@@ -87,7 +92,7 @@ _FIND_SEEN = f"""CREATE OR REPLACE TEMP TABLE {_SEEN} AS
 
 
 def _merge_facts(connection: Any, table: Table) -> int:
-    of_runs = "run_id" in table.fields and table.name != "runs"  # what a run is called is here, but for a damaged record
+    of_runs = "run_id" in table.fields and table.name != "runs"  # its manifest may be lacking
     wanted = f"run_id NOT IN (SELECT run_id FROM {_SEEN})" if of_runs else "true"
     (count,) = connection.execute(
         f"INSERT OR IGNORE INTO {table.name} BY NAME SELECT * FROM {_STAGED}.{table.name} WHERE {wanted}"
@@ -99,7 +104,8 @@ def _merge_events(connection: Any, table: Table, limit: tuple[str, Any] | None) 
     key = ", ".join(table.key)
     wanted, bound = ("true", []) if limit is None else (f"NOT ({limit[0]})", [limit[1]])
     if table.name == "status_events":
-        wanted = """run_id NOT IN (SELECT run_id FROM decisions) AND time > coalesce((SELECT max(time) FROM status_events s WHERE s.run_id = i.run_id),
+        wanted = """run_id NOT IN (SELECT run_id FROM decisions)
+            AND time > coalesce((SELECT max(time) FROM status_events s WHERE s.run_id = i.run_id),
                 TIMESTAMP '1900-01-01')"""
     if table.name == "spans":  # of a round that is here what another node was told would count twice
         wanted += " AND (run_id, node_id, round) NOT IN (SELECT (run_id, node_id, round) FROM spans)"

@@ -168,7 +168,7 @@ QUERIES: dict[str, Query] = {
         """SELECT run_id, node_id, coalesce(nodes.name, '') AS node_name, found.name, round, kind, bytes, blob, time,
             details
         FROM (SELECT * FROM artifacts WHERE {where}) found LEFT JOIN nodes USING (node_id)
-        ORDER BY run_id, node_id, found.name""",
+        ORDER BY run_id, node_id, found.round, found.name""",
         filters={**_RUN, "node": "node_id = $node", "artifact": "name = $artifact"},
         json_columns=("details",),
     ),

@@ -14,6 +14,6 @@ CARE_QUERIES: dict[str, Query] = {
         filters={"data_set": "name = $data_set"},
         json_columns=("statistics",),
     ),
-    "newest_log": Query("SELECT max(time) AS time FROM logs"),
+    "newest_log": Query("SELECT max(time) AS time FROM logs HAVING count(*) > 0"),
     "store_marks": Query("SELECT name, time FROM store_marks ORDER BY name"),
 }

@@ -72,22 +72,20 @@ def _merged(record: Any, staged: Path, home: Path, models: Path | None) -> dict[
     import time
 
     from tracker.blobs import BlobStore
-    from tracker.chunks import is_blob_id
+    from tracker.import_blobs import take_given
     from tracker.import_merge import merge
     from tracker.retention import rules_in
 
     file = home / "retention.json"
     rules = rules_in(file.read_bytes() if file.exists() else None)
     done = merge(record, staged, rules, time.time())
-    stored: list[bool] = []
+    blobs, wrong = 0, 0
     if models is not None:
-        blobs = BlobStore(home / "blobs")
-        paths = [path for path in sorted(models.iterdir()) if is_blob_id(path.name)]
-        stored = [blobs.put(path) == path.name for path in paths]
+        blobs, wrong = take_given(BlobStore(home / "blobs"), models, done.blobs, home)
     return {
         "rows": done.rows,
         "runs": done.runs,
         "too_old": done.too_old,
-        "blobs": sum(stored),
-        "blobs_damaged": len(stored) - sum(stored),
+        "blobs": blobs,
+        "blobs_damaged": wrong,
     }

@@ -98,7 +98,7 @@ def _told(found: Json) -> str:
         ("task", " ".join(filter(None, [lineage["task"], show.short(lineage["task_hash"])]))),
         ("parent run", lineage["parent"]),
         ("aggregator", show.node(lineage["aggregator"])),
-        *(("trained by", _trainer(each)) for each in lineage["data"]),
+        *(("in its run", _trainer(each)) for each in lineage["data"]),
     ]
     lines = [show.facts(facts)]
     for each in found["evaluations"]:

@@ -232,3 +232,18 @@ def test_a_disk_that_takes_nothing_costs_the_artifact_alone(tmp_path):
         assert [row.message for row in ground.said] == ["the artifact 'a' is left out: The disk is full"]
 
     grounded(tmp_path, test)
+
+
+def test_a_blob_that_cannot_be_read_back_costs_the_artifact_alone(tmp_path):
+    async def test(ground: Ground) -> None:
+        async def open_blob(blob: BlobId) -> Any:
+            raise FednodeError("The disk could not read the blob", remedy="look at the disk")
+
+        ground.disk.open_blob = open_blob  # type: ignore[method-assign]
+        await ground.keep("a", b"x")
+        assert await ground.rows() == []
+        assert [row.message for row in ground.said] == [
+            "the artifact 'a' is left out: The disk could not read the blob"
+        ]
+
+    grounded(tmp_path, test)

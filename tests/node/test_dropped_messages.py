@@ -78,16 +78,16 @@ def test_of_many_bad_messages_a_few_are_told_and_the_rest_counted() -> None:
         async def send(peer: NodeId, count: int) -> None:
             for _ in range(count):
                 driver.deliver(peer, MESSAGE, 10)
-            await trio.sleep(0.001)
+            await trio.sleep(0.001)  # virtual time passes
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(driver.run)
-            await trio.sleep(0.001)
+            await trio.sleep(0.001)  # virtual time passes
             await send(EVE, 3000)
             assert len(rows.lines) == COMPLAINTS_BURST
             await send(BOB, 1)  # one hides nobody else
             assert rows.lines[-1] == "dropped a message of bob: it is bad"
-            await trio.sleep(1 / COMPLAINTS_PER_S + 1)
+            await trio.sleep(1 / COMPLAINTS_PER_S + 1)  # virtual time passes
             await send(EVE, 2)
             more = f"{3000 - COMPLAINTS_BURST} more since the last that was told"
             assert rows.lines[COMPLAINTS_BURST + 1 :] == [f"dropped a message of eve: it is bad ({more})"]

@@ -34,6 +34,7 @@ from protocol.wire import hash_of, pack
 
 SAYINGS = 400
 NAME = "\x1b[2J\u202e[/]\n{}"  # that a terminal, a log and a store must bear
+METRIC = "[/]{}'\"\\%s"  # as far as names of metrics go
 
 
 class Liar:
@@ -72,7 +73,7 @@ class Liar:
             update_bytes=self._random.choice([0, 1, 2**40]),
             samples=self._random.choice([0, 1, 2**53]),
             codec=NAME,
-            metrics={NAME: 1e308, "loss": -1e308},
+            metrics={METRIC: 1e308, "loss": -1e308},
         )
 
     def _checkpoint(self) -> Checkpoint:
@@ -105,7 +106,9 @@ class Liar:
         ack = self._sign(Ack(run=run, term=term, round=checkpoint.round, checkpoint=name, node=self._me))
         issue = self._sign(Issue(run=run, term=term, round=checkpoint.round, checkpoint=name))
         report = self._sign(
-            Report(run=run, node=self._me, round=self._number(), checkpoint=name, samples=2**53, metrics={NAME: 1e308})
+            Report(
+                run=run, node=self._me, round=self._number(), checkpoint=name, samples=2**53, metrics={METRIC: 1e308}
+            )
         )
         ready = self._sign(Ready(run=run, node=self._me, role="trainer", data_fingerprint=NAME, capacity_class=7))
         states = "".join(self._random.choices("RTUWLFXz\x1b", k=self._random.choice([0, 4, 4096])))

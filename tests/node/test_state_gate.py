@@ -1,6 +1,10 @@
 """A node's state that flaps fills nobody's record, and in the end the record says how the node stands."""
 
+from pathlib import Path
 from typing import Any
+
+import trio
+from hostile_ground import HostileGround, on_hostile_ground
 
 from node.chronicle import Chronicle, Numbers
 from node.state_gate import STATES_BURST, STATES_PER_S
@@ -68,3 +72,24 @@ def test_with_the_runs_end_everybodys_newest_state_is_recorded() -> None:
     assert sorted(told.rows.states[2 * STATES_BURST :]) == [("", "FINISHED"), ("a", "LOST"), ("b", "FAILED")]
     told.chronicle.state("a", "FINISHED", "")  # comes after it
     assert told.rows.states[-1] == ("a", "FINISHED")
+
+
+def test_a_node_that_flapped_and_is_quiet_is_recorded_as_it_stands(tmp_path: Path) -> None:
+    """Also where no round is committed any more, as the others are gone."""
+
+    async def test(ground: HostileGround) -> None:
+        lives = await ground.group(2)
+        run = await ground.propose(lives[0], rounds=100_000, nodes=2)
+        known = lives[0].node.runs.known
+        await ground.settled(lambda: run in known and known[run].driver is not None, "the start")
+        lives[1].scope.cancel()
+        await trio.sleep(60)  # virtual time: what was under way is through
+        node = "a node"
+        for number in range(100):
+            known[run].chronicle.state(node, "TRAINING" if number % 2 else "READY", "")
+        known[run].chronicle.state(node, "WAITING", "")
+        await trio.sleep(2 / STATES_PER_S)  # virtual time
+        states = await lives[0].node.record.query("statuses", run_id=run, node=node)
+        assert (len(states), states[-1]["state"]) == (STATES_BURST + 1, "WAITING")
+
+    on_hostile_ground(tmp_path, test)

@@ -5,16 +5,22 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
 import pytest
-from record_rows import OTHER, RUN, every_row
+from record_rows import BLOBS, OTHER, RUN, every_row
 
 from protocol.errors import FednodeError, Refused
+from protocol.keys import BlobId
+from protocol.limits import CHUNK_BYTES
+from tracker.blobs import BlobStore
+from tracker.chunks import blob_id_of_data
 from tracker.connect import work_folder
 from tracker.copies import copy_stopped
 from tracker.export_parquet import export_tables
+from tracker.import_blobs import take_given
 from tracker.import_merge import Merged, merge
 from tracker.import_read import LOCAL_TABLES, MANIFEST, stage
 from tracker.retention import Rules
@@ -240,6 +246,47 @@ def test_a_sample_of_version_1_comes_in(ours: Store, tmp_path: Path) -> None:
     place = tmp_path / "v1.duckdb"
     place.write_bytes(gzip.decompress((Path(__file__).parent / "samples" / "store-v1.duckdb.gz").read_bytes()))
     assert take_in(ours, place).rows["runs"] >= 1
+
+
+# --- models beside it --------------------------------------------------------------------------------------------
+def test_of_models_only_named_plain_sound_files_come_in(tmp_path: Path) -> None:
+    """The folder may hold what never ends, what is somebody else's, and what nobody asked for."""
+    given, home = tmp_path / "given", tmp_path / "home"
+    given.mkdir()
+    contents = [b"a model", b"x" * (CHUNK_BYTES + 1), b"", b"changed", b"not named", b"behind a link", b"a pipe"]
+    sound, large, empty, changed, unnamed, linked, pipe = blobs = [blob_id_of_data(content) for content in contents]
+    for blob, content in zip(blobs[:5], contents, strict=False):
+        (given / blob).write_bytes(content)
+    (given / changed).write_bytes(b"another")
+    (tmp_path / "target").write_bytes(b"behind a link")
+    (given / linked).symlink_to(tmp_path / "target")
+    zero = BlobId("ab" * 32)
+    (given / zero).symlink_to("/dev/zero")
+    os.mkfifo(given / pipe)
+    named = {*blobs, zero, BlobId("cd" * 32), "../home"} - {unnamed}
+    store = BlobStore(home)
+    assert take_given(store, given, named, tmp_path) == (3, 4)
+    assert store.blobs() == sorted([sound, large, empty])
+    assert [path for folder in ("new", "half") for path in (home / folder).iterdir()] == []
+    assert take_given(store, given, [sound], tmp_path) == (0, 0)
+
+
+def test_models_that_would_fill_the_disk_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tracker.import_blobs.shutil.disk_usage", lambda _: SimpleNamespace(free=13))
+    blob = blob_id_of_data(b"a model")
+    (tmp_path / blob).write_bytes(b"a model")
+    with pytest.raises(Refused, match="7 bytes, and 13 are free"):
+        take_given(BlobStore(tmp_path / "blobs"), tmp_path, [blob], tmp_path)
+
+
+def test_an_import_says_which_models_it_names(theirs: Store, ours: Store, tmp_path: Path) -> None:
+    """Of a run that this node saw itself those that its own record names too."""
+    source = exported(theirs, tmp_path / "given")
+    assert take_in(ours, source).blobs == {*BLOBS, "04" * 32}
+    seen = Store(tmp_path / "seen" / "record.duckdb")
+    seen.write([row for row in every_row() if isinstance(row, DecisionRow | ModelRow)][:2])
+    assert take_in(seen, source).blobs == {BLOBS[0], BLOBS[2]}
+    seen.close()
 
 
 # --- what is none ------------------------------------------------------------------------------------------------
