@@ -14,6 +14,7 @@ import trio
 
 from node.address_book import AddressBook
 from node.announcer import Announcer
+from node.complaints import Complaints
 from node.entrance import Entrance
 from node.group_place import GroupPlace, create_place, joined_place, load_place
 from node.identity import Identity
@@ -222,6 +223,7 @@ class Groups:
     # --- gossip --------------------------------------------------------------------------------------------------
     async def _listen(self, place: GroupPlace) -> None:
         recent: dict[str, None] = {}
+        complaints = Complaints(trio.current_time)
         async for gossip in self._network.subscribe(place.topic):
             try:
                 opened = place.open(gossip.data)
@@ -231,7 +233,8 @@ class Groups:
                         del recent[next(iter(recent))]
                     await self._on_gossip(place, gossip.peer, opened.kind, opened.body)
             except RemoteProtocolError as error:
-                log.warning("dropped gossip that %s passed on: %s", gossip.peer, error.what)
+                if told := complaints.told(gossip.peer, error.what):
+                    log.warning("dropped gossip that %s passed on: %s", gossip.peer, told)
             except Refused as refused:
                 log.debug("ignored gossip that %s passed on: %s", gossip.peer, refused.what)
             except FednodeError as error:  # our own disk's: the group is listened to all the same

@@ -19,11 +19,11 @@ from pydantic import ValidationError
 from node.api_json import json_bytes
 from node.data_files import Found, inspect
 from node.datasets import DataSet
-from node.predictions import PREDICTIONS_FILE_BYTES_MAX
 from node.run_plan import task_spec
 from node.seams import Predictions, TaskOutput, TaskSession, TaskSpec, TrainerFailed
 from node.service import Judged, Wanted
 from node.staged_files import open_left
+from node.worker_frames import PREDICTIONS_FILE_BYTES_MAX
 from protocol.errors import FednodeError, Refused
 from protocol.keys import BlobId, RunId
 from protocol.manifest import Manifest

@@ -15,11 +15,10 @@ import numpy.typing as npt
 
 from fednode import EVALUATION_BATCH_ROWS, Batch, Task, TaskError
 from node.sgd import Progress
+from node.worker_frames import PREDICTIONS_BYTES_MAX
 
 ARRAYS_MAX = 64  # of one task: a model has a few outputs
 NAME_CHARACTERS_MAX = 80
-PREDICTIONS_BYTES_MAX = 16 * 1024**3  # more fills disks by mistake: a mask for every pixel of a whole archive
-PREDICTIONS_FILE_BYTES_MAX = PREDICTIONS_BYTES_MAX + ARRAYS_MAX * 64 * 1024  # with each array's name and head
 DEFAULT_NAME = "prediction"
 
 Array = npt.NDArray[Any]

@@ -13,11 +13,11 @@ from node.record import StoreRecord
 from node.retention import Removed
 from node.service import Json, StoreCopy
 from node.store_files import check_files, told
-from protocol.errors import FednodeError, RemoteProtocolError
+from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.keys import BlobId
 from tracker.connect import work_folder
-from tracker.import_blobs import GivenBlob, check_room, given_blobs
 from tracker.copies import remove_copy
+from tracker.import_blobs import GivenBlob, check_room, given_blobs
 from tracker.retention import MEANINGS, Rules
 
 if TYPE_CHECKING:

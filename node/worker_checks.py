@@ -57,14 +57,15 @@ def clean_metrics(values: Any) -> dict[str, float]:
     """The values of one call of fednode.log as plain numbers. Raises ValueError or TypeError for what is none."""
     if len(values) > METRIC_VALUES_MAX:
         raise ValueError(f"{len(values)} metrics at once are over the limit of {METRIC_VALUES_MAX}")
-    return {_clean_name(_text(key)): number(value) for key, value in values.items()}
+    return {_clean_name(str(key)): number(value) for key, value in values.items()}
 
 
 def number(value: Any) -> float:
-    """`value`, which a worker sent. Raises TypeError unless it is a number."""
-    if not isinstance(value, int | float):  # of a long text, float() would tell all of it in its error
-        raise TypeError(f"{shown(value)} is no number")
-    return float(value)
+    """`value`, which a worker sent. Raises ValueError unless it is a number, or a text of one."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):  # which tell all of a text, however long
+        raise ValueError(f"{shown(value)} is no number") from None
 
 
 def failure_of(frame: Mapping[str, Any]) -> dict[str, str]:

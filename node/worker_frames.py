@@ -20,6 +20,8 @@ from protocol.limits import FRAME_BYTES_MAX
 INLINE_BYTES_MAX = 1024 * 1024  # larger arrays go through files: copying them through a pipe would hold up the node
 
 PREDICTIONS_FILE = "predictions.npz"  # in the session's directory
+PREDICTIONS_BYTES_MAX = 16 * 1024**3  # more fills disks by mistake: a mask for every pixel of a whole archive
+PREDICTIONS_FILE_BYTES_MAX = PREDICTIONS_BYTES_MAX + 4 * 1024**2  # with the name and head of each array
 
 _LENGTH = struct.Struct("<I")
 

@@ -16,8 +16,6 @@ from typing import Any
 
 import trio
 
-from aggregation.codecs import codec_named, difference_bytes
-from aggregation.schema import SCHEMA_BYTES_MAX, Schema
 from node.seams import EvaluateResult, InitialModel, Predictions, TaskSpec, TrainResult
 from node.staged_files import move_left, read_left
 from node.system_names import known_usage
@@ -48,8 +46,8 @@ class WorkerSession:
     async def initial_model(self) -> InitialModel:
         answer = await self._worker.call("initial_model")
         with self._sense():
-            schema = await self._content(answer["schema"], "schema", lambda: SCHEMA_BYTES_MAX)
-            model = await self._content(answer["model"], "model", lambda: Schema.from_bytes(schema).model_bytes)
+            schema = await self._content(answer["schema"], "schema", _schema_bytes_max)
+            model = await self._content(answer["model"], "model", partial(_model_bytes, schema))
         return InitialModel(schema, model)
 
     async def train(self, round_number: int, schema: bytes, model: bytes | Path) -> TrainResult:
@@ -119,7 +117,7 @@ class WorkerSession:
 
     def _take_update(self, schema: bytes) -> Path:
         """The update that the worker left, out of its reach. Blocks."""
-        bytes_max = difference_bytes(Schema.from_bytes(schema), codec_named(self._codec))
+        bytes_max = _update_bytes(schema, self._codec)
         if self._taken is None:
             self._taken = Path(tempfile.mkdtemp(dir=self._work.parent))
         update = self._taken / "update"
@@ -145,6 +143,26 @@ class WorkerSession:
                 "keep task code off the files that fednode writes",
             )
             raise self._worker.why() from error
+
+
+# What sizes follow from, with the numpy that it loads: in a thread, and only in nodes that have runs.
+def _schema_bytes_max() -> int:
+    from aggregation.schema import SCHEMA_BYTES_MAX
+
+    return SCHEMA_BYTES_MAX
+
+
+def _model_bytes(schema: bytes) -> int:
+    from aggregation.schema import Schema
+
+    return Schema.from_bytes(schema).model_bytes
+
+
+def _update_bytes(schema: bytes, codec: str) -> int:
+    from aggregation.codecs import codec_named, difference_bytes
+    from aggregation.schema import Schema
+
+    return difference_bytes(Schema.from_bytes(schema), codec_named(codec))
 
 
 def _plain(spec: TaskSpec) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from protocol.wire import Wire, unpack
 
 HISTORY_ENTRIES_MAX = 1024  # of one frame: it is full of bytes long before, but for runs of two nodes
 REPORT_ROUNDS_MAX = 8  # a report comes with the next commit, or some rounds later where commits are full of reports
+FALSE_REPORTS_MAX = 128  # of one batch: nobody honest tells any, and each costs the look at a signature
 _REMEMBERED = 8  # batches: everybody hears the same with a commit, and a few runs may go on at once
 
 Time = Annotated[float, Field(ge=0, le=2.5e11, allow_inf_nan=False)]  # seconds since 1970: years of four digits
@@ -86,13 +87,20 @@ def believed_entry(entry: HistoryEntry, name: Hash) -> Past:
 @remembered(_REMEMBERED)
 def believed_reports(reports: tuple[bytes, ...], name: Hash, checkpoint: Checkpoint) -> tuple[bytes, ...]:
     """Those of `reports` that are believed with the commit of `checkpoint`: the first of each node and round, however
-    many of them the node has signed."""
+    many of them the node has signed. After FALSE_REPORTS_MAX that are false, no more are looked at."""
     nodes = frozenset(checkpoint.roster)
     found: dict[tuple[str, int], bytes] = {}
+    false = 0
     for raw in reports:
         subject = subject_of(raw)
-        if subject is not None and subject not in found and _is_believed(raw, name, checkpoint, nodes):
+        if subject is None or subject in found or subject[0] not in nodes:
+            continue
+        if not checkpoint.round - REPORT_ROUNDS_MAX <= subject[1] <= checkpoint.round:
+            continue
+        if _is_believed(raw, name, checkpoint, nodes):
             found[subject] = raw
+        elif (false := false + 1) >= FALSE_REPORTS_MAX:
+            break
     return tuple(found.values())
 
 

@@ -133,10 +133,13 @@ def _copy(connection: Any, name: str, target: Path, *, is_backup: bool) -> dict[
 
 def _check_room(connection: Any, name: str, target: Path) -> None:
     """A disk that is full halfway would stop whatever else writes there, too."""
-    found = connection.execute(
-        "SELECT used_blocks * block_size FROM pragma_database_size() WHERE database_name = ?", [_plain(name)]
+    in_blocks, path = connection.execute(
+        "SELECT used_blocks * block_size, path FROM pragma_database_size() JOIN duckdb_databases() USING (database_name)"
+        " WHERE database_name = ?",
+        [_plain(name)],
     ).fetchone()
-    needed = ROOM_FACTOR * int(found[0])
+    journal = _journal_of(Path(path)) if path else None  # a store in memory has none
+    needed = ROOM_FACTOR * (in_blocks + (journal.stat().st_size if journal and journal.exists() else 0))
     with disk_errors(f"look for room in {target.parent}"):
         free = shutil.disk_usage(target.parent).free
     if free < needed:

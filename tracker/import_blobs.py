@@ -1,8 +1,8 @@
 """The models and artifacts that lie beside an imported store: which are looked at, and how they are read.
 
 Anybody may have put anything into that folder. So only those files are opened that the record names once the rows are
-in, no link is followed, no pipe or device is waited for, no more is read than a file had when it was opened, and nothing
-of it is written down before all of it has the hash that is its name.
+in, no link is followed, no pipe or device is waited for, no more is read than a file had when it was opened, and
+nothing of it is written down before all of it has the hash that is its name.
 """
 
 import os
@@ -18,9 +18,9 @@ from protocol.limits import BLOB_BYTES_MAX, CHUNK_BYTES
 from tracker.blobs import BlobStore
 from tracker.chunks import blob_id_of, chunk_count, chunk_length, hash_chunk, is_blob_id
 from tracker.durable import disk_errors
+from tracker.import_rules import ROOM_SHARE
 
 BLOBS_MAX = 100_000  # of one import: a hundred runs of a thousand rounds
-ROOM_SHARE = 0.5  # of what is free: training needs the rest, and a full disk stops it
 
 
 class GivenBlob:
@@ -88,7 +88,8 @@ def check_room(folder: Path, given: Iterable[BlobId], home: Path) -> None:
 
 
 def take_given(blobs: BlobStore, folder: Path, named: Iterable[str], home: Path) -> tuple[int, int]:
-    """Take them into the blobs of a stopped node. Gives how many came in, and how many were not what they are called."""
+    """Take them into the blobs of a stopped node. Gives how many came in, and how many were not what their name
+    says."""
     wanted = [blob for blob in given_blobs(folder, named) if not blobs.has(blob)]
     check_room(folder, wanted, home)
     stored = [_take(blobs, folder, blob) for blob in wanted]

@@ -7,6 +7,7 @@ alone, its decisions, its data sets and the names it gave to models, stay out.
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,14 @@ from protocol.errors import FednodeError, Refused
 from tracker.check import keys_twice
 from tracker.connect import first_line
 from tracker.durable import disk_errors, make_directory
-from tracker.import_rules import check_rows, refused
+from tracker.import_rules import (
+    ROOM_SHARE,
+    UNPACKED_BYTES_MAX,
+    UNPACKED_COPIES,
+    check_rows,
+    refused,
+    unpacked_bytes,
+)
 from tracker.schema import MIGRATIONS, TABLES, VERSION
 
 LOCAL_TABLES = ("decisions", "data_sets", "registered_models", "model_aliases")
@@ -31,9 +39,11 @@ _SOURCE = "imported"
 
 @dataclass(slots=True)
 class Staged:
-    """`rows` by table; `folder` of models beside the store, where there is one."""
+    """`rows` by table; `models`: their folder beside the store, where there is one; `bytes_left`: what may still
+    come in, unpacked."""
 
     path: Path
+    bytes_left: int
     rows: dict[str, int] = field(default_factory=dict)
     models: Path | None = None
 
@@ -50,14 +60,15 @@ def stage(source: Path, target: Path) -> Staged:
         Refused: it is no export and no store, is of a newer fednode, or has something in it that no fednode writes.
         FednodeError: the disk says no, or the store is in use.
     """
-    staged = Staged(target)
     with disk_errors(f"write {target}"):
         make_directory(target.parent)
+        room = int(shutil.disk_usage(target.parent).free * ROOM_SHARE)
+    staged = Staged(target, min(UNPACKED_BYTES_MAX, room // UNPACKED_COPIES))
     place = source / STORE_IN_FOLDER if (source / STORE_IN_FOLDER).is_file() else source
     if place != source and (source / "blobs").is_dir():
         staged.models = source / "blobs"
     try:
-        with _opened(target, place) as connection:
+        with _opened(target, place, staged.bytes_left) as connection:
             for step in MIGRATIONS:
                 connection.execute(step)
             connection.execute("CREATE TABLE store_version (version INTEGER)")
@@ -76,12 +87,13 @@ def stage(source: Path, target: Path) -> Staged:
 
 
 @contextlib.contextmanager
-def _opened(target: Path, place: Path) -> Iterator[Any]:
+def _opened(target: Path, place: Path, spill_bytes_max: int) -> Iterator[Any]:
     """The new file, on a connection that reaches nothing but it and what is imported."""
     configuration: dict[str, Any] = {
         "threads": 1,
         "memory_limit": f"{MEMORY_MB_MAX}MB",
         "temp_directory": f"{target}.spill",
+        "max_temp_directory_size": f"{max(1, spill_bytes_max // 2**20)}MiB",
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
         "allow_community_extensions": "false",
@@ -113,7 +125,7 @@ def _take_folder(connection: Any, folder: Path, staged: Staged) -> None:
     for name, path in there.items():
         text = str(path).replace("'", "''")
         try:
-            staged.rows[name] = _take(connection, name, f"read_parquet('{text}')")
+            staged.rows[name] = _take(connection, name, f"read_parquet('{text}')", staged)
         except duckdb.Error as error:
             raise _unreadable(path, first_line(str(error))) from error
 
@@ -161,7 +173,7 @@ def _take_store(connection: Any, path: Path, staged: Staged) -> None:
     _check_version(version or 0)
     for name in tables():
         if name in known:
-            staged.rows[name] = _take(connection, name, f"{_SOURCE}.{name}")
+            staged.rows[name] = _take(connection, name, f"{_SOURCE}.{name}", staged)
     connection.execute(f"DETACH {_SOURCE}")
 
 
@@ -175,7 +187,7 @@ def _check_version(version: int) -> None:
 
 
 # --- one table -----------------------------------------------------------------------------------------------------
-def _take(connection: Any, name: str, origin: str) -> int:
+def _take(connection: Any, name: str, origin: str, staged: Staged) -> int:
     """Copy a table's rows, once its columns are what they should be. Gives how many there are."""
     wanted = _columns(connection, name)
     given = {row[0]: row[1] for row in connection.execute(f"DESCRIBE SELECT * FROM {origin}").fetchall()}
@@ -187,6 +199,8 @@ def _take(connection: Any, name: str, origin: str) -> int:
         if column in given and given[column] not in (kind, "VARCHAR" if kind == "JSON" else kind):
             raise refused(name, f"the column {column} is {given[column]}, and should be {kind}")
     names = ", ".join(f'"{column}"' for column in wanted if column in given)
+    kinds = {column: kind for column, kind in given.items() if column in wanted}
+    staged.bytes_left -= unpacked_bytes(connection, name, kinds, origin=origin, bytes_max=staged.bytes_left)
     # A column of JSON is plain text on the way: what is none must be refused by us, with words.
     connection.execute(f"CREATE TEMP TABLE incoming AS SELECT {names} FROM {origin}")
     try:

@@ -15,6 +15,11 @@ LONG_CHARACTERS_MAX = 1_000_000  # of log lines and JSON: a traceback, a manifes
 JSON_DEPTH_MAX = 50  # a manifest has five levels; Python's reader gives up at a thousand
 ROWS_MAX = 200_000_000  # of one table; at 20 bytes a row what a large disk takes
 COUNT_MAX = 2**53
+# Of all tables together, as unpacked: some 40 million figures or log lines. A few megabytes of Parquet can hold more.
+UNPACKED_BYTES_MAX = 8 * 1024**3
+VALUE_BYTES = 8  # of a number or a time, and beside every text
+UNPACKED_COPIES = 2  # on the disk at once: on its way in, and in the clean file
+ROOM_SHARE = 0.5  # of what is free: training needs the rest, and a full disk stops it
 
 _LONG = {"message", "manifest", "updates_refused", "details", "capacity", "metrics"}
 _JSON = {"runs.manifest", "rounds.updates_refused", "artifacts.details", "nodes.capacity", "evaluations.metrics"}
@@ -74,6 +79,27 @@ def check_rows(connection: Any, table: str, columns: dict[str, tuple[str, bool]]
         if f"{table}.{column}" in _JSON:
             _check_json(connection, table, column, where)
     return int(count)
+
+
+def unpacked_bytes(connection: Any, table: str, columns: dict[str, str], *, origin: str, bytes_max: int) -> int:
+    """How large a table is that has not been copied yet. `columns`: their types. Raises Refused above `bytes_max`, or
+    ROWS_MAX."""
+    (count,) = connection.execute(f"SELECT count(*) FROM {origin}").fetchone()  # from the file's own metadata
+    if count > ROWS_MAX:
+        raise refused(table, f"it has {count:,} rows; {ROWS_MAX:,} are the most")
+    total = int(count) * VALUE_BYTES * len(columns)
+    texts = [f'coalesce(sum(strlen("{column}")), 0)' for column, kind in columns.items() if kind in ("VARCHAR", "JSON")]
+    if total <= bytes_max and texts:
+        (of_texts,) = connection.execute(f"SELECT {' + '.join(texts)} FROM {origin}").fetchone()
+        total += int(of_texts)
+    if total > bytes_max:
+        raise Refused(
+            "import-too-large",
+            f"The table {table} has {total:,} bytes when it is unpacked; {bytes_max:,} may still come in",
+            remedy=f"make room on the disk of the node's home, or import less at once: {UNPACKED_BYTES_MAX:,} bytes at"
+            " most; nothing was taken in",
+        )
+    return total
 
 
 def refused(table: str, why: str) -> Refused:

@@ -170,8 +170,8 @@ class Store:
             raise self._not_written(error) from error
 
     def replace_file(self, copy: Path) -> None:
-        """Put `copy`, of everything that is stored (`tracker.copies.smaller_copy`), in the place of the store's file. No
-        reader may be open.
+        """Put `copy`, of everything that is stored (`tracker.copies.smaller_copy`), in the place of the store's file.
+        No reader may be open.
 
         Raises FednodeError: the store is as it was, or shut until the next write.
         """

@@ -97,8 +97,8 @@ def prune(answer: Answer, dry_run: bool) -> None:
 def compact(answer: Answer) -> None:
     """Give the disk back what the record does not need any more.
 
-    The record is copied and the copy takes its place, so the disk needs room for two more of it. The node goes on meanwhile: what
-    is recorded waits for seconds, and so does who reads.
+    The record is copied and the copy takes its place, so the disk needs room for two more of it. The node
+    goes on meanwhile: what is recorded waits for seconds, and so does who reads.
     """
     client, place = asked(answer)
     if client is not None:

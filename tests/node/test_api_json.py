@@ -99,4 +99,5 @@ def whole_answer(home: Path, request: str) -> bytes:
     "request_line", ["GET /v1/runs/study/model HTTP/1.0", "GET /v1/runs/study/model HTTP/1.1\nConnection: close"]
 )
 def test_a_stream_ends_with_its_connection_where_that_is_asked(service: MemoryService, request_line: str) -> None:
+    service.model_bytes = b"abc"
     assert whole_answer(service.home, f"{request_line}\nHost: node").endswith(b"abc")

@@ -116,6 +116,21 @@ def test_data_show(service: MemoryService, tmp_path: Path) -> None:
     assert run("data", "show", "nothing").exit_code == 1
 
 
+def test_a_nodes_own_record_is_no_place_for_a_backup(service: MemoryService, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    record = home / "record.duckdb"
+    for name in (record, home / "record.duckdb.wal", home / ".." / "home" / "record.duckdb"):
+        refused = run("store", "backup", name, "--force")
+        assert (refused.exit_code, "is the record itself" in refused.output) == (1, True), refused.output
+    assert "is the record itself" in run("store", "backup", home, "--with-models", "--force").output
+    assert "emptied" in run("store", "backup", home / "record.duckdb.work" / "copy.duckdb").output
+    other = Store(tmp_path / "other.duckdb")
+    other.close()
+    onto = run("store", "backup", record, "--force", "--store", tmp_path / "other.duckdb")
+    assert (onto.exit_code, "is the record itself" in onto.output) == (1, True)
+    assert not record.exists()
+
+
 # --- without one -------------------------------------------------------------------------------------------------
 def test_a_stopped_nodes_record_is_checked(home: Path) -> None:
     told = done("store", "check", "--deep")
@@ -161,6 +176,33 @@ def test_a_stopped_nodes_record_is_compacted(home: Path) -> None:
     told = done("store", "compact")
     assert told["bytes_after"] <= told["bytes_before"]
     assert done("store", "check")["rows"]["runs"] == 1
+
+
+def test_a_stopped_nodes_record_is_not_replaced_by_its_own_backup(home: Path, tmp_path: Path) -> None:
+    record = home / "record.duckdb"
+    (tmp_path / "link.duckdb").symlink_to(record)
+    os.link(record, tmp_path / "same.duckdb")
+    before = (record.stat().st_ino, record.read_bytes())
+    for name in (record, tmp_path / "link.duckdb", tmp_path / "same.duckdb"):
+        refused = run("store", "backup", name, "--force")
+        assert (refused.exit_code, "is the record itself" in refused.output) == (1, True), refused.output
+    assert (record.stat().st_ino, record.read_bytes()) == before
+
+
+def test_a_backup_beside_another_ones_journal_is_refused(home: Path, tmp_path: Path) -> None:
+    """It would not open there."""
+    (tmp_path / "copy.duckdb.wal").write_bytes(b"of a store that was killed")
+    refused = run("store", "backup", tmp_path / "copy.duckdb")
+    assert (refused.exit_code, "copy.duckdb.wal" in refused.output) == (1, True)
+    assert not (tmp_path / "copy.duckdb").exists()
+    (tmp_path / "copy.duckdb.wal").unlink()
+    done("store", "backup", tmp_path / "copy.duckdb")
+
+
+def test_a_nodes_own_record_is_not_imported(home: Path) -> None:
+    for source in (home / "record.duckdb", home):
+        refused = run("import", source)
+        assert (refused.exit_code, "this node's own record" in refused.output) == (1, True), refused.output
 
 
 def test_a_backup_with_models_goes_into_another_node(

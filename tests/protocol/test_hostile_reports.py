@@ -4,7 +4,7 @@ import pytest
 from run_world import IDS, KEYS, RUN, World
 
 from protocol.checkpoint import Report, sign_note
-from protocol.history import REPORT_ROUNDS_MAX
+from protocol.history import FALSE_REPORTS_MAX, REPORT_ROUNDS_MAX, believed_reports
 from protocol.keys import Hash, signature_is_valid
 from protocol.run_events import Measured, Received
 from protocol.run_messages import ReportMessage, Reports
@@ -115,3 +115,15 @@ def test_last_reports_are_taken_from_the_aggregator_alone() -> None:
         outputs = machine.step(Received(sender, Reports(run=RUN, reports=(_report(2, 1),))), world.now)
         is_told = any(isinstance(output, Measured) for output in outputs)
         assert is_told == (sender == machine.election.aggregator)
+
+
+def test_of_false_signatures_some_are_looked_at(checked: list[bytes]) -> None:
+    world = World(1, 4, rounds=50)
+    world.run(8.0, until_ended=False)
+    machine = next(node.machine for node in world.nodes if node.machine and not node.machine.reign)
+    committed = machine.ledger.committed
+    assert committed is not None
+    false = tuple(_report(2, 1, samples)[:-1] + b"\x00" for samples in range(1, 1000))
+    checked.clear()
+    believed_reports(false, committed.name, committed.checkpoint)
+    assert len(checked) <= FALSE_REPORTS_MAX

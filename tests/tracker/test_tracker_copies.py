@@ -1,11 +1,16 @@
 """Copies of a store: to keep, and to take its own place; and looking a store through."""
 
+import errno
 import os
+import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -14,7 +19,7 @@ from record_rows import OTHER, RUN, every_row
 from protocol.errors import FednodeError
 from tracker.check import Finding, check_tables
 from tracker.connect import work_folder
-from tracker.copies import bytes_of, copy_stopped, write_copy
+from tracker.copies import bytes_of, compact, copy_stopped, write_copy
 from tracker.retention import Kept, remove
 from tracker.rows import LogRow, MetricRow, RoundRow
 from tracker.store import Store, open_stopped
@@ -136,6 +141,146 @@ def test_a_stopped_store_can_be_copied_without_being_written(store: Store, tmp_p
 def test_only_the_work_folder_can_be_written(store: Store, tmp_path: Path) -> None:
     with pytest.raises(FednodeError, match="could not be written"):
         write_copy(store, tmp_path / "elsewhere" / "copy.duckdb", is_backup=False)
+
+
+# --- a disk that takes no more -----------------------------------------------------------------------------------
+@contextmanager
+def no_file_longer_than(kib: int) -> Iterator[None]:
+    """What a full disk does to the files that are written here, for real."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kib * 1024, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def left_of_copies(store: Store) -> list[str]:
+    assert store.path is not None
+    folder = work_folder(store.path)
+    return sorted(os.listdir(folder)) if folder.exists() else []
+
+
+class Connection:
+    """DuckDB's, where something goes wrong that it does not tell."""
+
+    def __init__(self, real: Any, after_copying: str = "SELECT 1") -> None:
+        self._real, self._after_copying = real, after_copying
+
+    def execute(self, statement: str, *arguments: Any) -> Any:
+        if statement.startswith(("CHECKPOINT", "DETACH")):
+            try:
+                return self._real.execute(statement)
+            except duckdb.Error:
+                return None
+        done = self._real.execute(statement, *arguments)
+        return self._real.execute(self._after_copying) if statement.startswith("COPY") else done
+
+
+# 16: its journal is not written; the others: it is, and cannot be folded into the copy.
+@pytest.mark.parametrize("kib", [16, 64, 512, 4096])
+def test_compacting_on_a_full_disk_loses_nothing(store: Store, kib: int) -> None:
+    store._connection.execute("CHECKPOINT")
+    rows = everything(store)
+    with no_file_longer_than(kib), pytest.raises(FednodeError, match="File too large"):
+        compact(store)
+    store.close()
+    assert left_of_copies(store) == []
+    store._open()
+    assert everything(store) == rows
+    compact(store)
+    assert everything(store) == rows
+
+
+@pytest.mark.parametrize("kib", [16, 64, 512, 4096])
+def test_no_backup_is_left_by_a_full_disk(store: Store, tmp_path: Path, kib: int) -> None:
+    assert store.path is not None
+    store._connection.execute("CHECKPOINT")
+    with no_file_longer_than(kib), pytest.raises(FednodeError, match="File too large"):
+        copy_of(store, is_backup=True)
+    assert left_of_copies(store) == []
+    assert len(everything(store)["metrics"]) == 3  # it goes on
+    store.close()
+    with no_file_longer_than(kib), pytest.raises(FednodeError, match="File too large"):
+        copy_stopped(store.path, tmp_path / "copy.duckdb")
+    assert list(tmp_path.glob("copy*")) == []
+
+
+def test_a_copy_is_opened_alone_before_anybody_relies_on_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store._connection.execute("CHECKPOINT")
+    rows = everything(store)
+    monkeypatch.setattr(store, "beside", lambda work: work(Connection(store._connection)))
+    with no_file_longer_than(64), pytest.raises(FednodeError, match="not written whole"):
+        compact(store)
+    for table in ("metrics", "store_marks"):
+        lossy = Connection(store._connection, f"DELETE FROM copied.{table}")
+        monkeypatch.setattr(store, "beside", lambda work, lossy=lossy: work(lossy))
+        with pytest.raises(FednodeError, match="other rows"):
+            compact(store)
+    assert (left_of_copies(store), everything(store)) == ([], rows)
+
+
+def test_a_copy_with_a_journal_beside_it_takes_no_place(store: Store) -> None:
+    copy = copy_of(store)
+    copy.with_name(copy.name + ".wal").write_bytes(b"rows")
+    with pytest.raises(FednodeError, match="not written whole"):
+        store.replace_file(copy)
+    assert len(everything(store)["metrics"]) == 3
+
+
+def test_room_is_asked_for_before_anything_is_written(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert store.path is not None
+    store._connection.execute("CHECKPOINT")
+    used, usage = store.path.stat().st_size, shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=int(1.9 * used)))
+    for copying in (lambda: compact(store), lambda: copy_of(store, is_backup=True)):
+        with pytest.raises(FednodeError, match="MB are free"):
+            copying()
+    assert left_of_copies(store) == []
+    store.close()
+    with pytest.raises(FednodeError, match="MB are free"):
+        copy_stopped(store.path, tmp_path / "copy.duckdb")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2 * used))
+    copy_stopped(store.path, tmp_path / "copy.duckdb")
+    store._open()
+    store.write([LogRow("n", "", "INFO", "l", "in the journal", 2e9, 1)])
+    with pytest.raises(FednodeError, match="MB are free"):
+        compact(store)
+
+
+def test_a_copy_that_cannot_take_the_place_is_not_left(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write([LogRow("n", "", "INFO", "l", f"{n * 7919 % 10007} " * 9, 1e9 + n, n) for n in range(20_000)])
+    store._connection.execute("CHECKPOINT")
+    store.change(lambda connection: remove(connection, "logs", Kept(rows=10), 2e9, ()))
+    rows = everything(store)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        with pytest.raises(FednodeError, match="No space left"):
+            compact(store)
+    assert (left_of_copies(store), everything(store)) == ([], rows)
+
+
+def test_a_backup_beside_another_ones_journal_is_told_so(store: Store, tmp_path: Path) -> None:
+    """Put back after a kill."""
+    assert store.path is not None
+    store._connection.execute("CHECKPOINT")
+    copy = copy_of(store, is_backup=True)
+    store.write([LogRow("n", "", "INFO", "l", "more", 2e9, 1)])
+    place = tmp_path / "home" / "record.duckdb"
+    place.parent.mkdir()
+    os.rename(copy, place)
+    shutil.copy(f"{store.path}.wal", f"{place}.wal")
+    with pytest.raises(FednodeError) as caught:
+        Store(place)
+    assert f"{place}.wal" in caught.value.remedy
+    Path(f"{place}.wal").unlink()
+    Store(place).close()
 
 
 # --- looking through ---------------------------------------------------------------------------------------------
