@@ -15,8 +15,8 @@ LONG_CHARACTERS_MAX = 1_000_000  # of log lines and JSON: a traceback, a manifes
 JSON_DEPTH_MAX = 50  # a manifest has five levels; Python's reader gives up at a thousand
 ROWS_MAX = 200_000_000  # of one table; at 20 bytes a row what a large disk takes
 COUNT_MAX = 2**53
-# Of all tables together, as unpacked: some 40 million figures or log lines. A few megabytes of Parquet can hold more.
-UNPACKED_BYTES_MAX = 8 * 1024**3
+# Of all tables together, as unpacked: some ten million figures or log lines. A few megabytes of Parquet can hold more.
+UNPACKED_BYTES_MAX = 4 * 1024**3
 VALUE_BYTES = 8  # of a number or a time, and beside every text
 UNPACKED_COPIES = 2  # on the disk at once: on its way in, and in the clean file
 ROOM_SHARE = 0.5  # of what is free: training needs the rest, and a full disk stops it

@@ -20,8 +20,9 @@ def import_command(answer: Answer, source: Path) -> None:
     """Take the runs that another node has exported into this node's record.
 
     FILE is a copy of a store (fednode store backup, or a simulation's), DIR what fednode export parquet or
-    store backup --with-models wrote. What this node saw itself stands, and importing the same again adds nothing. The
-    other node's data sets, decisions and registered names stay out. Everything is looked at first: all of it comes
+    store backup --with-models wrote. What this node saw itself stands: of a run that it took part in only log lines, spans,
+    system metrics and figures within rounds of other nodes come in. Importing the same again adds nothing. The other
+    node's data sets, decisions and registered names stay out. Everything is looked at first: all of it comes
     in, or nothing.
     """
     from tracker.connect import work_folder
@@ -64,7 +65,7 @@ def _hints(answer: Answer, done: dict[str, Any]) -> None:
     if done["blobs"]:
         answer.hint(f"{done['blobs']} models and artifacts came with it.")
     if done["blobs_damaged"]:
-        answer.hint(f"{done['blobs_damaged']} files of models were damaged, and are not used.")
+        answer.hint(f"{done['blobs_damaged']} files of models are damaged or no plain files, and are not used.")
 
 
 def _merged(record: Any, staged: Path, home: Path, models: Path | None) -> dict[str, Any]:

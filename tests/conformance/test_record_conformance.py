@@ -380,7 +380,7 @@ def test_a_reader_that_lasts_is_interrupted_when_the_file_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("node.record.DRAIN_S", 0.1)
-    monkeypatch.setattr("node.record.bytes_of", lambda path, sizes=iter((2, 1, 1)): next(sizes))  # it is worth it
+    monkeypatch.setattr("tracker.copies.bytes_of", lambda path, sizes=iter((1, 2)): next(sizes))  # it is worth it
 
     async def body(record: Record) -> None:
         assert isinstance(record, StoreRecord)

@@ -245,7 +245,7 @@ def test_room_is_asked_for_before_anything_is_written(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2 * used))
     copy_stopped(store.path, tmp_path / "copy.duckdb")
     store._open()
-    store.write([LogRow("n", "", "INFO", "l", "in the journal", 2e9, 1)])
+    store.write([LogRow("n", "", "INFO", "l", "in the journal", 2e9, number) for number in range(1000)])
     with pytest.raises(FednodeError, match="MB are free"):
         compact(store)
 

@@ -354,25 +354,27 @@ def test_what_would_be_too_large_unpacked_is_refused_before_it_is_unpacked(
     give: Give, theirs: Store, ours: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A line that comes again and again takes next to nothing in a file."""
-    theirs._connection.execute(
-        "INSERT INTO logs SELECT l.* REPLACE (repeat('n', 2000) AS message, i + 10 AS sequence, i + 10 AS position)"
-        " FROM (FROM logs LIMIT 1) l, range(100000) r(i)"
-    )
+    many = """SELECT l.* REPLACE (repeat('n', 2000) AS message, i + 10 AS sequence, i + 10 AS position)
+        FROM (FROM {0} LIMIT 1) l, range(20000) r(i)"""
     source = give(theirs, tmp_path / "given")
-    file = source / "logs.parquet" if source.is_dir() else source
-    assert file.stat().st_size < 4_000_000
+    if source.is_dir():
+        rewrite(source / "logs.parquet", many.format("t"))
+    else:
+        with duckdb.connect(str(source)) as connection:
+            connection.execute(f"INSERT INTO logs {many.format('logs')}")
+    assert (source / "logs.parquet" if source.is_dir() else source).stat().st_size < 12_000_000
     monkeypatch.setattr("tracker.import_read.check_rows", lambda *_, **__: pytest.fail("it was unpacked"))
     monkeypatch.setattr("tracker.import_read.tables", lambda: ["logs"] if source.is_file() else ["logs", "runs"])
-    monkeypatch.setattr("tracker.import_read.UNPACKED_BYTES_MAX", 200_000_000)
-    with pytest.raises(Refused, match=r"The table logs has 20.,...,... bytes") as refused:
+    monkeypatch.setattr("tracker.import_read.UNPACKED_BYTES_MAX", 20_000_000)
+    with pytest.raises(Refused, match=r"The table logs has 4.,...,... bytes") as refused:
         take_in(ours, source)
     assert refused.value.code == "import-too-large"
     monkeypatch.setattr("tracker.import_read.UNPACKED_BYTES_MAX", 2**40)
-    monkeypatch.setattr("tracker.import_read.shutil.disk_usage", lambda _: SimpleNamespace(free=800_000_000))
-    with pytest.raises(Refused, match="200,000,000 may still come in"):
+    monkeypatch.setattr("tracker.import_read.shutil.disk_usage", lambda _: SimpleNamespace(free=80_000_000))
+    with pytest.raises(Refused, match="20,000,000 may still come in"):
         take_in(ours, source)
-    monkeypatch.setattr("tracker.import_rules.ROWS_MAX", 99_999)
-    with pytest.raises(Refused, match=r"100,00. rows; 99,999 are the most"):
+    monkeypatch.setattr("tracker.import_rules.ROWS_MAX", 19_999)
+    with pytest.raises(Refused, match=r"20,00. rows; 19,999 are the most"):
         take_in(ours, source)
     assert ours.path is not None
     assert os.listdir(work_folder(ours.path)) == []
