@@ -31,8 +31,8 @@ log = logging.getLogger("fednode.node")
 
 FIRST_AFTER_S = 600.0  # of a node's life: starting has enough to do
 EVERY_S = DAY_S
-# A clock that has moved on so far since the last line that this node logged may be wrong, as after a battery's end. What
-# is too old is then judged after a day of uptime: by then somebody, or the network, has set it right.
+# A clock that has moved on so far since the last line that this node logged may be wrong, as after a battery's end.
+# What is too old is then judged after a day of uptime: by then somebody, or the network, has set it right.
 ABSENCE_S = 30 * DAY_S
 # A blob that was stored, or asked for, so recently may be about to be named by something: what takes longer between
 # the two is held in `RunDriver.needs`.

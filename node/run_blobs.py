@@ -40,8 +40,8 @@ class RunBlobs:
         self._fetching: set[BlobId] = set()  # several readers of one blob are told of once
 
     async def put_for_a_round(self, data: bytes | Path) -> BlobId:
-        """Store what nobody needs once its round is over. What is here already stays: the same bytes may be the model of
-        another run, or have a name."""
+        """Store what nobody needs once its round is over. What is here already stays: the same bytes may be the model
+        of another run, or have a name."""
         blob = await self._offload(partial(blob_id_of_data, data))
         if not await self._disk.has_blob(blob):
             self.passing.add(blob)

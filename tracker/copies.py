@@ -134,8 +134,8 @@ def _copy(connection: Any, name: str, target: Path, *, is_backup: bool) -> dict[
 def _check_room(connection: Any, name: str, target: Path) -> None:
     """A disk that is full halfway would stop whatever else writes there, too."""
     in_blocks, path = connection.execute(
-        "SELECT used_blocks * block_size, path FROM pragma_database_size() JOIN duckdb_databases() USING (database_name)"
-        " WHERE database_name = ?",
+        "SELECT used_blocks * block_size, path FROM pragma_database_size()"
+        " JOIN duckdb_databases() USING (database_name) WHERE database_name = ?",
         [_plain(name)],
     ).fetchone()
     journal = _journal_of(Path(path)) if path else None  # a store in memory has none

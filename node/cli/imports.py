@@ -20,10 +20,10 @@ def import_command(answer: Answer, source: Path) -> None:
     """Take the runs that another node has exported into this node's record.
 
     FILE is a copy of a store (fednode store backup, or a simulation's), DIR what fednode export parquet or
-    store backup --with-models wrote. What this node saw itself stands: of a run that it took part in only log lines, spans,
-    system metrics and figures within rounds of other nodes come in. Importing the same again adds nothing. The other
-    node's data sets, decisions and registered names stay out. Everything is looked at first: all of it comes
-    in, or nothing.
+    store backup --with-models wrote. What this node saw itself stands: of a run that it took part in only log lines,
+    spans, system metrics and figures within rounds of other nodes come in. Importing the same again adds nothing. The
+    other node's data sets, decisions and registered names stay out. Everything is looked at first: all of it comes in,
+    or nothing.
     """
     from tracker.connect import work_folder
     from tracker.import_read import stage

@@ -166,7 +166,7 @@ def test_what_is_kept_is_in_the_record_and_among_the_blobs(tmp_path):
         await ground.keep("a.txt", b"first", details='{"of": 1}')
         await ground.keep("large", large, round_number=2)
         await ground.keep("a.txt", b"second", round_number=3)
-        first, second = await ground.rows()
+        second, first = await ground.rows()  # by their rounds
         assert (first["name"], first["round"], first["bytes"], first["details"]) == ("a.txt", 3, 6, {})
         assert await ground.disk.read_blob(BlobId(first["blob"])) == b"second"
         assert (second["name"], second["kind"], second["node_id"], second["node_name"]) == ("large", "file", ME, "")
