@@ -1,5 +1,6 @@
 """fednode artifacts: what this node's tasks have made and kept, listed and written to files."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,13 @@ def get(answer: Answer, run_name: str, name: str, node: str | None, output: str 
     """Write the artifact NAME of RUN to a file. Its bytes are checked against their hash on the way."""
     client = answer.client()
     owner = node or _owner(client.artifacts(run_name)["artifacts"], run_name, name)
+    pieces = client.artifact(run_name, owner, name)
+    if output == "-":
+        sys.stdout.buffer.writelines(pieces)
+        return
     target = Path(output or name.rsplit("/", 1)[-1])
-    size = write_file(target, client.artifact(run_name, owner, name), force=force)
-    if output != "-":
-        answer.give({"path": str(target.absolute()), "bytes": size}, f"{target}, {show.size(size)}")
+    size = write_file(target, pieces, force=force)
+    answer.give({"path": str(target.absolute()), "bytes": size}, f"{target}, {show.size(size)}")
 
 
 def _owner(found: list[dict[str, Any]], run_name: str, name: str) -> str:

@@ -1,22 +1,23 @@
 """Files that commands write for people: whole or not at all, and never over another one unasked."""
 
 import contextlib
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from fednode_client import ClientError
 
 
+def refuse_to_replace(target: Path, *, force: bool) -> None:
+    """Raises ClientError when something is at `target`, unless `force`."""
+    if target.exists() and not force:
+        raise ClientError(f"{target} is there already", remedy="name another file, or replace it with --force")
+
+
 def write_file(target: Path, pieces: Iterable[bytes], *, force: bool) -> int:
-    """Write `pieces` to `target`, `-` for the standard output, and give how many bytes that are. With `force` a file
-    that is there is replaced.
+    """Write `pieces` to `target`, and give how many bytes that are. With `force` a file that is there is replaced.
 
     Raises ClientError when it is there already, or cannot be written; nothing is asked for before that is clear."""
-    if str(target) == "-":
-        return sum(sys.stdout.buffer.write(piece) for piece in pieces)
-    if target.exists() and not force:
-        raise ClientError(f"{target} is there already", remedy="name another file with -o, or replace it with --force")
+    refuse_to_replace(target, force=force)
     partial = target.with_name(f".{target.name}.part")
     size = 0
     try:
@@ -25,9 +26,7 @@ def write_file(target: Path, pieces: Iterable[bytes], *, force: bool) -> int:
                 size += file.write(piece)
         partial.replace(target)
     except OSError as error:
-        raise ClientError(
-            f"{target} cannot be written ({error.strerror})", remedy="name another file with -o"
-        ) from None
+        raise ClientError(f"{target} cannot be written ({error.strerror})", remedy="name another file") from None
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -1,16 +1,14 @@
 """fednode model: models by name, their registry, and models as files."""
 
-import contextlib
 import json
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fednode_client import ClientError
 from node.cli import show
 from node.cli.common import Answer, common_options, store_option
+from node.cli.files import refuse_to_replace, write_file
 from node.cli.models_compare import compare
 
 Json = dict[str, Any]
@@ -131,11 +129,11 @@ def get(
     for wanted in targets:
         refuse_to_replace(wanted, force=force)
     client = answer.client()
-    size = write_file(target, client.model_file(name))
+    size = write_file(target, client.model_file(name), force=force)
     told: Json = {"path": str(target.absolute()), "bytes": size}
     if schema_file:
         schema = json.dumps(client.model_schema(name), indent=1).encode() + b"\n"
-        write_file(Path(schema_file), [schema])
+        write_file(Path(schema_file), [schema], force=force)
         told["schema"] = str(Path(schema_file).absolute())
     answer.give(told, f"{target}, {show.size(size)}")
     answer.hint(f"Load it: safetensors.torch.load_file({str(target)!r})")
@@ -187,30 +185,6 @@ def remove(answer: Answer, name: str) -> None:
         f"{name} is no longer registered ({versions} version{'' if versions == 1 else 's'}). "
         "Its models are kept no longer than other checkpoints.",
     )
-
-
-# --- files -----------------------------------------------------------------------------------------------------
-def refuse_to_replace(target: Path, *, force: bool) -> None:
-    """Raises ClientError when something is at `target`, unless `force`."""
-    if target.exists() and not force:
-        raise ClientError(f"{target} is there already", remedy="name another file, or replace it with --force")
-
-
-def write_file(target: Path, pieces: Iterable[bytes] | Sequence[bytes]) -> int:
-    """Write a file that comes into being whole or not at all; its size. Raises ClientError for the disk's sake."""
-    partial = target.with_name(f".{target.name}.part")
-    size = 0
-    try:
-        with partial.open("wb") as file:
-            for piece in pieces:
-                size += file.write(piece)
-        partial.replace(target)
-    except OSError as error:
-        raise ClientError(f"{target} cannot be written ({error.strerror})", remedy="name another file") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-    return size
 
 
 def _file_name(name: str) -> str:

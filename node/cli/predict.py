@@ -10,7 +10,7 @@ from fednode_client import Client, ClientError
 from node.cli import show
 from node.cli.common import Answer, clean, common_options
 from node.cli.data import settings_of
-from node.cli.models import refuse_to_replace
+from node.cli.files import refuse_to_replace
 
 FORMATS = (".npz", ".csv", ".json", ".parquet")
 

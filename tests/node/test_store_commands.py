@@ -221,6 +221,7 @@ def test_a_backup_with_models_goes_into_another_node(
     assert [(entry["name"], entry["decision"], entry["state"]) for entry in listed] == [
         ("study", "imported", "FINISHED")
     ]
+    monkeypatch.chdir(tmp_path)  # where the page goes
     for command in (["run", "show"], ["run", "metrics"], ["run", "logs"], ["report"]):
         shown = run(*command, "study", "--store", there / "record.duckdb")
         assert shown.exit_code == 0, (command, shown.output)
