@@ -91,6 +91,8 @@ def test_the_commands_list_and_get(service, tmp_path):
     service.artifacts.kept = {(NODE, NAME): b"new"}
     assert json.loads(run("artifacts", "get", "my run", NAME, "--force", "--json").stdout)["bytes"] == 3
     assert run("artifacts", "get", "my run", NAME, "-o", "to.png", "--node", NODE).exit_code == 0
+    assert run("artifacts", "get", "my run", NAME, "-o", "-").stdout_bytes == Path("to.png").read_bytes()
+    assert not Path("-").exists()
     assert (tmp_path / "to.png").read_bytes() == b"new"
 
 

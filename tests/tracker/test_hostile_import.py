@@ -1,7 +1,6 @@
 """An import that was written to do harm: it changes no figure that this node saw, and takes neither disk nor models."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,21 +20,6 @@ from tracker.connect import work_folder
 from tracker.import_blobs import take_given
 from tracker.rows import DecisionRow, LogRow, MetricRow, ModelRow, RoundRow, Row, RunRow, SpanRow, StatusRow
 from tracker.store import Store
-
-
-@pytest.fixture
-def theirs(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "theirs" / "record.duckdb")
-    store.write(every_row())
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def ours(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "ours" / "record.duckdb")
-    yield store
-    store.close()
 
 
 def test_an_import_changes_no_figure_of_a_run_that_this_node_saw_itself(

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,21 +20,6 @@ from tracker.schema import TABLES, VERSION
 from tracker.store import Store
 
 TAKEN = [table.name for table in TABLES.values() if table.name not in LOCAL_TABLES]
-
-
-@pytest.fixture
-def theirs(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "theirs" / "record.duckdb")
-    store.write(every_row())
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def ours(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "ours" / "record.duckdb")
-    yield store
-    store.close()
 
 
 def rows_of(store: Store, name: str) -> list[str]:
