@@ -31,7 +31,8 @@ def test_where_the_time_of_a_run_went_is_known_on_every_node(study: Study) -> No
         check_own(node.node_id, spans, ids)
         usage = node.client.system(run, scope="worker", key="memory_bytes")["system"]
         assert {row["node_id"] for row in usage} == ids
-        assert min(row["value"] for row in usage) > 50e6  # torch alone takes more
+        # Python alone takes more; a worker measured early has not loaded torch yet.
+        assert min(row["value"] for row in usage) > 5e6
 
 
 def check_own(me: str, spans: list[dict[str, Any]], ids: set[str]) -> None:
