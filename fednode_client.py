@@ -13,7 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from urllib.parse import quote, urlencode
 
 if TYPE_CHECKING:
@@ -317,7 +317,7 @@ class AsyncClient(_Endpoints[Coroutine[Any, Any, Json]]):
         transport = httpx.AsyncHTTPTransport(uds=str(socket_path(self.home)))
         self._http = httpx.AsyncClient(transport=transport, base_url="http://node")
 
-    async def __aenter__(self) -> AsyncClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

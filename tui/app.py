@@ -1,7 +1,7 @@
 """The dashboard's application: its parts, the feed's reader, and the one place that decides when to paint."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import ClassVar
@@ -12,20 +12,42 @@ from textual.css.query import NoMatches
 from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Footer, Input
 
-from tui.bars import VIEWS, notice, notice_line, top_lines
 from tui.deeds import OwnersApp
-from tui.dialogs import HELP, Dialog
-from tui.feed import Feed, FeedError
-from tui.fields import Json
-from tui.glance import Glance
-from tui.messages import RowEntered, RowMoved, StateMoved
-from tui.palette import Deed, Deeds
-from tui.picture_view import PictureView
-from tui.questions import Due, Questions
-from tui.row_table import RowTable
-from tui.screens import GroupsView, LogView, NodesView, Overview, RunView, View
-from tui.views import names_of
+from tui.facts.asks import Ask, Questions, Wish, asking
+from tui.facts.fields import Json
+from tui.facts.glance import Glance
+from tui.feeds.feed import Feed, FeedError
+from tui.views.bars import notice, notice_line, top_lines
+from tui.views.compare import CompareView
+from tui.views.data import DataView
+from tui.views.devices import DevicesView
+from tui.views.group import GroupView
+from tui.views.inbox import InboxView
+from tui.views.logs import LogsView
+from tui.views.network import NetworkView
+from tui.views.run import RunView
+from tui.views.runs import RunsView
+from tui.views.view import View
+from tui.widgets.dialogs import Dialog, help_text
+from tui.widgets.messages import RowEntered, StateMoved
+from tui.widgets.palette import Deed, Deeds
+from tui.widgets.picture_view import PictureView
+from tui.widgets.row_table import RowTable
 
+# In the order of their number keys; the inbox, which is looked at from anywhere, has a letter.
+VIEWS: dict[str, tuple[str, type[View]]] = {
+    "network": ("1", NetworkView),
+    "runs": ("2", RunsView),
+    "run": ("3", RunView),
+    "compare": ("4", CompareView),
+    "devices": ("5", DevicesView),
+    "data": ("6", DataView),
+    "logs": ("7", LogsView),
+    "group": ("8", GroupView),
+    "inbox": ("i", InboxView),
+}
+HOME = "network"
+TABS = tuple((key, name) for name, (key, _) in VIEWS.items())
 REPAINT_S = 0.5  # twice a second is as fast as one reads figures, and leaves the core to training
 THEMES = (
     "textual-dark",
@@ -39,6 +61,8 @@ THEMES = (
 )
 
 RUNS_OFFERED_MAX = 50  # in the palette; beyond these one filters the list of runs
+METRICS_ASKED = 20_000  # rows at once: some 4 MB of JSON, well under a second
+LOG_LINES_ASKED = 2_000  # the newest; what one scrolls back to at the start
 
 
 class Dashboard(OwnersApp):
@@ -49,7 +73,7 @@ class Dashboard(OwnersApp):
     ALLOW_IN_MAXIMIZED_VIEW = "Footer, #top, #notice"
     COMMANDS = App.COMMANDS | {Deeds}
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(str(number), f"view('{name}')", name, show=False) for number, name in enumerate(VIEWS, 1)),
+        *(Binding(key, f"view('{name}')", name, show=False) for name, (key, _) in VIEWS.items()),
         Binding("question_mark,f1", "help", "help", key_display="?"),
         Binding("slash", "filter", "filter", key_display="/"),
         Binding("m", "curve(1)", "curve"),
@@ -61,7 +85,7 @@ class Dashboard(OwnersApp):
         Binding("left_square_bracket", "run(-1)", "previous run", show=False),
         Binding("v", "level", "log level", show=False),
         Binding("z", "zoom", "zoom"),
-        Binding("p", "pause", "pause", show=False),
+        Binding("space,p", "pause", "pause", show=False),
         Binding("y", "copy", "copy id", show=False),
         Binding("t", "theme", "theme", show=False),
         Binding("l", "app.focus_next", "next panel", show=False),
@@ -78,9 +102,9 @@ class Dashboard(OwnersApp):
         self.VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
         self.clock = clock
         self._repaint_s = repaint_s
-        self._questions = Questions()
-        self._view = "overview"
-        self._came_from = "overview"
+        self.questions = Questions()
+        self._view = HOME
+        self._came_from = HOME
         self._focus_in: dict[str, str] = {}
         self._paused = False
         self._painted_at = clock() - repaint_s
@@ -89,12 +113,9 @@ class Dashboard(OwnersApp):
     def compose(self) -> ComposeResult:
         yield PictureView(id="top")
         yield PictureView(id="notice")
-        with ContentSwitcher(initial="view-overview", id="views"):
-            yield Overview(id="view-overview")
-            yield RunView(id="view-run")
-            yield NodesView(id="view-nodes")
-            yield LogView(id="view-log")
-            yield GroupsView(id="view-groups")
+        with ContentSwitcher(initial=f"view-{HOME}", id="views"):
+            for name, (_, view) in VIEWS.items():
+                yield view(id=f"view-{name}")
         yield Input(placeholder="show only what contains …", id="filter", compact=True)
         yield Footer(compact=True)
 
@@ -144,30 +165,38 @@ class Dashboard(OwnersApp):
         self.show_doable()
         while self.state.notes:
             self.tell(self.state.notes.popleft(), severity="warning")
-        for due in self._questions.due(self.state, glance.run, rounds_shown=self._view == "run"):
-            self.run_worker(self._ask(due), group="questions")
-        if self.state.moving(glance.now):
+        for ask in self.questions.due(self._wishes(glance), self.state.snapshots, glance.now):
+            self.run_worker(self._ask(ask), group="questions")
+        if self.questions.postponed or self.state.moving(glance.now):
             self._arm()
+
+    def _wishes(self, glance: Glance) -> Iterator[Wish]:
+        """What is to be asked while things are as they are: the view's own questions, and what several views show."""
+        if self.state.connection.state != "live":
+            return
+        yield Wish(asking("logs", limit=LOG_LINES_ASKED))
+        if glance.run:
+            yield Wish(asking("runs", glance.run.run_id, "metrics", limit=METRICS_ASKED))
+        yield from self.view.wishes(glance)
 
     def _paint_bars(self) -> None:
         state, view, paused = self.state, self._view, self._paused
         self.query_one("#top", PictureView).show(
-            lambda width, height: top_lines(state, view, self.feed.title, width, height, paused=paused)
+            lambda width, height: top_lines(state, TABS, view, self.feed.title, width, height, paused=paused)
         )
         told = notice(state)
         bar = self.query_one("#notice", PictureView)
         bar.set_class(told is not None, "shown")
         bar.show(lambda width, height: notice_line(told, width, height))
 
-    async def _ask(self, due: Due) -> None:
+    async def _ask(self, ask: Ask) -> None:
         try:
-            if due.about == "rounds":
-                self._take(await self.feed.rounds(due.run_id))
-                return
-            async for event in self.feed.metrics(due.run_id) if due.about == "metrics" else self.feed.logs():
-                self._take(event)
+            self.state.take(ask, await self.feed.ask(ask))
         except FeedError as error:
-            self.tell(str(error), severity="warning")
+            self.state.answers.fail(ask, str(error))
+        finally:
+            self.questions.answered(ask)
+        self._arm()
 
     def _take(self, event: Json) -> None:
         if self.state.apply(event, self.clock()) and self._armed is None:
@@ -194,9 +223,9 @@ class Dashboard(OwnersApp):
         elif self.query_one("#filter").has_class("shown") or self.choice.filter(self.view.filtered):
             self.choice.filters[self.view.filtered] = ""
             self._end_filter()
-        elif self._view != "overview":
-            self.action_view(self._came_from if self._came_from != self._view else "overview")
-            self._came_from = "overview"
+        elif self._view != HOME:
+            self.action_view(self._came_from if self._came_from != self._view else HOME)
+            self._came_from = HOME
         self.paint()
 
     def action_zoom(self) -> None:
@@ -206,7 +235,7 @@ class Dashboard(OwnersApp):
             self.screen.maximize(self.focused, container=False)
 
     def action_help(self) -> None:
-        self.push_screen(Dialog("Keys and signs", HELP))
+        self.push_screen(Dialog(f"Keys and signs: {self._view}", help_text(self.view.keys)))
 
     def action_theme(self) -> None:
         known = THEMES.index(self.theme) if self.theme in THEMES else -1
@@ -261,40 +290,43 @@ class Dashboard(OwnersApp):
         self.choice.next_run(self.state, step)
         self.paint()
 
-    def on_row_moved(self, message: RowMoved) -> None:
-        if message.table == "runs":
-            self.choice.run_id = message.key
+    def on_row_moved(self) -> None:
         self._arm()
 
     def on_row_entered(self, message: RowEntered) -> None:
-        """Look closer: a run, a participant's node, a node's log, a line in full."""
-        if message.table == "runs":
-            self._look_at(message.key)
+        """Look closer, where the view itself does not know better: a run, a node, a node's log, a line in full."""
+        if message.table in ("here-runs", "runs", "compared", "inbox"):
+            self.look_at_run(message.key)
         elif message.table in ("participants", "run-participants"):
-            self.action_view("nodes")
-            self.view.table("nodes").move_to(message.key)
-            self.paint()
+            self.look_at_node(message.key)
         elif message.table == "nodes":
-            self.choice.filters["log"] = names_of(self.state).get(message.key, "")
-            self.action_view("log")
+            self.choice.filters["log"] = self.state.names.get(message.key, "")
+            self.action_view("logs")
         else:
             table = self.query(f"#{message.table}").first(RowTable)
             self.push_screen(Dialog(table.words[0], table.in_full))
 
-    def _look_at(self, run_id: str) -> None:
+    def look_at_run(self, run_id: str) -> None:
+        """Go to the view of this run."""
         self.choice.run_id = run_id
         self.action_view("run")
         self.paint()
 
+    def look_at_node(self, node_id: str) -> None:
+        """Go to the view of nodes, with this one under the cursor."""
+        self.action_view("devices")
+        self.view.table("nodes").move_to(node_id)
+        self.paint()
+
     def deeds(self) -> list[Deed]:
         """Everything the palette offers."""
-        deeds = self.run_deeds()
+        deeds = [*self.run_deeds(), *self.view.deeds()]
         deeds += [
-            Deed(f"Go to {name}", f"key {at}", partial(self.action_view, name)) for at, name in enumerate(VIEWS, 1)
+            Deed(f"Go to {name}", f"key {key}", partial(self.action_view, name)) for name, (key, _) in VIEWS.items()
         ]
         for run in self.state.runs()[:RUNS_OFFERED_MAX]:
-            deeds.append(Deed(f"Look at run {run.name}", run.state.lower(), partial(self._look_at, run.run_id)))
+            deeds.append(Deed(f"Look at run {run.name}", run.state.lower(), partial(self.look_at_run, run.run_id)))
         deeds.append(Deed("Next kind of curve", "key m", partial(self.action_curve, 1)))
         deeds.append(Deed("Filter what is listed", "key /", self.action_filter))
-        deeds.append(Deed("Hold the picture still, or let it go on", "key p", self.action_pause))
+        deeds.append(Deed("Hold the picture still, or let it go on", "key space", self.action_pause))
         return deeds

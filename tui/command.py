@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tui.feed import Feed
+    from tui.feeds.feed import Feed
 
 EXIT_FAILED = 1
 
@@ -56,14 +56,14 @@ def _run(feed: "Feed") -> None:
 
 
 def _live_feed(home: str | None) -> "Feed":
-    from fednode import AsyncClient
-    from tui.feed import LiveFeed
+    from tui.feeds.client import ApiClient
+    from tui.feeds.feed import LiveFeed
 
-    return LiveFeed(lambda: AsyncClient(home))
+    return LiveFeed(lambda: ApiClient(home))
 
 
 def _store_feed(path: Path) -> "Feed":
-    from tui.store_feed import StoreFeed
+    from tui.feeds.store import StoreFeed
 
     return StoreFeed(path)
 
@@ -75,7 +75,7 @@ def _snapshot_of_node(home: str | None) -> "Mapping[str, Any]":
 
 
 def _snapshot_of_store(path: Path) -> "Mapping[str, Any]":
-    from tui.store_feed import StoreFeed
+    from tui.feeds.store import StoreFeed
 
     feed = StoreFeed(path)
     try:

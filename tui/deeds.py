@@ -7,12 +7,12 @@ from typing import Any
 from textual.app import App
 from textual.notifications import SeverityLevel
 
-from tui.choice import Choice
-from tui.dialogs import Question
-from tui.feed import Feed, FeedError
-from tui.palette import Deed
-from tui.run_facts import Run
-from tui.state import State
+from tui.facts.choice import Choice
+from tui.facts.runs import Run
+from tui.facts.state import State
+from tui.feeds.feed import Feed, FeedError
+from tui.widgets.dialogs import Question
+from tui.widgets.palette import Deed
 
 
 class OwnersApp(App[None]):
@@ -27,7 +27,7 @@ class OwnersApp(App[None]):
 
     def action_accept(self) -> None:
         if run := self._asking():
-            self._do(self.feed.accept(run.run_id), f"accepted {run.name}")
+            self.do(self.feed.tell("POST", "runs", run.run_id, "accept"), f"accepted {run.name}")
 
     def action_decline(self) -> None:
         if run := self._asking():
@@ -43,7 +43,7 @@ class OwnersApp(App[None]):
 
     def action_resume(self) -> None:
         if run := self._resumable():
-            self._do(self.feed.resume(run.run_id), f"asked for {run.name} to go on")
+            self.do(self.feed.tell("POST", "runs", run.run_id, "resume"), f"asked for {run.name} to go on")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in ("accept", "decline"):
@@ -89,16 +89,17 @@ class OwnersApp(App[None]):
 
     def _declined(self, run: Run, yes: bool | None) -> None:
         if yes:
-            self._do(self.feed.decline(run.run_id), f"declined {run.name}")
+            self.do(self.feed.tell("POST", "runs", run.run_id, "decline"), f"declined {run.name}")
 
     def _stopped(self, run: Run, yes: bool | None) -> None:
         if yes:
-            self._do(self.feed.stop(run.run_id), f"asked for {run.name} to stop")
+            self.do(self.feed.tell("POST", "runs", run.run_id, "stop"), f"asked for {run.name} to stop")
 
-    def _do(self, wish: Coroutine[Any, Any, None], done: str) -> None:
+    def do(self, wish: Coroutine[Any, Any, object], done: str) -> None:
+        """Carry a wish out and say `done`, or why not."""
         self.run_worker(self._carry_out(wish, done), group="deeds")
 
-    async def _carry_out(self, wish: Coroutine[Any, Any, None], done: str) -> None:
+    async def _carry_out(self, wish: Coroutine[Any, Any, object], done: str) -> None:
         try:
             await wish
         except FeedError as error:

@@ -4,11 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tui import views
-from tui.choice import Choice
-from tui.grid import Column, ListRows, fit, heading, line
-from tui.picture import Line
-from tui.state import State
+from tui.drawing.grid import Column, ListRows, fit, heading, line
+from tui.drawing.picture import Line
+from tui.facts.choice import Choice
+from tui.facts.state import State
+from tui.views.node_rows import PEER_COLUMNS, peer_rows
+from tui.views.run_rows import PARTICIPANT_COLUMNS, RUN_COLUMNS, participant_rows, run_rows
 
 TEXT_WIDTH = 120
 
@@ -25,11 +26,11 @@ def as_text(snapshot: Mapping[str, Any], width: int = TEXT_WIDTH) -> str:
     run = Choice().run(state)
     status = state.status
     lines = [f"{status.name or 'a node'}{' in ' + ', '.join(status.groups) if status.groups else ''}", ""]
-    lines += _table(views.RUN_COLUMNS, views.run_rows(state.runs()), width)
+    lines += _table(RUN_COLUMNS, run_rows(state.runs()), width)
     if run is not None:
-        parts = views.participant_rows(run, status.node_id, None, None)
-        lines += ["", f"participants of {run.name}", *_table(views.PARTICIPANT_COLUMNS, parts, width)]
-    lines += ["", *_table(views.PEER_COLUMNS, views.peer_rows(state), width)]
+        parts = participant_rows(run, status.node_id, None, None)
+        lines += ["", f"participants of {run.name}", *_table(PARTICIPANT_COLUMNS, parts, width)]
+    lines += ["", *_table(PEER_COLUMNS, peer_rows(state), width)]
     return "\n".join(text.rstrip() for text in lines)
 
 

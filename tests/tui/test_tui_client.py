@@ -6,8 +6,9 @@ from tui_fakes import recorded
 from tui_server import Server
 from tui_stage import play, stage
 
-from fednode import AsyncClient
-from tui.feed import LiveFeed
+from tui.facts.asks import asking
+from tui.feeds.client import ApiClient
+from tui.feeds.feed import LiveFeed
 
 DIGITS, XRAY = "005f3a9c2e7b41d8", "015f3a9c2e7b41d8"
 
@@ -24,7 +25,7 @@ def test_everything_over_a_real_socket(tmp_path):
         import asyncio
 
         hold = asyncio.Event()
-        feed = LiveFeed(lambda: AsyncClient(tmp_path), retry_first_s=0.01)
+        feed = LiveFeed(lambda: ApiClient(tmp_path), retry_first_s=0.01)
         async with stage(None, feed=feed) as on:
             assert "No node is running at" in on.text()
             refusal = {"error": {"code": "ended", "what": "It has ended", "remedy": "choose another", "status": 409}}
@@ -33,9 +34,9 @@ def test_everything_over_a_real_socket(tmp_path):
                 await on.settle()
                 await on.press("a")
                 await on.until(lambda: ("POST", f"/v1/runs/{XRAY}/accept", {}) in server.asked)
-                await on.press("2", "S", "y")
+                await on.press("3", "S", "y")
                 await on.until(lambda: "It has ended – choose another" in on.told())
-                await on.until(lambda: on.app.state.rounds)
+                await on.until(lambda: on.app.state.answers.known(asking("runs", DIGITS, "rounds")))
                 hold.set()
                 await on.until(lambda: on.app.state.connection.why == "it was stopped")
                 assert on.app.state.connection.state == "absent"

@@ -1,6 +1,6 @@
 """Curves: newest value of a round, means, order of kinds."""
 
-from tui.curves import Curves, Kind
+from tui.facts.curves import Curves, Kind
 
 
 def metric(node, at, value, key="accuracy", scope="global", split="eval", epoch=None, step=None, samples=1, label=None):

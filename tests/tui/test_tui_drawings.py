@@ -8,15 +8,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tui.bars import cut, spaced
-from tui.chart import End as CurveEnd
-from tui.chart import Scale, chosen_ends, draw_chart, nice_ticks, spread, thinned, tick_text
-from tui.curves import CurveSet, Kind
-from tui.facts import Transfer
-from tui.grid import Cell, Column, ListRows, Row, fit, heading, line
-from tui.picture import Canvas, Span
-from tui.topology import NODES_SHOWN_MAX, Place, Scene, Topology
-from tui.words import bar, bytes_text, seconds_text, shortened, value_text
+from tui.drawing.chart import End as CurveEnd
+from tui.drawing.chart import Scale, chosen_ends, draw_chart, nice_ticks, spread, thinned, tick_text
+from tui.drawing.grid import Cell, Column, ListRows, Row, fit, heading, line
+from tui.drawing.picture import Canvas, Span
+from tui.drawing.topology import NODES_SHOWN_MAX, Place, Scene, Topology
+from tui.drawing.words import bar, bytes_text, seconds_text, shortened, value_text
+from tui.facts.curves import CurveSet, Kind
+from tui.facts.nodes import Transfer
+from tui.views.bars import cut, spaced
 
 KIND = Kind("global", "eval", "accuracy")
 

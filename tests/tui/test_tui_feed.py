@@ -7,7 +7,8 @@ import pytest
 from tui_fakes import FakeClient, recorded
 
 from fednode import ClientError
-from tui.feed import METRICS_PAGE, FeedError, LiveFeed, told
+from tui.facts.asks import asking
+from tui.feeds.feed import FeedError, LiveFeed, told
 
 DEADLINE_S = 5.0
 
@@ -76,42 +77,21 @@ def test_a_node_that_stops_in_good_order_says_why_it_is_gone():
     run(scene)
 
 
-def test_many_metrics_come_page_by_page():
-    class Paged(FakeClient):
-        async def metrics(self, run, **filters):
-            self.asked.append(filters)
-            rows = METRICS_PAGE if not filters["after_round"] else 3
-            first = filters["after_round"] or 0
-            return {"metrics": [{"round": first + 1} for _ in range(rows)]}
-
-    async def scene():
-        client = Paged(recorded()[:1])
-        feed = feed_of(client)
-        async with aclosing(feed.events()) as events:
-            await anext(events)
-            pages = [len(event["metrics"]) async for event in feed.metrics("r")]
-        assert pages == [METRICS_PAGE, 3]
-        assert [asked["after_round"] for asked in client.asked] == [None, 1]
-
-    run(scene)
-
-
 def test_a_refusal_is_told_with_its_remedy():
     async def scene():
         client = FakeClient(recorded()[:1])
         client.answers["accept"] = ClientError("This run has ended", remedy="look at fednode run list")
         feed = feed_of(client)
         with pytest.raises(FeedError, match="not answering"):
-            await feed.accept("r")
+            await feed.tell("POST", "runs", "r", "accept")
         async with aclosing(feed.events()) as events:
             await anext(events)
             with pytest.raises(FeedError, match="This run has ended – look at fednode run list"):
-                await feed.accept("r")
-            await feed.decline("r")
-            await feed.stop("r")
-            await feed.resume("r")
-            assert (await feed.rounds("r"))["type"] == "rounds"
-        assert [name for name, *_ in client.asked] == ["accept", "decline", "stop_run", "resume_run", "rounds"]
+                await feed.tell("POST", "runs", "r", "accept")
+            await feed.tell("POST", "runs", "r", "decline", reason="busy", data=None)
+            assert await feed.ask(asking("runs", "r", "rounds", limit=5)) == {"rounds": []}
+        assert client.asked == [("accept", "r"), ("decline", "r"), ("rounds", "r")]
+        assert client.bodies[-1] == ("POST", ("runs", "r", "decline"), {"reason": "busy"})
 
     run(scene)
 

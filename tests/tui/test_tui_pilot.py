@@ -8,12 +8,16 @@ from tui_fakes import FakeClient, recorded, rounds_answer
 from tui_stage import play, stage
 
 from fednode import ClientError
-from tui.app import THEMES
-from tui.bars import VIEWS
-from tui.dialogs import Dialog, Question
-from tui.row_table import RowTable
+from tui.app import THEMES, VIEWS
+from tui.facts.asks import asking
+from tui.widgets.dialogs import Dialog, Question
+from tui.widgets.row_table import RowTable
 
 DIGITS, XRAY = "005f3a9c2e7b41d8", "015f3a9c2e7b41d8"
+VIEW_WORDS = (
+    *(("2", "Runs 2"), ("3", "Rounds"), ("4", "Compare"), ("5", "free memory"), ("6", "Data sets")),
+    *(("7", "info and above"), ("8", "Invitations"), ("i", "Inbox")),
+)
 MIDDLE = 110  # events of the recording until the sixth round
 
 
@@ -24,7 +28,7 @@ def client_of(upto=MIDDLE, **answers):
 def test_number_keys_show_the_views_and_escape_leads_back():
     async def scene():
         async with stage(client_of()) as on:
-            for key, words in (("2", "Rounds"), ("3", "free memory"), ("4", "info and above"), ("5", "Invitations")):
+            for key, words in VIEW_WORDS:
                 await on.press(key)
                 assert words in on.text()
             await on.press("escape", "escape", "escape")
@@ -73,8 +77,8 @@ def test_rounds_are_asked_when_they_are_looked_at_and_tell_who_was_refused():
         client = client_of()
         async with stage(client) as on:
             assert ("rounds", DIGITS) not in client.asked
-            await on.press("2")
-            await on.until(lambda: DIGITS in on.app.state.rounds)
+            await on.press("3")
+            await on.until(lambda: on.app.state.answers.known(asking("runs", DIGITS, "rounds")))
             await on.settle()
             assert client.asked.count(("rounds", DIGITS)) == 1
             on.app.view.table("rounds").focus()
@@ -96,7 +100,7 @@ def test_accept_is_one_key_and_acts_on_the_run_that_waits():
     play(scene)
 
 
-@pytest.mark.parametrize(("key", "call", "run"), [("x", "decline", XRAY), ("S", "stop_run", DIGITS)])
+@pytest.mark.parametrize(("key", "call", "run"), [("x", "decline", XRAY), ("S", "stop", DIGITS)])
 def test_what_cannot_be_taken_back_is_asked_once(key, call, run):
     async def scene():
         client = client_of()
@@ -152,7 +156,7 @@ def test_the_palette_does_what_the_keys_do():
 def test_a_filter_narrows_what_is_listed_until_escape():
     async def scene():
         async with stage(client_of()) as on:
-            await on.press("3", "slash", *"lab")
+            await on.press("5", "slash", *"lab")
             nodes = on.app.view.table("nodes")
             assert nodes.words[0] == "Nodes 5 /lab"
             assert "radiology" not in on.text()
@@ -160,7 +164,7 @@ def test_a_filter_narrows_what_is_listed_until_escape():
             assert nodes.has_focus
             await on.press("escape")
             assert "radiology" in on.text()
-            await on.press("4", "slash", *"elected", "escape")
+            await on.press("7", "slash", *"elected", "escape")
             assert not on.app.query_one("#filter", Input).has_class("shown")
             assert "round 1 committed" in on.text()
 
@@ -170,7 +174,7 @@ def test_a_filter_narrows_what_is_listed_until_escape():
 def test_the_log_shows_what_is_grave_enough():
     async def scene():
         async with stage(client_of()) as on:
-            await on.press("4", "v")
+            await on.press("7", "v")
             assert "warning and above: 1 of 10 lines" in on.text()
             await on.press("v", "v")
             assert "debug and above: 10 of 10 lines" in on.text()
@@ -232,14 +236,14 @@ def test_events_paint_by_themselves_and_only_what_changed():
         client = client_of(1)
         async with stage(client) as on:
             painted = []
-            runs = on.app.view.table("runs")
+            runs = on.app.view.table("here-runs")
             for table in on.app.view.query(RowTable):
                 table.refresh = lambda *regions, name=table.id, **_: painted.append((name, len(regions)))
             run = dict(recorded()[0]["runs"][0], round=3)
             await client.say({"type": "run", "run": run})
             await on.until(lambda: on.app.state.run(DIGITS).round == 3 and painted)
             await on.settle()
-            assert set(painted) == {("runs", 1)}, "one line of one table"
+            assert set(painted) == {("here-runs", 1)}, "one line of one table"
             assert "3/10" in "".join(span.text for span in runs._line_at(2))
 
     play(scene)

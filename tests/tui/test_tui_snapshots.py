@@ -11,20 +11,13 @@ import pytest
 from tui_fakes import FakeClient, recorded, rounds_answer
 from tui_stage import play, stage
 
+from tui.app import VIEWS
+
 PICTURES = Path(__file__).with_name("pictures")
 MIDDLE = 110
-SCENES = [
-    ("overview", (80, 24), MIDDLE, ()),
-    ("overview", (120, 36), MIDDLE, ()),
-    ("overview", (200, 60), None, ("j",)),
-    ("run", (80, 24), MIDDLE, ("2",)),
-    ("run", (120, 36), MIDDLE, ("2",)),
-    ("nodes", (80, 24), MIDDLE, ("3",)),
-    ("log", (80, 24), MIDDLE, ("4",)),
-    ("groups", (80, 24), MIDDLE, ("5",)),
-    ("help", (80, 24), MIDDLE, ("question_mark",)),
-    ("nothing", (80, 24), 0, ()),
-]
+SIZES = ((80, 24), (120, 36), (200, 60))
+SCENES = [(name, size, MIDDLE, (key,)) for name, (key, _) in VIEWS.items() for size in SIZES]
+SCENES += [("help", (80, 24), MIDDLE, ("question_mark",)), ("nothing", (80, 24), 0, ())]
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +38,7 @@ def test_the_view_looks_as_it_did(name, size, upto, keys):
         async with stage(client, size) as on:
             await on.until(lambda: client.told == len(events))
             await on.press(*keys)
-            if name == "run":
-                await on.until(lambda: on.app.state.rounds)
+            await on.until(lambda: not on.app.questions.waiting)
             await on.settle()
             compare(f"{name}_{size[0]}x{size[1]}", on.text())
 

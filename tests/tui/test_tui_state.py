@@ -7,12 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tui_fakes import recorded
 
-from tui.choice import Choice, matching
-from tui.fields import TEXT_CHARS_MAX, safe
-from tui.log_rows import log_rows
-from tui.questions import Due, Questions
-from tui.state import EVERYTHING, NOTHING, TRANSFER_SHOWN_S, State
-from tui.views import participant_rows, peer_rows, run_rows, scene
+from tui.drawing.grid import matching
+from tui.facts.asks import asking
+from tui.facts.choice import Choice
+from tui.facts.fields import TEXT_CHARS_MAX, safe
+from tui.facts.state import EVERYTHING, NOTHING, TRANSFER_SHOWN_S, State
+from tui.views.log_rows import log_rows
+from tui.views.node_rows import peer_rows, scene
+from tui.views.run_rows import participant_rows, run_rows
+
+LOGS = asking("logs", limit=5)
 
 
 def told(events, upto=None):
@@ -95,7 +99,7 @@ def test_absence_and_return():
 
 def test_an_answer_about_the_past_does_not_make_the_node_live():
     state = State()
-    state.apply({"type": "logs", "logs": [log_event(1)]}, 0.0)
+    state.take(LOGS, {"logs": [log_event(1)]})
     assert state.connection.state == "connecting"
 
 
@@ -110,9 +114,11 @@ def test_earlier_log_lines_go_where_they_belong_each_once():
     state = State()
     state.apply({"type": "log", "log": log_event(5, second=5)}, 0.0)
     earlier = [log_event(seq, second=seq) for seq in (3, 4, 5)] + [log_event(5, node="n2", second=4)]
-    state.apply({"type": "logs", "logs": earlier}, 0.0)
+    state.take(LOGS, {"logs": earlier})
     assert [(line.node_id, line.seq) for line in state.logs] == [("n1", 3), ("n1", 4), ("n2", 5), ("n1", 5)]
-    assert state.apply({"type": "logs", "logs": earlier}, 0.0) == NOTHING
+    count = state.logs_count
+    state.take(LOGS, {"logs": earlier})
+    assert state.logs_count == count
 
 
 def test_log_keys_stay_with_their_lines_when_old_ones_fall_out():
@@ -216,21 +222,6 @@ def test_a_filter_finds_text_in_any_cell():
     assert [row.key for row in matching(rows, "RTX")] == [state_id for state_id in state.peers if "004" in state_id]
     assert matching(rows, "") is rows
     assert len(matching(rows, "no such thing")) == 0
-
-
-def test_questions_are_asked_once_a_snapshot_and_once_a_round():
-    questions, state = Questions(), State()
-    assert questions.due(state, None, rounds_shown=True) == []
-    state.apply(recorded()[0], 0.0)
-    run = Choice().run(state)
-    first = questions.due(state, run, rounds_shown=True)
-    assert first == [Due("logs"), Due("metrics", run.run_id), Due("rounds", run.run_id)]
-    assert questions.due(state, run, rounds_shown=True) == []
-    state.apply({"type": "run", "run": dict(recorded()[0]["runs"][0], round=1)}, 0.0)
-    assert questions.due(state, state.run(run.run_id), rounds_shown=True) == [Due("rounds", run.run_id)]
-    assert questions.due(state, state.run(run.run_id), rounds_shown=False) == []
-    state.apply(recorded()[0], 0.0)
-    assert len(questions.due(state, run, rounds_shown=False)) == 2
 
 
 def test_the_topology_marks_who_leads_who_is_away_and_who_we_are():

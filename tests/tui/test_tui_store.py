@@ -22,8 +22,9 @@ from tracker.rows import (
 from tracker.store import Store
 from tui.app import Dashboard
 from tui.command import tui
-from tui.feed import FeedError
-from tui.store_feed import StoreFeed
+from tui.facts.asks import asking
+from tui.feeds.feed import FeedError
+from tui.feeds.store import StoreFeed
 
 START = 1_790_000_000.0
 NODES = ("n-one", "n-two", "n-three")
@@ -76,8 +77,8 @@ def test_a_stores_screens(store):
                 assert words in text
             assert "away" not in text, "of a record nobody is away"
             assert "▸" in text.splitlines()[-3], "the log is followed"
-            await on.press("2")
-            await on.until(lambda: on.app.state.rounds)
+            await on.press("3")
+            await on.until(lambda: on.app.state.answers.known(asking("runs", "run-1", "rounds")))
             await on.settle()
             assert "three: not finite" in on.text()
             await on.press("S")
@@ -95,9 +96,8 @@ def test_a_store_at_a_glance(store):
 
 def test_wishes_are_refused_with_the_reason(store):
     feed = StoreFeed(store)
-    for wish in (feed.accept, feed.decline, feed.stop):
-        with pytest.raises(FeedError, match="not a running node"):
-            asyncio.run(wish("run-1"))
+    with pytest.raises(FeedError, match="not a running node"):
+        asyncio.run(feed.tell("POST", "runs", "run-1", "accept"))
     feed.close()
 
 
@@ -112,6 +112,6 @@ def test_what_the_record_refuses_is_told_not_thrown(store):
     feed = StoreFeed(store)
     feed._reader.query = lambda *_: (_ for _ in ()).throw(FednodeError("Too large", remedy="ask for less"))
     with pytest.raises(FeedError, match="Too large – ask for less"):
-        asyncio.run(feed.rounds("run-1"))
+        asyncio.run(feed.ask(asking("runs", "run-1", "rounds")))
     assert isinstance(Dashboard(feed).feed, StoreFeed)
     feed.close()

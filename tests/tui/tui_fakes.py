@@ -5,6 +5,7 @@ import json
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+EMPTY = {"metrics": {"metrics": []}, "rounds": {"rounds": []}, "logs": {"logs": [], "next": 0}}
 RECORDED = Path(__file__).with_name("recorded.ndjson")
 
 
@@ -39,6 +40,7 @@ class FakeClient:
         self.events_told = list(events)
         self.answers = answers or {}
         self.asked = []
+        self.bodies = []
         self.listening = 0
         self.told = 0
         self._here = True
@@ -77,26 +79,13 @@ class FakeClient:
     async def connect(self):
         yield self
 
-    async def metrics(self, run, **filters):
-        return self._answer("metrics", {"metrics": []}, run)
+    async def ask(self, *parts, **filters):
+        """Answers are given by the last part of the path."""
+        return self._answer(parts[-1], EMPTY.get(parts[-1], {}), *parts[:-1][-1:])
 
-    async def rounds(self, run):
-        return self._answer("rounds", {"rounds": []}, run)
-
-    async def logs(self, run=None, **filters):
-        return self._answer("logs", {"logs": [], "next": 0})
-
-    async def accept(self, run):
-        return self._answer("accept", {}, run)
-
-    async def decline(self, run):
-        return self._answer("decline", {}, run)
-
-    async def stop_run(self, run):
-        return self._answer("stop_run", {}, run)
-
-    async def resume_run(self, run):
-        return self._answer("resume_run", {}, run)
+    async def tell(self, method, *parts, body):
+        self.bodies.append((method, parts, body))
+        return self._answer(parts[-1], {}, *parts[:-1][-1:])
 
     def _answer(self, name, default, *arguments):
         self.asked.append((name, *arguments))

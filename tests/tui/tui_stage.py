@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from rich.console import Console
 
 from tui.app import Dashboard
-from tui.feed import LiveFeed
+from tui.feeds.feed import LiveFeed
 
 DEADLINE_S = 20.0
 

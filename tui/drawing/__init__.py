@@ -1,0 +1,1 @@
+"""Drawings and tables as values, with no terminal in sight. Pure."""

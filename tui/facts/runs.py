@@ -1,0 +1,140 @@
+"""What a node tells of its runs, as frozen values. docs/api.md says what each field means."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tui.facts.fields import Json, items, measure, moment, name_of, number, text
+
+STATES_ENDED = frozenset({"FINISHED", "STOPPED", "FAILED"})
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """One node's part in one run."""
+
+    node_id: str
+    name: str = ""
+    state: str = ""
+    reason: str = ""
+    round: int = 0
+    samples: int = 0
+    voter: bool = False
+
+    @classmethod
+    def of(cls, source: Json) -> "Participant":
+        return cls(
+            node_id=text(source, "node_id"),
+            name=name_of(source, "name", "node_id"),
+            state=text(source, "state"),
+            reason=text(source, "reason"),
+            round=number(source, "round"),
+            samples=number(source, "samples"),
+            voter=source.get("voter") is True,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run as far as our node knows it."""
+
+    run_id: str
+    name: str = ""
+    project: str = ""
+    experiment: str = ""
+    task: str = ""
+    data: str = ""
+    proposer_name: str = ""
+    state: str = ""
+    reason: str = ""
+    note: str = ""
+    round: int = 0
+    rounds: int = 0
+    term: int = 0
+    aggregator: str = ""
+    aggregator_name: str = ""
+    elections: int = 0
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    accuracy: float | None = None
+    loss: float | None = None
+    decision: str = ""
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    participants: tuple[Participant, ...] = ()
+    liars: tuple[tuple[str, str], ...] = ()  # names, and what they did as aggregators
+
+    @property
+    def ended(self) -> bool:
+        return self.state in STATES_ENDED
+
+    @property
+    def asks_us(self) -> bool:
+        """It waits for this node's owner to accept or decline."""
+        return self.decision == "undecided" and not self.ended
+
+    @classmethod
+    def of(cls, source: Json) -> "Run":
+        participants = tuple(map(Participant.of, items(source, "participants")))
+        names = {each.node_id: each.name for each in participants}
+        deposed = [(text(each, "node_id"), text(each, "reason")) for each in items(source, "deposed")]
+        return cls(
+            run_id=text(source, "run_id"),
+            name=text(source, "name") or text(source, "run_id")[:8],
+            project=text(source, "project"),
+            experiment=text(source, "experiment"),
+            task=text(source, "task"),
+            data=text(source, "data"),
+            proposer_name=name_of(source, "proposer_name", "proposer"),
+            state=text(source, "state"),
+            reason=text(source, "reason"),
+            note=text(source, "note"),
+            round=number(source, "round"),
+            rounds=number(source, "rounds"),
+            term=number(source, "term"),
+            aggregator=text(source, "aggregator"),
+            aggregator_name=name_of(source, "aggregator_name", "aggregator"),
+            elections=number(source, "elections"),
+            created_at=moment(source, "created_at"),
+            started_at=moment(source, "started_at"),
+            ended_at=moment(source, "ended_at"),
+            accuracy=measure(source, "accuracy"),
+            loss=measure(source, "loss"),
+            decision=text(source, "decision"),
+            bytes_sent=number(source, "bytes_sent"),
+            bytes_received=number(source, "bytes_received"),
+            participants=participants,
+            liars=tuple((names.get(node) or node[:14], reason) for node, reason in deposed),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One committed round. `refused`: who was refused and why, one text each."""
+
+    round: int
+    term: int = 0
+    aggregator: str = ""
+    committed_at: datetime | None = None
+    updates_used: int = 0
+    refused: tuple[tuple[str, str], ...] = ()
+    bytes: int = 0
+    seconds: float | None = None
+
+    @classmethod
+    def of(cls, source: Json) -> "Round":
+        return cls(
+            round=number(source, "round"),
+            term=number(source, "term"),
+            aggregator=text(source, "aggregator"),
+            committed_at=moment(source, "committed_at"),
+            updates_used=number(source, "updates_used"),
+            refused=tuple((text(r, "node_id"), text(r, "reason")) for r in items(source, "updates_refused")),
+            bytes=number(source, "bytes"),
+            seconds=measure(source, "seconds"),
+        )
+
+
+def rounds_of(answer: Json) -> tuple[Round, ...]:
+    """The rounds that an answer of /v1/runs/{run}/rounds has, the newest first."""
+    return tuple(sorted(map(Round.of, items(answer, "rounds")), key=lambda each: each.round, reverse=True))

@@ -1,0 +1,195 @@
+"""The lines of text around the tables: the top bar, the notice, a run's and a node's facts. Pure."""
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+
+from tui.drawing.picture import Line, Picture, Span
+from tui.drawing.words import (
+    CROWN,
+    STATE_STYLES,
+    bytes_text,
+    clock_text,
+    counted,
+    date_text,
+    memory_text,
+    seconds_text,
+    shortened,
+    state_sign,
+    value_text,
+)
+from tui.facts.nodes import Peer
+from tui.facts.runs import Run
+from tui.facts.state import State
+from tui.views.run_rows import progress_text
+
+WIDTH_FOR_ALL_NAMES = 118  # below it only the view that is shown has its name in the top bar
+DOT = Span(" · ", "dim")
+
+
+def top_lines(
+    state: State, tabs: Sequence[tuple[str, str]], view: str, source: str, width: int, height: int, *, paused: bool
+) -> Picture:
+    """The top bar: the views on the left, whom we look at on the right; with a second line, figures of it all."""
+    shown = [Span(" fednode ", "key")]
+    for key, name in tabs:
+        label = f" {key} {name} " if name == view or width >= WIDTH_FOR_ALL_NAMES else f" {key} "
+        shown.append(Span(label, "here" if name == view else ""))
+    lines = [spaced(shown, _whom(state, source, width, paused=paused), width)]
+    if height > 1:
+        lines.append(spaced(_figures(state), _own_figures(state), width))
+    return Picture(width, height, tuple(lines))
+
+
+def _whom(state: State, source: str, width: int, *, paused: bool) -> list[Span]:
+    status = state.status
+    signs = {
+        "live": Span("● live", "good"),
+        "absent": Span("✗ away", "bad"),
+        "connecting": Span("◌ asking", "warn"),
+    }
+    sign = Span("■ stopped", "dim") if source else signs[state.connection.state]
+    spans = [Span("‖ paused", "warn") if paused else sign, Span("  "), Span(source or status.name, "self")]
+    if width >= 100 and status.groups:
+        spans += [Span(" in ", "dim"), Span(", ".join(status.groups), "strong")]
+    return [*spans, Span(" ")]
+
+
+def _figures(state: State) -> list[Span]:
+    here = sum(peer.here for peer in state.peers.values())
+    runs = state.runs()
+    active = sum(not run.ended for run in runs)
+    asking = sum(run.asks_us for run in runs)
+    nodes = counted(len(state.peers), "node")
+    spans = [Span(f" {nodes}" if state.status.is_record else f" {nodes}, {here} here"), DOT]
+    spans += [Span(f"{counted(len(runs), 'run')}, {active} going on")]
+    if asking:
+        spans += [DOT, Span(f"{counted(asking, 'run waits', 'runs wait')} for your answer", "warn")]
+    return spans
+
+
+def _own_figures(state: State) -> list[Span]:
+    status = state.status
+    if status.is_record:
+        return []
+    spans = [Span(f"sent {bytes_text(status.bytes_sent)}, received {bytes_text(status.bytes_received)}", "dim")]
+    if status.refused_at_door:
+        spans += [DOT, Span(f"{counted(status.refused_at_door, 'stranger')} refused", "warn")]
+    return [*spans, Span(" ")]
+
+
+def notice(state: State) -> Span | None:
+    """What must not be overlooked, or nothing."""
+    connection = state.connection
+    if connection.state == "absent":
+        tries = f", try {connection.attempt}" if connection.attempt > 1 else ""
+        return Span(f"✗ node is not answering – retrying{tries} ({connection.why})", "alarm")
+    if connection.state == "connecting":
+        return Span("◌ asking the node how things are", "notice")
+    asking = [run for run in state.runs() if run.asks_us]
+    if asking:
+        more = f" (and {len(asking) - 1} more)" if len(asking) > 1 else ""
+        who = f" by {asking[0].proposer_name}" if asking[0].proposer_name else ""
+        return Span(f"? run {asking[0].name}{who} waits for your answer{more}: a accepts, x declines", "notice")
+    return None
+
+
+def notice_line(span: Span | None, width: int, height: int) -> Picture:
+    """The notice over the whole width."""
+    text = f" {shortened(span.text, width - 2)} " if span else ""
+    style = span.style if span else ""
+    return Picture(width, height, ((Span(text + " " * (width - cell_len(text)), style),),) * height)
+
+
+def run_lines(run: Run | None, width: int, height: int) -> Picture:
+    """A run's facts, the weightiest first."""
+    if run is None:
+        return plain_lines([[Span("no run yet – fednode run start proposes one", "dim")]], width, height)
+    first = [
+        Span(run.name, "strong"),
+        Span(f"  {state_sign(run.state)} {run.state}", STATE_STYLES.get(run.state, "")),
+        Span(f"  {progress_text(run, 16)}"),
+        Span("  accuracy ", "dim"),
+        Span(value_text(run.accuracy), "strong"),
+        Span("  loss ", "dim"),
+        Span(value_text(run.loss), "strong"),
+    ]
+    leader = [Span(f"{CROWN} {run.aggregator_name}", "crown")] if run.aggregator else [Span("no aggregator", "dim")]
+    second = [
+        *leader,
+        Span(f" aggregator, term {run.term}, {counted(run.elections, 'election')}" if run.aggregator else "", "dim"),
+        DOT,
+        Span(f"task {run.task}, data {run.data}"),
+        DOT,
+        Span(f"proposed by {run.proposer_name}" if run.proposer_name else "proposer unknown"),
+        DOT,
+        Span(f"sent {bytes_text(run.bytes_sent)}, received {bytes_text(run.bytes_received)}", "dim"),
+    ]
+    third = [
+        Span(_when(run), "dim"),
+        DOT,
+        Span(f"our answer: {run.decision or 'none'}", "warn" if run.asks_us else "dim"),
+    ]
+    if run.project:
+        third += [DOT, Span("/".join(filter(None, (run.project, run.experiment))), "dim")]
+    lies = "; ".join(f"{name} lied: {reason}" for name, reason in run.liars)
+    told = "; ".join(filter(None, (lies, run.note or run.reason)))
+    last = [Span(f"{'!' if run.note or lies else '–'} {told}", "warn")] if told else []
+    order = [first, last, second, third] if told and height < 4 else [first, second, third, last]
+    return plain_lines(order, width, height)
+
+
+def _when(run: Run) -> str:
+    if run.started_at is None:
+        return f"proposed {date_text(run.created_at)}"
+    if run.ended_at is None:
+        return f"started {date_text(run.started_at)}"
+    return f"ended {date_text(run.ended_at)} after {seconds_text((run.ended_at - run.started_at).total_seconds())}"
+
+
+def node_lines(state: State, peer: Peer | None, width: int, height: int) -> Picture:
+    """A node's facts: who, where, what it has, and its part in each run."""
+    if peer is None:
+        return plain_lines([[Span("no node chosen", "dim")]], width, height)
+    groups = [state.groups[group].name if group in state.groups else group[:8] for group in peer.groups]
+    gpus = ", ".join(peer.gpus) or "no GPU"
+    memory = f"{memory_text(peer.memory_free_bytes)} of {memory_text(peer.memory_bytes)} memory free"
+    parts = [
+        f"{run.name} {state_sign(each.state)} {each.state.lower()}{f' ({each.reason})' if each.reason else ''}"
+        for run in state.runs()
+        for each in run.participants
+        if each.node_id == peer.node_id
+    ]
+    facts = [
+        ("id", peer.node_id),
+        ("groups", ", ".join(groups) or "none"),
+        ("runs", ", ".join(parts) or "none"),
+        ("machine", f"{counted(peer.cpu_cores, 'core')}, {memory}, {gpus}" if peer.cpu_cores else "not told yet"),
+        ("addresses", ", ".join(peer.addresses) or "unknown"),
+        ("last seen", f"{date_text(peer.last_seen)[:10]} {clock_text(peer.last_seen)}" if peer.last_seen else "never"),
+    ]
+    return plain_lines([[Span(f"{label:<10} ", "dim"), Span(value)] for label, value in facts], width, height)
+
+
+def plain_lines(lines: Sequence[Sequence[Span]], width: int, height: int) -> Picture:
+    """Lines of text, cut off at the right edge."""
+    return Picture(width, height, tuple(cut(line, width) for line in lines[:height]) + ((),) * (height - len(lines)))
+
+
+def spaced(left: Sequence[Span], right: Sequence[Span], width: int) -> Line:
+    """Text at both edges; the right one gives way where there is no room for both."""
+    used = sum(cell_len(span.text) for span in left)
+    rest = cut(right, max(width - used - 1, 0))
+    gap = width - used - sum(cell_len(span.text) for span in rest)
+    return cut([*left, Span(" " * max(gap, 0)), *rest], width)
+
+
+def cut(spans: Sequence[Span], width: int) -> Line:
+    """As much of the spans as `width` cells hold; an ellipsis where something is missing."""
+    kept: list[Span] = []
+    for span in spans:
+        if width <= 0:
+            break
+        kept.append(Span(shortened(span.text, width), span.style))
+        width = width - cell_len(span.text) if kept[-1].text == span.text else 0
+    return tuple(kept)

@@ -1,0 +1,117 @@
+"""What the tables about runs say: runs, one run's participants, its rounds."""
+
+from collections.abc import Mapping, Sequence
+
+from tui.drawing.grid import Cell, Column, ListRows, Row
+from tui.drawing.words import CROWN, STATE_STYLES, bar, bytes_text, clock_text, seconds_text, state_sign, value_text
+from tui.facts.curves import Curves, Kind
+from tui.facts.runs import Participant, Round, Run
+
+BAR_WIDTH = 10
+
+RUN_COLUMNS = (
+    Column("run", 14, 26),
+    Column("state", 11, 11),
+    Column("round", BAR_WIDTH + 6, BAR_WIDTH + 12),
+    Column("accuracy", 8, 8, 1, right=True),
+    Column("aggregator", 10, 20, 2),
+    Column("loss", 6, 8, 4, right=True),
+    Column("term", 4, 4, 5, right=True),
+    Column("note", 12, 80, 3),
+)
+PARTICIPANT_COLUMNS = (
+    Column("participant", 12, 24),
+    Column("state", 11, 11),
+    Column("round", 5, 5, 1, right=True),
+    Column("value", 7, 7, 2, right=True),
+    Column("samples", 7, 9, 3, right=True),
+    Column("voter", 5, 5, 5),
+    Column("reason", 10, 80, 4),
+)
+ROUND_COLUMNS = (
+    Column("round", 5, 5, right=True),
+    Column("committed", 9, 9, 2),
+    Column("took", 7, 12, 1, right=True),
+    Column("aggregator", 10, 20, 4),
+    Column("term", 4, 4, 6, right=True),
+    Column("updates", 7, 7, right=True),
+    Column("bytes", 8, 8, 5, right=True),
+    Column("refused", 7, 80, 3),
+)
+
+
+def run_rows(runs: Sequence[Run]) -> ListRows:
+    """One row a run, in the order given."""
+    return ListRows(_run_row(run) for run in runs)
+
+
+def _run_row(run: Run) -> Row:
+    style = STATE_STYLES.get(run.state, "")
+    note = "waits for your answer" if run.asks_us else run.note or run.reason
+    return Row(
+        run.run_id,
+        (
+            Cell(run.name, "strong"),
+            Cell(f"{state_sign(run.state)} {run.state}", style),
+            Cell(progress_text(run), style),
+            Cell(value_text(run.accuracy)),
+            Cell(f"{CROWN} {run.aggregator_name}" if run.aggregator else "–", "crown" if run.aggregator else "dim"),
+            Cell(value_text(run.loss)),
+            Cell(str(run.term), "dim"),
+            Cell(note, "warn" if run.asks_us or (run.note and not run.ended) else "dim"),
+        ),
+    )
+
+
+def progress_text(run: Run, width: int = BAR_WIDTH) -> str:
+    """A bar and the figures behind it."""
+    return f"{bar(run.round / run.rounds if run.rounds else 0.0, width)} {run.round}/{run.rounds}"
+
+
+def participant_rows(run: Run | None, ours: str, curves: Curves | None, kind: Kind | None) -> ListRows:
+    """One row a participant: the aggregator first, then by name. `kind`: the curve whose newest value to show."""
+    if run is None:
+        return ListRows()
+    ordered = sorted(run.participants, key=lambda each: (each.node_id != run.aggregator, each.name, each.node_id))
+    return ListRows(_participant_row(each, run, ours, curves, kind) for each in ordered)
+
+
+def _participant_row(each: Participant, run: Run, ours: str, curves: Curves | None, kind: Kind | None) -> Row:
+    leads, own = each.node_id == run.aggregator, each.node_id == ours
+    name = f"{CROWN if leads else ' '} {each.name}{' (us)' if own else ''}"
+    value = curves.latest(kind, each.node_id) if curves and kind else None
+    reason = each.reason or ("aggregator" if leads else "")
+    return Row(
+        each.node_id,
+        (
+            Cell(name, "crown" if leads else "self" if own else ""),
+            Cell(f"{state_sign(each.state)} {each.state}", STATE_STYLES.get(each.state, "")),
+            Cell(str(each.round)),
+            Cell(value_text(value)),
+            Cell(str(each.samples) if each.samples else "–"),
+            Cell("voter" if each.voter else "", "dim"),
+            Cell(reason, "crown" if leads and not each.reason else "dim"),
+        ),
+    )
+
+
+def round_rows(rounds: Sequence[Round], names: Mapping[str, str]) -> ListRows:
+    """One row a committed round, the newest first."""
+    return ListRows(_round_row(each, names) for each in rounds)
+
+
+def _round_row(each: Round, names: Mapping[str, str]) -> Row:
+    refused = ", ".join(f"{names.get(node, node[-8:])}: {reason}" for node, reason in each.refused)
+    return Row(
+        str(each.round),
+        (
+            Cell(str(each.round), "strong"),
+            Cell(clock_text(each.committed_at), "dim"),
+            Cell(seconds_text(each.seconds)),
+            Cell(names.get(each.aggregator, each.aggregator[-8:]), "crown"),
+            Cell(str(each.term), "dim"),
+            Cell(str(each.updates_used)),
+            Cell(bytes_text(each.bytes)),
+            Cell(f"{len(each.refused)}: {refused}" if refused else "none", "bad" if refused else "dim"),
+        ),
+    )
