@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 SLOW_STAMP := $(VENV)/.installed-slow
 
-.PHONY: help demo test test-slow check soak mutants bench scaling chaos saturated clean
+.PHONY: help demo test test-slow check soak mutants bench scaling chaos saturated screenshots clean
 help:           ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
 
@@ -59,6 +59,9 @@ chaos: $(DEV_STAMP)  ## kill, freeze and cut off real nodes for minutes; all mus
 
 saturated: $(DEV_STAMP)  ## half an hour with every core busy: does anybody call an election for nothing?
 	$(BIN)/python tests/saturated.py $(SATURATED)
+
+screenshots: $(DEV_STAMP)  ## pictures of the dashboard's screens during a real run, into docs/screens
+	$(BIN)/python tests/screenshots.py
 
 clean:          ## remove what the other commands made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
