@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from node.seams import ENTRANCE_PROTOCOL, TrafficCounters
+from node.seams import ENTRANCE_PROTOCOL, StreamClosed, TrafficCounters
 from protocol.errors import Refused
 from protocol.keys import NodeId
 from protocol.limits import ENTRANCE_ATTEMPTS_PER_MINUTE, ENTRANCE_STREAMS_MAX
@@ -35,9 +35,13 @@ class Door:
         self.counters.refused_at_door += 1
         return False
 
-    def handed_over(self, peer: NodeId, protocol: str, size: int) -> None:
-        """Say that a handler of `protocol` got `size` bytes of `peer`'s. Call it where that happens, not before."""
+    def handed_over(self, peer: NodeId, protocol: str, size: int, *, came_in: bool = False) -> None:
+        """Say that a handler of `protocol` gets `size` bytes of `peer`'s. Call it where that happens, not before.
+
+        Raises StreamClosed when the door was open to `peer` as its stream began (`came_in`), and is not any more."""
         if protocol != ENTRANCE_PROTOCOL and not self._admits(peer):
+            if came_in:
+                raise StreamClosed(f"{peer} was put out of the group", remedy="nothing to do")
             self.counters.stranger_bytes += size
 
 

@@ -16,6 +16,7 @@ from protocol.entrance_outputs import Close, KeepOperations, SendFrame, TurnedAw
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.fields import NodeAddresses
 from protocol.introducing import Introduction, Welcomed
+from protocol.introduction_host import FORMER_CODES
 from protocol.invitation import Invitation
 from protocol.joining import TRY_ANOTHER_ENTRANCE, Joined, Joining
 from protocol.keys import GroupId, NodeId
@@ -63,9 +64,7 @@ class Entrance:
                 pass
 
     async def _host(self, stream: Stream) -> None:
-        hosted = {
-            group: Hosted(place.log, place.newest_key, self._known(place)) for group, place in self._places.items()
-        }
+        hosted = {group: Hosted(place.log, place.key, self._known(place)) for group, place in self._places.items()}
         host = EntranceHost(
             hosted,
             self._identity.keys.node,
@@ -138,6 +137,9 @@ class Entrance:
             return False
         if isinstance(outcome, TurnedAway):
             log.info("%s does not know us: %s", peer, outcome.reason.what)
+            place.turned_away = outcome.reason.what if outcome.reason.code in FORMER_CODES else ""
+        if isinstance(outcome, Welcomed):
+            place.turned_away = ""
         return isinstance(outcome, Welcomed)
 
     async def _converse(self, peer: NodeId, machine: Joining | Introduction) -> Joined | TurnedAway | Welcomed:

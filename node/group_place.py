@@ -12,12 +12,12 @@ import trio
 
 from node.identity import Identity
 from node.seams import Disk
-from protocol.errors import FednodeError, RemoteProtocolError
-from protocol.group_author import append, create_group
+from protocol.errors import FednodeError, Refused, RemoteProtocolError
+from protocol.group_author import append, create_group, draft
 from protocol.group_key import GOSSIP_NONCE_BYTES, GROUP_KEY_BYTES, GroupKey, open_gossip, seal_gossip
 from protocol.group_log import GroupLog
 from protocol.group_reducer import NodeTooOld
-from protocol.group_state import GroupState
+from protocol.group_state import FormerMember, GroupState
 from protocol.keys import GroupId, Hash, NodeId
 from protocol.operation_kinds import GroupCreate, Payload
 from protocol.operations import OpenOperation
@@ -57,7 +57,9 @@ class GroupPlace:
         self._writing = trio.Lock()
         self._unkept: deque[OpenOperation] = deque()  # in the log, and not yet durable
         self._kept: list[OpenOperation] = []  # durable, and not yet told of by `keep`
+        self.turned_away = ""  # why an entrance says that we are out, while our own log does not
         self._is_too_old = False
+        self._good: tuple[object, object, tuple[int, ...]] = (None, None, ())
 
     @property
     def group(self) -> GroupId:
@@ -68,8 +70,32 @@ class GroupPlace:
         return f"/fednode/group/{self.group}/1"
 
     @property
-    def newest_key(self) -> GroupKey:
-        return self.keys[max(self.keys)]
+    def key(self) -> GroupKey:
+        """What we gossip under: the newest good key that is here, or, while there is none, the newest."""
+        return self.keys[next(iter(self._good_here()), max(self.keys))]
+
+    def good_epochs(self) -> tuple[int, ...]:
+        """As the state's, which is asked only when the group has other nodes or keys than before."""
+        state = self.state()
+        if self._good[0] is not state.nodes or self._good[1] is not state.rotations:
+            self._good = state.nodes, state.rotations, state.good_epochs()
+        return self._good[2]
+
+    def _good_here(self) -> list[int]:
+        return [epoch for epoch in self.good_epochs() if epoch in self.keys]
+
+    def admits(self, peer: NodeId) -> bool:
+        """Whether `peer` is in this group, and so are we."""
+        nodes = self.state().nodes
+        return peer in nodes and self._identity.node_id in nodes
+
+    def is_member(self, node: NodeId) -> bool:
+        """Whether `node` is in, as far as this version can tell: one that is too old puts nobody out of a run."""
+        return self.state().admits(node) or self._is_too_old
+
+    def out(self) -> FormerMember | None:
+        """How our own member was put out of the group, or left; None while it is in."""
+        return self.state().former.get(self._identity.member_id)
 
     @property
     def has_unkept(self) -> bool:
@@ -88,6 +114,10 @@ class GroupPlace:
             first = next(iter(self.log)).payload
             assert isinstance(first, GroupCreate)
             return GroupState(self.group, name=first.name)
+
+    def check(self, payload: Payload, now: float) -> None:
+        """Raises what `say` would, and says nothing."""
+        draft(self.log, self._identity.keys.node, payload, claimed_at=int(now))
 
     async def say(self, payload: Payload, now: float) -> OpenOperation:
         """Write our own operation. Raises Refused when a rule would void it."""
@@ -117,11 +147,19 @@ class GroupPlace:
 
     def seal(self, plain: bytes, random_bytes: RandomBytes) -> bytes:
         nonce = random_bytes(GOSSIP_NONCE_BYTES)
-        return seal_gossip(self.newest_key, self.group, self.topic, plain, nonce=nonce)
+        return seal_gossip(self.key, self.group, self.topic, plain, nonce=nonce)
 
     def open(self, data: bytes) -> "Opened":
-        """Raises RemoteProtocolError when `data` is not under a key of this group."""
-        plain = open_gossip(self.keys, self.group, self.topic, data)
+        """Raises RemoteProtocolError when `data` is not under a key of this group, and Refused when under one that
+        somebody has who is out."""
+        good = {epoch: self.keys[epoch] for epoch in self._good_here()}
+        try:
+            plain = open_gossip(good or self.keys, self.group, self.topic, data)
+        except RemoteProtocolError:
+            open_gossip(self.keys, self.group, self.topic, data)
+            raise Refused(
+                "old-key", "It is under a key that somebody has who is out of the group", remedy="nothing to do"
+            ) from None
         return _taken_apart(plain) if len(plain) <= _SHORT_BYTES else _long_taken_apart(plain)
 
     def session(self, peer: NodeId) -> SyncSession:

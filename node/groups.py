@@ -16,6 +16,7 @@ from node.address_book import AddressBook
 from node.announcer import Announcer
 from node.complaints import Complaints
 from node.entrance import Entrance
+from node.group_keys import GroupKeys
 from node.group_place import GroupPlace, create_place, joined_place, load_place
 from node.identity import Identity
 from node.links import Links
@@ -26,7 +27,7 @@ from protocol.group_state import NodeEntry
 from protocol.invitation import Invitation, invite, open_token
 from protocol.keys import GroupId, NodeId
 from protocol.limits import ANTI_ENTROPY_S
-from protocol.operation_kinds import Payload
+from protocol.operation_kinds import MemberLeave, MemberRemove, Payload
 from protocol.operations import OpenOperation
 from protocol.presence import Capacity, Presence, group_of, interval_s
 from protocol.sync import SYNC_MESSAGE_BYTES_MAX, SyncMessage
@@ -49,6 +50,7 @@ INTRODUCE_AFTER_S = 5.0
 # nobody is flooded with what all have to say.
 _HURRY_SHARES = (0.005, 0.1)
 _ANNOUNCE_GAP_SHARE = 0.1
+FAREWELL_S = 1.0  # for telling the nodes that are being put out so, before their connections are cut
 RECENT_MESSAGES = 4096  # hashes of gossip already handled; a minute's worth in the largest group
 
 OnOperations = Callable[[GroupPlace, Sequence[OpenOperation]], Awaitable[None]]
@@ -105,6 +107,9 @@ class Groups:
             now=now,
             random_bytes=random.randbytes,
         )
+        self.keys = GroupKeys(
+            identity, self.places, links, say=self.say, random_bytes=random.randbytes, connected=lambda: self._connected
+        )
 
     # --- life ----------------------------------------------------------------------------------------------------
     async def load(self) -> None:
@@ -113,6 +118,7 @@ class Groups:
         index: list[str] = msgpack.unpackb(await self._disk.read(INDEX) or b"\x90")
         for group in index:
             self.places[GroupId(group)] = await load_place(GroupId(group), self._disk, self.identity)
+            await self.keys.look(self.places[GroupId(group)])
         self._open_door()
         self._network.handle(ENTRANCE_PROTOCOL, self.entrance.serve)
 
@@ -126,6 +132,7 @@ class Groups:
             nursery.start_soon(self._anti_entropy)
             nursery.start_soon(self._announce_forever)
             nursery.start_soon(self._introduce_forever)
+            nursery.start_soon(self.keys.run)
 
     def _start(self, place: GroupPlace) -> None:
         if self._nursery is not None:
@@ -143,6 +150,7 @@ class Groups:
     async def create(self, name: str) -> GroupPlace:
         place = await create_place(name, self._disk, self.identity, self._now(), self._random.randbytes)
         await self._host(place)
+        await self._on_operations(place, list(place.log))
         return place
 
     async def invite(self, place: GroupPlace, role: str, uses: int, expires_s: int) -> tuple[OpenOperation, str]:
@@ -165,16 +173,23 @@ class Groups:
     async def join(self, token: str) -> tuple[GroupPlace, Invitation, NodeId]:
         """Use a token: the group, what the token said, and the node that let us in. Raises Refused or Unreachable."""
         invitation = open_token(token, now=int(self._now()))
-        if invitation.group in self.places:
+        before = self.places.get(invitation.group)
+        if before is not None and before.out() is None and not before.turned_away:
             raise Refused(
                 "already-in",
                 f"This node is in {invitation.group_name} already",
                 remedy="nothing to do; see fednode group show",
             )
         joined, admitter = await self.entrance.join(invitation)
-        place = await joined_place(joined.log, joined.group_key, self._disk, self.identity)
         for known in joined.known:
             self.addresses.learn(known)
+        if before is not None:  # we were put out, and are back
+            before.keys[joined.group_key.epoch] = joined.group_key
+            await before.keep_keys()
+            added = [new for operation in joined.log for new in before.log.add(operation.raw).added]
+            await self._took_in(before, added)
+            return before, invitation, admitter
+        place = await joined_place(joined.log, joined.group_key, self._disk, self.identity)
         await self._host(place)
         await self._on_operations(place, list(place.log))
         return place, invitation, admitter
@@ -186,9 +201,19 @@ class Groups:
         return operation
 
     async def _spread(self, place: GroupPlace, operation: OpenOperation) -> None:
-        self._open_door()
         await self._publish(place, _OPERATION + operation.raw)
+        if isinstance(operation.payload, MemberRemove | MemberLeave):
+            await self._farewell(place)
+        self._open_door()
         await self._on_operations(place, [operation])
+        await self.keys.look(place)
+
+    async def _farewell(self, place: GroupPlace) -> None:
+        """Tell those who are out now, or everybody when we are, before the door shuts. Nothing of theirs is read."""
+        parting = sorted(peer for peer in self._connected if not self.admits(peer))
+        for peer in parting:
+            self._links.send(peer, SYNC_CHANNEL, pack(place.session(peer).open_with_news()))
+        await self._links.flush(parting, FAREWELL_S)
 
     async def _publish(self, place: GroupPlace, plain: bytes) -> None:
         await self._network.publish(place.topic, place.seal(plain, self._random.randbytes))
@@ -199,7 +224,7 @@ class Groups:
         self._links.keep(self.wanted_peers())
 
     def admits(self, peer: NodeId) -> bool:
-        return any(place.state().admits(peer) for place in self.places.values())
+        return any(place.admits(peer) for place in self.places.values())
 
     def member_of(self, peer: NodeId) -> str:
         """Whose node `peer` is: a member of some group that is shared, or nobody's but its own."""
@@ -215,7 +240,7 @@ class Groups:
         nodes, before = place.state().nodes, self._wanted.get(place.group)
         if before is None or before[0] is not nodes:
             me = self.identity.node_id
-            others = (node for node in nodes if node != me)
+            others = (node for node in nodes if node != me and place.admits(node))
             chosen = nsmallest(KEPT_PEERS_MAX, others, key=lambda node: lot(place.group, *sorted((node, me))))
             self._wanted[place.group] = before = nodes, tuple(chosen)
         return before[1]
@@ -260,6 +285,7 @@ class Groups:
             kept = await place.keep(operations)
             self._open_door()
             await self._on_operations(place, kept)
+            await self.keys.look(place)
 
     async def _on_kept(self, place: GroupPlace, operations: Sequence[OpenOperation]) -> None:
         """The entrance has taken something in that is durable already: spread it."""
@@ -271,7 +297,7 @@ class Groups:
         """A peer's half of a comparison of logs. Raises RemoteProtocolError."""
         message = unpack(SyncMessage, payload, SYNC_MESSAGE_BYTES_MAX)
         place = self.places.get(message.group)
-        if place is None or not place.state().admits(peer):
+        if place is None or not place.admits(peer):
             return
         result = place.session(peer).receive(message)
         await self._took_in(place, result.added)
@@ -287,9 +313,10 @@ class Groups:
         while True:
             await trio.sleep(ANTI_ENTROPY_S * (0.75 + 0.5 * self._random.random()))
             for place in list(self.places.values()):
-                peers = sorted(peer for peer in self._connected if place.state().admits(peer))
+                peers = sorted(peer for peer in self._connected if place.admits(peer))
                 if peers:
                     self._sync_with(place, self._random.choice(peers))
+                    self.keys.ask(place, peers[:1])
 
     async def _watch_peers(self) -> None:
         async for change in self._network.peer_changes():
@@ -299,7 +326,8 @@ class Groups:
                 continue
             self._connected.add(change.peer)
             for place in list(self.places.values()):
-                if place.state().admits(change.peer):
+                if place.admits(change.peer):
+                    self.keys.ask(place, [change.peer])
                     self._sync_with(place, change.peer)
                     self._links.send(change.peer, PRESENCE_CHANNEL, self._announcer.newest(place.group))
             if len(self._connected) == 1:
@@ -327,7 +355,7 @@ class Groups:
                 first, last = _HURRY_SHARES
                 await trio.sleep(interval_s(nodes) * (first + (last - first) * self._random.random()))
             self._announce_now = trio.Event()
-            for place in list(self.places.values()):
+            for place in [place for place in self.places.values() if place.out() is None]:
                 await self._announce(place)
             try:
                 await self.addresses.save()
@@ -341,7 +369,7 @@ class Groups:
     def on_presence(self, peer: NodeId, announcement: bytes) -> None:
         """What a peer says of itself on connecting. Raises RemoteProtocolError."""
         place = self.places.get(group_of(announcement))
-        if place is not None and place.state().admits(peer):
+        if place is not None and place.admits(peer):
             try:
                 self._hear(place, announcement)
             except Refused as refused:
@@ -367,6 +395,6 @@ class Groups:
             for place in list(self.places.values()):
                 away = self.wanted_peers() - self._connected
                 for peer in sorted(away):
-                    known = place.state().admits(peer) and self.addresses.of(peer) is not None
+                    known = place.admits(peer) and self.addresses.of(peer) is not None
                     if known and await self.entrance.introduce(place, peer):
                         self._links.keep(self.wanted_peers())

@@ -19,8 +19,8 @@ from protocol.fields import (
     Text,
     as_text,
 )
-from protocol.group_key import EPOCH_MAX, SEALED_KEY_BYTES
-from protocol.limits import FRAME_BYTES_MAX, SYNC_HEADS_MAX, SYNC_OPERATIONS_MAX
+from protocol.group_key import SEALED_KEY_BYTES
+from protocol.limits import EPOCH_MAX, FRAME_BYTES_MAX, SYNC_HEADS_MAX, SYNC_OPERATIONS_MAX
 from protocol.operation_kinds import RawCertificate
 from protocol.wire import Wire, unpack
 

@@ -33,10 +33,18 @@ def create_group(
 
 
 def append(log: GroupLog, key: Ed25519PrivateKey, payload: Payload, *, claimed_at: int) -> OpenOperation:
-    """Say `payload` in the group, as the node whose key is `key`, after all that `log` holds.
+    """Say `payload` in the group, as the node whose key is `key`, after all that `log` holds. Raises what `draft` does,
+    and the log is then unchanged."""
+    operation = draft(log, key, payload, claimed_at=claimed_at)
+    log.add(operation.raw)
+    return operation
+
+
+def draft(log: GroupLog, key: Ed25519PrivateKey, payload: Payload, *, claimed_at: int) -> OpenOperation:
+    """What `append` would add to the log. Nobody may see it: two operations of one place in a chain are a lie.
 
     Raises:
-        Refused: a rule would void it; the log is unchanged.
+        Refused: a rule would void it.
         NodeTooOld: the log holds what this version does not understand.
     """
     author = node_id_of(public_key_of(key))
@@ -49,5 +57,4 @@ def append(log: GroupLog, key: Ed25519PrivateKey, payload: Payload, *, claimed_a
     )
     operation = open_operation(raw)
     judge(log.state(), operation)  # its parents hold the deepest head, so it stands last in canonical order
-    log.add(raw)
     return operation

@@ -6,10 +6,8 @@ towards the beginning: an operation that belongs k places before the end costs a
 
 from collections.abc import Callable, Sequence
 
-from protocol.group_reducer import apply
 from protocol.group_state import GroupState
 from protocol.keys import GroupId
-from protocol.operations import OpenOperation
 
 _POINTS_MAX = 48  # thinned to about 2 for every doubling of the distance from the end; a state may take 1 MB
 
@@ -25,11 +23,11 @@ class GroupHistory:
         while self._points[-1][0] > position:
             self._points.pop()
 
-    def state(self, length: int, operation_at: Callable[[int], OpenOperation]) -> GroupState:
-        """The state after all `length` operations of the order."""
+    def state(self, length: int, step: Callable[[GroupState, int], GroupState]) -> GroupState:
+        """The state after all `length` operations of the order. `step` gives the state after one more, by its index."""
         folded, state = self._points[-1]
         for index in range(folded, length):
-            state = apply(state, operation_at(index))
+            state = step(state, index)
             self._points.append((index + 1, state))
             if len(self._points) > _POINTS_MAX:
                 self._points = _thinned(self._points, index + 1)

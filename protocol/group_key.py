@@ -4,7 +4,7 @@ Sealing: an ephemeral X25519 key agrees with the recipient's (RFC 7748), HKDF-SH
 one message, ChaCha20-Poly1305 (RFC 8439) encrypts. Randomness is an argument everywhere. Rules: docs/protocol.md §5.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Annotated
@@ -16,15 +16,15 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import Field
 
-from protocol.errors import LocalProtocolError, RemoteProtocolError
-from protocol.keys import GroupId
-from protocol.limits import GOSSIP_BYTES_MAX
-from protocol.wire import Wire, pack, pack_plain, unpack
+from protocol.errors import LocalProtocolError, Refused, RemoteProtocolError
+from protocol.keys import PUBLIC_KEY_BYTES, GroupId, Hash, NodeId, node_id_of, node_public_key
+from protocol.limits import EPOCH_MAX, GOSSIP_BYTES_MAX
+from protocol.wire import Wire, hash_of, pack, pack_plain, unpack
 
 GROUP_KEY_BYTES = 32
 GOSSIP_NONCE_BYTES = 12
 SEALED_KEY_BYTES = 32 + GROUP_KEY_BYTES + 16  # the ephemeral public key, the encrypted key, the tag
-EPOCH_MAX = 2**32 - 1
+_ENTRY_BYTES = PUBLIC_KEY_BYTES + SEALED_KEY_BYTES  # of a key.rotate, for each recipient
 _ENVELOPE_BYTES = 64  # of a gossip payload's encryption: tag, nonce, epoch and msgpack's own
 # The nodes of a simulation hear the very same bytes, hundreds of announcements at a time.
 _SHORT_GOSSIP_BYTES = 4096
@@ -100,6 +100,38 @@ def _sealing_cipher(
         raise RemoteProtocolError("A key to seal with is not 32 bytes, or gives no secret") from None
     info = b"fednode/group-key/1\n" + f"{group}\n{epoch}".encode()
     return ChaCha20Poly1305(HKDF(algorithm=SHA256(), length=32, salt=both_public, info=info).derive(shared))
+
+
+def seal_to_all(
+    seal_keys: Mapping[NodeId, bytes], key: GroupKey, group: GroupId, *, ephemeral_secrets: Iterable[bytes]
+) -> bytes:
+    """The key for each of `seal_keys`, as a `key.rotate` carries it. `ephemeral_secrets`: 32 random bytes for each."""
+    pairs = zip(seal_keys.items(), ephemeral_secrets, strict=True)
+    return b"".join(
+        node_public_key(node) + seal_to(seal_key, key, group, ephemeral_secret=secret)
+        for (node, seal_key), secret in pairs
+    )
+
+
+def recipients_of(sealed: bytes) -> list[NodeId]:
+    """The nodes that `sealed`, of a `key.rotate`, has the key for. Raises Refused when it is cut."""
+    if len(sealed) % _ENTRY_BYTES:
+        raise Refused("bad-keys", "The new key's list of recipients is cut", remedy="make another key")
+    return [node_id_of(sealed[at : at + PUBLIC_KEY_BYTES]) for at in range(0, len(sealed), _ENTRY_BYTES)]
+
+
+def sealed_for(sealed: bytes, node_id: NodeId) -> bytes | None:
+    """The part of `sealed`, of a `key.rotate`, that `node_id` opens; None when there is none."""
+    ours = node_public_key(node_id)
+    for at in range(0, len(sealed), _ENTRY_BYTES):
+        if sealed[at : at + PUBLIC_KEY_BYTES] == ours:
+            return sealed[at + PUBLIC_KEY_BYTES : at + _ENTRY_BYTES]
+    return None
+
+
+def commitment_of(key: GroupKey) -> Hash:
+    """What a `key.rotate` says of its key, by which it is known again."""
+    return hash_of(b"fednode/group-key/1\n" + key.secret)
 
 
 def seal_gossip(key: GroupKey, group: GroupId, topic: str, plain: bytes, *, nonce: bytes) -> bytes:

@@ -7,12 +7,14 @@ replicas that hold the same have accepted the same. Rules: docs/protocol.md §2.
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from protocol.errors import RemoteProtocolError
+from protocol.group_concurrency import Rulings
 from protocol.group_history import GroupHistory
-from protocol.group_reducer import check_not_too_old
-from protocol.group_state import GroupState
+from protocol.group_reducer import apply, as_ruling, check_not_too_old
+from protocol.group_rulings import RULINGS
+from protocol.group_state import GroupState, Ruling
 from protocol.keys import GroupId, Hash, NodeId
 from protocol.operations import OpenOperation, open_operation
 from protocol.waiting_room import WaitingRoom
@@ -52,6 +54,8 @@ class GroupLog:
         self._bindings: dict[NodeId, tuple[Hash, ...]] = {}  # operations that carry a certificate of this node
         self._waiting = WaitingRoom()
         self._history = GroupHistory(group)
+        self._rulings = Rulings()
+        self._whole: Rulings | None = None  # of the log of which this is a part: a ruling's past is the same in both
 
     def __len__(self) -> int:
         return len(self._operations)
@@ -90,7 +94,7 @@ class GroupLog:
 
     def state(self) -> GroupState:
         """What the log amounts to. Raises NodeTooOld when this version does not understand all that matters in it."""
-        return check_not_too_old(self._history.state(len(self._order), self._at))
+        return check_not_too_old(self._folded())
 
     def heads(self) -> tuple[Hash, ...]:
         """The operations that no other rests on, deepest first: the next operation's parents."""
@@ -147,10 +151,20 @@ class GroupLog:
         }
         other._bindings = dict(self._bindings)
         other._waiting, other._history = self._waiting.copy(), self._history.copy()
+        other._rulings = self._rulings.copy()
         return other
 
-    def _at(self, position: int) -> OpenOperation:
-        return self._operations[self._order[position][1]]
+    def _folded(self) -> GroupState:
+        """The state, too old or not. Where the fold voids a ruling that was thought to stand, it begins again."""
+        while True:
+            state = self._history.state(len(self._order), self._step)
+            if not self._rulings.drop(state.refused):
+                return state
+            self._history.inserted_at(0)
+
+    def _step(self, state: GroupState, position: int) -> GroupState:
+        hash_ = self._order[position][1]
+        return apply(state, self._operations[hash_], self._rulings.against(hash_), self._rulings.verdict(hash_))
 
     def _place(self, hash_: Hash) -> tuple[int, Hash]:
         return self._depths[hash_], hash_
@@ -171,12 +185,18 @@ class GroupLog:
     def _accept(self, operation: OpenOperation) -> None:
         """Raises RemoteProtocolError, and changes nothing, when the operation cannot stand on its ancestors."""
         self._check_author(operation)
+        self._insert(operation)
+
+    def _insert(self, operation: OpenOperation) -> None:
         hash_, author = operation.hash, operation.author
         depth = 1 + max((self._depths[dependency] for dependency in operation.dependencies), default=-1)
+        self._rulings.accepted(hash_, operation.dependencies)
+        must_refold = isinstance(operation.payload, RULINGS) and self._add_ruling(operation, depth)
+        must_refold = self._rulings.reconsider() or must_refold
         self._operations[hash_], self._depths[hash_] = operation, depth
         position = bisect_left(self._order, (depth, hash_))
         self._order.insert(position, (depth, hash_))
-        self._history.inserted_at(position)
+        self._history.inserted_at(0 if must_refold else position)
         self._heads.difference_update(operation.dependencies)
         self._heads.add(hash_)
         chain = self._chains.setdefault(author, _Chain())
@@ -186,6 +206,29 @@ class GroupLog:
         if operation.certificate is not None:
             node_id = operation.certificate.node_id
             self._bindings[node_id] = (*self._bindings.get(node_id, ()), hash_)
+
+    def _add_ruling(self, operation: OpenOperation, depth: int) -> bool:
+        """Note a ruling, as it looks from its own past. Whether the whole log must be folded again."""
+        past = self.ancestors(operation.dependencies)
+        ruling = (self._whole and self._whole.get(operation.hash)) or self._ruling(operation, depth, past)
+        return self._rulings.add(ruling, self._operations.keys() - past)
+
+    def _ruling(self, operation: OpenOperation, depth: int, past: set[Hash]) -> Ruling:
+        state = self._folded() if len(past) == len(self._operations) else self._part(past)._folded()
+        ruling = as_ruling(state, operation, (depth, operation.hash))
+        author = state.members.get(ruling.author)
+        if author is None or not author.grounds:
+            return ruling
+        return replace(ruling, seniority=self._place(author.grounds[0].operation))
+
+    def _part(self, operations: set[Hash]) -> "GroupLog":
+        """A log of some of these operations, with all that they rest on."""
+        part = GroupLog(self.group)
+        part._whole = self._rulings
+        for operation in self:
+            if operation.hash in operations:
+                part._insert(operation)
+        return part
 
     def _check_author(self, operation: OpenOperation) -> None:
         previous = operation.body.previous

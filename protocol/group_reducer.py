@@ -3,28 +3,38 @@
 `apply`, over all operations in canonical order, gives the state. It must give the same on every node and for ever.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from protocol import group_rules as rules
+from protocol import group_rulings as rulings
 from protocol.admission import AdmissionStatement
 from protocol.errors import FednodeError, Refused
+from protocol.group_key import recipients_of
 from protocol.group_state import (
+    FormerMember,
+    Ground,
     GroupState,
     InvitationEntry,
     Member,
     NodeEntry,
+    Rotation,
+    Ruling,
     RunEntry,
     RunStopped,
 )
 from protocol.identity import NodeCertificate
-from protocol.keys import RunId
+from protocol.keys import Hash, MemberId, RunId
 from protocol.operation_kinds import (
     GroupCreate,
     InvitePost,
     InviteRevoke,
+    KeyRotate,
     MemberAdmit,
+    MemberLeave,
+    MemberRemove,
+    MemberRole,
     NodeBind,
     Payload,
     RunExtend,
@@ -40,19 +50,56 @@ class NodeTooOld(FednodeError):
     """The group's log says something critical that this version does not understand: it must not go on guessing."""
 
 
-def apply(state: GroupState, operation: OpenOperation) -> GroupState:
-    """The state after `operation`, which stands next in canonical order. A voided one is noted in `refused`."""
+def apply(state: GroupState, operation: OpenOperation, against: Sequence[Ruling] = (), verdict: str = "") -> GroupState:
+    """The state after `operation`, which stands next in canonical order. A voided one is noted in `refused`.
+
+    `against`: the rulings that stand and are concurrent with it. `verdict`: for a ruling, what voids it, or "".
+    """
     try:
-        return judge(state, operation)
+        return _refuse(state, operation, verdict) if verdict else judge(state, operation, against)
     except Refused as refusal:
-        return replace(state, refused={**state.refused, operation.hash: refusal.code})
+        return _refuse(state, operation, refusal.code)
 
 
-def judge(state: GroupState, operation: OpenOperation) -> GroupState:
+def _refuse(state: GroupState, operation: OpenOperation, code: str) -> GroupState:
+    return replace(state, refused={**state.refused, operation.hash: code})
+
+
+def judge(state: GroupState, operation: OpenOperation, against: Sequence[Ruling] = ()) -> GroupState:
     """As `apply`, but raises Refused where a rule voids the operation."""
-    if operation.payload is None:
+    payload = operation.payload
+    if against:
+        rulings.check_against(state, operation, against)
+        if isinstance(payload, MemberRemove | MemberRole) and _is_out_by(state, payload.member, against):
+            return state  # two admins had the same thought
+        if isinstance(payload, RunPropose | RunStart):
+            before = rulings.as_it_was(state, operation, against)
+            return replace(state, runs=_EFFECTS[type(payload)](before, operation, payload).runs)
+    if payload is None:
         return _note_unknown(state, operation)
-    return _EFFECTS[type(operation.payload)](state, operation, operation.payload)
+    return _EFFECTS[type(payload)](state, operation, payload)
+
+
+def as_ruling(past: GroupState, operation: OpenOperation, place: tuple[int, Hash]) -> Ruling:
+    """`operation`, a removal, a departure or a change of role, as it looks from its own past. Its seniority is not yet
+    in it: that is for whoever knows the order."""
+    payload = operation.payload
+    author = rulings.member_of_node(past, operation.author) or MemberId("")
+    try:
+        judge(past, operation)
+        fault = ""
+    except Refused as refusal:
+        fault = refusal.code
+    own = Ground(operation.hash, author, "observer" if isinstance(payload, MemberLeave) else "admin")
+    return Ruling(
+        operation.hash,
+        place,
+        author,
+        payload.member if isinstance(payload, MemberRemove | MemberRole) else author,
+        payload.role if isinstance(payload, MemberRole) else None,
+        fault,
+        grounds=(own, *rulings.grounds_of(past, author)),
+    )
 
 
 def check_not_too_old(state: GroupState) -> GroupState:
@@ -77,13 +124,21 @@ def _note_unknown(state: GroupState, operation: OpenOperation) -> GroupState:
 def _create_group(state: GroupState, operation: OpenOperation, payload: GroupCreate) -> GroupState:
     certificate = _certificate(operation)
     founded = replace(state, name=payload.name)
-    return _with_member(founded, certificate, Member(certificate.member_name, "admin", operation.body.claimed_at, ()))
+    founder = Member(certificate.member_name, "admin", operation.body.claimed_at, (), operation.author)
+    return _with_member(founded, certificate, founder)
 
 
 def _post_invitation(state: GroupState, operation: OpenOperation, payload: InvitePost) -> GroupState:
     rules.only_admins_manage_invitations(state, operation.author)
     rules.invitations_must_not_pile_up(state, operation.body.claimed_at)
-    entry = InvitationEntry(operation.author, payload.role, payload.seed_public_key, payload.uses, payload.expires_at)
+    entry = InvitationEntry(
+        operation.author,
+        payload.role,
+        payload.seed_public_key,
+        payload.uses,
+        payload.expires_at,
+        posted_by=state.nodes[operation.author].member_id,
+    )
     return replace(state, invitations={**state.invitations, operation.hash: entry})
 
 
@@ -111,7 +166,12 @@ def _admit_member(state: GroupState, operation: OpenOperation, payload: MemberAd
     rules.joiner_must_hold_the_seed(entry, statement, payload.proof)
     check_invitation_is_open(entry, payload.admitted_at)
     check_has_room_for(state, certificate)
-    admitted = _with_member(state, certificate, Member(certificate.member_name, entry.role, payload.admitted_at, ()))
+    rules.the_removed_need_a_newer_invitation(state, payload.invite_id, certificate.member_id)
+    admitter = state.nodes[operation.author].member_id
+    grounds = (Ground(operation.hash, admitter, "member"), Ground(payload.invite_id, entry.posted_by, "admin"))
+    joiner = Member(certificate.member_name, entry.role, payload.admitted_at, (), operation.author, grounds)
+    former = {member: former for member, former in state.former.items() if member != certificate.member_id}
+    admitted = _with_member(replace(state, former=former), certificate, joiner)
     used = replace(entry, used=entry.used + 1)
     return replace(admitted, invitations={**state.invitations, payload.invite_id: used})
 
@@ -127,6 +187,70 @@ def check_has_room_for(state: GroupState, certificate: NodeCertificate) -> None:
     """Raises Refused when the certificate's owner cannot become a member."""
     rules.group_must_have_room(state)
     rules.node_belongs_to_one_member_for_ever(state, certificate)
+
+
+def _remove_member(state: GroupState, operation: OpenOperation, payload: MemberRemove) -> GroupState:
+    rules.only_admins_remove(state, operation.author)
+    rules.whoever_goes_of_its_own_will_leaves(state, operation.author, payload.member)
+    rules.only_members_are_ruled_on(state, payload.member)
+    return _without_member(state, operation, payload.member, payload.reason, removed=True)
+
+
+def _leave(state: GroupState, operation: OpenOperation, payload: MemberLeave) -> GroupState:
+    rules.author_must_be_a_bound_node(state, operation.author)
+    member_id = state.nodes[operation.author].member_id
+    rules.the_last_admin_stays(state, member_id, None)
+    return _without_member(state, operation, member_id, "", removed=False)
+
+
+def _without_member(
+    state: GroupState, operation: OpenOperation, member_id: MemberId, reason: str, *, removed: bool
+) -> GroupState:
+    member = state.members[member_id]
+    former = FormerMember(
+        member,
+        {node: state.nodes[node] for node in member.nodes},
+        operation.hash,
+        operation.author,
+        operation.body.claimed_at,
+        removed,
+        reason,
+        frozenset(state.invitations),
+    )
+    invitations = {
+        invite_id: replace(entry, revoked=True) if removed and entry.posted_by == member_id else entry
+        for invite_id, entry in state.invitations.items()
+    }
+    return replace(
+        state,
+        invitations=invitations,
+        members={other: entry for other, entry in state.members.items() if other != member_id},
+        nodes={node: entry for node, entry in state.nodes.items() if entry.member_id != member_id},
+        former={**state.former, member_id: former},
+    )
+
+
+def _is_out_by(state: GroupState, member_id: MemberId, against: Sequence[Ruling]) -> bool:
+    former = state.former.get(member_id)
+    return former is not None and any(ruling.operation == former.operation for ruling in against)
+
+
+def _change_role(state: GroupState, operation: OpenOperation, payload: MemberRole) -> GroupState:
+    rules.only_admins_change_roles(state, operation.author)
+    member = rules.only_members_are_ruled_on(state, payload.member)
+    rules.the_last_admin_stays(state, payload.member, payload.role)
+    ground = Ground(operation.hash, state.nodes[operation.author].member_id, "admin")
+    changed = replace(member, role=payload.role, grounds=(*member.grounds[:_GROUNDS_OF_ADMISSION], ground))
+    return replace(state, members={**state.members, payload.member: changed})
+
+
+def _rotate_key(state: GroupState, operation: OpenOperation, payload: KeyRotate) -> GroupState:
+    rules.only_admins_rotate_the_key(state, operation.author)
+    recipients = recipients_of(payload.sealed)
+    rules.recipients_are_of_the_group(state, recipients)
+    rules.epochs_follow_each_other(state, payload.epoch)
+    rotation = Rotation(operation.author, operation.hash, payload.commitment, frozenset(recipients))
+    return replace(state, rotations={**state.rotations, payload.epoch: rotation})
 
 
 def _bind_node(state: GroupState, operation: OpenOperation, payload: NodeBind) -> GroupState:
@@ -197,11 +321,16 @@ def _certificate(operation: OpenOperation) -> NodeCertificate:
     return operation.certificate
 
 
+_GROUNDS_OF_ADMISSION = 2  # of a member's grounds: the admission and its invitation; the last change of role follows
 _EFFECTS: dict[type[Payload], Callable[[GroupState, OpenOperation, Any], GroupState]] = {
     GroupCreate: _create_group,
     InvitePost: _post_invitation,
     InviteRevoke: _revoke_invitation,
     MemberAdmit: _admit_member,
+    MemberRemove: _remove_member,
+    MemberLeave: _leave,
+    MemberRole: _change_role,
+    KeyRotate: _rotate_key,
     NodeBind: _bind_node,
     RunPropose: _propose_run,
     RunStart: _start_run,

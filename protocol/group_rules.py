@@ -5,12 +5,15 @@ nothing, or what the next rule needs, and raises Refused where it says no. Reduc
 so nobody is promised what the log would void.
 """
 
+from collections.abc import Sequence
+
 from protocol.admission import AdmissionStatement, proof_is_valid
 from protocol.errors import Refused
+from protocol.fields import Role
 from protocol.group_state import GroupState, InvitationEntry, Member, RunEntry, RunStopped
 from protocol.identity import NodeCertificate
 from protocol.keys import Hash, MemberId, NodeId, RunId
-from protocol.limits import GROUP_MEMBERS_MAX, NODES_PER_MEMBER_MAX, OUTSTANDING_INVITATIONS_MAX
+from protocol.limits import EPOCH_MAX, EPOCH_STEP, GROUP_MEMBERS_MAX, NODES_PER_MEMBER_MAX, OUTSTANDING_INVITATIONS_MAX
 from protocol.times import date_text
 
 
@@ -26,13 +29,80 @@ def author_must_be_a_bound_node(state: GroupState, author: NodeId) -> Member:
 
 def only_admins_manage_invitations(state: GroupState, author: NodeId) -> None:
     """Only nodes of admins post and revoke invitations."""
-    member = author_must_be_a_bound_node(state, author)
-    if member.role != "admin":
+    _only_admins(state, author, "manage invitations")
+
+
+def only_admins_remove(state: GroupState, author: NodeId) -> None:
+    """Only nodes of admins remove members."""
+    _only_admins(state, author, "remove members")
+
+
+def only_admins_change_roles(state: GroupState, author: NodeId) -> None:
+    """Only nodes of admins change roles."""
+    _only_admins(state, author, "change roles")
+
+
+def only_admins_rotate_the_key(state: GroupState, author: NodeId) -> None:
+    """Only nodes of admins make a new key for the group."""
+    _only_admins(state, author, "make a new key")
+
+
+def whoever_goes_of_its_own_will_leaves(state: GroupState, author: NodeId, member_id: MemberId) -> None:
+    """A member that goes of its own will leaves; nobody removes itself."""
+    if state.nodes[author].member_id == member_id:
+        raise Refused("removing-itself", "A member does not remove itself", remedy="leave the group instead")
+
+
+def only_members_are_ruled_on(state: GroupState, member_id: MemberId) -> Member:
+    """Only who is a member is removed, or gets another role."""
+    member = state.members.get(member_id)
+    if member is None:
         raise Refused(
-            "not-an-admin",
-            f"{member.name} is {_a(member.role)} of {state.name}, and only admins manage invitations",
-            remedy="ask an admin of the group to do it",
+            "no-such-member",
+            f"{state.name} has no member {member_id}",
+            remedy="see fednode group show for those that it has",
         )
+    return member
+
+
+def the_last_admin_stays(state: GroupState, member_id: MemberId, role: Role | None) -> None:
+    """The last admin neither leaves nor is removed or made less: first somebody else becomes an admin."""
+    if role == "admin" or state.members[member_id].role != "admin":
+        return
+    if not any(member.role == "admin" for other, member in state.members.items() if other != member_id):
+        raise Refused(
+            "last-admin",
+            f"{state.members[member_id].name} is the only admin of {state.name}",
+            remedy="make somebody else an admin first: fednode group role MEMBER admin",
+        )
+
+
+def the_removed_need_a_newer_invitation(state: GroupState, invite_id: Hash, member_id: MemberId) -> None:
+    """Who was removed comes back only by an invitation that was posted after the removal, in canonical order."""
+    former = state.former.get(member_id)
+    if former is not None and former.removed and invite_id in former.invitations:
+        raise Refused(
+            "removed",
+            f"{former.was.name} was removed from {state.name}, and this invitation is older than that",
+            remedy="ask an admin for a new invitation",
+        )
+
+
+def recipients_are_of_the_group(state: GroupState, recipients: Sequence[NodeId]) -> None:
+    """A new key is sealed to nodes of the group alone, and to each once."""
+    if len(set(recipients)) != len(recipients) or not state.nodes.keys() >= set(recipients):
+        raise Refused(
+            "not-of-the-group",
+            f"The new key is sealed to somebody who is not in {state.name}",
+            remedy="make another key, for those who are",
+        )
+
+
+def epochs_follow_each_other(state: GroupState, epoch: int) -> None:
+    """A new key's epoch is no other key's, and at most one step of EPOCH_STEP beyond the newest."""
+    newest = max(state.rotations, default=0)
+    if epoch in state.rotations or epoch // EPOCH_STEP > newest // EPOCH_STEP + 1 or epoch > EPOCH_MAX:
+        raise Refused("bad-epoch", f"The new key's epoch, {epoch}, is not the next", remedy="make another key")
 
 
 def only_admins_and_members_admit(state: GroupState, author: NodeId) -> None:
@@ -144,10 +214,13 @@ def owner_must_be_a_member(state: GroupState, member_id: MemberId) -> Member:
 def node_belongs_to_one_member_for_ever(state: GroupState, certificate: NodeCertificate) -> None:
     """A node that is bound to one member is never bound to another."""
     bound = state.nodes.get(certificate.node_id)
-    if bound is not None and bound.member_id != certificate.member_id:
+    former = None if bound else state.former_of(certificate.node_id)
+    before = bound or (former.nodes[certificate.node_id] if former else None)
+    if before is not None and before.member_id != certificate.member_id:
+        owner = former.was if former else state.members[before.member_id]
         raise Refused(
             "bound-to-another",
-            f"Node {certificate.node_id} belongs to {state.members[bound.member_id].name} already",
+            f"Node {certificate.node_id} belongs to {owner.name} already",
             remedy="join with a node that has a key of its own",
         )
 
@@ -222,3 +295,13 @@ def the_furthest_extension_counts(entry: RunEntry, rounds: int) -> int:
 
 def _a(role: str) -> str:
     return f"an {role}" if role[0] in "ao" else f"a {role}"
+
+
+def _only_admins(state: GroupState, author: NodeId, doing: str) -> None:
+    member = author_must_be_a_bound_node(state, author)
+    if member.role != "admin":
+        raise Refused(
+            "not-an-admin",
+            f"{member.name} is {_a(member.role)} of {state.name}, and only admins {doing}",
+            remedy="ask an admin of the group to do it",
+        )

@@ -10,15 +10,32 @@ from dataclasses import dataclass, field
 from protocol.fields import Role
 from protocol.keys import GroupId, Hash, MemberId, NodeId, RunId
 
+_NOBODY, _NO_MEMBER, _FIRST = NodeId(""), MemberId(""), (0, Hash(""))
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """An operation on which what somebody is in the group rests, its author's member, and the role it took."""
+
+    operation: Hash
+    by: MemberId
+    needs: Role
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """`admitted_at`: seconds, as signed by the admitter (by the creator for itself). `nodes`: in order of binding."""
+    """`admitted_at`: seconds, as signed by the admitter (by the creator for itself). `nodes`: in order of binding.
+
+    `grounds`: the admission, its invitation, and the last change of the role; empty for the group's creator. `by`: the
+    node that admitted it.
+    """
 
     name: str
     role: Role
     admitted_at: int
     nodes: tuple[NodeId, ...]
+    by: NodeId = _NOBODY
+    grounds: tuple[Ground, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +49,55 @@ class NodeEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class FormerMember:
+    """A member that is out. `operation`: the removal or departure, by a node, `at` the time it claims, in seconds.
+
+    `was`, `nodes`: the member, and its nodes, as they were before. `invitations`: those that were out already."""
+
+    was: Member
+    nodes: Mapping[NodeId, NodeEntry]
+    operation: Hash
+    by: NodeId
+    at: int
+    removed: bool
+    reason: str = ""
+    invitations: frozenset[Hash] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """A removal, a departure or a change of role, as it looks from its own past. Rules: docs/protocol.md §3.
+
+    `member`: whom it is about, with `role` from then on, None for out. `author`: whose node says it. `fault`: the code
+    of the rule that voids it already by its own past, or "". `place`, `seniority`: in canonical order, its own and that
+    of its author's admission. `grounds`: itself, and what made its author what it is.
+    """
+
+    operation: Hash
+    place: tuple[int, Hash]
+    author: MemberId
+    member: MemberId
+    role: Role | None
+    fault: str = ""
+    seniority: tuple[int, Hash] = _FIRST
+    grounds: tuple[Ground, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A key of the group that was made anew. `commitment`: the BLAKE3 of the key."""
+
+    by: NodeId
+    operation: Hash
+    commitment: Hash
+    recipients: frozenset[NodeId]
+
+
+@dataclass(frozen=True, slots=True)
 class InvitationEntry:
-    """`by`: the node that posted it. `used`: admissions that counted. `expires_at`: seconds."""
+    """`by`: the node that posted it, of member `posted_by`. `used`: admissions that counted. `expires_at`: seconds.
+
+    A removal of that member has revoked it, too."""
 
     by: NodeId
     role: Role
@@ -42,6 +106,7 @@ class InvitationEntry:
     expires_at: int
     used: int = 0
     revoked: bool = False
+    posted_by: MemberId = _NO_MEMBER
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +142,7 @@ class RunEntry:
 class GroupState:
     """The group now. Mappings are in canonical order and must not be changed.
 
+    `former`: who is out, and was not let in again. `rotations`: by epoch.
     `refused`: the operations that a rule voided, with the rule's code.
     `unknown_critical`: the kinds that this version does not know and must not ignore.
     """
@@ -87,6 +153,8 @@ class GroupState:
     nodes: Mapping[NodeId, NodeEntry] = field(default_factory=dict)
     invitations: Mapping[Hash, InvitationEntry] = field(default_factory=dict)
     runs: Mapping[RunId, RunEntry] = field(default_factory=dict)
+    former: Mapping[MemberId, FormerMember] = field(default_factory=dict)
+    rotations: Mapping[int, Rotation] = field(default_factory=dict)
     refused: Mapping[Hash, str] = field(default_factory=dict)
     unknown_critical: frozenset[str] = frozenset()
 
@@ -98,3 +166,14 @@ class GroupState:
     def admits(self, node_id: NodeId) -> bool:
         """Whether the door is open to `node_id`."""
         return node_id in self.nodes
+
+    def former_of(self, node_id: NodeId) -> FormerMember | None:
+        """The member that `node_id` was bound to, where that member is out now."""
+        return next((former for former in self.former.values() if node_id in former.nodes), None)
+
+    def good_epochs(self) -> tuple[int, ...]:
+        """The epochs whose keys nobody has who is not in the group, newest first.
+
+        The key with which the group began, epoch 0, is everybody's: it is good while nobody was put out or has left."""
+        good = [epoch for epoch, rotation in self.rotations.items() if rotation.recipients <= self.nodes.keys()]
+        return (*sorted(good, reverse=True), *(() if self.former else (0,)))

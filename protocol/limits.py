@@ -18,6 +18,7 @@ REDIAL_FIRST_S = 0.5  # doubling from here …
 REDIAL_LAST_S = 30.0  # … to here: a node that is back is found again within half a minute
 ANTI_ENTROPY_S = 30.0  # a lost gossip message is made good within this time
 PRESENCE_S = 60.0  # slower as the group grows, so that presence costs the same for all
+PING_BYTES = 8  # of a nonce that nobody guesses while the answer is on its way
 PRESENCE_STALE_S = 200.0  # three announcements missed
 SYNC_OPERATIONS_MAX = 256  # in one answer; more come in further answers
 
@@ -43,6 +44,8 @@ SYNC_BYTES_MAX = 1024 * 1024  # of operations in one answer: heartbeats behind i
 SYNC_HEADS_MAX = 1024  # in one message; the other end pushes what the rest would have asked for
 JOIN_LOG_BYTES_MAX = 64 * 1024 * 1024  # that a joiner takes from one admitter: some 60,000 operations
 INTRODUCTION_BYTES_MAX = ENTRANCE_BYTES_MAX - 512 * 1024  # of operations; the rest of the budget is for the framing
+EPOCH_MAX = 2**32 - 1  # of a group's keys, in steps of …
+EPOCH_STEP = 4096  # … this, and within a step by lot: so two rotations at once hardly ever have one epoch
 ADDRESSES_MAX = 16  # of one node and kind: every interface of a well-connected machine
 ADDRESS_CHARACTERS_MAX = 256  # a relayed address with a DNS name and two peer ids has about 200
 ENTRANCES_MAX = 8  # in one invitation: one of eight nodes is up

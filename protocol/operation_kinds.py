@@ -12,6 +12,7 @@ from protocol.fields import (
     Bytes16,
     Bytes32,
     HashText,
+    MemberIdText,
     Name,
     Role,
     RunIdText,
@@ -20,7 +21,7 @@ from protocol.fields import (
     Text,
 )
 from protocol.identity import CERTIFICATE_BYTES_MAX
-from protocol.limits import GROUP_MEMBERS_MAX, OPERATION_BYTES_MAX, RUN_ROUNDS_MAX
+from protocol.limits import EPOCH_MAX, GROUP_MEMBERS_MAX, OPERATION_BYTES_MAX, RUN_ROUNDS_MAX
 from protocol.signing import ENVELOPE_OVERHEAD_BYTES
 from protocol.wire import Wire
 
@@ -72,6 +73,40 @@ class MemberAdmit(Payload):
     nonce: Bytes32
     proof: SignatureBytes
     admitted_at: Seconds
+
+
+class MemberRemove(Payload):
+    """The member and all its nodes are out of the group."""
+
+    KIND: ClassVar[str] = "member.remove"
+    CRITICAL: ClassVar[bool] = True
+    member: MemberIdText
+    reason: Text
+
+
+class MemberLeave(Payload):
+    """The author's member goes, with all its nodes."""
+
+    KIND: ClassVar[str] = "member.leave"
+    CRITICAL: ClassVar[bool] = True
+
+
+class MemberRole(Payload):
+    KIND: ClassVar[str] = "member.role"
+    CRITICAL: ClassVar[bool] = True
+    member: MemberIdText
+    role: Role
+
+
+class KeyRotate(Payload):
+    """A new key for the group. `sealed`: of each recipient, its node's public key and the key sealed to it, one after
+    the other. `commitment`: the BLAKE3 of the key, by which it is known when somebody hands it on later."""
+
+    KIND: ClassVar[str] = "key.rotate"
+    CRITICAL: ClassVar[bool] = False
+    epoch: Annotated[int, Field(ge=1, le=EPOCH_MAX)]
+    commitment: HashText
+    sealed: Annotated[bytes, Field(min_length=1, max_length=OPERATION_BYTES_MAX)]
 
 
 class NodeBind(Payload):
@@ -129,6 +164,10 @@ PAYLOADS: dict[str, type[Payload]] = {
         InvitePost,
         InviteRevoke,
         MemberAdmit,
+        MemberRemove,
+        MemberLeave,
+        MemberRole,
+        KeyRotate,
         NodeBind,
         RunPropose,
         RunStart,

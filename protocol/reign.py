@@ -216,8 +216,8 @@ class Reign:
             self.say(gathering.lack(wanted, failed={node for node, letter in self.letters.items() if letter == "X"}))
 
     def _is_expected(self, node: NodeId) -> bool:
-        """A node is waited for unless it failed, takes the run for over, was deposed, or is silent for too long."""
-        if self.letters.get(node) in ("X", "F") or node in self.context.deposed:
+        """A node is waited for unless it failed, takes the run for over, was deposed or put out, or is too silent."""
+        if self.letters.get(node) in ("X", "F") or node in self.context.deposed or not self.context.is_member(node):
             return False
         return node == self.context.me or not self._is_lost(node)
 
@@ -278,10 +278,11 @@ class Reign:
         return not self._is_lost(node) and node not in self.context.deposed
 
     def _is_gone(self, node: NodeId) -> bool:
-        """Silent for longer than the grace period, or deposed (§8.16)."""
+        """Silent for longer than the grace period, out of the group (§8.13), or deposed (§8.16)."""
         if node == self.context.me or node in self.context.deposed:
             return node in self.context.deposed
-        return self.context.now - self.heard.get(node, self.began_at) > self.context.settings.leave_after_s
+        silent_s = self.context.now - self.heard.get(node, self.began_at)
+        return silent_s > self.context.settings.leave_after_s or not self.context.is_member(node)
 
     def _issue_stop(self, base: Held) -> None:
         """End the run by an entry of the chain, so that all nodes end alike (§8.9). It takes the number of a round, so

@@ -19,6 +19,7 @@ from protocol.operations import OpenOperation
 from protocol.wire import Wire, hash_of
 
 _SAMPLE_MAX = 64  # eight and one for every doubling of the log's length: room for 2^56 operations
+_PARTING_OPERATIONS = 64  # the newest: what the other end, which was in touch until now, may lack
 SYNC_MESSAGE_BYTES_MAX = SYNC_BYTES_MAX + OPERATION_BYTES_MAX + (SYNC_HEADS_MAX + _SAMPLE_MAX) * 80
 
 
@@ -62,6 +63,12 @@ class SyncSession:
         """The first message of a new conversation: on connecting, and every ANTI_ENTROPY_S."""
         self._peer_holds.clear()
         return self._message(opens=True, operations=())
+
+    def open_with_news(self) -> SyncMessage:
+        """As `open`, with what the other seems to lack, for whoever will not get to answer: a parting word."""
+        batch = first_batch(self._log.operations_since(self._peer_holds)[-_PARTING_OPERATIONS:])
+        self._peer_holds.clear()
+        return self._message(opens=True, operations=tuple(operation.raw for operation in batch))
 
     def receive(self, message: SyncMessage) -> SyncResult:
         """Add what the peer sent, and answer with what it lacks.

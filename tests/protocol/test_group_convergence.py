@@ -1,6 +1,7 @@
 """Properties of the whole: one set of operations, one state (docs/protocol.md §3.1), and replicas that agree (§5.3)."""
 
-from functools import cache, reduce
+from dataclasses import replace
+from functools import cache, cached_property
 
 from group_helpers import (
     ANN,
@@ -24,18 +25,33 @@ from hypothesis import strategies as st
 
 from protocol.admission import seed_public_key
 from protocol.errors import Refused
+from protocol.group_key import GroupKey, commitment_of, seal_to_all
 from protocol.group_log import GroupLog
-from protocol.group_reducer import apply
-from protocol.group_state import GroupState
+from protocol.group_reducer import apply, as_ruling
+from protocol.group_rulings import RULINGS, verdicts
+from protocol.group_state import GroupState, Ruling
 from protocol.keys import Hash, RunId
-from protocol.operation_kinds import InvitePost, InviteRevoke, NodeBind, Payload, RunPropose, RunStart, RunStop
+from protocol.limits import EPOCH_STEP
+from protocol.operation_kinds import (
+    InvitePost,
+    InviteRevoke,
+    KeyRotate,
+    MemberLeave,
+    MemberRemove,
+    MemberRole,
+    NodeBind,
+    Payload,
+    RunPropose,
+    RunStart,
+    RunStop,
+)
 from protocol.operations import OpenOperation
 
 PEOPLE = [ANN, BOB, CAT, DAN]
 JOINERS = [EVE, *(Person(name) for name in ("fay", "gil", "hal", "ida"))]
 ROLES = ("member", "observer", "admin")
 Step = tuple[int, int, int]
-STEPS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6), st.integers(0, 9)), min_size=5, max_size=40)
+STEPS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 10), st.integers(0, 9)), min_size=5, max_size=40)
 
 
 class World:
@@ -59,7 +75,7 @@ class World:
         try:
             operation = say(log, author, payload)
         except Refused:
-            if detail % 2 == 0 or author.node_id not in log.state().nodes:
+            if detail % 2 == 0 or not log.bindings_of(author.node_id):
                 return
             operation = force(log, author, payload)  # not every node keeps the rules
         self.seeds[operation.hash] = secret("seed", who, detail)
@@ -86,19 +102,84 @@ class World:
         if action == 5 and runs:
             run = RunId(runs[detail % len(runs)])
             return RunStart(run=run, start=b"s") if detail % 2 else RunStop(run=run, reason="")
+        if action == 7:
+            return MemberRemove(member=(PEOPLE + JOINERS)[detail % 9].member_id, reason="")
+        if action == 8:
+            return MemberLeave()
+        if action == 9:
+            return MemberRole(member=PEOPLE[detail % 4].member_id, role=ROLES[(detail + PEOPLE.index(author)) % 3])
+        if action == 10:
+            return rotation(log, epoch=EPOCH_STEP * (1 + detail % 3) + detail)
         return None
 
 
+class Twin:
+    """The state, straight from the sentences, with nothing remembered between one question and the next."""
+
+    def __init__(self, operations: list[OpenOperation]) -> None:
+        self.by_hash = {operation.hash: operation for operation in operations}
+
+    @cached_property
+    def pasts(self) -> dict[Hash, frozenset[Hash]]:
+        pasts: dict[Hash, frozenset[Hash]] = {}
+
+        def past(hash_: Hash) -> frozenset[Hash]:
+            if hash_ not in pasts:
+                below = self.by_hash[hash_].dependencies
+                pasts[hash_] = frozenset(below).union(*(past(dependency) for dependency in below))
+            return pasts[hash_]
+
+        for hash_ in self.by_hash:
+            past(hash_)
+        return pasts
+
+    @cache  # noqa: B019  # a twin lives for one example
+    def place(self, hash_: Hash) -> tuple[int, Hash]:
+        return max((1 + self.place(below)[0] for below in self.by_hash[hash_].dependencies), default=0), hash_
+
+    @cache  # noqa: B019
+    def ruling(self, hash_: Hash) -> Ruling:
+        past = self.state(self.pasts[hash_])
+        ruling = as_ruling(past, self.by_hash[hash_], self.place(hash_))
+        grounds = past.members[ruling.author].grounds if ruling.author in past.members else ()
+        return replace(ruling, seniority=self.place(grounds[0].operation)) if grounds else ruling
+
+    def concurrent(self, one: Hash, other: Hash) -> bool:
+        return one != other and one not in self.pasts[other] and other not in self.pasts[one]
+
+    def state(self, hashes: frozenset[Hash]) -> GroupState:
+        """Sort by depth and hash, apply one by one; and again, as long as a ruling turns out to be void."""
+        ordered = [self.by_hash[hash_] for hash_ in sorted(hashes, key=self.place)]
+        if not ordered:
+            return GroupState(next(iter(self.by_hash.values())).group)
+        rulings = [self.ruling(each.hash) for each in ordered if isinstance(each.payload, RULINGS)]
+        dropped: dict[Hash, str] = {}
+        while True:
+            codes = verdicts(rulings, self.concurrent, dropped)
+            state = GroupState(ordered[0].group)
+            for each in ordered:
+                against = [
+                    ruling
+                    for ruling in rulings
+                    if not codes[ruling.operation] and self.concurrent(ruling.operation, each.hash)
+                ]
+                state = apply(state, each, against, codes.get(each.hash, ""))
+            void = [each.hash for each in ordered if codes.get(each.hash) == "" and each.hash in state.refused]
+            if not void:
+                return state
+            dropped[void[0]] = state.refused[void[0]]
+
+
 def dumb_state(operations: list[OpenOperation]) -> GroupState:
-    """The state, straight from the sentence: sort by depth and hash, apply one by one."""
-    by_hash = {operation.hash: operation for operation in operations}
+    return Twin(operations).state(frozenset(operation.hash for operation in operations))
 
-    @cache
-    def depth(hash_: Hash) -> int:
-        return max((1 + depth(below) for below in by_hash[hash_].dependencies), default=0)
 
-    ordered = sorted(operations, key=lambda operation: (depth(operation.hash), operation.hash))
-    return reduce(apply, ordered, GroupState(operations[0].group))
+def rotation(log: GroupLog, epoch: int) -> KeyRotate:
+    nodes = {node: entry.seal_key for node, entry in log.state().nodes.items()}
+    key = GroupKey(epoch, secret("key", epoch))
+    secrets = [secret("ephemeral", node) for node in nodes]
+    sealed = seal_to_all(nodes, key, log.group, ephemeral_secrets=secrets)
+    return KeyRotate(epoch=epoch, commitment=commitment_of(key), sealed=sealed)
 
 
 def histories(steps: list[Step]) -> World:

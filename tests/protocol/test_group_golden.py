@@ -7,6 +7,7 @@ meaning. Run this file as a program (with PYTHONPATH=.) to write them anew, if t
 import json
 from pathlib import Path
 
+import msgpack
 import pytest
 from group_helpers import ANN, BOB, CAT, GROUP_KEY, NOW, WEEK, admission, admit, bind, new_group, post, say, secret
 
@@ -23,16 +24,29 @@ from protocol.entrance_messages import (
     open_entrance_message,
 )
 from protocol.fields import NodeAddresses
-from protocol.group_key import open_gossip, open_sealed, seal_gossip, seal_to
+from protocol.group_key import commitment_of, open_gossip, open_sealed, seal_gossip, seal_to, seal_to_all
 from protocol.group_log import GroupLog
 from protocol.identity import open_certificate
 from protocol.invitation import TokenBody, make_token, open_token
 from protocol.keys import GroupId, Hash, RunId
-from protocol.operation_kinds import PAYLOADS, InviteRevoke, RunExtend, RunPropose, RunResume, RunStart, RunStop
+from protocol.limits import EPOCH_STEP
+from protocol.operation_kinds import (
+    PAYLOADS,
+    InviteRevoke,
+    KeyRotate,
+    MemberLeave,
+    MemberRemove,
+    MemberRole,
+    RunExtend,
+    RunPropose,
+    RunResume,
+    RunStart,
+    RunStop,
+)
 from protocol.operations import open_operation
 from protocol.presence import Capacity, Presence, PresenceBook, announce
 from protocol.sync import SyncMessage, SyncSession
-from protocol.wire import pack, unpack
+from protocol.wire import pack, pack_plain, unpack
 
 FILE = Path(__file__).with_name("group_golden.json")
 ADDRESSES = (NodeAddresses(node_id=ANN.node_id, addresses=("/ip4/192.0.2.7/tcp/4001",), entrance_addresses=()),)
@@ -53,8 +67,27 @@ def a_log() -> GroupLog:
     return log
 
 
+def a_later_log() -> GroupLog:
+    """What a group came to know later: removals, departures, roles, keys."""
+    log = new_group(name="later")
+    for person in (BOB, CAT):
+        admit(log, person)
+    say(log, ANN, MemberRole(member=BOB.member_id, role="observer"))
+    say(log, ANN, MemberRemove(member=BOB.member_id, reason="left the study"))
+    say(log, CAT, MemberLeave())
+    sealed = seal_to_all(
+        {ANN.node_id: open_certificate(ANN.certificate).seal_key},
+        GROUP_KEY,
+        log.group,
+        ephemeral_secrets=[secret("e")],
+    )
+    say(log, ANN, KeyRotate(epoch=EPOCH_STEP, commitment=commitment_of(GROUP_KEY), sealed=sealed))
+    return log
+
+
 def operations() -> dict[str, bytes]:
-    return {f"operation {operation.body.kind}": operation.raw for operation in a_log()}
+    later = {f"operation {operation.body.kind}": operation.raw for operation in a_later_log()}
+    return later | {f"operation {operation.body.kind}": operation.raw for operation in a_log()}
 
 
 def entrance() -> dict[str, bytes]:
@@ -104,6 +137,7 @@ def others() -> dict[str, bytes]:
         sequence=7,
     )
     return {
+        "later log": pack_plain({"operations": [operation.raw for operation in a_later_log()]}),
         "certificate": ANN.certificate,
         "token": make_token(ANN.key, token).encode(),
         "presence": announce(BOB.key, presence),
@@ -139,7 +173,7 @@ def test_the_old_bytes_are_understood():
     group = open_operation(golden["operation group.create"]).group
     log = GroupLog(group)
     for name, raw in golden.items():
-        if name.startswith("operation"):
+        if name.startswith("operation") and open_operation(raw).group == group:
             log.add(raw)
     state = log.state()
     assert log.missing() == ()
@@ -159,7 +193,18 @@ def test_the_old_bytes_are_understood():
     assert PresenceBook(group).hear(golden["presence"], state, now=0.0).sequence == 7
     assert open_sealed(BOB.seal_secret, golden["sealed group key"], group, 1) == GROUP_KEY
     assert open_gossip({1: GROUP_KEY}, group, "operations", golden["gossip"]) == b"hello"
-    assert CAT.node_id not in state.nodes
+    later = GroupLog(open_operation(golden["operation member.leave"]).group)
+    for raw in msgpack.unpackb(golden["later log"])["operations"]:
+        later.add(raw)
+    state = later.state()
+    assert [member.name for member in state.members.values()] == ["ann"]
+    assert [(each.was.name, each.was.role, each.removed) for each in state.former.values()] == [
+        ("bob", "observer", True),
+        ("cat", "member", False),
+    ]
+    assert state.good_epochs() == (EPOCH_STEP,)
+    assert not state.refused
+    assert CAT.node_id not in log.state().nodes
     assert admit(log, CAT).author == ANN.node_id
 
 

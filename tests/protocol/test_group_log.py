@@ -241,7 +241,7 @@ def test_operations_since_gives_what_is_lacking_in_order():
 
 def test_many_late_additions_are_not_quadratic():
     """§2.8: a look at the state after every operation folds each a few times, not a hundred times."""
-    from protocol import group_history
+    from protocol import group_log
 
     log = new_group()
     admit(log, BOB)
@@ -250,7 +250,7 @@ def test_many_late_additions_are_not_quadratic():
         say(log, ANN, propose(f"a{number}"))
         say(other, BOB, propose(f"b{number}"))
     folds = 0
-    apply = group_history.apply
+    apply = group_log.apply
 
     def counted(*arguments):
         nonlocal folds
@@ -259,12 +259,12 @@ def test_many_late_additions_are_not_quadratic():
 
     late = new_group()
     try:
-        group_history.apply = counted
+        group_log.apply = counted
         for left, right in zip(log.operations_since(()), other.operations_since(()), strict=True):
             for operation in (left, right):
                 late.add(operation.raw)
                 late.state()
     finally:
-        group_history.apply = apply
+        group_log.apply = apply
     assert len(late) == 123
     assert folds < 3 * 123

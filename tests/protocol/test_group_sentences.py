@@ -4,7 +4,7 @@ import inspect
 import re
 from pathlib import Path
 
-from protocol import group_rules
+from protocol import group_rules, group_rulings
 
 TESTS = Path(__file__).parents[1]
 TEXT = (TESTS.parent / "docs" / "protocol.md").read_text()
@@ -29,6 +29,13 @@ def test_the_rules_stand_in_the_document_as_in_the_code():
         for name, rule in inspect.getmembers(group_rules, inspect.isfunction)
         if rule.__module__ == group_rules.__name__ and not name.startswith("_")
     }
+    for rule in (
+        group_rulings.a_ruling_voids_what_it_takes_away,
+        group_rulings.a_removal_voids_readmission,
+        group_rulings.a_start_beside_a_removal_needs_others,
+        group_rulings.the_senior_stays,
+    ):
+        rules[rule.__name__] = rule
     assert len(rules) > 15
     for name, rule in rules.items():
         assert f"`{name}`: {' '.join((rule.__doc__ or '').split())}" in flat

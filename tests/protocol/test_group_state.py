@@ -91,7 +91,7 @@ def test_the_founder_is_the_first_admin():
     """§3.4: with the names of its certificate; the time is what it claims."""
     state = new_group().state()
     assert state.name == "study"
-    assert state.members == {ANN.member_id: Member("ann", "admin", NOW, (ANN.node_id,))}
+    assert state.members == {ANN.member_id: Member("ann", "admin", NOW, (ANN.node_id,), ANN.node_id)}
     assert state.nodes[ANN.node_id].name == "ann-node"
     assert state.admits(ANN.node_id)
     assert not state.admits(BOB.node_id)
