@@ -26,8 +26,8 @@ from fednode_client import Client as Client
 from fednode_client import ClientError as ClientError
 from fednode_client import NodeNotRunning as NodeNotRunning
 from fednode_client import RequestRefused as RequestRefused
-from fednode_client import home_path as home_path
-from fednode_client import socket_path as socket_path
+from fednode_endpoints import home_path as home_path
+from fednode_endpoints import socket_path as socket_path
 from fednode_logging import TaskError as TaskError
 from fednode_logging import event as event
 from fednode_logging import flat_metrics, split_class

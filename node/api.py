@@ -28,24 +28,28 @@ from node.api_bodies import (
     Extend,
     Invite,
     Join,
-    LogsText,
     MetricsText,
     ModelQuery,
     Nothing,
     RoundsQuery,
-    RunsQuery,
     SetPolicy,
     Sql,
     StartRun,
     body_of,
     query_of,
 )
+from node.api_curves import curve_routes
+from node.api_devices import device_routes
+from node.api_inbox import inbox_routes
 from node.api_logs import log_routes
+from node.api_members import member_routes
 from node.api_models import model_routes
+from node.api_proposals import proposal_routes
+from node.api_run_list import run_list_routes
 from node.api_store import store_routes
 from node.api_streams import EventStream, ModelStream
 from node.api_system import system_routes
-from node.service import LogsQuery, MetricsQuery, NodeService, NotFound
+from node.service import MetricsQuery, NodeService, NotFound
 from protocol.errors import Refused
 
 if TYPE_CHECKING:
@@ -110,10 +114,6 @@ class _Handlers:
         await self.service.data_remove(named(request, "name"))
         return answer({})
 
-    async def runs(self, request: Request) -> Response:
-        query = query_of(request, RunsQuery)
-        return answer({"runs": await self.service.runs(query.limit, query.before)})
-
     async def run(self, request: Request) -> Response:
         return answer(await self.service.run(named(request, "run")))
 
@@ -154,17 +154,11 @@ class _Handlers:
 
     async def metrics(self, request: Request) -> Response:
         query = MetricsQuery(**query_of(request, MetricsText).model_dump())
-        return answer({"metrics": await self.service.metrics(named(request, "run"), query)})
+        return answer({"metrics": await self.service.curves.metrics(named(request, "run"), query)})
 
     async def rounds(self, request: Request) -> Response:
         query = query_of(request, RoundsQuery)
         return answer({"rounds": await self.service.rounds(named(request, "run"), query.after_round, query.limit)})
-
-    async def logs(self, request: Request) -> Response:
-        query = LogsQuery(**query_of(request, LogsText).model_dump())
-        run = named(request, "run") if "run" in request.path_params else None
-        lines, after = await self.service.logs(run, query)
-        return answer({"logs": lines, "next": after})
 
     async def model(self, request: Request) -> Response:
         query = query_of(request, ModelQuery)
@@ -194,7 +188,6 @@ def _routes(handlers: _Handlers) -> list[Route]:
         route("POST", "/v1/data", handlers.data_add),
         route("GET", "/v1/data/{name}", handlers.data_show),
         route("DELETE", "/v1/data/{name}", handlers.data_remove),
-        route("GET", "/v1/runs", handlers.runs),
         route("POST", "/v1/runs", handlers.start_run),
         route("GET", "/v1/runs/{run}", handlers.run),
         route("POST", "/v1/runs/{run}/accept", handlers.accept),
@@ -206,14 +199,18 @@ def _routes(handlers: _Handlers) -> list[Route]:
         route("PUT", "/v1/policy", handlers.set_policy),
         route("GET", "/v1/runs/{run}/metrics", handlers.metrics),
         route("GET", "/v1/runs/{run}/rounds", handlers.rounds),
-        route("GET", "/v1/runs/{run}/logs", handlers.logs),
         route("GET", "/v1/runs/{run}/model", handlers.model),
-        route("GET", "/v1/logs", handlers.logs),
         route("POST", "/v1/sql", handlers.sql),
         route("GET", "/v1/events", handlers.events),
+        *run_list_routes(handlers.service),
         *artifact_routes(handlers.service),
+        *inbox_routes(handlers.service),
+        *member_routes(handlers.service),
         *model_routes(handlers.service),
+        *proposal_routes(handlers.service),
         *system_routes(handlers.service),
+        *curve_routes(handlers.service),
+        *device_routes(handlers.service),
         *log_routes(handlers.service, handlers.stopping),
         *store_routes(handlers.service),
     ]

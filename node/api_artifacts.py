@@ -13,11 +13,15 @@ def artifact_routes(service: NodeService) -> list[Route]:
     async def listed(request: Request) -> Response:
         return answer({"artifacts": await service.artifacts.listed(named(request, "run"))})
 
+    async def every(request: Request) -> Response:
+        return answer({"artifacts": await service.artifacts.all()})
+
     async def file(request: Request) -> Response:
         found = await service.artifacts.file(*(named(request, part) for part in ("run", "node", "name")))
         return PiecesStream(found.pieces, found.size, {"X-Fednode-Blob": found.blob})
 
     return [
+        route("GET", "/v1/artifacts", every),
         route("GET", "/v1/runs/{run}/artifacts", listed),
         route("GET", "/v1/runs/{run}/artifacts/{node}/{name}", file),
     ]

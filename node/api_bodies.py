@@ -10,6 +10,7 @@ from node.service import LogPolicy
 from protocol.errors import Refused
 from protocol.limits import NAME_CHARACTERS_MAX, RUN_ROUNDS_MAX, TOKEN_CHARACTERS_MAX
 from protocol.manifest_read import CONFIGURATION_CHARACTERS_MAX
+from tracker.queries_series import POINTS_ROWS_MAX
 
 BODY_BYTES_MAX = 512 * 1024  # the longest is a run's configuration with overrides, each character escaped
 PATH_CHARACTERS_MAX = 4096  # what Linux allows
@@ -90,30 +91,21 @@ class Query(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RunsQuery(Query):
-    limit: int = Field(default=100, ge=1, le=10_000)
-    before: Annotated[str, Field(max_length=40)] | None = None
-
-
 class MetricsText(Query):
     key: NameText | None = None
-    node: NameText | None = None
+    node: Annotated[str, Field(max_length=NAME_CHARACTERS_MAX)] | None = None  # "": the means alone
     scope: Literal["local", "global"] | None = None
     split: Literal["train", "eval"] | None = None
+    class_: Annotated[str, Field(max_length=NAME_CHARACTERS_MAX)] | None = Field(default=None, alias="class")
     after_round: int | None = Field(default=None, ge=-1)
+    before_round: int | None = Field(default=None, ge=0)
+    points: int | None = Field(default=None, ge=1, le=POINTS_ROWS_MAX)
     limit: int = Field(default=10_000, ge=1, le=ROWS_MAX)
 
 
 class RoundsQuery(Query):
     after_round: int | None = Field(default=None, ge=-1)
     limit: int = Field(default=100_000, ge=1, le=ROWS_MAX)
-
-
-class LogsText(Query):
-    node: NameText | None = None
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = None
-    after: int | None = Field(default=None, ge=0)
-    limit: int = Field(default=1000, ge=1, le=100_000)
 
 
 class ModelQuery(Query):

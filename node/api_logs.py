@@ -1,19 +1,54 @@
-"""The local API's endpoints about the logs of all nodes, as docs/api.md has them."""
+"""The local API's endpoints about logs, this node's own and those of all nodes, as docs/api.md has them."""
 
 from contextlib import suppress
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any
 
 import trio
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from node.api_answers import named, route
+from node.api_answers import answer, named, route
 from node.api_bodies import NameText, Query, query_of
 from node.api_streams import EventStream, SendPiece
 from node.log_share import LINES_MAX
-from node.service import AllLogsQuery, GatheringLogs, Level, NodeService
+from node.service import AllLogsQuery, GatheringLogs, Level, LogsQuery, NodeService
+
+TEXT_CHARACTERS_MAX = 200  # looked for in a line: more than anybody types
+PLACE_CHARACTERS_MAX = 200  # of a line among all lines: a time, a number, a node's id
+NUMBER_MAX = 2**63 - 1  # of a line, as the record holds it
+
+
+class LogsText(Query):
+    node: NameText | None = None
+    level: Level | None = None
+    text: Annotated[str, Field(min_length=1, max_length=TEXT_CHARACTERS_MAX)] | None = None
+    after: int | None = Field(default=None, ge=0, le=NUMBER_MAX)
+    before: Annotated[str, Field(max_length=PLACE_CHARACTERS_MAX)] | None = None
+    limit: int = Field(default=1000, ge=1, le=100_000)
+
+    @field_validator("before")
+    @classmethod
+    def _is_place(cls, place: str | None) -> str | None:
+        """As an answer's `previous`: the time without a zone, the number, the node."""
+        if place is None:
+            return None
+        try:
+            time, number, _node = place.split(",", 2)
+            is_place = datetime.fromisoformat(time).tzinfo is None and 0 <= int(number) <= NUMBER_MAX
+        except ValueError:
+            is_place = False
+        if not is_place:
+            raise ValueError("give what an answer has as its `previous`")
+        return place
+
+    @model_validator(mode="after")
+    def _has_one_direction(self) -> "LogsText":
+        if self.after is not None and self.before is not None:
+            raise ValueError("give either after or before")
+        return self
 
 
 class AllLogsText(Query):
@@ -24,11 +59,21 @@ class AllLogsText(Query):
 
 
 def log_routes(service: NodeService, stopping: trio.Event) -> list[Route]:
+    async def logs(request: Request) -> Response:
+        query = LogsQuery(**query_of(request, LogsText).model_dump())
+        run = named(request, "run") if "run" in request.path_params else None
+        page = await service.logs(run, query)
+        return answer({"logs": page.lines, "next": page.next, "previous": page.previous})
+
     async def all_logs(request: Request) -> Response:
         query = AllLogsQuery(**query_of(request, AllLogsText).model_dump())
         return LogStream(await service.all_logs.prepare(named(request, "run"), query), stopping)
 
-    return [route("GET", "/v1/runs/{run}/logs/all", all_logs)]
+    return [
+        route("GET", "/v1/logs", logs),
+        route("GET", "/v1/runs/{run}/logs", logs),
+        route("GET", "/v1/runs/{run}/logs/all", all_logs),
+    ]
 
 
 class LogStream(EventStream):

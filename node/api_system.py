@@ -1,4 +1,4 @@
-"""The local API's endpoints about spans and system performance, as docs/api.md has them."""
+"""The local API's endpoints about states, spans and system performance, as docs/api.md has them."""
 
 from typing import Annotated, Literal
 
@@ -15,6 +15,7 @@ from node.service import NodeService
 class SpansText(Query):
     node: NameText | None = None
     after_round: int | None = Field(default=None, ge=-1)
+    before_round: int | None = Field(default=None, ge=0)
     limit: int = Field(default=10_000, ge=1, le=ROWS_MAX)
 
 
@@ -26,6 +27,12 @@ class SummaryText(Query):
 
 
 class SystemText(SummaryText):
+    limit: int = Field(default=10_000, ge=1, le=ROWS_MAX)
+
+
+class StatesText(Query):
+    node: NameText | None = None
+    after: int | None = Field(default=None, ge=-1)
     limit: int = Field(default=10_000, ge=1, le=ROWS_MAX)
 
 
@@ -42,8 +49,13 @@ def system_routes(service: NodeService) -> list[Route]:
         wanted = query_of(request, SummaryText).model_dump()
         return answer({"summary": await service.system.summary(named(request, "run"), wanted)})
 
+    async def states(request: Request) -> Response:
+        wanted = query_of(request, StatesText).model_dump()
+        return answer({"states": await service.system.states(named(request, "run"), wanted)})
+
     return [
         route("GET", "/v1/runs/{run}/spans", spans),
+        route("GET", "/v1/runs/{run}/states", states),
         route("GET", "/v1/runs/{run}/system", metrics),
         route("GET", "/v1/runs/{run}/system/summary", summary),
     ]

@@ -24,6 +24,10 @@ class Artifacts:
         self._node_id = node_id
         self._catch_up = catch_up
 
+    async def all(self) -> list[Json]:
+        await self._catch_up()
+        return await self._record.query("artifacts")
+
     async def listed(self, run: str) -> list[Json]:
         await self._catch_up()
         run_id = await self._run_id(run)

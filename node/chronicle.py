@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from fednode_logging import split_class
+from node.round_rows import round_row
 from node.seams import Record, TaskOutput
 from node.spans import Spans, told_rows
 from node.state_gate import NodeState, StateGate
@@ -63,6 +64,7 @@ class Live:
     """What of a run is not worth recording, but worth showing while it goes on."""
 
     note: str = ""
+    noted_at: float = 0.0  # since when that is the matter, seconds
     bytes_sent: int = 0
     bytes_received: int = 0
     round_bytes: int = 0
@@ -98,6 +100,7 @@ class Chronicle:
         self._states: dict[str, tuple[str, str]] = {}
         self._gate = StateGate(now)
         self._row: RunRow
+        self._audit = "none"  # as the manifest has it
         self._failed: dict[str, str] = {}  # why, by who told us
         self._samples: dict[str, int] = {}  # that each node last trained on, as the record had it
         self._told_in: dict[str, int] = {}  # the newest round in which each node's samples were told
@@ -115,6 +118,7 @@ class Chronicle:
     # --- the run as a whole --------------------------------------------------------------------------------------
     def describe(self, manifest: Manifest, group: str, proposer: NodeId, at: float) -> None:
         """What run this is. First of all calls."""
+        self._audit = manifest.audit
         self._row = RunRow(
             self.run,
             manifest.name,
@@ -208,7 +212,8 @@ class Chronicle:
         self._changed("run", ())
 
     def note(self, text: str) -> None:
-        self.live.note = text
+        if text != self.live.note:
+            self.live.note, self.live.noted_at = text, self._now()
         self._changed("run", ())
 
     # --- what the machine tells ----------------------------------------------------------------------------------
@@ -217,12 +222,14 @@ class Chronicle:
             row = ElectionRow(self.run, event.term, event.aggregator, self._now())
             self._record.add(row)
             self._changed("counted", (row,))
+        else:
+            self.log("WARNING", "fednode.run.silent", "no aggregator is heard")
         self.note("" if event.aggregator else NOBODY_REIGNS)
 
-    def committed(self, event: Committed, model_bytes: int | None) -> None:
+    def committed(self, event: Committed, model_bytes: int | None, norms: Mapping[str, float] | None = None) -> None:
         """A checkpoint is final. What its updates' senders measured while training comes with it.
 
-        `model_bytes` is None where the model is not here.
+        `model_bytes` is None where the model is not here; `norms` are those of updates known here, by blob.
         """
         checkpoint, at = event.checkpoint, self._now()
         follows = checkpoint.round <= self.live.round + 1
@@ -235,11 +242,12 @@ class Chronicle:
         if checkpoint.rounds != self._row.rounds and checkpoint.outcome != "stopped":
             self._row = replace(self._row, rounds=checkpoint.rounds)
             self._record.add(self._row)
+            self.log("INFO", "fednode.run.extended", f"it lasts {checkpoint.rounds} rounds now")
         if checkpoint.updates:
-            moved = self.live.round_bytes
+            moved, known = self.live.round_bytes, dict(norms or {})
             self._add_once(
                 ("committed", self.run, event.name, str(event.term)),
-                lambda: self._round_rows(event, moved, seconds, at),
+                lambda: self._round_rows(event, moved, seconds, at, known),
             )
         self.live.round_bytes = 0
         self._begin_states_anew()
@@ -251,13 +259,15 @@ class Chronicle:
         """A round that was committed `at` a time at which this node did not hear of it, `seconds` after the one before;
         `moved` bytes were counted for it here."""
         key = ("committed", self.run, event.name, str(event.term), str(seconds))
-        self._add_once(key, lambda: self._round_rows(event, moved, seconds, at))
+        self._add_once(key, lambda: self._round_rows(event, moved, seconds, at, {}))
 
-    def _round_rows(self, event: Committed, moved: int, seconds: float, at: float) -> list[Row]:
+    def _round_rows(
+        self, event: Committed, moved: int, seconds: float, at: float, norms: Mapping[str, float]
+    ) -> list[Row]:
         """The round, and of everybody whose update counted what it measured while it trained."""
         checkpoint = event.checkpoint
         voters, notes = set(checkpoint.voters), self._notes(checkpoint.entrants)
-        rows: list[Row] = [self._round_row(event, moved, seconds, at)]
+        rows: list[Row] = [round_row(event, moved, seconds, at, audit=self._audit, norms=norms)]
         for entry in checkpoint.updates:
             offer = open_offer(entry.offer).body
             if checkpoint.round >= self._told_in.get(offer.node, 0):  # else a newer one was told before
@@ -266,28 +276,6 @@ class Chronicle:
             rows += self._signed_metrics(offer.node, "local", "train", offer.round, offer.samples, offer.metrics, at)
             rows += self._told_rows(offer, at)
         return rows
-
-    def _round_row(self, event: Committed, moved: int, seconds: float, at: float) -> RoundRow:
-        checkpoint = event.checkpoint
-        used = [entry for entry in checkpoint.updates if not entry.refused]
-        refused = [
-            {"node_id": open_offer(entry.offer).body.node, "reason": f"{entry.refused}: {entry.reason}"}
-            for entry in checkpoint.updates
-            if entry.refused
-        ]
-        return RoundRow(
-            self.run,
-            checkpoint.round,
-            checkpoint.made_in_term,  # whoever issues it again under a later one has not made it
-            checkpoint.maker,
-            event.name,
-            checkpoint.model,
-            at,
-            len(used),
-            json.dumps(refused),
-            moved,
-            seconds,
-        )
 
     def measured(self, event: Measured, at: float | None = None) -> None:
         """Nodes' measurements of checkpoints on their own held-out data; each node's and round's counts once. Now, or

@@ -145,6 +145,7 @@ async def open_real_node(home: Home, settings: Settings) -> AsyncIterator[NodeSe
     from node.disk import FileDisk
     from node.libp2p_network import open_network
     from node.node import Node
+    from node.peer_watch import watch_peers
     from node.record import open_record
     from node.system_metrics import system_watch
     from node.trainer import worker_trainer
@@ -178,6 +179,7 @@ async def open_real_node(home: Home, settings: Settings) -> AsyncIterator[NodeSe
                 nursery.start_soon(record.run)
                 nursery.start_soon(system_watch(node, trainer, home.path, settings.system_interval_s).run)
                 await nursery.start(node.run)
+                nursery.start_soon(watch_peers, node)
                 nursery.start_soon(node.retention.run)
                 yield node.service
                 nursery.cancel_scope.cancel()

@@ -36,6 +36,16 @@ class DataViews:
         self.record(data)
         return data
 
+    async def listed(self) -> list[Json]:
+        """Every data set with its `rows`, as far as somebody has counted those of what lies there now."""
+        rows = {row["name"]: row for row in await self._node.record.query("data_sets")}
+        listed = []
+        for data in self._node.data_sets.all():
+            known = rows.get(data.name, {})
+            counted = known.get("rows") if known.get("fingerprint") == data.fingerprint else None
+            listed.append({**data_view(data), "rows": counted})
+        return listed
+
     async def show(self, name: str) -> Json:
         """A data set with its statistics. Raises NotFound, and Refused when it has gone since."""
         try:
@@ -64,6 +74,8 @@ class DataViews:
                 json.dumps(statistics or {}),
             )
         )
+        if statistics is None:
+            self._node.hub.publish({"type": "changed", "what": "data"})
 
     async def _measured(self, data: DataSet) -> Json:
         statistics: Json = await self._node.trainer.offload(partial(statistics_of, data.path, data.kind))

@@ -32,6 +32,7 @@ from node.seams import (
     ENTRANCE_PROTOCOL,
     Gossip,
     PeerChange,
+    PeerTraffic,
     Stream,
     StreamHandler,
     TrafficCounters,
@@ -226,7 +227,12 @@ class Libp2pNetwork:
     def _frames(self, stream: NetStream) -> FrameStream:
         peer = NodeId(stream.muxed_conn.peer_id.to_base58())
         protocol = str(stream.get_protocol())
-        return FrameStream(stream, peer, self._inner.spawn, lambda size: self._door.handed_over(peer, protocol, size))
+        came_in = self._door.admits(peer)
+
+        def handed_over(size: int) -> None:
+            self._door.handed_over(peer, protocol, size, came_in=came_in)
+
+        return FrameStream(stream, peer, self._inner.spawn, handed_over)
 
     async def publish(self, topic: str, data: bytes) -> None:
         await self._gossip.publish(topic, data)
@@ -236,6 +242,13 @@ class Libp2pNetwork:
 
     def peer_changes(self) -> AsyncIterator[PeerChange]:
         return self._peers.feed()
+
+    def traffic(self, peer: NodeId) -> PeerTraffic:
+        live = [muxer_of(connection).connection for connection in self._inner.connections(_id(peer))]
+        # Only sockets of our own making get here, and `host_and_port` takes no relay's address: a way is direct.
+        return PeerTraffic(
+            sum(each.bytes_sent for each in live), sum(each.bytes_received for each in live), "direct" if live else ""
+        )
 
     async def disconnect(self, peer: NodeId) -> None:
         for connection in self._inner.connections(_id(peer)):

@@ -57,6 +57,7 @@ class CountedConnection(RawConnection):
         self._counters = counters
         self.peer: NodeId | None = None  # once it has proved its name
         self.bytes_left = bytes_max
+        self.bytes_sent = self.bytes_received = 0
         self.heard_at = trio.current_time()
 
     def belongs_to(self, peer: NodeId) -> None:
@@ -66,6 +67,7 @@ class CountedConnection(RawConnection):
     async def read(self, n: int | None = None) -> bytes:
         data = await super().read(n)
         self._counters.bytes_received += len(data)
+        self.bytes_received += len(data)
         self.heard_at = trio.current_time()
         if self.bytes_left is not None:
             self.bytes_left -= len(data)
@@ -77,6 +79,7 @@ class CountedConnection(RawConnection):
     async def write(self, data: bytes) -> None:
         await super().write(data)
         self._counters.bytes_sent += len(data)
+        self.bytes_sent += len(data)
 
     def hang_up(self) -> None:
         """Close the socket now. Whoever waits for it is woken; never blocks, never fails."""

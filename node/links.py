@@ -76,6 +76,7 @@ class _Link:
         self.dropped = 0
         self._changed = trio.Event()
         self._back = trio.Event()
+        self._empty = trio.Event()
 
     @property
     def is_wanted(self) -> bool:
@@ -94,6 +95,14 @@ class _Link:
     def take(self) -> None:
         """Take out the oldest frame."""
         self.outbox_bytes -= len(self.outbox.popleft().frame)
+        if not self.outbox:
+            self._empty.set()
+            self._empty = trio.Event()
+
+    async def wait_until_empty(self) -> None:
+        """Until all that waits has gone out. Give it a deadline."""
+        while self.outbox:
+            await self._empty.wait()
 
     def give_up_old_frames(self) -> None:
         """The link is down: what has waited for long goes, and so does what has a newer one of its kind behind it."""
@@ -171,6 +180,13 @@ class Links:
         link = self._link(peer)
         link.put(frame, kind and f"{channel}/{kind}")
         self._tend(link)
+
+    async def flush(self, peers: Iterable[NodeId], seconds: float) -> None:
+        """Wait until what was sent to `peers` over open links has gone out, but no longer than `seconds`."""
+        with trio.move_on_after(seconds):
+            for peer in peers:
+                if peer in self._links and self._links[peer].connected:
+                    await self._links[peer].wait_until_empty()
 
     def keep(self, peers: Iterable[NodeId]) -> None:
         """Hold a link open with each of `peers`, and from now on with nobody else."""

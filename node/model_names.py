@@ -29,7 +29,6 @@ NAME_CHARACTERS_MAX = 80  # of a registered name or an alias: what fits a line
 RUN_PREFIX_CHARACTERS_MIN = 4  # as wherever a run is named: fewer begin too many ids
 BLOB_PREFIX_CHARACTERS_MIN = 8  # so that a blob is seldom taken for a run
 NEWEST = "newest"  # as an alias: always the newest version
-EVALUATIONS_SHOWN = 100
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")  # no digit first: NAME@3 is a version
@@ -242,28 +241,3 @@ def models_of(text: str | None) -> Asking[list[Json]]:
     listed = {_identity(row) for row in versions}
     once = list({(entry["name"], entry["version"]): entry for entry in registered}.values())
     return [told(row, once) for row in [*versions, *(row for row in rounds if _identity(row) not in listed)]]
-
-
-def lineage_of(model: Json) -> Asking[Json]:
-    """Where a MODEL comes from, as docs/api.md has it, and what was measured of it here."""
-    runs = yield "run", {"run_id": model["run_id"]}
-    run: Json = runs[0] if runs else {}
-    manifest: Json = run.get("manifest") or {}
-    task: Json = manifest.get("task") or {}
-    committed = yield "rounds", {"run_id": model["run_id"], "after_round": model["round"] - 1}
-    at = next((row for row in committed if row["round"] == model["round"]), {})
-    data = yield "model_data", {"run_id": model["run_id"]}
-    evaluations = yield "evaluations", {"model": model["model"], "limit": EVALUATIONS_SHOWN}
-    facts = {key: run.get(key, "") for key in ("project", "experiment", "group_id", "task", "proposer", "created_at")}
-    lineage = {
-        **facts,
-        "task_hash": task.get("hash") or "",
-        "task_parameters": task.get("parameters") or {},
-        "parent": manifest.get("parent") or "",
-        "seed": manifest.get("seed"),
-        "term": at.get("term"),
-        "aggregator": at.get("aggregator", ""),
-        "updates_used": at.get("updates_used"),
-        "data": data,
-    }
-    return {"lineage": lineage, "evaluations": evaluations}

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from node.bulk import Bulk, Transfer
 from node.datasets import DataSets
+from node.group_keys import KEY_CHANNEL
 from node.group_place import GroupPlace
 from node.groups import PRESENCE_CHANNEL, SYNC_CHANNEL, Groups
 from node.histories import HISTORY_QUESTION
@@ -22,6 +23,8 @@ from node.identity import Identity, Keys, load_identity
 from node.links import Links
 from node.log_share import LOGS_QUESTION, LogShare
 from node.node_service import Service
+from node.peer_history import PeerHistory
+from node.peer_links import PING_CHANNEL, PONG_CHANNEL, PeerLinks
 from node.policy import Policy
 from node.prometheus import Counts
 from node.questions import Questions
@@ -33,6 +36,7 @@ from node.task_files import TaskFiles
 from node.views import log_view
 from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.keys import BlobId, NodeId, RunId
+from protocol.operation_kinds import MemberLeave, MemberRemove
 from protocol.operations import OpenOperation
 from protocol.presence import Capacity, Presence
 from tracker.rows import LogRow, NodeRow
@@ -108,6 +112,8 @@ class Node:
         self.task_files = TaskFiles(self.disk, self.trainer.offload)
         await self.task_files.load()
         self.links = Links(self.network, self._on_message)
+        self.peer_history = PeerHistory()
+        self.peer_links = PeerLinks(self.network, self.links, self.random.randbytes)
         self.bulk = Bulk(self.network, self.disk, self._may_read, self._on_transfer)
         self.groups = Groups(
             self.identity,
@@ -179,6 +185,12 @@ class Node:
             await self.runs.on_message(peer, payload)
         elif channel == PRESENCE_CHANNEL:
             self.groups.on_presence(peer, payload)
+        elif channel == KEY_CHANNEL:
+            await self.groups.keys.on_message(peer, payload)
+        elif channel == PING_CHANNEL:
+            self.peer_links.on_ping(peer, payload)
+        elif channel == PONG_CHANNEL:
+            self.peer_links.on_pong(peer, payload)
         else:
             raise RemoteProtocolError(f"{peer} speaks on a channel {channel!r} that this node does not know")
 
@@ -188,6 +200,8 @@ class Node:
             if node_id in certified:
                 self.record.add(self._node_row(node_id, entry.name, entry.member_id, "", "{}"))
         self.service.mark_group(place.group)
+        if any(isinstance(operation.payload, MemberRemove | MemberLeave) for operation in operations):
+            await self.service.memberships.look(place)
         await self.runs.on_operations(place, operations)
 
     def _on_presence(self, place: GroupPlace, presence: Presence) -> None:
@@ -227,7 +241,7 @@ class Node:
             self.service.mark_metrics(rows)
         elif kind == "log":
             for row in rows:
-                self.hub.publish({"type": "log", "log": log_view(row)})
+                self._tell_line(row)
 
     def log_handler(self) -> logging.Handler:
         """What puts the process's log lines into this node's record. For a process with one node."""
@@ -235,7 +249,11 @@ class Node:
 
     def _take_log_row(self, row: LogRow) -> None:
         self.record.add(row)
-        self.hub.publish({"type": "log", "log": log_view(row)})
+        self._tell_line(row)
+
+    def _tell_line(self, row: LogRow) -> None:
+        if self.hub.is_watched:
+            self.hub.publish_line(log_view(row))
 
     def _on_moved(self, run: RunId, source: NodeId, target: NodeId, kind: str, size: int, round_number: int) -> None:
         self.hub.publish(

@@ -1,7 +1,6 @@
 """The node as its local API asks it: actions, and views of what is known. The one implementation of NodeService."""
 
 import logging
-import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,24 +9,28 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from node.artifacts import Artifacts
-from node.data_views import DataViews, data_view
+from node.data_views import DataViews
+from node.devices import Devices
 from node.group_place import GroupPlace
+from node.inbox import Inbox
 from node.known_run import KnownRun
 from node.log_gather import LogGather
+from node.memberships import Memberships
 from node.model_names import answered, run_named
 from node.predict import Predictor
 from node.prometheus import prometheus_text
 from node.registry import Registry
+from node.run_curves import RunCurves
 from node.run_direction import extend_run, resume_run, stop_run
-from node.service import Json, LogsQuery, MetricsQuery, ModelFile, NotFound
+from node.run_list import RunList
+from node.run_proposal import Proposals
+from node.service import Asked, Json, LogPage, LogsQuery, ModelFile, NotFound
 from node.store_care import StoreCare
 from node.system_views import SystemViews
-from node.views import group_view, metric_view, peer_view, peers_view, run_view, status_view
+from node.views import group_view, metric_view, peer_view, peers_view, status_view
 from protocol.errors import FednodeError, Refused
 from protocol.group_state import NodeEntry
 from protocol.keys import GroupId, NodeId, RunId
-from protocol.manifest import Configuration
-from protocol.manifest_read import read_configuration
 from tracker.rows import MetricRow, iso
 
 if TYPE_CHECKING:
@@ -47,7 +50,9 @@ class Service:
     def __init__(self, node: "Node") -> None:
         self._node = node
         self.artifacts = Artifacts(node.record, node.disk, self._run_id, self._node_id, self._catch_up)
-        self.registry = Registry(node.record, node.disk, node.trainer.offload, node.now)
+        self.proposals = Proposals(node, self._place, self._known)
+        self.inbox = Inbox(node, self._run_id)
+        self.registry = Registry(node.record, node.disk, node.trainer.offload, node.now, node.hub.publish)
         self.predictor = Predictor(node)
         self.store = StoreCare(node)
         self.data_views = DataViews(node)
@@ -57,6 +62,10 @@ class Service:
         self._new_metrics: list[MetricRow] = []
         self.all_logs = LogGather(node, self._run_id, self._node_id)
         self.system = SystemViews(node, self._run_id, self._node_id)
+        self.curves = RunCurves(node, self._run_id, self._node_id, self._catch_up)
+        self.devices = Devices(node)
+        self.memberships = Memberships(node, self._place)
+        self.run_list = RunList(node, self._catch_up)
 
     # --- the node ------------------------------------------------------------------------------------------------
     async def status(self) -> Json:
@@ -70,7 +79,8 @@ class Service:
         return peers_view(self._node)
 
     async def prometheus(self) -> str:
-        return prometheus_text(status_view(self._node), await self.runs(1000, None), self._node.counts)
+        newest = await self.run_list.page({"limit": 1000, "brief": True})
+        return prometheus_text(status_view(self._node), newest["runs"], self._node.counts)
 
     # --- groups --------------------------------------------------------------------------------------------------
     async def groups(self) -> list[Json]:
@@ -135,7 +145,8 @@ class Service:
 
     # --- data ----------------------------------------------------------------------------------------------------
     async def data_list(self) -> list[Json]:
-        return [data_view(data) for data in self._node.data_sets.all()]
+        await self._catch_up()
+        return await self.data_views.listed()
 
     async def data_add(self, name: str, path: str, options: Mapping[str, Any]) -> Json:
         return await self.data_views.add(name, path, options)
@@ -157,21 +168,9 @@ class Service:
 
     # --- runs: actions -------------------------------------------------------------------------------------------
     async def start_run(self, config: str, source: str | None, group: str | None, overrides: Mapping[str, Any]) -> Json:
-        reading = read_configuration(config, source=source or "", overrides=overrides)
-        place = self._place(group)
-        configuration = reading.configuration
-        task_hash = await self._task_hash(configuration, source)
-        parent = self._known(configuration.parent).run_id if configuration.parent else ""
-        roles = {self._node_named(place, name): role for name, role in configuration.roster.roles.items()}
-        manifest = configuration.manifest(task_hash=task_hash, parent=parent, roles=roles)
-        known = await self._node.runs.propose(place, manifest)
-        return {**await self.run(known.run_id), "taken_as": list(reading.taken_as)}
-
-    async def _task_hash(self, configuration: Configuration, source: str | None) -> str:
-        if configuration.task.path is None:
-            return ""
-        folder = os.path.dirname(source) if source else os.getcwd()
-        return await self._node.task_files.register(Path(os.path.join(folder, configuration.task.path)))
+        asked = Asked(config=config, source=source, group=group, overrides=overrides)
+        known, taken_as = await self.proposals.propose(asked)
+        return {**await self.run(known.run_id), "taken_as": list(taken_as)}
 
     async def accept(self, run: str, data: str | None, task: str | None = None) -> Json:
         known = self._known(run)
@@ -210,52 +209,29 @@ class Service:
         return await self.policy()
 
     # --- runs: views ---------------------------------------------------------------------------------------------
-    async def runs(self, limit: int, before: str | None) -> list[Json]:
-        await self._catch_up()
-        rows = await self._node.record.query("runs", limit=limit, before=before)
-        return [await self._view(row) for row in rows]
-
     async def run(self, run: str) -> Json:
         await self._catch_up()
         run_id = await self._run_id(run)
-        (row,) = await self._node.record.query("run", run_id=run_id)
-        return await self._view(row)
-
-    async def _view(self, row: Json) -> Json:
-        participants = await self._node.record.query("participants", run_id=row["run_id"])
-        for entry in participants:
-            entry.pop("run_id", None)
-        return run_view(row, participants, self._node.runs.known.get(RunId(row["run_id"])))
-
-    async def metrics(self, run: str, query: MetricsQuery) -> list[Json]:
-        await self._catch_up()
-        return await self._node.record.query(
-            "metrics",
-            run_id=await self._run_id(run),
-            key=query.key,
-            node=query.node and await self._node_id(query.node),
-            scope=query.scope,
-            split=query.split,
-            after_round=query.after_round,
-            limit=query.limit,
-        )
+        (view,) = await self.run_list.views(await self._node.record.query("run", run_id=run_id))
+        return view
 
     async def rounds(self, run: str, after_round: int | None = None, limit: int = 100_000) -> list[Json]:
         await self._catch_up()
         wanted = {"run_id": await self._run_id(run), "after_round": after_round, "limit": limit}
         return await self._node.record.query("rounds", **wanted)
 
-    async def logs(self, run: str | None, query: LogsQuery) -> tuple[list[Json], int]:
+    async def logs(self, run: str | None, query: LogsQuery) -> LogPage:
         await self._catch_up()
-        rows = await self._node.record.query(
-            "logs" if query.after is not None else "logs_tail",
-            run_id=await self._run_id(run) if run else None,
-            node=query.node and await self._node_id(query.node),
-            level=query.level,
-            limit=query.limit,
-            **({"after": query.after} if query.after is not None else {}),
-        )
-        return rows, rows[-1]["seq"] if rows else query.after or 0
+        wanted = {
+            "run_id": await self._run_id(run) if run else None,
+            "node": query.node and await self._node_id(query.node),
+            "level": query.level,
+            "text": query.text,
+            "limit": query.limit,
+        }
+        if query.after is not None:
+            return LogPage.of(await self._node.record.query("logs", after=query.after, **wanted), query)
+        return LogPage.of(await self._node.record.query("logs_tail", before=query.before, **wanted), query)
 
     async def model_file(self, run: str, round_number: int | None) -> ModelFile:
         return await self.registry.run_file(await self._run_id(run), round_number, run)
@@ -284,12 +260,6 @@ class Service:
             return str(recorded["run_id"])
         raise NotFound("no-such-run", f"No run is called {run!r}", remedy="see fednode run list")
 
-    def _node_named(self, place: GroupPlace, name: str) -> str:
-        found = _id_named(name, place.state().nodes, lambda entry: entry.name)
-        if not found:
-            raise NotFound("no-such-node", f"No node of the group is called {name!r}", remedy="see fednode peers")
-        return found
-
     async def _node_id(self, node: str) -> str:
         nodes: dict[NodeId, NodeEntry] = {}
         for place in self._node.groups.places.values():
@@ -301,12 +271,15 @@ class Service:
         return self._node.hub.watch(self._snapshot)
 
     async def _snapshot(self) -> Json:
+        runs, runs_total = await self.run_list.told_first()
         return {
             "type": "snapshot",
             "status": status_view(self._node),
             "groups": await self.groups(),
             "peers": peers_view(self._node),
-            "runs": await self.runs(100, None),
+            "runs": runs,
+            "runs_total": runs_total,
+            "inbox": await self.inbox.items(),
         }
 
     def mark_run(self, run: RunId) -> None:
@@ -358,6 +331,9 @@ class Service:
             hub.publish({"type": "peer", "peer": peer_view(self._node, peer)})
         for run in sorted(runs):
             hub.publish({"type": "run", "run": await self.run(run)})
+        if runs or groups:
+            self.inbox.mark()
+        await self.inbox.publish()
 
     def _forget_changes(self) -> None:
         self._changed_runs.clear()

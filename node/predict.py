@@ -171,6 +171,7 @@ class Prediction:
                 data["rows"],
             )
         )
+        self._node.hub.publish({"type": "changed", "what": "models"})
 
 
 def _opened(predictions: Predictions) -> IO[bytes]:

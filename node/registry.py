@@ -17,7 +17,6 @@ from node.model_names import (
     check_alias,
     check_name,
     entries_of,
-    lineage_of,
     model_named,
     models_of,
 )
@@ -25,6 +24,7 @@ from node.seams import Disk, Record
 from node.service import ModelFile, NotFound
 from protocol.errors import FednodeError
 from protocol.keys import BlobId
+from tracker.lineage import lineage_of
 from tracker.rows import ModelAliasRow, RegisteredModelRow
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ Json = dict[str, Any]
 
 
 class Registry:
-    """Models by name. `offload` runs what reads files."""
+    """Models by name. `offload` runs what reads files; `tell` hears that something has changed."""
 
     def __init__(
         self,
@@ -44,11 +44,13 @@ class Registry:
         disk: Disk,
         offload: Callable[[Callable[[], Any]], Awaitable[Any]],
         now: Callable[[], float],
+        tell: Callable[[Json], None],
     ) -> None:
         self._record = record
         self._disk = disk
         self._offload = offload
         self._now = now
+        self._tell = tell
         self._changing = trio.Lock()  # one change at a time: two tags at once get two versions
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -172,7 +174,7 @@ class Registry:
                 self._record.add(RegisteredModelRow(name, version, *place, model["schema"], self._now()))
             if alias:
                 self._record.add(ModelAliasRow(name, alias, version, self._now()))
-            await self._record.flush()
+            await self._save()
             return await self.held(f"{name}@{version}")  # it is kept from now on, unless it went in this very moment
 
     async def untag(self, name: str, alias: str) -> None:
@@ -185,7 +187,7 @@ class Registry:
                 what = f"{name} has no alias {alias!r}; its aliases: {aliases}"
                 raise NotFound("no-such-alias", what, remedy=f"see fednode model list {name}")
             self._record.add(ModelAliasRow(name, alias, version, self._now(), removed=True))
-            await self._record.flush()
+            await self._save()
 
     async def remove(self, name: str) -> int:
         """Take a name with all its versions and aliases out of the registry. Gives how many versions those were."""
@@ -196,8 +198,12 @@ class Registry:
                 self._record.add(RegisteredModelRow(**columns, time=self._now(), removed=True))
                 for alias in entry["aliases"]:
                     self._record.add(ModelAliasRow(name, alias, entry["version"], self._now(), removed=True))
-            await self._record.flush()
+            await self._save()
             return len(entries)
+
+    async def _save(self) -> None:
+        await self._record.flush()
+        self._tell({"type": "changed", "what": "models"})
 
     async def _entries(self, name: str) -> list[Json]:
         await self._record.flush()

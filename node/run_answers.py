@@ -184,7 +184,10 @@ class RunAnswers:
 
     async def _answer_until_start(self, known: KnownRun) -> None:
         """Say that we are ready until the log says that the run has started, or will not."""
+        proposer = known.entry.proposer
         while known.entry.start is None and known.entry.stop is None and known.decision.decision == "accepted":
+            if not known.place.admits(proposer):  # it is out of the group, or we are
+                return
             message = ReadyMessage(run=known.run_id, ready=known.decision.ready)
             if known.entry.proposer == self._identity.node_id:
                 self.on_answer(known, self._identity.node_id, message)

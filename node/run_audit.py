@@ -54,6 +54,8 @@ class RunAudit:
         state = await self._data.blobs.of_checkpoint(previous, previous.server_state) if previous.server_state else b""
         work = partial(combine_round, base, schema, updates, self._data.settings(), state, self._disk.scratch())
         with await self._trainer.offload(work) as result:
+            offers = [open_offer(entry.offer).body for entry in checkpoint.updates]
+            self._data.learn_norms(result.outcome, {offer.node: offer.update for offer in offers})
             judged = {update.name for update in updates}
             verdict: str = await self._trainer.offload(partial(_difference, checkpoint, schema, result, judged))
         return verdict

@@ -4,7 +4,7 @@ asks for, done with the four seams; each answer is an event for the machine.
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from protocol.run_events import Collect, Collected, Combine, Combined, Obtain
 from tracker.chunks import blob_id_of_data
 
 if TYPE_CHECKING:
+    from aggregation.combine import Outcome
     from aggregation.schema import Schema
     from aggregation.settings import CombineSettings
     from aggregation.updates import Checked
@@ -66,6 +67,7 @@ class RunData:
         self._lies: set[str] = set()  # and those whose blobs prove that their makers lied
         self._models: set[str] = set()  # models and schemas of checkpoints, which stay whatever else is called so
         self._updates: set[str] = set()  # collected for the round under way
+        self.norms: dict[str, float] = {}  # of its updates, by blob, where they were computed here; for people
         self._obtaining: Counter[str] = Counter()  # blobs of checkpoints that are being made durable just now
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
@@ -263,6 +265,7 @@ class RunData:
             return Combined(wanted.round, wanted.term, failed=error.what)
         self._checked.clear()
         outcome = result.outcome
+        self.learn_norms(outcome, {node: offer.update for node, (_, offer) in offers.items()})
         used = [UpdateEntry(offer=offers[u.name][0], weight=u.weight, refused="", reason="") for u in outcome.used]
         refused = [
             UpdateEntry(offer=offers[r.name][0], weight=0, refused=r.code, reason=r.sentence[:500])
@@ -278,6 +281,10 @@ class RunData:
             exponents=outcome.exponents,
             parameters=schema.averaged_elements,
         )
+
+    def learn_norms(self, outcome: "Outcome", blobs: Mapping[str, str]) -> None:
+        """Remember the norms of the used updates until the round is committed. `blobs`: each node's update."""
+        self.norms |= {blobs[used.name]: used.norm for used in outcome.used if used.norm is not None}
 
     def settings(self) -> "CombineSettings":
         from aggregation.settings import CombineSettings
@@ -317,6 +324,7 @@ class RunData:
         if ours is not None and ours.round <= checkpoint.round:
             over.add(ours.update)
         self._updates.clear()
+        self.norms.clear()
         is_audited = self._manifest.audit != "none"
         if is_audited:  # who is accused for a round may have to be judged in the next
             over, self._kept = self._kept - over, over

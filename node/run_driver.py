@@ -294,7 +294,7 @@ class RunDriver:
                 self._look_whether_we_wait(checkpoint.round + 1)
                 if self.machine.ledger.has_ended:
                     self._task.stop_training()
-                self.chronicle.committed(output, await self._model_bytes(checkpoint))
+                self.chronicle.committed(output, await self._model_bytes(checkpoint), self._data.norms)
                 self._say("INFO", f"round {checkpoint.round} is committed ({name[:12]})")
                 if refused := _refused_in(checkpoint, self._name_of):
                     self._say("WARNING", f"round {checkpoint.round} went without {refused}")
@@ -313,10 +313,8 @@ class RunDriver:
             case Note(text):
                 self.chronicle.note(text)
             case Evidence(what=what):
-                self._say(
-                    "ERROR",
-                    f"{self._name_of(output.node)} lied: {what}. What it signed is kept in the journal",
-                )
+                lied = f"{self._name_of(output.node)} lied: {what}. What it signed is kept in the journal"
+                self.chronicle.log("ERROR", "fednode.run.deposed", lied)
             case Misbehaved(peer, what):
                 if told := self._complaints.told(peer, what):
                     self._say("WARNING", f"dropped a message of {self._name_of(peer)}: {told}")

@@ -110,9 +110,10 @@ def check_start(known: KnownRun, start: RunStart) -> list[NodeId]:
     notes = [open_ready(raw).body for raw in start.roster]
     if all(note.role == "observer" for note in notes):
         raise RemoteProtocolError("all of its nodes only observe")
-    members = known.place.state().nodes
+    state = known.place.state()
+    members = {*state.nodes, *(node for former in state.former.values() for node in former.nodes)}
     if len(notes) > known.manifest.roster.nodes_max or any(note.node not in members for note in notes):
-        raise RemoteProtocolError("it names more nodes than the manifest allows, or one that is no member's")
+        raise RemoteProtocolError("it names more nodes than the manifest allows, or one that never was a member's")
     for note in notes:
         if note.run != known.run_id or start.run != known.run_id:
             raise RemoteProtocolError("a ready note is for another run")

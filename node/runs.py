@@ -196,7 +196,7 @@ class Runs:
             chronicle.proposed(manifest)
         if not recorded or recorded[0]["decision"] == "imported":
             chronicle.decided(known.decision.decision, known.decision.reason)
-        if entry.start is None and entry.stop is None:
+        if entry.start is None and entry.stop is None and place.admits(entry.proposer):
             await self.answers.begin_gathering(known)
         return known
 
@@ -255,7 +255,7 @@ class Runs:
             records=await self._disk.records(journal_name(known.run_id)),
             entry=known.decision.ready,
             directions=directions_of(known.entry),
-            is_member=lambda node: known.place.state().admits(node),
+            is_member=known.place.is_member,
         )
         known.chronicle.started(start, {node: node in machine.context.voters for node in roster})
         await self.histories.resume(known, machine.ledger)

@@ -7,7 +7,7 @@ libraries underneath never pass a seam: what comes through is declared here.
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId
@@ -56,6 +56,15 @@ class TrafficCounters:
     bytes_received: int = 0
     stranger_bytes: int = 0
     refused_at_door: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTraffic:
+    """What the connections to one peer that there are now have carried, in bytes, and how they go: "" without one."""
+
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    path: Literal["direct", "relayed", ""] = ""
 
 
 class Stream(Protocol):
@@ -118,6 +127,9 @@ class Network(Protocol):
 
     def peer_changes(self) -> AsyncIterator[PeerChange]:
         """First the peers connected now, then every change."""
+
+    def traffic(self, peer: NodeId) -> PeerTraffic:
+        """What went between us and `peer`, strangers' entrance left out. Costs microseconds."""
 
     async def disconnect(self, peer: NodeId) -> None:
         """Close every connection to `peer`."""

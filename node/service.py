@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Literal, Protocol
 
 from node.seams import TaskOutput
+from node.service_members import MembershipService
+from node.service_runs import RunListService
 from protocol.errors import Refused
+from tracker.log_pages import previous_place
 
 Json = dict[str, Any]
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -35,24 +38,47 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsQuery:
-    """Which measurements are wanted; None means all."""
+    """Which measurements are wanted; None means all. `class_` "" means those of no class. With `points` they are
+    thinned out to so many of each curve, and `limit` does not count."""
 
     key: str | None = None
     node: str | None = None
     scope: str | None = None
     split: str | None = None
+    class_: str | None = None
     after_round: int | None = None
+    before_round: int | None = None
+    points: int | None = None
     limit: int = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogsQuery:
-    """Which lines are wanted; None means all. `level` is the lowest that counts; `after` is a line's `seq`."""
+    """Which lines are wanted; None means all. `level` is the lowest that counts, `text` stands in a line, capitals or
+    not. Either those `after` a line's `seq`, or the newest, or the newest `before` a line's place (`LogPage`)."""
 
     node: str | None = None
     level: str | None = None
+    text: str | None = None
     after: int | None = None
+    before: str | None = None
     limit: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Lines in their order. Go on after `next`, a `seq`; `previous`: the place to ask for what was said before them, or
+    None when that is all."""
+
+    lines: list[Json]
+    next: int
+    previous: str | None
+
+    @classmethod
+    def of(cls, lines: list[Json], query: LogsQuery) -> "LogPage":
+        """The page that these lines are as the answer to `query`."""
+        previous = previous_place(lines, query.limit) if query.after is None else None
+        return cls(lines, max((line["seq"] for line in lines), default=query.after or 0), previous)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +149,21 @@ class PredictService(Protocol):
         """See that everything is here. Raises NotFound and Refused."""
 
 
+class CurveService(Protocol):
+    """A run's past. `wanted`: the filters of docs/api.md, None for what is not asked for."""
+
+    async def metrics(self, run: str, query: MetricsQuery) -> list[Json]: ...
+
+    async def series(self, run: str) -> list[Json]:
+        """Which curves there are."""
+
+    async def timeline(self, run: str, limit: int) -> list[Json]:
+        """The newest that befell it: elections, ends, faults; in their order."""
+
+    async def updates(self, run: str, wanted: Mapping[str, Any]) -> list[Json]:
+        """What became of each update, the newest round first."""
+
+
 class SystemService(Protocol):
     """How a run's nodes spent their time, and how busy their machines were. `wanted`: the filters of docs/api.md, None
     for what is not asked for."""
@@ -133,6 +174,15 @@ class SystemService(Protocol):
 
     async def summary(self, run: str, wanted: Mapping[str, Any]) -> list[Json]:
         """Of each thing that is measured on a node what it was last, and its mean, least and most."""
+
+    async def states(self, run: str, wanted: Mapping[str, Any]) -> list[Json]:
+        """What the run and its participants went into, in the order in which it was recorded."""
+
+
+class DeviceService(Protocol):
+    """Our nodes over time. `wanted`: `after`, a time or None, and `points`, how many each line has at most."""
+
+    async def listed(self, wanted: Mapping[str, Any]) -> list[Json]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +196,9 @@ class ArtifactFile:
 
 class ArtifactService(Protocol):
     """What this node's tasks have made and kept."""
+
+    async def all(self) -> list[Json]:
+        """Those of every run."""
 
     async def listed(self, run: str) -> list[Json]: ...
 
@@ -199,6 +252,34 @@ class LogService(Protocol):
         """Raises NotFound."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What somebody wants proposed: `config` is TOML text; `NodeService.start_run` says what the rest is."""
+
+    config: str
+    source: str | None = None
+    group: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ProposalService(Protocol):
+    """Help for those who are still writing a run's configuration."""
+
+    async def check(self, asked: Asked) -> Json:
+        """What proposing would say, without proposing."""
+
+
+class InboxService(Protocol):
+    """What waits for a person, and what a run's proposal asks of this node."""
+
+    async def items(self) -> list[Json]: ...
+
+    async def seen(self, item_id: str) -> None:
+        """Somebody has looked at it. Raises NotFound, and Refused for what needs an answer."""
+
+    async def proposal(self, run: str) -> Json: ...
+
+
 class NodeService(Protocol):
     """The node, for those who may open its socket."""
 
@@ -209,7 +290,19 @@ class NodeService(Protocol):
     def artifacts(self) -> ArtifactService: ...
 
     @property
+    def proposals(self) -> ProposalService: ...
+
+    @property
+    def inbox(self) -> InboxService: ...
+
+    @property
+    def memberships(self) -> MembershipService: ...
+
+    @property
     def registry(self) -> ModelService: ...
+
+    @property
+    def run_list(self) -> RunListService: ...
 
     @property
     def store(self) -> StoreService: ...
@@ -219,6 +312,12 @@ class NodeService(Protocol):
 
     @property
     def system(self) -> SystemService: ...
+
+    @property
+    def curves(self) -> CurveService: ...
+
+    @property
+    def devices(self) -> DeviceService: ...
 
     async def status(self) -> Json: ...
 
@@ -245,8 +344,6 @@ class NodeService(Protocol):
         """DATA with its `statistics`, of what lies there as far as the node last looked."""
 
     async def data_remove(self, name: str) -> None: ...
-
-    async def runs(self, limit: int, before: str | None) -> list[Json]: ...
 
     async def run(self, run: str) -> Json:
         """RUN with its `manifest`."""
@@ -276,12 +373,10 @@ class NodeService(Protocol):
 
     async def set_policy(self, rules: Sequence[str]) -> list[str]: ...
 
-    async def metrics(self, run: str, query: MetricsQuery) -> list[Json]: ...
-
     async def rounds(self, run: str, after_round: int | None = None, limit: int = 100_000) -> list[Json]: ...
 
-    async def logs(self, run: str | None, query: LogsQuery) -> tuple[list[Json], int]:
-        """Lines in their order, of one run or of everything, and the `seq` to go on after."""
+    async def logs(self, run: str | None, query: LogsQuery) -> LogPage:
+        """Lines of one run or of everything."""
 
     async def model_file(self, run: str, round_number: int | None) -> ModelFile: ...
 

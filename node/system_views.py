@@ -30,6 +30,9 @@ class SystemViews:
     async def summary(self, run: str, wanted: Mapping[str, Any]) -> list[Json]:
         return await self._query("system_summary", run, wanted)
 
+    async def states(self, run: str, wanted: Mapping[str, Any]) -> list[Json]:
+        return await self._query("statuses", run, wanted)
+
     async def _query(self, name: str, run: str, wanted: Mapping[str, Any]) -> list[Json]:
         with suppress(FednodeError):  # a disk that takes nothing keeps nobody from reading
             await self._node.record.flush()

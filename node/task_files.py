@@ -32,9 +32,14 @@ class TaskFiles:
         if raw is not None:
             self._paths = {str(key): str(value) for key, value in msgpack.unpackb(raw).items()}
 
+    async def hash_of(self, path: Path) -> str:
+        """A file's hash. Raises Refused when it cannot be read."""
+        digest: str = await self._offload(partial(_hash_file, path))
+        return digest
+
     async def register(self, path: Path) -> str:
         """Remember where a task file lies; its hash. Raises Refused when it cannot be read."""
-        digest: str = await self._offload(partial(_hash_file, path))
+        digest = await self.hash_of(path)
         if self._paths.get(digest) != str(path):
             self._paths[digest] = str(path)
             await self._disk.write(_FILE, msgpack.packb(self._paths))
@@ -42,7 +47,7 @@ class TaskFiles:
 
     async def take(self, manifest: Manifest, path: Path) -> None:
         """Remember where the manifest's task file lies. Raises Refused when `path` is another file, or unreadable."""
-        digest: str = await self._offload(partial(_hash_file, path))
+        digest = await self.hash_of(path)
         if digest != manifest.task.hash:
             wanted = f"BLAKE3 {manifest.task.hash[:12]}…" if manifest.task.hash else f"built in: {manifest.task.name}"
             raise Refused(

@@ -6,7 +6,10 @@ import trio
 
 from node.group_place import GroupPlace
 from node.known_run import KnownRun
+from node.memberships import former_views, invitation_state, out_view
+from node.operation_words import names_of
 from protocol.keys import NodeId
+from protocol.presence import stale_after_s
 from tracker.rows import LogRow, MetricRow, iso
 
 if TYPE_CHECKING:
@@ -29,7 +32,10 @@ def status_view(node: "Node") -> Json:
         "uptime_s": round(node.now() - node.started_at, 3),
         "addresses": node.network.addresses(),
         "entrance_addresses": node.network.entrance_addresses(),
-        "groups": [{"group_id": place.group, "name": place.state().name} for place in node.groups.places.values()],
+        "groups": [
+            {"group_id": place.group, "name": place.state().name, "out": out_view(place)}
+            for place in node.groups.places.values()
+        ],
         "runs_active": len(node.runs.active()),
         "peers_connected": len(node.groups.connected),
         "bytes_sent": counters.bytes_sent,
@@ -43,12 +49,14 @@ def status_view(node: "Node") -> Json:
 def group_view(node: "Node", place: GroupPlace) -> Json:
     state = place.state()
     us = state.member_of(node.identity.node_id)
-    first = next(iter(place.log))
+    first, names = next(iter(place.log)), names_of(place.log)
     return {
         "group_id": place.group,
         "name": state.name,
         "created_at": iso(first.body.claimed_at),
         "role": us.role if us else "",
+        "out": out_view(place),
+        "turned_away": place.turned_away,
         "operations": len(place.log),
         "heads": list(place.log.heads()),
         "members": [
@@ -57,6 +65,7 @@ def group_view(node: "Node", place: GroupPlace) -> Json:
                 "name": member.name,
                 "role": member.role,
                 "admitted_at": iso(member.admitted_at),
+                "admitted_by": names.of(member.by),
                 "nodes": [{"node_id": node_id, "name": state.nodes[node_id].name} for node_id in member.nodes],
             }
             for member_id, member in state.members.items()
@@ -69,10 +78,13 @@ def group_view(node: "Node", place: GroupPlace) -> Json:
                 "used": entry.used,
                 "expires_at": iso(entry.expires_at),
                 "revoked": entry.revoked,
+                "state": invitation_state(entry, node.now()),
                 "by": entry.by,
+                "by_name": names.of(entry.by),
             }
             for invite_id, entry in state.invitations.items()
         ],
+        "former": former_views(place),
     }
 
 
@@ -104,13 +116,27 @@ def peer_view(node: "Node", peer: NodeId) -> Json:
         "member_id": node.identity.member_id if is_self else entry.member_id if entry else "",
         "self": is_self,
         "connected": is_self or peer in node.groups.connected,
+        "here": is_here(node, peer),
         "last_seen": last_seen,
         "addresses": node.network.addresses() if is_self else list(known.addresses) if known else [],
         "version": node.version if is_self else presence.version if presence else "",
         "groups": [place.group for place in places],
         "runs": runs,
         "capacity": capacity.model_dump(mode="json") if capacity else {},
+        "data_sets": len(node.data_sets.all()) if is_self else presence.data_sets if presence else 0,
+        "link": node.peer_links.view(peer),
     }
+
+
+def is_here(node: "Node", peer: NodeId) -> bool:
+    """Whether `peer` can be reckoned with: it is connected, or where no connection is kept it was heard of lately."""
+    if peer == node.identity.node_id or peer in node.groups.connected:
+        return True
+    if peer in node.groups.wanted_peers():
+        return False
+    now = trio.current_time()
+    heard = ((place, place.book.last(peer)) for place in node.groups.places.values() if place.state().admits(peer))
+    return any(last and now - last.heard_at < stale_after_s(len(place.state().nodes)) for place, last in heard)
 
 
 def run_view(row: Json, participants: list[Json], known: KnownRun | None) -> Json:

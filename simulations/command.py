@@ -125,7 +125,7 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
 
 
 def _default_store(answer: Answer, label: str) -> Path:
-    from fednode_client import home_path
+    from fednode_endpoints import home_path
 
     return Path(home_path(answer.home)) / "simulations" / f"{label}.duckdb"
 

@@ -167,6 +167,7 @@ class SimulatedWorld:
         """Bring `item` from `stream` to its other end."""
         source, target = stream.network, stream.other.network
         source.counters.bytes_sent += size
+        stream.connection.bytes["sent", source] += size
         self.observe("closed" if item is None else "frame", source.node_id, target.node_id, item or b"")
         now = trio.current_time()
         # Frames of one stream keep their order whatever the jitter.
@@ -186,6 +187,7 @@ class SimulatedWorld:
             stream.other.end_of_stream()
         else:
             target.counters.bytes_received += size
+            stream.connection.bytes["received", target] += size
             stream.arrived(item)
 
     def _hold(self, stream: SimulatedStream, item: Item) -> None:

@@ -12,6 +12,7 @@ from node.seams import (
     ENTRANCE_PROTOCOL,
     Gossip,
     PeerChange,
+    PeerTraffic,
     Stream,
     StreamHandler,
     TrafficCounters,
@@ -174,6 +175,11 @@ class SimulatedNetwork:
 
     def peer_changes(self) -> AsyncIterator[PeerChange]:
         return self._peers.feed()
+
+    def traffic(self, peer: NodeId) -> PeerTraffic:
+        live = [each for each, other in self.connections if not each.entrance and other.node_id == peer]
+        sent, received = (sum(each.bytes[key, self] for each in live) for key in ("sent", "received"))
+        return PeerTraffic(sent, received, "direct" if live else "")
 
     async def disconnect(self, peer: NodeId) -> None:
         await trio.lowlevel.checkpoint()

@@ -4,7 +4,7 @@ A stream has two ends; what one sends goes through the world's agenda to the oth
 way, as TCP's retransmission would, until the wire heals or the connection is given up.
 """
 
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 import trio
@@ -31,6 +31,7 @@ class SimulatedConnection:
         self.entrance = entrance
         self._streams: dict[SimulatedNetwork, dict[SimulatedStream, None]] = {dialler: {}, listener: {}}
         self._other = {dialler: listener, listener: dialler}
+        self.bytes: Counter[tuple[str, SimulatedNetwork]] = Counter()  # "sent" and "received" by each side
         dialler.connection_up(self, listener)
         listener.connection_up(self, dialler)
 
@@ -68,6 +69,7 @@ class SimulatedStream:
         self.held: deque[Item] = deque()  # on its way to us, in a black hole
         self.last_arrival = 0.0
         self._its = its
+        self._came_in = mine.door.admits(its.node_id)
         self._inbox: deque[bytes] = deque()
         self._bytes_left: int | None = None
         self._unread_bytes = 0  # of ours, by the other end
@@ -120,7 +122,7 @@ class SimulatedStream:
         if len(frame) > max_bytes:
             await self.reset()
             raise RemoteProtocolError(f"{self.peer} sent a frame of {len(frame)} bytes where {max_bytes} are allowed")
-        self.network.door.handed_over(self.peer, self.protocol, len(frame))
+        self.network.door.handed_over(self.peer, self.protocol, len(frame), came_in=self._came_in)
         return frame
 
     async def close(self) -> None:

@@ -21,8 +21,9 @@ VALUE_BYTES = 8  # of a number or a time, and beside every text
 UNPACKED_COPIES = 2  # on the disk at once: on its way in, and in the clean file
 ROOM_SHARE = 0.5  # of what is free: training needs the rest, and a full disk stops it
 
-_LONG = {"message", "manifest", "updates_refused", "details", "capacity", "metrics"}
-_JSON = {"runs.manifest", "rounds.updates_refused", "artifacts.details", "nodes.capacity", "evaluations.metrics"}
+_LONG = {"message", "manifest", "updates_refused", "updates", "details", "capacity", "metrics"}
+_LISTS = {"rounds.updates_refused", "rounds.updates"}
+_JSON = {"runs.manifest", *_LISTS, "artifacts.details", "nodes.capacity", "evaluations.metrics"}
 _ONE_OF = {
     "metrics.scope": ("local", "global"),
     "metrics.split": ("train", "eval"),
@@ -116,7 +117,7 @@ def _check_json(connection: Any, table: str, column: str, where: str) -> None:
         for (text,) in rows:
             if _depth(text) > JSON_DEPTH_MAX:
                 raise refused(table, f"the column {column} has JSON that is nested too deeply")
-            if isinstance(json.loads(text), dict) != (column != "updates_refused"):
+            if isinstance(json.loads(text), dict) != (f"{table}.{column}" not in _LISTS):
                 raise refused(table, f"the column {column} has JSON of another form than fednode's: {text[:60]!r}")
 
 

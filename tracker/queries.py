@@ -4,7 +4,8 @@ Each is fixed text with places for filters, so that a filter which is not given 
 never written into the text. Results have the names of docs/api.md.
 
 Pages of `metrics` and `logs` are cut where the round, or the number, changes: a page may be longer than `limit`, and
-going on after its last round or number skips nothing.
+going on after its last round or number skips nothing. `logs_tail` goes the other way, by time: the newest lines, or
+those before a line's place.
 """
 
 import json
@@ -13,71 +14,21 @@ from typing import Any
 
 from protocol.errors import FednodeError
 from tracker.queries_care import CARE_QUERIES
+from tracker.queries_inbox import INBOX_QUERIES
 from tracker.queries_models import MODEL_QUERIES
+from tracker.queries_nodes import NODE_QUERIES
+from tracker.queries_runs import RUN_QUERIES
+from tracker.queries_series import SERIES_QUERIES
 from tracker.queries_system import SYSTEM_QUERIES
-from tracker.query import IN_MEANS, MEAN, Query
+from tracker.queries_timeline import TIMELINE_QUERIES
+from tracker.query import LATEST_METRICS, MEANS, Query
 
 NO_LIMIT = 2**62
 _RUN = {"run_id": "run_id = $run_id"}
 
-# A round that was done twice has its figures twice: of the same figure the one added last counts.
-_LATEST_METRICS = """latest AS NOT MATERIALIZED (
-    SELECT run_id, node_id, scope, split, key, class, round, epoch, step, arg_max(value, position) AS value,
-        arg_max(time, position) AS time, arg_max(samples, position) AS samples
-    FROM metrics WHERE {where} GROUP BY run_id, node_id, scope, split, key, class, round, epoch, step)"""
-# Over the nodes, weighted by samples; of a round as a whole, for of its steps each node knows its own alone. A figure
-# that is not finite, or beyond all measure, is shown of its node alone.
-_MEANS = f"""SELECT run_id, '' AS node_id, scope, split, key, class, round, epoch, step, {MEAN},
-        max(time) AS time, least(sum(samples), {2**63 - 1})::BIGINT AS samples
-    FROM latest WHERE {IN_MEANS} AND epoch = 0 AND step = 0
-    GROUP BY run_id, scope, split, key, class, round, epoch, step"""
-
-# What a run has come to. The newest rounds that have the figures are found first, and only their rows put together:
-# DuckDB then passes over nearly all others, which makes the list of runs three times as fast at ten million rows.
-_MEASURED = "scope = 'global' AND split = 'eval' AND key IN ('accuracy', 'loss') AND class IS NULL"
-_LATEST_OF_ENDS = _LATEST_METRICS.replace(
-    "FROM metrics WHERE {where}", f"FROM metrics SEMI JOIN ends USING (run_id, key, round) WHERE {_MEASURED}"
-)
-_RUN_ROWS = f"""
-WITH chosen AS (SELECT * FROM runs WHERE {{where}} ORDER BY created_at DESC, run_id LIMIT $limit),
-states AS (
-    SELECT run_id, arg_max(state, position) AS state, arg_max(reason, position) AS reason,
-        min(time) FILTER (state = 'RUNNING') AS started_at,
-        max(time) FILTER (state IN ('FINISHED', 'STOPPED', 'FAILED')) AS ended_at
-    FROM status_events SEMI JOIN chosen USING (run_id) WHERE node_id = '' GROUP BY run_id),
-reigns AS (
-    SELECT run_id, max(term) AS term, arg_max(aggregator, term) AS aggregator
-    FROM (SELECT run_id, term, aggregator FROM elections UNION ALL SELECT run_id, term, aggregator FROM rounds)
-    SEMI JOIN chosen USING (run_id) GROUP BY run_id),
-done AS (
-    SELECT run_id, max(round) AS round
-    FROM (SELECT run_id, round FROM rounds UNION ALL SELECT run_id, round FROM models) GROUP BY run_id),
-elected AS (SELECT run_id, count(*) AS elections FROM elections GROUP BY run_id),
-ends AS MATERIALIZED (
-    SELECT run_id, key, max(round) AS round FROM metrics
-    WHERE {_MEASURED} AND {IN_MEANS} AND run_id IN (SELECT run_id FROM chosen) GROUP BY run_id, key),
-{_LATEST_OF_ENDS},
-means AS ({_MEANS}),
-newest AS (
-    SELECT run_id, arg_max(value, round) FILTER (key = 'accuracy') AS accuracy,
-        arg_max(value, round) FILTER (key = 'loss') AS loss
-    FROM means GROUP BY run_id)
-SELECT run_id, chosen.name, project, experiment, group_id, task, data, proposer, coalesce(p.name, '') AS proposer_name,
-    coalesce(state, 'PROPOSED') AS state, coalesce(states.reason, '') AS reason,
-    coalesce(done.round, 0) AS round, rounds, coalesce(reigns.term, 0) AS term,
-    coalesce(reigns.aggregator, '') AS aggregator, coalesce(a.name, '') AS aggregator_name,
-    coalesce(elections, 0) AS elections, created_at, started_at,
-    CASE WHEN state IN ('FINISHED', 'STOPPED', 'FAILED') THEN ended_at END AS ended_at, accuracy, loss,
-    coalesce(decision, CASE WHEN imported.run_id IS NULL THEN 'none' ELSE 'imported' END) AS decision {{manifest}}
-FROM chosen LEFT JOIN states USING (run_id) LEFT JOIN reigns USING (run_id) LEFT JOIN done USING (run_id)
-    LEFT JOIN elected USING (run_id) LEFT JOIN newest USING (run_id) LEFT JOIN decisions USING (run_id)
-    LEFT JOIN imported_runs imported USING (run_id)
-    LEFT JOIN nodes p ON p.node_id = proposer LEFT JOIN nodes a ON a.node_id = reigns.aggregator
-ORDER BY created_at DESC, run_id"""
-
 _METRICS = f"""
-WITH {_LATEST_METRICS}, shown AS (
-    SELECT * FROM (SELECT * FROM latest UNION ALL {_MEANS}) WHERE {{rows}})
+WITH {LATEST_METRICS}, shown AS (
+    SELECT * FROM (SELECT * FROM latest UNION ALL {MEANS}) WHERE {{rows}})
 SELECT run_id, node_id, scope, split, key, class, round, epoch, step, value, time, samples FROM shown
 WHERE round <= coalesce((SELECT round FROM shown ORDER BY round LIMIT 1 OFFSET greatest($limit, 1) - 1), 2147483647)
 ORDER BY round, epoch, step, key, scope, split, class NULLS FIRST, node_id"""
@@ -87,39 +38,24 @@ _LOG_FILTERS = {
     **_RUN,
     "node": "node_id = $node",
     "level": f"{_LEVELS.format('level')} >= {_LEVELS.format('$level')}",  # this level and what is worse
+    "text": "(contains(lower(message), lower($text)) OR contains(lower(logger), lower($text)))",
 }
+# Lines of several nodes: by their clocks, and at one and the same time by node and number. Given as TIME,NUMBER,NODE.
+_PLACE = """(CAST(split_part($before, ',', 1) AS TIMESTAMP), regexp_extract($before, '^[^,]*,[^,]*,(.*)$', 1),
+    CAST(split_part($before, ',', 2) AS BIGINT))"""
+_BEFORE = f"(time <= CAST(split_part($before, ',', 1) AS TIMESTAMP) AND (time, node_id, sequence) < {_PLACE})"
 
 QUERIES: dict[str, Query] = {
-    "runs": Query(
-        _RUN_ROWS.replace("{manifest}", ""),
-        filters={"before": "created_at < CAST($before AS TIMESTAMP)"},
-        defaults={"limit": 100},
-    ),
-    "run": Query(
-        _RUN_ROWS.replace("{manifest}", ", manifest"),
-        required=("run_id",),
-        filters=_RUN,
-        defaults={"limit": 1},
-        json_columns=("manifest",),
-    ),
-    "participants": Query(
-        """SELECT run_id, node_id, coalesce(nodes.name, '') AS name, coalesce(state, 'INVITED') AS state,
-            coalesce(reason, '') AS reason, coalesce(round, 0) AS round, coalesce(samples, 0) AS samples,
-            coalesce(voter, false) AS voter, coalesce(role, '') AS role
-        FROM (SELECT * FROM participants WHERE {where})
-            FULL JOIN (SELECT * FROM current_states WHERE node_id <> '' AND {where}) USING (run_id, node_id)
-            LEFT JOIN nodes USING (node_id)
-        ORDER BY run_id, node_id""",
-        filters=_RUN,
-    ),
+    **RUN_QUERIES,
     "statuses": Query(
-        """SELECT run_id, node_id, state, reason, round, time, sequence, source_node FROM status_events
-        WHERE {where} ORDER BY position""",
-        filters={**_RUN, "node": "node_id = $node"},
+        """SELECT run_id, node_id, state, reason, round, time, sequence, source_node, position FROM status_events
+        WHERE {where} ORDER BY position LIMIT $limit""",
+        filters={**_RUN, "node": "node_id = $node", "after": "position > $after"},
+        defaults={"limit": NO_LIMIT},
     ),
     "rounds": Query(
         """SELECT run_id, round, term, aggregator, checkpoint, model, committed_at, updates_used, updates_refused,
-            bytes, seconds FROM rounds WHERE {where} ORDER BY run_id, round LIMIT $limit""",
+            bytes, seconds, audited FROM rounds WHERE {where} ORDER BY run_id, round LIMIT $limit""",
         required=("run_id",),
         filters={**_RUN, "after_round": "round > $after_round", "before_round": "round < $before_round"},
         defaults={"limit": NO_LIMIT},
@@ -133,7 +69,9 @@ QUERIES: dict[str, Query] = {
             "key": "key = $key",
             "scope": "scope = $scope",
             "split": "split = $split",
+            "class": "class IS NOT DISTINCT FROM nullif($class, '')",  # "" asks for figures of no class
             "after_round": "round > $after_round",
+            "before_round": "round < $before_round",
         },
         row_filters={"node": "node_id = $node"},  # "" asks for the means, so it must come after them
         defaults={"limit": NO_LIMIT},
@@ -147,9 +85,10 @@ QUERIES: dict[str, Query] = {
         defaults={"after": -1, "limit": 1000},
     ),
     "logs_tail": Query(
-        f"""SELECT * FROM (SELECT {_LOG_COLUMNS} FROM logs WHERE {{where}} ORDER BY sequence DESC, node_id LIMIT $limit)
-        ORDER BY seq, node_id""",
-        filters=_LOG_FILTERS,
+        f"""SELECT * FROM (SELECT {_LOG_COLUMNS} FROM logs WHERE {{where}}
+            ORDER BY time DESC, node_id DESC, sequence DESC LIMIT $limit)
+        ORDER BY time, node_id, seq""",
+        filters={**_LOG_FILTERS, "before": _BEFORE},
         defaults={"limit": 1000},
     ),
     "models": Query(
@@ -178,14 +117,19 @@ QUERIES: dict[str, Query] = {
         json_columns=("capacity",),
     ),
     "data_sets": Query(
-        """SELECT name, path, kind, bytes, fingerprint, options, added_at FROM data_sets
+        """SELECT name, path, kind, bytes, fingerprint, options, added_at,
+            TRY_CAST(json_extract(statistics, '$.rows') AS BIGINT) AS rows FROM data_sets
         WHERE NOT removed AND {where} ORDER BY name""",
         filters={"data_set": "name = $data_set"},
         json_columns=("options",),
     ),
     **MODEL_QUERIES,
     **CARE_QUERIES,
+    **INBOX_QUERIES,
     **SYSTEM_QUERIES,
+    **NODE_QUERIES,
+    **SERIES_QUERIES,
+    **TIMELINE_QUERIES,
     "highest_sequences": Query(
         """SELECT 'metrics' AS kind, source_node AS source, max(sequence) AS sequence FROM metrics GROUP BY source_node
         UNION ALL SELECT 'statuses', source_node, max(sequence) FROM status_events GROUP BY source_node

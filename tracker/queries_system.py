@@ -39,7 +39,12 @@ SYSTEM_QUERIES: dict[str, Query] = {
             (SELECT round FROM found ORDER BY round LIMIT 1 OFFSET greatest($limit, 1) - 1), 2147483647)
         ORDER BY round, started_at, node_id, name, peer, sequence""",
         required=("run_id",),
-        filters={**_RUN, "node": "node_id = $node", "after_round": "round > $after_round"},
+        filters={
+            **_RUN,
+            "node": "node_id = $node",
+            "after_round": "round > $after_round",
+            "before_round": "round < $before_round",
+        },
         defaults={"limit": 2**62},
     ),
     "system_metrics": Query(

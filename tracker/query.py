@@ -9,6 +9,18 @@ from typing import Any
 IN_MEANS = "abs(value) <= 1e100"
 MEAN = "CASE WHEN sum(samples) > 0 THEN sum(value * samples) / sum(samples) ELSE avg(value) END AS value"
 
+# A round that was done twice has its figures twice: of the same figure the one added last counts.
+LATEST_METRICS = """latest AS NOT MATERIALIZED (
+    SELECT run_id, node_id, scope, split, key, class, round, epoch, step, arg_max(value, position) AS value,
+        arg_max(time, position) AS time, arg_max(samples, position) AS samples
+    FROM metrics WHERE {where} GROUP BY run_id, node_id, scope, split, key, class, round, epoch, step)"""
+# Over the nodes, weighted by samples; of a round as a whole, for of its steps each node knows its own alone. A figure
+# that is not finite, or beyond all measure, is shown of its node alone.
+MEANS = f"""SELECT run_id, '' AS node_id, scope, split, key, class, round, epoch, step, {MEAN},
+        max(time) AS time, least(sum(samples), {2**63 - 1})::BIGINT AS samples
+    FROM latest WHERE {IN_MEANS} AND epoch = 0 AND step = 0
+    GROUP BY run_id, scope, split, key, class, round, epoch, step"""
+
 
 @dataclass(frozen=True, slots=True)
 class Query:

@@ -95,6 +95,10 @@ class RoundRow:
     updates_refused: str  # JSON: [{"node_id", "reason"}]
     bytes: int  # that the round's updates and checkpoint took on the wire
     seconds: float
+    # JSON: [{"node_id", "samples", "bytes", "weight", "norm"?, "late"?, "refused"?: code}], which leave out what is not
+    # so. Norms are known to who has computed them: the aggregator and auditors, where the run bounds norms.
+    updates: str = "[]"
+    audited: int = 0  # how many voters recompute the round before they acknowledge it
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ CREATE VIEW current_states AS SELECT run_id, node_id, arg_max(state, position) A
 _V2 = """
 ALTER TABLE participants ADD COLUMN role VARCHAR DEFAULT '';
 ALTER TABLE participants ADD COLUMN data_fingerprint VARCHAR DEFAULT '';
+ALTER TABLE rounds ADD COLUMN updates JSON DEFAULT '[]';
+ALTER TABLE rounds ADD COLUMN audited INTEGER DEFAULT 0;
 ALTER TABLE artifacts ADD COLUMN round INTEGER DEFAULT 0;
 ALTER TABLE artifacts ADD COLUMN details JSON DEFAULT '{}';
 ALTER TABLE data_sets ADD COLUMN statistics JSON DEFAULT '{}';

@@ -19,6 +19,7 @@ COMMANDS = {
     "peers": ("node.cli.nodes:peers", "List the nodes of your groups."),
     "data": ("node.cli.data:data", "Register your own data sets. They never leave this machine."),
     "run": ("node.cli.runs:run", "Start, follow, accept and stop runs."),
+    "inbox": ("node.cli.inbox:inbox", "Show everything that waits for you, in one list."),
     "policy": ("node.cli.policy:policy", "Say which runs this node accepts by itself."),
     "model": ("node.cli.models:model", "Get, name and compare trained models."),
     "predict": ("node.cli.predict:predict", "Evaluate a model on data of your own, or predict with it."),
@@ -34,6 +35,7 @@ COMMANDS = {
 ENTRY_POINTS = "fednode.commands"
 KNOWN_ABOVE = {
     "tui": "Watch everything in a full-screen dashboard.",
+    "web": "Show the dashboard in a browser on this machine.",
     "simulate": "Run a scenario of many simulated nodes on this machine.",
 }
 

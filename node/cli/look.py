@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 RUNS_MAX = 10_000  # that are looked through: what one answer of the node's holds
 ROWS_MAX = 1_000_000  # likewise
-_NUMBERS = frozenset({"round", "rounds", "term", "elections", "accuracy", "loss", "bytes_sent", "bytes_received"})
+_NUMBERS = frozenset(
+    {"round", "rounds", "term", "elections", "accuracy", "loss", "seconds_left", "bytes_sent", "bytes_received"}
+)
 _TEXTS = frozenset(
     {"run_id", "name", "project", "experiment", "group_id", "task", "data", "proposer", "proposer_name", "state"}
     | {"reason", "note", "aggregator", "aggregator_name", "created_at", "started_at", "ended_at", "decision"}

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from fednode_client import ClientError, home_path
+from fednode_client import ClientError
+from fednode_endpoints import home_path
 from node.cli import show
 from node.cli.common import EXIT_FAILED, Answer, common_options
 

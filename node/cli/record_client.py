@@ -4,16 +4,17 @@ Loaded only when a command is given --store; it opens DuckDB.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fednode_client import ClientError
 from node.api_json import json_bytes
-from node.model_names import Asking, answered_now, lineage_of, model_named, models_of
+from node.model_names import Asking, answered_now, model_named, models_of
 from node.service import NotFound
 from node.views import run_view
+from tracker.lineage import lineage_of
 from tracker.reader import Reader
 from tracker.store import open_stopped
 
@@ -31,13 +32,11 @@ class RecordClient:
 
     def runs(self, limit: int = 30) -> dict[str, Any]:
         with self._reader() as reader:
-            rows = reader.query("runs", {"limit": limit})
-            return _plain({"runs": [_view(reader, row) for row in rows]})
+            return _plain({"runs": _views(reader, reader.query("runs", {"limit": limit}))})
 
     def run(self, name: str) -> dict[str, Any]:
         with self._reader() as reader:
-            row = reader.query("run", {"run_id": _run_id(reader, name)})[0]
-            return _plain(_view(reader, row))
+            return _plain(_views(reader, reader.query("run", {"run_id": _run_id(reader, name)}))[0])
 
     def metrics(self, name: str, **filters: Any) -> dict[str, Any]:
         with self._reader() as reader:
@@ -127,9 +126,11 @@ def _given(reader: Reader, filters: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _view(reader: Reader, row: dict[str, Any]) -> dict[str, Any]:
-    participants = reader.query("participants", {"run_id": row["run_id"]})
-    return run_view(row, [{key: value for key, value in one.items() if key != "run_id"} for one in participants], None)
+def _views(reader: Reader, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    by_run: dict[str, list[dict[str, Any]]] = {row["run_id"]: [] for row in rows}
+    for entry in reader.query("participants", {"run_ids": list(by_run)}) if rows else ():
+        by_run[entry.pop("run_id")].append(entry)
+    return [run_view(row, by_run[row["run_id"]], None) for row in rows]
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:

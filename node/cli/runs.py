@@ -8,7 +8,7 @@ import click
 
 from fednode_client import ClientError
 from node.cli import show
-from node.cli.common import Answer, clean, common_options, store_option
+from node.cli.common import EXIT_REFUSED, Answer, clean, common_options, store_option
 from node.cli.compare import compare
 from node.cli.data import settings_of
 from node.cli.look import COLUMNS, Looker
@@ -53,6 +53,27 @@ def start(answer: Answer, file: str, group: str | None, overrides: tuple[str, ..
     answer.give(made, lambda: f"Run {made['name']} ({show.short(made['run_id'])}) is proposed: {made['state']}.")
     name = repr(made["name"])
     answer.hint(f"Next: the others accept it (fednode run accept {name}); follow it with fednode run show {name}")
+
+
+@run.command("check")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("--group", help="Which group; may be left out when there is but one.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Count instead of FILE's: training.rounds=20."
+)
+@common_options
+@click.pass_obj
+def check(answer: Answer, file: str, group: str | None, overrides: tuple[str, ...]) -> int:
+    """Say what proposing FILE would say, without proposing it; - reads it from standard input."""
+    text, source = _configuration(file)
+    told = answer.client().check_run(text, source, group=group, overrides=settings_of(overrides))
+    for note in (*(f"Note: {note}" for note in told["taken_as"]), *(f"But: {said}" for said in told["warnings"])):
+        answer.hint(note)
+    wrong = [
+        f"{each['what']}." + (f" To fix: {each['remedy']}." if each["remedy"] else "") for each in told["problems"]
+    ]
+    answer.give(told, "\n".join(wrong) if wrong else "It can be proposed as it is.")
+    return EXIT_REFUSED if wrong else 0
 
 
 def _configuration(file: str) -> tuple[str, Path | None]:

@@ -18,6 +18,9 @@ class MemoryArtifacts:
         self.kept: dict[tuple[str, str], bytes] = {}
         self.breaks_after: int | None = None
 
+    async def all(self) -> list[Json]:
+        return await self.listed("every run")
+
     async def listed(self, run: str) -> list[Json]:
         if run == "nothing":
             raise NotFound("no-such-run", f"No run is called {run!r}", remedy="see fednode run list")

@@ -10,15 +10,17 @@ from typing import Any
 
 import trio
 from memory_artifacts import MemoryArtifacts
+from memory_inbox import MemoryInbox
 from memory_logs import MemoryLogs
+from memory_members import MemoryMembers
 from memory_models import MemoryModels, MemoryPredictor
 from memory_store import MemoryStore
 
 from node.api import serve_api
 from node.home import Home, Settings
-from node.service import LogsQuery, MetricsQuery, ModelFile, NotFound
+from node.service import Asked, LogPage, LogsQuery, MetricsQuery, ModelFile, NotFound
 from protocol.errors import FednodeError, Refused
-from protocol.manifest_read import read_configuration
+from protocol.manifest_read import ManifestError, read_configuration
 
 Json = dict[str, Any]
 NODE = "12D3KooWTestNodeTestNodeTestNodeTestNodeTestNodeTest"
@@ -41,6 +43,11 @@ class MemorySystem:
         place = {"node_id": NODE, "run_id": "", "scope": "host", "key": "cpu_percent", "device": "", "unit": "percent"}
         return [{**place, "value": 50.0, "round": 1, "time": "2026"}]
 
+    async def states(self, run: str, wanted: Mapping[str, Any]) -> list[Json]:
+        self._calls.append(("states", run, dict(wanted)))
+        state = {"run_id": "cd" * 32, "node_id": "", "reason": "", "round": 0, "time": "2026", "source_node": NODE}
+        return [{**state, "state": "RUNNING", "sequence": 1, "position": 7}]
+
     async def summary(self, run: str, wanted: Mapping[str, Any]) -> list[Json]:
         self._calls.append(("summary", run, dict(wanted)))
         place = {
@@ -52,6 +59,75 @@ class MemorySystem:
             "time": "2026",
         }
         return [{**place, "latest": 50.0, "mean": 40.0, "min": 0.0, "max": 90.0, "samples": 3}]
+
+
+class MemoryProposals:
+    """Finds fault with what the reader of configurations does not like."""
+
+    async def check(self, asked: Asked) -> Json:
+        told: Json = {"problems": [], "taken_as": [], "manifest": None, "warnings": ["nobody else is here"]}
+        try:
+            reading = read_configuration(asked.config, source=asked.source or "", overrides=asked.overrides)
+        except ManifestError as error:
+            return {**told, "problems": [{"key": "", "what": text, "remedy": ""} for text in error.problems]}
+        return {**told, "taken_as": list(reading.taken_as)}
+
+
+class MemoryRunList:
+    """All runs on one page, in the order in which they came."""
+
+    def __init__(self, service: "MemoryService") -> None:
+        self._service = service
+
+    async def page(self, wanted: Mapping[str, Any]) -> Json:
+        self._service.calls.append(("runs", dict(wanted)))
+        runs = list(self._service.all_runs.values())
+        return {"runs": runs[: wanted["limit"]], "total": len(runs)}
+
+    async def projects(self, wanted: Mapping[str, Any]) -> list[Json]:
+        self._service.calls.append(("projects", dict(wanted)))
+        return [{"project": "default", "runs": len(self._service.all_runs)}]
+
+
+class MemoryCurves:
+    """Two rounds of two curves, an election, and an update that was refused."""
+
+    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+        self._calls = calls
+
+    async def metrics(self, run: str, query: MetricsQuery) -> list[Json]:
+        self._calls.append(("metrics", run, query))
+        points = [(1, "accuracy", 0.5), (1, "loss", float("nan")), (2, "accuracy", 0.75)]
+        return [metric_json(round_number, key, value) for round_number, key, value in points]
+
+    async def series(self, run: str) -> list[Json]:
+        self._calls.append(("series", run))
+        place = {"scope": "global", "split": "eval", "class": None}
+        return [{**place, "key": key, "nodes": 1, "rows": 2, "last_round": 2} for key in ("accuracy", "loss")]
+
+    async def timeline(self, run: str, limit: int) -> list[Json]:
+        self._calls.append(("timeline", run, limit))
+        return [
+            {"time": "2026", "round": 1, "kind": "elected", "node_id": NODE, "node_name": "alpha", "text": "term 1"}
+        ]
+
+    async def updates(self, run: str, wanted: Mapping[str, Any]) -> list[Json]:
+        self._calls.append(("updates", run, dict(wanted)))
+        update = {"run_id": "cd" * 32, "round": 2, "time": "2026", "node_id": NODE, "node_name": "alpha", "samples": 9}
+        update |= {"bytes": 40, "weight": 0, "norm": None, "outcome": "refused", "reason": "not-finite: NaN"}
+        return [{**update, "audited": 1}]
+
+
+class MemoryDevices:
+    """One machine that came and is a little busy."""
+
+    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+        self._calls = calls
+
+    async def listed(self, wanted: Mapping[str, Any]) -> list[Json]:
+        self._calls.append(("devices", dict(wanted)))
+        history = [{"time": "2026", "state": "HERE", "reason": ""}]
+        return [{"node_id": NODE, "name": "alpha", "samples": {"cpu_percent": [["2026", 9.0]]}, "history": history}]
 
 
 class MemoryService:
@@ -70,7 +146,13 @@ class MemoryService:
         self.rules = ["mine"]
         self.log_lines: list[Json] = []
         self.system = MemorySystem(self.calls)
+        self.devices = MemoryDevices(self.calls)
+        self.curves = MemoryCurves(self.calls)
         self.artifacts = MemoryArtifacts()
+        self.inbox = MemoryInbox(self.calls)
+        self.memberships = MemoryMembers(self.calls)
+        self.run_list = MemoryRunList(self)
+        self.proposals = MemoryProposals()
         self.registry = MemoryModels(self.calls)
         self.predictor = MemoryPredictor(self.calls)
         self.all_logs = MemoryLogs(self.calls)
@@ -107,8 +189,32 @@ class MemoryService:
         return [{"groups": [], "runs": [], "last_seen": "2026-01-01T00:00:00Z", **peer} for peer in (mine, other)]
 
     def _group(self, name: str) -> Json:
-        members = [{"member_id": "Mabc", "name": "Ann", "role": "admin", "admitted_at": None, "nodes": []}]
-        return {"group_id": "ab" * 32, "name": name, "role": "admin", "members": members, "invitations": []} | {
+        members = [
+            {
+                "member_id": "Mabc",
+                "name": "Ann",
+                "role": "admin",
+                "admitted_at": None,
+                "nodes": [],
+                "admitted_by": "Ann",
+            },
+            {"member_id": "Mbo", "name": "Bo", "role": "member", "admitted_at": None, "admitted_by": "Ann"}
+            | {"nodes": [{"node_id": "12D3KooWBo", "name": "beta"}]},
+        ]
+        invitation = {"invite_id": "3f9c2a71" * 8, "role": "member", "uses": 3, "used": 1, "revoked": False}
+        invitation |= {"expires_at": "2026-01-08T00:00:00Z", "state": "open", "by": NODE, "by_name": "Ann"}
+        former = {"member_id": "Meve", "name": "Eve", "role": "member", "removed": True, "by": "Ann"}
+        former |= {"at": "2026-01-02T00:00:00Z", "reason": "gone"}
+        return {
+            "group_id": "ab" * 32,
+            "name": name,
+            "role": "admin",
+            "members": members,
+            "invitations": [invitation],
+        } | {
+            "former": [former],
+            "out": None,
+            "turned_away": "",
             "created_at": "2026-01-01T00:00:00Z",
             "operations": 1,
             "heads": [],
@@ -157,10 +263,6 @@ class MemoryService:
         if self.data.pop(name, None) is None:
             raise NotFound("no-such-data", f"No data set is called {name!r}", remedy="see fednode data list")
 
-    async def runs(self, limit: int, before: str | None) -> list[Json]:
-        self.calls.append(("runs", limit, before))
-        return list(self.all_runs.values())[:limit]
-
     async def run(self, run: str) -> Json:
         if run not in self.all_runs:
             raise NotFound("no-such-run", f"No run is called {run!r}", remedy="see fednode run list")
@@ -192,19 +294,14 @@ class MemoryService:
         self.rules = list(rules)
         return self.rules
 
-    async def metrics(self, run: str, query: MetricsQuery) -> list[Json]:
-        self.calls.append(("metrics", run, query))
-        points = [(1, "accuracy", 0.5), (1, "loss", float("nan")), (2, "accuracy", 0.75)]
-        return [metric_json(round_number, key, value) for round_number, key, value in points]
-
     async def rounds(self, run: str, after_round: int | None = None, limit: int = 100_000) -> list[Json]:
         return []
 
-    async def logs(self, run: str | None, query: LogsQuery) -> tuple[list[Json], int]:
+    async def logs(self, run: str | None, query: LogsQuery) -> LogPage:
         self.calls.append(("logs", run, query))
         lines = [log_json(1, "first", run or ""), log_json(2, "second", run or ""), *self.log_lines]
         told = [line for line in lines if line["seq"] > (query.after or 0)]
-        return told, told[-1]["seq"] if told else query.after or 0
+        return LogPage.of(told[-query.limit :] if query.after is None else told, query)
 
     async def model_file(self, run: str, round_number: int | None) -> ModelFile:
         if not self.model_bytes:

@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+import trio
 from click.testing import CliRunner, Result
 from memory_logs import line_json
 from memory_service import MemoryService, serving
 
-from fednode import Client, RequestRefused
+from fednode import AsyncClient, Client, RequestRefused
 from node.cli import cli
 from node.log_share import LINES_MAX
 from node.service import AllLogsQuery
@@ -105,3 +107,16 @@ def test_the_owner_says_what_is_shared(service: MemoryService) -> None:
     assert Client().set_policy(["all"]) == {"rules": ["all"], "logs": "all"}
     with pytest.raises(RequestRefused, match="logs: Input should be 'none', 'errors' or 'all'"):
         Client().set_policy(logs="some")
+
+
+def test_the_lines_of_all_nodes_come_to_an_asynchronous_client_too(service: MemoryService) -> None:
+    async def main() -> None:
+        async with (
+            AsyncClient(service.home) as client,
+            aclosing(client.all_logs("study", limit=7)) as events,  # type: ignore[type-var]
+        ):
+            told = [event async for event in events]
+        assert [event["type"] for event in told] == ["logs", "node", "bye"]
+        assert service.calls[-1] == ("all_logs", "study", AllLogsQuery(limit=7))
+
+    trio.run(main)

@@ -83,7 +83,14 @@ def test_every_endpoint_of_runs_answers(service: MemoryService, client: Client, 
     assert started["taken_as"] == ["comm_round taken as training.rounds", "epochs taken as training.epochs"]
     assert service.calls[-1] == ("start_run", str(tmp_path / "my study.toml"), None, {"epochs": 2})
     assert [run["name"] for run in client.runs(limit=5, before="2026")["runs"]] == ["my study"]
-    assert service.calls[-1] == ("runs", 5, "2026")
+    kind, wanted = service.calls[-1]
+    assert (kind, wanted["limit"], wanted["before"], wanted["sort"]) == ("runs", 5, "2026", "created")
+    page = client.runs(text="my", state="RUNNING", sort="accuracy", descending=False, offset=3, brief=True)
+    assert page["total"] == 1
+    asked = {"text": "my", "state": "RUNNING", "sort": "accuracy", "descending": False, "offset": 3, "brief": True}
+    assert service.calls[-1][1].items() >= asked.items()
+    assert client.projects(text="my", open=True) == {"projects": [{"project": "default", "runs": 1}]}
+    assert service.calls[-1] == ("projects", {"text": "my", "state": None, "open": True})
     assert client.run("my study")["manifest"]["training"]["rounds"] == 10
     assert client.accept("my study", data="mine")["decision"] == "accepted"
     assert client.policy() == {"rules": ["mine"], "logs": "none"}
@@ -93,7 +100,17 @@ def test_every_endpoint_of_runs_answers(service: MemoryService, client: Client, 
     assert client.rounds("my study") == {"rounds": []}
     assert client.metrics("my study", key="loss", after_round=3)["metrics"][0]["value"] == 0.5
     assert service.calls[-1] == ("metrics", "my study", MetricsQuery(key="loss", after_round=3))
-    assert client.logs("my study", after=7, level="INFO") == {"logs": [], "next": 7}
+    assert client.metrics("my study", node="")["metrics"]
+    assert service.calls[-1] == ("metrics", "my study", MetricsQuery(node=""))
+    assert client.metrics("my study", **{"class": "", "points": 400, "before_round": 9})["metrics"]
+    assert service.calls[-1] == ("metrics", "my study", MetricsQuery(class_="", points=400, before_round=9))
+    assert client.series("my study")["series"][0]["key"] == "accuracy"
+    assert client.timeline("my study", limit=7)["events"][0]["kind"] == "elected"
+    assert service.calls[-1] == ("timeline", "my study", 7)
+    assert client.updates("my study", node="alpha", limit=3)["updates"][0]["outcome"] == "refused"
+    asked = {"after_round": None, "before_round": None, "node": "alpha", "limit": 3}
+    assert service.calls[-1] == ("updates", "my study", asked)
+    assert client.logs("my study", after=7, level="INFO") == {"logs": [], "next": 7, "previous": None}
     assert service.calls[-1] == ("logs", "my study", LogsQuery(after=7, level="INFO"))
     assert client.logs()["logs"][0]["run_id"] == ""
     assert client.sql("select 1", rows_max=1) == {"columns": ["a", "b"], "rows": [[1, "x"]], "truncated": True}
@@ -122,6 +139,9 @@ ERRORS = [
     (lambda client: client.create_group(""), 400, "malformed"),
     (lambda client: client.create_group("x" * 81), 400, "malformed"),
     (lambda client: client.runs(limit=0), 400, "malformed"),
+    (lambda client: client.runs(sort="colour"), 400, "malformed"),
+    (lambda client: client.runs(offset=-1), 400, "malformed"),
+    (lambda client: client.runs(text="x" * 201), 400, "malformed"),
     (lambda client: client.metrics("x", colour="red"), 400, "malformed"),
     (lambda client: client.metrics("x", after_round="y"), 400, "malformed"),
     (lambda client: client.sql("x" * 600_000), 400, "malformed"),

@@ -11,12 +11,12 @@ from node.model_names import (
     answered_now,
     check_alias,
     check_name,
-    lineage_of,
     model_named,
     models_of,
 )
 from node.service import NotFound
 from protocol.errors import Refused
+from tracker.lineage import lineage_of
 from tracker.reader import Reader
 from tracker.rows import MetricRow, ModelAliasRow, ModelRow, RegisteredModelRow, RunRow
 from tracker.store import Store

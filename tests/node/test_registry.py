@@ -1,6 +1,7 @@
 """The registry and predictions of a whole node, whose run of two rounds is simulated."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -105,6 +106,35 @@ def test_models_are_listed_tagged_and_forgotten(tmp_path: Path) -> None:
         assert (third["version"], third["aliases"]) == (3, [])  # numbers are not given again
         back = await registry.tag("study", "reader")
         assert (back["version"], back["aliases"]) == (2, [])  # and a model that comes back has its old one
+
+    with_a_run(tmp_path, work)
+
+
+def test_watchers_hear_of_every_change_and_data_sets_tell_how_many_rows_they_have(tmp_path: Path) -> None:
+    async def work(node: Node, run: str) -> None:
+        data = tmp_path / "more.csv"
+        data.write_text("age,ward\n1,a\n2,b\n")
+        async with aclosing(node.service.events()) as batches:  # type: ignore[type-var]
+            await anext(batches)
+
+            async def heard(what: str) -> None:
+                with trio.fail_after(60):
+                    while {"type": "changed", "what": what} not in await anext(batches):
+                        pass
+
+            await node.service.data_add("more", str(data), {})
+            await heard("data")
+            assert [entry["rows"] for entry in await node.service.data_list()] == [1438, 2]
+            await node.service.data_remove("more")
+            await heard("data")
+            await node.service.registry.tag("study:1", "reader", "champion")
+            await heard("models")
+            await node.service.registry.untag("reader", "champion")
+            await heard("models")
+            await node.service.registry.remove("reader")
+            await heard("models")
+            await answers(await node.service.predictor.prepare("study", Wanted(data="digits")))
+            await heard("models")
 
     with_a_run(tmp_path, work)
 

@@ -120,7 +120,10 @@ def test_a_running_node_is_asked_the_same(service: MemoryService) -> None:
 def test_the_endpoints_take_filters_and_nothing_else(service: MemoryService) -> None:
     client = Client(service.home)
     assert client.spans("study", node="alpha", after_round=3)["spans"][0]["name"] == "train"
-    assert service.calls[-1] == ("spans", "study", {"node": "alpha", "after_round": 3, "limit": 10_000})
+    wanted = {"node": "alpha", "after_round": 3, "before_round": None, "limit": 10_000}
+    assert service.calls[-1] == ("spans", "study", wanted)
+    assert client._get("runs", "study", "states", after=6)["states"][0]["position"] == 7
+    assert service.calls[-1] == ("states", "study", {"node": None, "after": 6, "limit": 10_000})
     time = "2026-01-31T12:00:00.000000Z"
     assert client.system("study", key="cpu_percent", after=time)["system"][0]["value"] == 50.0
     assert service.calls[-1][2]["after"] == time

@@ -74,20 +74,24 @@ def ask() -> Iterator[Asked]:
     asked.store.close()
 
 
+_VALUES = {"before": "2026-01-01T00:00:00Z", "round": 1, "after_round": 1, "open": True, "run_ids": ["r1"]}
+_VALUES["before_round"] = 1
+
+
 def test_every_query_runs_on_an_empty_store(ask: Asked) -> None:
     for name, query in QUERIES.items():
         required = dict.fromkeys(query.required, "none")
         rows = ask(name, **required)
         assert rows == [] or name == "store_marks"  # a store knows when it began
         for key in [*query.filters, *query.row_filters]:
-            value: Any = {"before": "2026-01-01T00:00:00Z", "round": 1, "after_round": 1}.get(key, "INFO")
+            value: Any = _VALUES.get(key, "INFO")
             assert ask(name, **{**required, key: value}) == []
 
 
 RUN_KEYS = {
     *("run_id", "name", "project", "experiment", "group_id", "task", "data", "proposer", "proposer_name", "state"),
     *("reason", "round", "rounds", "term", "aggregator", "aggregator_name", "elections", "created_at", "started_at"),
-    *("ended_at", "accuracy", "loss", "decision"),
+    *("ended_at", "seconds_left", "accuracy", "loss", "decision"),
 }
 
 
@@ -327,7 +331,10 @@ def test_participants_come_from_roster_and_statuses(ask: Asked) -> None:
     assert (found["n2"]["state"], found["n3"]["state"], found["n3"]["reason"]) == ("INVITED", "DECLINED", "busy")
     assert (found["n2"]["role"], found["n3"]["role"]) == ("", "")
     assert len(ask("participants")) == 4
-    assert [row["state"] for row in ask("statuses", run_id="r1", node="n1")] == ["READY", "TRAINING"]
+    states = ask("statuses", run_id="r1", node="n1")
+    assert [row["state"] for row in states] == ["READY", "TRAINING"]
+    assert ask("statuses", run_id="r1", node="n1", limit=1) == states[:1]
+    assert ask("statuses", run_id="r1", node="n1", after=states[0]["position"]) == states[1:]
 
 
 def test_models_elections_artifacts_and_data_sets(ask: Asked) -> None:

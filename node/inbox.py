@@ -1,0 +1,217 @@
+"""Everything that waits for this node's owner, in one list: what must be answered, and what should be looked at.
+
+The list is worked out from the node's state and its record; nothing but what has been seen is kept. It is made anew
+when somebody asks, and, while somebody watches, soon after something has changed.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from node.group_place import GroupPlace
+from node.inbox_items import (
+    DISK_LOW_BYTES,
+    Joiner,
+    Noted,
+    Proposed,
+    disk_item,
+    joiner_items,
+    joiners,
+    paused_items,
+    proposal_items,
+    trouble_item,
+    troubles,
+)
+from node.inbox_proposal import proposal_view
+from node.inbox_seen import SeenItems
+from node.known_run import KnownRun
+from node.service import Json, NotFound
+from protocol.errors import FednodeError, Refused
+from protocol.keys import GroupId, NodeId
+from tracker.inbox import KIND_MAX, LOOK_BACK_S, failed_item, lie_item, newest_first, refused_item
+from tracker.rows import iso
+
+if TYPE_CHECKING:
+    from node.node import Node
+
+ITEMS_MAX = 200  # of all kinds: more than anybody works through, and a few hundred kB at the most
+LOOK_EVERY_S = 1.0  # while things change; a dashboard repaints twice a second, and nothing here is that urgent
+LOOK_AGAIN_S = 30.0  # while nothing does: the disk fills, and pauses grow long, without telling anybody
+RECORD_EVERY_S = 10.0  # what takes queries; a run that commits ten rounds a second does not make ten of them
+
+
+class Inbox:
+    """One node's. `mark` when something has changed; `publish` now and then while somebody watches.
+
+    Args:
+        run_id_of: the id of a run by what people call it; raises NotFound.
+    """
+
+    def __init__(self, node: "Node", run_id_of: Callable[[str], Awaitable[str]]) -> None:
+        self._node = node
+        self._run_id_of = run_id_of
+        self._seen = SeenItems(node.disk)
+        self._marked = True
+        self._looked_at = float("-inf")
+        self._told: list[Json] | None = None
+        self._recorded: list[Json] = []
+        self._recorded_at = float("-inf")
+        self._joiners: dict[GroupId, tuple[int, list[Joiner]]] = {}
+        self._troubled_since: dict[str, float] = {}
+
+    # --- what is asked ---------------------------------------------------------------------------------------------
+    async def items(self) -> list[Json]:
+        """What must be answered, then what nobody has looked at yet, each the newest first."""
+        with suppress(FednodeError):  # a disk that takes nothing keeps nobody from reading
+            await self._node.record.flush()
+        self._recorded_at = float("-inf")
+        return await self._items()
+
+    async def seen(self, item_id: str) -> None:
+        """Somebody has looked at it; an unambiguous beginning of its id does. Raises Refused for what needs an
+        answer."""
+        items = await self._items()
+        found = [each for each in items if each["id"] == item_id] or [
+            each for each in items if each["id"].startswith(item_id)
+        ]
+        if len(found) != 1:
+            which = f"{len(found)} items begin with {item_id!r}" if found else f"The inbox has no item {item_id!r}"
+            raise NotFound("no-such-item", which, remedy="see fednode inbox list")
+        if found[0]["needs"] == "answer":
+            name = found[0]["run_id"][:12]
+            raise Refused(
+                "needs-answer",
+                f"{found[0]['title']}: looking at it is not enough",
+                remedy=f"fednode run accept {name}, or fednode run decline {name}",
+            )
+        await self._seen.add(found[0]["id"])
+        self.mark()
+
+    async def proposal(self, run: str) -> Json:
+        """What a run asks of us. Raises NotFound."""
+        with suppress(FednodeError):
+            await self._node.record.flush()
+        return await proposal_view(self._node, await self._run_id_of(run))
+
+    # --- what is told ----------------------------------------------------------------------------------------------
+    def mark(self) -> None:
+        """Something has changed that may be in here."""
+        self._marked = True
+
+    async def publish(self) -> None:
+        """Tell those who watch when the list is another than it was."""
+        quiet = trio.current_time() - self._looked_at
+        if quiet < (LOOK_EVERY_S if self._marked else LOOK_AGAIN_S):
+            return
+        self._marked, self._looked_at = False, trio.current_time()
+        items = await self._items()
+        if items != self._told:
+            self._told = items
+            self._node.hub.publish({"type": "inbox", "inbox": items})
+
+    async def _items(self) -> list[Json]:
+        seen = await self._seen.load()
+        answers = proposal_items([*self._proposed()])
+        looks = [*self._troubles(), *self._paused(), *self._joined(), *await self._record_items()]
+        open_ = [each for each in newest_first([*answers, *looks]) if each["id"] not in seen]
+        return sorted(open_, key=lambda each: each["needs"] != "answer")[:ITEMS_MAX]
+
+    # --- where it comes from ---------------------------------------------------------------------------------------
+    def _proposed(self) -> Iterator[Proposed]:
+        for known in self._node.runs.known.values():
+            if known.decision.decision != "undecided" or known.is_over:
+                continue
+            state, entry, manifest = known.place.state(), known.entry, known.manifest
+            member = state.members.get(entry.proposer_member)
+            yield Proposed(
+                run_id=known.run_id,
+                name=known.name,
+                group_id=known.place.group,
+                group=state.name,
+                proposer=self._name_in(known.place, entry.proposer),
+                member_id=entry.proposer_member,
+                member=member.name if member else "",
+                task=manifest.task.name or manifest.task.file or "",
+                task_file=manifest.task.file is not None,
+                data=manifest.data.name,
+                at=float(entry.proposed_at),
+            )
+
+    def _paused(self) -> list[Json]:
+        noted = [
+            Noted(
+                run_id=known.run_id,
+                name=known.name,
+                group_id=known.place.group,
+                note=known.chronicle.live.note,
+                at=known.chronicle.live.noted_at,
+            )
+            for known in self._node.runs.known.values()
+            if self._is_ours(known) and not known.is_over
+        ]
+        return paused_items(noted, self._node.now())[:KIND_MAX]
+
+    def _joined(self) -> Iterator[Json]:
+        for group, place in self._node.groups.places.items():
+            known = self._joiners.get(group)
+            if known is None or known[0] != len(place.log):
+                known = (len(place.log), joiners(place.log, place.state(), self._node.identity.node_id))
+                self._joiners[group] = known
+            yield from joiner_items(known[1], group, place.state().name, self._node.now())
+
+    def _troubles(self) -> list[Json]:
+        """What this node cannot do now. What has ended and comes back is news again."""
+        node, now = self._node, self._node.now()
+        free = node.capacity().disk_free_bytes
+        found = troubles(node.record.trouble, node.groups.places.values())
+        names = {"disk"} if free < DISK_LOW_BYTES else set()
+        since = {name: self._troubled_since.get(name, now) for name in names | {each.title for each in found}}
+        self._troubled_since = since
+        items = [trouble_item(each, since[each.title]) for each in found]
+        return [disk_item(free, node.home, since["disk"]), *items] if names else items
+
+    async def _record_items(self) -> list[Json]:
+        if trio.current_time() - self._recorded_at >= RECORD_EVERY_S:
+            self._recorded_at = trio.current_time()
+            with suppress(FednodeError):  # what cannot be read now stays as it was; why is another item
+                self._recorded = [*await self._refused(), *await self._failed(), *await self._lied()]
+        return self._recorded
+
+    async def _refused(self) -> list[Json]:
+        me, since = self._node.identity.node_id, iso(self._node.now() - LOOK_BACK_S)
+        rows = await self._node.record.query("refused_updates", concerns=me, since=since, limit=KIND_MAX)
+        return [refused_item(row, me) for row in rows]
+
+    async def _failed(self) -> list[Json]:
+        me, since = self._node.identity.node_id, iso(self._node.now() - LOOK_BACK_S)
+        rows = await self._node.record.query("failed_runs", node=me, ours=me, since=since, limit=KIND_MAX)
+        whole = {row["run_id"] for row in rows if not row["node_id"]}
+        return [failed_item(row, me) for row in rows if not row["node_id"] or row["run_id"] not in whole]
+
+    async def _lied(self) -> list[Json]:
+        """Who was deposed stands in the machines; when, in the log, as long as that is kept."""
+        deposed = [
+            (known, node, what)
+            for known in self._node.runs.known.values()
+            if known.driver is not None
+            for node, what in known.driver.machine.context.deposed.items()
+        ][:KIND_MAX]
+        if not deposed:
+            return []
+        told = await self._node.record.query("lies")
+        items = []
+        for known, node, what in deposed:
+            who = self._name_in(known.place, node)
+            lines = [row["time"] for row in told if row["run_id"] == known.run_id and f"{who} lied" in row["message"]]
+            place: dict[str, Any] = {"node": node, "group": known.place.group}
+            items.append(lie_item(known.run_id, known.name, who, what, time=max(lines, default=None), **place))
+        return items
+
+    def _is_ours(self, known: KnownRun) -> bool:
+        return known.decision.decision == "accepted" or known.entry.proposer == self._node.identity.node_id
+
+    def _name_in(self, place: GroupPlace, node: NodeId) -> str:
+        entry = place.state().nodes.get(node)
+        return entry.name if entry else node[-8:]

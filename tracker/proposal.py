@@ -1,0 +1,85 @@
+"""What a run was proposed with, and what differs from the run before it. Pure: rows of the record in, docs/api.md out.
+
+A running node adds to it what it has of the code and the data that the run asks for (node.inbox_proposal).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from protocol.errors import FednodeError
+from tracker.inbox import Ask
+
+Json = dict[str, Any]
+
+NOT_COMPARED = frozenset({"name"})  # runs have a name of their own; it stands above the page
+
+
+def proposal(
+    run: Json, parameters: Sequence[Json], previous: Json | None, parameters_before: Sequence[Json], member: str = ""
+) -> Json:
+    """PROPOSAL of docs/api.md. `run`: a row of the query "run"; `member`: the proposer's, where it is known."""
+    configuration, before = configuration_of(parameters), configuration_of(parameters_before)
+    return {
+        "run_id": run["run_id"],
+        "name": run["name"],
+        "state": run["state"],
+        "decision": run["decision"],
+        "group_id": run["group_id"],
+        "proposer": run["proposer"],
+        "proposer_name": run["proposer_name"],
+        "proposer_member": member,
+        "proposer_member_name": "",
+        "created_at": run["created_at"],
+        "configuration": configuration,
+        "code": code_of(configuration),
+        "data": data_of(configuration),
+        "previous": previous,
+        "differences": differences(before, configuration) if previous else [],
+    }
+
+
+def recorded_proposal(ask: Ask, run_id: str) -> Json:
+    """PROPOSAL out of a record alone. Blocks as `ask` does. Raises FednodeError where it does not know the run."""
+    run = next(iter(ask("run", {"run_id": run_id})), None)
+    if run is None:
+        raise FednodeError("The record does not know this run", remedy="choose another one")
+    before = next(iter(ask("proposed_before", {"run_id": run_id})), None)
+    parameters_before = ask("parameters", {"run_id": before["run_id"]}) if before else ()
+    member = next((node["member_id"] for node in ask("nodes", {"node": run["proposer"]})), "")
+    return proposal(run, ask("parameters", {"run_id": run_id}), before, parameters_before, member)
+
+
+def configuration_of(parameters: Sequence[Json]) -> Json:
+    """Dotted keys with their values, as the query "parameters" has them as texts."""
+    return {row["key"]: _value(row["value"], row["type"]) for row in parameters}
+
+
+def _value(text: str, kind: str) -> Any:
+    """What is long or nested stays text: it is for people to read."""
+    return json.loads(text) if kind in ("int", "float", "bool") else text
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Json]:
+    """The keys that do not have the same value, in their order; None where a key is missing."""
+    keys = sorted((before.keys() | now.keys()) - NOT_COMPARED)
+    return [
+        {"key": key, "before": before.get(key), "now": now.get(key)} for key in keys if before.get(key) != now.get(key)
+    ]
+
+
+def code_of(configuration: Mapping[str, Any]) -> Json:
+    """What code the run wants to have run, where nothing is known of what is here."""
+    task, file, digest = (str(configuration.get(f"task.{key}") or "") for key in ("name", "file", "hash"))
+    if not file:
+        what = f"It runs the built-in task {task}: code that came with fednode. Nobody else's code runs here."
+        return {"task": task, "kind": "built-in", "hash": "", "path": "", "here": True, "what": what}
+    what = f"It runs the task file {file} (BLAKE3 {digest[:12]}…), which somebody wrote; code never travels by itself."
+    return {"task": file, "kind": "file", "hash": digest, "path": "", "here": False, "what": what}
+
+
+def data_of(configuration: Mapping[str, Any]) -> Json:
+    """What data the run asks for, where nothing is known of what is here."""
+    wanted = str(configuration.get("data.name") or "")
+    what = f"It trains on a data set of yours called {wanted}. The data stays here; what is learned from it leaves."
+    return {"wanted": wanted, "needed": True, "here": [], "what": what}
