@@ -68,6 +68,16 @@ TARGETS = {
     "idle_core_share": at_most("rounds", 0.01, "an idle node with 10 peers: share of a core"),
     "idle_resident_mb": at_most("rounds", 250, "an idle node with 10 peers: resident memory"),
     "tui_core_share": at_most("tui", 0.25, "the dashboard with 50 nodes and 3 runs: share of a core"),
+    "tui_views_core_share": at_most("tui", 0.25, "the same, from view to view every 6 s"),
+    "tui_idle_core_share": at_most("tui", 0.01, "the same while nothing happens"),
+    "tui_start_s": at_most("tui", 1.5, "the dashboard's start, to its first picture"),
+    "tui_start_cpu_s": at_most("tui", 1.5, "the same in CPU"),
+    "tui_log_followed_core_share": at_most("tui_logs", 0.25, "the dashboard following 3,000 log lines a second"),
+    "tui_log_filtered_core_share": at_most("tui_logs", 0.25, "the same through a filter"),
+    "tui_log_still_core_share": at_most("tui_logs", 0.25, "the same while somebody reads further up"),
+    "runs_10000_newest_ms": at_most("tui_runs", 250, "a page of the list of 10,000 runs, CPU of the node"),
+    "runs_10000_by_accuracy_ms": at_most("tui_runs", 500, "the same in the order that costs most"),
+    "tui_10000_runs_core_share": at_most("tui_runs", 0.25, "the dashboard over that list, scrolled, runs going on"),
 }
 MODULES = tuple(dict.fromkeys(target.module for target in TARGETS.values()))
 

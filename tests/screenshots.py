@@ -31,7 +31,7 @@ SIZES = {"": (132, 40), "-80x24": (80, 24)}
 SMALL = ("network", "run", "inbox")  # those that are also drawn at 80 by 24
 BROWSER = os.environ.get("FEDNODE_BROWSER") or shutil.which("chromium") or shutil.which("google-chrome")
 SETTLE_S = 4.0  # of looking at a view before it is drawn: its answers are there, something is on its way
-FIRST_LOOK_S = 30.0  # of the run before the pictures: curves want points
+ROUNDS_FIRST = 120  # of the run before the pictures: curves want points
 CONFIGURATION = """
 name = "{name}"
 project = "digits"
@@ -73,6 +73,7 @@ def scene():
         lose_the_aggregator(study, going_on, keep=ours)
         ours.client.set_policy(["mine"])
         propose(nodes[1], "digits-wide", rounds=200, rate=0.3, epochs=2, experiment="rates")
+        ours.wait_for_round(going_on, ROUNDS_FIRST, 180)
         yield ours
         other.client.stop_run(going_on, "the pictures are taken")
         wait_until(lambda: ours.client.run(going_on)["state"] == "STOPPED", "the run stops")
@@ -143,7 +144,6 @@ def main():
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     with scene() as ours:
-        time.sleep(FIRST_LOOK_S)
         asyncio.run(take(ours, out))
     for svg in sorted(out.glob("*.svg")) if BROWSER else ():
         to_png(svg)

@@ -6,18 +6,22 @@ from contextlib import suppress
 from functools import partial
 from typing import ClassVar
 
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
+from textual.events import Click
 from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Footer, Input
 
-from tui.deeds import OwnersApp
 from tui.facts.asks import Ask, Questions, Wish, asking
+from tui.facts.curves import points_of
 from tui.facts.fields import Json
 from tui.facts.glance import Glance
+from tui.feeds.command_line import CommandLine
 from tui.feeds.feed import Feed, FeedError
-from tui.views.bars import notice, notice_line, top_lines
+from tui.habits import HabitsApp
+from tui.settings import Settings
+from tui.views.bars import notice, notice_line, tab_at, top_lines
 from tui.views.compare import CompareView
 from tui.views.data import DataView
 from tui.views.devices import DevicesView
@@ -30,7 +34,7 @@ from tui.views.runs import RunsView
 from tui.views.view import View
 from tui.widgets.dialogs import Dialog, help_text
 from tui.widgets.messages import RowEntered, StateMoved
-from tui.widgets.palette import Deed, Deeds
+from tui.widgets.palette import Deed
 from tui.widgets.picture_view import PictureView
 from tui.widgets.row_table import RowTable
 
@@ -49,29 +53,17 @@ VIEWS: dict[str, tuple[str, type[View]]] = {
 HOME = "network"
 TABS = tuple((key, name) for name, (key, _) in VIEWS.items())
 REPAINT_S = 0.5  # twice a second is as fast as one reads figures, and leaves the core to training
-THEMES = (
-    "textual-dark",
-    "nord",
-    "gruvbox",
-    "tokyo-night",
-    "solarized-light",
-    "textual-light",
-    "ansi-dark",
-    "ansi-light",
-)
-
 RUNS_OFFERED_MAX = 50  # in the palette; beyond these one filters the list of runs
-METRICS_ASKED = 20_000  # rows at once: some 4 MB of JSON, well under a second
+POINTS_ASKED = 600  # of each curve, thinned out by the node: three for each column of a wide terminal
 LOG_LINES_ASKED = 2_000  # the newest; what one scrolls back to at the start
 
 
-class Dashboard(OwnersApp):
+class Dashboard(HabitsApp):
     """Shows what a feed tells. All that is shown lies in `state` and `choice`; a repaint happens only after news."""
 
     TITLE = "fednode"
     CSS_PATH = "dashboard.tcss"
     ALLOW_IN_MAXIMIZED_VIEW = "Footer, #top, #notice"
-    COMMANDS = App.COMMANDS | {Deeds}
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(key, f"view('{name}')", name, show=False) for name, (key, _) in VIEWS.items()),
         Binding("question_mark,f1", "help", "help", key_display="?"),
@@ -81,13 +73,13 @@ class Dashboard(OwnersApp):
         Binding("a", "accept", "accept"),
         Binding("x", "decline", "decline"),
         Binding("S", "stop", "stop run"),
+        Binding("P", "propose", "propose a run", show=False),
         Binding("right_square_bracket", "run(1)", "next run", show=False),
         Binding("left_square_bracket", "run(-1)", "previous run", show=False),
         Binding("v", "level", "log level", show=False),
         Binding("z", "zoom", "zoom"),
         Binding("space,p", "pause", "pause", show=False),
         Binding("y", "copy", "copy id", show=False),
-        Binding("t", "theme", "theme", show=False),
         Binding("l", "app.focus_next", "next panel", show=False),
         Binding("h", "app.focus_previous", "previous panel", show=False),
         Binding("escape", "out", "back", show=False),
@@ -95,9 +87,15 @@ class Dashboard(OwnersApp):
     ]
 
     def __init__(
-        self, feed: Feed, *, clock: Callable[[], float] = time.monotonic, repaint_s: float = REPAINT_S
+        self,
+        feed: Feed,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        repaint_s: float = REPAINT_S,
+        settings: Settings | None = None,
+        command_line: CommandLine | None = None,
     ) -> None:
-        super().__init__(feed)
+        super().__init__(feed, command_line, settings)
         self.HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (64, "-wide")]
         self.VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
         self.clock = clock
@@ -120,7 +118,7 @@ class Dashboard(OwnersApp):
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
-        self.theme = THEMES[0]
+        self.begin_theme()
         self.paint()
         self.view.table(self.view.first).focus()
         self.run_worker(self._follow(), group="feed")
@@ -174,9 +172,13 @@ class Dashboard(OwnersApp):
         """What is to be asked while things are as they are: the view's own questions, and what several views show."""
         if self.state.connection.state != "live":
             return
-        yield Wish(asking("logs", limit=LOG_LINES_ASKED))
+        yield Wish(asking("logs", limit=LOG_LINES_ASKED), self.state.log.left_out)
         if glance.run:
-            yield Wish(asking("runs", glance.run.run_id, "metrics", limit=METRICS_ASKED))
+            yield Wish(asking("runs", glance.run.run_id, "series"))
+            if glance.kind:
+                yield Wish(points_of(glance.run.run_id, glance.kind, POINTS_ASKED))
+            if not self.state.is_followed(glance.run.run_id):
+                yield Wish(asking("runs", glance.run.run_id))
         yield from self.view.wishes(glance)
 
     def _paint_bars(self) -> None:
@@ -237,17 +239,23 @@ class Dashboard(OwnersApp):
     def action_help(self) -> None:
         self.push_screen(Dialog(f"Keys and signs: {self._view}", help_text(self.view.keys)))
 
-    def action_theme(self) -> None:
-        known = THEMES.index(self.theme) if self.theme in THEMES else -1
-        self.theme = THEMES[(known + 1) % len(THEMES)]
-        self.tell(f"theme {self.theme}")
-
     def action_pause(self) -> None:
+        """Hold the replay still, or the picture; or let it go on."""
+        if self.replay:
+            self.replay.hold()
+            return
         self._paused = not self._paused
         if self._paused:
             self._paint_bars()
         else:
             self.paint()
+
+    def on_click(self, event: Click) -> None:
+        """A click on a tab of the top bar opens its view."""
+        if event.widget is self.query_one("#top") and event.y == 0:
+            name = tab_at(self.state, TABS, self._view, self.size.width, event.x)
+            if name:
+                self.action_view(name)
 
     def action_level(self) -> None:
         self.tell(f"log lines of level {self.choice.next_level().lower()} and above")
@@ -269,6 +277,7 @@ class Dashboard(OwnersApp):
     def on_input_changed(self, event: Input.Changed) -> None:
         if event.input.has_class("shown"):
             self.choice.filters[self.view.filtered] = event.value
+            self.view.table(self.view.filtered).sought = event.value
             self.paint()
 
     def on_input_submitted(self) -> None:
@@ -300,7 +309,7 @@ class Dashboard(OwnersApp):
         elif message.table in ("participants", "run-participants"):
             self.look_at_node(message.key)
         elif message.table == "nodes":
-            self.choice.filters["log"] = self.state.names.get(message.key, "")
+            self.choice.log_node = message.key
             self.action_view("logs")
         else:
             table = self.query(f"#{message.table}").first(RowTable)
@@ -329,4 +338,4 @@ class Dashboard(OwnersApp):
         deeds.append(Deed("Next kind of curve", "key m", partial(self.action_curve, 1)))
         deeds.append(Deed("Filter what is listed", "key /", self.action_filter))
         deeds.append(Deed("Hold the picture still, or let it go on", "key space", self.action_pause))
-        return deeds
+        return [*deeds, *self.habit_deeds(), *self.actions.command_deeds()]

@@ -1,29 +1,48 @@
 """What can be done about runs from here: accept, decline, stop, resume. What cannot be taken back is asked once."""
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from textual.app import App
 from textual.notifications import SeverityLevel
 
+from tui.actions import Actions
 from tui.facts.choice import Choice
+from tui.facts.commands import Path
 from tui.facts.runs import Run
 from tui.facts.state import State
+from tui.feeds.command_line import CommandLine
 from tui.feeds.feed import Feed, FeedError
 from tui.widgets.dialogs import Question
 from tui.widgets.palette import Deed
+
+if TYPE_CHECKING:
+    from tui.app import Dashboard
 
 
 class OwnersApp(App[None]):
     """An app in which a node's owner decides on the chosen run, or on the one that waits for a decision."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, command_line: CommandLine | None = None) -> None:
         super().__init__()
         self.feed = feed
+        self.actions = Actions(cast("Dashboard", self), command_line)
+        self.lately: list[str] = []  # what was used in the palette, the newest first
         self.state = State()
         self.choice = Choice()
         self._doable: tuple[bool, ...] = ()
+
+    async def load_deeds(self) -> None:
+        """Called when the palette opens."""
+        await self.actions.load()
+
+    def open_command(self, path: Path, given: Mapping[str, str] | None = None) -> None:
+        """Open the form of a command: see tui.actions."""
+        self.actions.open_command(path, given)
+
+    def action_propose(self) -> None:
+        self.actions.propose()
 
     def action_accept(self) -> None:
         if run := self._asking():
@@ -51,16 +70,16 @@ class OwnersApp(App[None]):
         return self._stoppable() is not None if action == "stop" else True
 
     def run_deeds(self) -> list[Deed]:
-        """What the owner can decide now, by name."""
-        deeds = []
+        """What the owner can decide now, by name, and what can be done at any time."""
+        deeds: list[Deed] = []
         if run := self._asking():
-            deeds.append(Deed(f"Accept run {run.name}", "take part with our data", self.action_accept))
-            deeds.append(Deed(f"Decline run {run.name}", "take no part; asks once", self.action_decline))
+            deeds.append(Deed(f"Accept run {run.name}", "take part with our data", self.action_accept, "a"))
+            deeds.append(Deed(f"Decline run {run.name}", "take no part; asks once", self.action_decline, "x"))
         if run := self._stoppable():
-            deeds.append(Deed(f"Stop run {run.name}", "for all of its nodes; asks once", self.action_stop))
+            deeds.append(Deed(f"Stop run {run.name}", "for all of its nodes; asks once", self.action_stop, "S"))
         if run := self._resumable():
             deeds.append(Deed(f"Resume run {run.name}", "from its newest checkpoint", self.action_resume))
-        return deeds
+        return [*deeds, *self.actions.deeds()]
 
     def show_doable(self) -> None:
         """Let the footer offer what can be done now."""
@@ -73,18 +92,24 @@ class OwnersApp(App[None]):
         """A short word in the corner, never taken for markup."""
         self.notify(text, severity=severity, markup=False, timeout=4)
 
+    def _chosen(self) -> Run | None:
+        """The chosen run, where something can be done about it: not in a record."""
+        return None if self.feed.title else self.choice.run(self.state)
+
     def _asking(self) -> Run | None:
-        chosen = self.choice.run(self.state)
+        if self.feed.title:
+            return None
+        chosen = self._chosen()
         if chosen is not None and chosen.asks_us:
             return chosen
         return next((run for run in self.state.runs() if run.asks_us), None)
 
     def _stoppable(self) -> Run | None:
-        chosen = self.choice.run(self.state)
+        chosen = self._chosen()
         return chosen if chosen is not None and not chosen.ended else None
 
     def _resumable(self) -> Run | None:
-        chosen = self.choice.run(self.state)
+        chosen = self._chosen()
         return chosen if chosen is not None and chosen.state == "STOPPED" else None
 
     def _declined(self, run: Run, yes: bool | None) -> None:

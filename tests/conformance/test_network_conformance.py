@@ -17,6 +17,7 @@ from node.seams import (
     Gossip,
     Network,
     PeerChange,
+    PeerTraffic,
     Stream,
     StreamClosed,
     Unreachable,
@@ -131,6 +132,27 @@ def test_frames_go_both_ways_in_order_and_whole(ground: Ground) -> None:
         assert one.counters.bytes_sent > 70_000
         assert other.counters.bytes_received > 70_000
         assert one.counters.stranger_bytes == other.counters.stranger_bytes == 0
+
+    ground(scenario)
+
+
+def test_what_goes_to_and_from_each_peer_is_counted(ground: Ground) -> None:
+    async def scenario(new: NewNetwork) -> None:
+        one, other = await _two(new)
+        third = await new()
+        assert one.traffic(other.node_id) == PeerTraffic()
+        other.handle(CONTROL_PROTOCOL, _echo)
+        stream = await one.open(other.node_id, CONTROL_PROTOCOL)
+        await stream.send_frame(bytes(70_000))
+        await stream.receive_frame(FRAME_BYTES_MAX)
+        there, back = one.traffic(other.node_id), other.traffic(one.node_id)
+        for traffic in (there, back):
+            assert traffic.path == "direct"
+            assert 70_000 < traffic.bytes_sent < 80_000
+            assert 70_000 < traffic.bytes_received < 80_000
+        assert one.traffic(third.node_id) == PeerTraffic()
+        await one.disconnect(other.node_id)
+        assert one.traffic(other.node_id) == PeerTraffic()
 
     ground(scenario)
 

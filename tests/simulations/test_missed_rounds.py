@@ -127,6 +127,13 @@ class Ground:
         await record.flush()
         return {row["round"]: row for row in await record.query("rounds", run_id=self.run)}
 
+    async def updates(self, number: int) -> list[dict[str, Any]]:
+        """What became of each update, but for norms, which only some compute, and the times of commits."""
+        told = await self.node(number).record.query("updates", run_id=self.run)
+        assert len({(row["round"], row["node_id"]) for row in told}) == len(told) > 0
+        own = ("norm", "time", "node_name")
+        return [{key: value for key, value in row.items() if key not in own} for row in told]
+
     async def figures(self, number: int) -> set[tuple[Any, ...]]:
         """What the node's record has of everybody's signed figures. Fails where something is in it twice."""
         record = self.node(number).record
@@ -210,6 +217,7 @@ def test_who_was_down_for_rounds_has_them_when_it_is_back() -> None:
         await ground.whole(3, like=0)
         mine, theirs = await ground.rounds(3), await ground.rounds(0)
         assert list(mine) == list(range(1, 11))
+        assert await ground.updates(3) == await ground.updates(0)
         assert {key[4] for key in await ground.figures(3) if key[1] == "global"} >= set(range(1, 11))
         for number in range(3, 6):  # what it was told: the true times, and how long each round took
             assert abs(seconds_of(mine[number]) - seconds_of(theirs[number])) < 1.0

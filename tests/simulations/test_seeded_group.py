@@ -50,7 +50,7 @@ def test_every_node_finds_itself_and_all_others_in_the_group() -> None:
             found = await load_place(group, node.disk, identity)
             assert found.state().admits(identity.node_id)
             states.append(found.state())
-            secrets.add(found.newest_key.secret)
+            secrets.add(found.key.secret)
         assert len(secrets) == 1
         assert all(state == states[0] for state in states)
         assert [member.role for member in states[0].members.values()] == ["admin", *["member"] * 4]

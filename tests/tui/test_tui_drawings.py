@@ -193,12 +193,12 @@ def test_a_transfer_with_somebody_unknown_or_with_itself_is_not_drawn():
 
 
 @pytest.mark.parametrize("size", [(0, 0), (1, 1), (12, 3), (44, 16), (200, 50)])
-@pytest.mark.parametrize("count", [0, 1, 2, 50, 300])
+@pytest.mark.parametrize("count", [0, 1, 2, 50, 600])
 def test_a_ring_fits_any_size(size, count):
     scene = Scene(tuple(place(i, ourselves=i == 0, aggregator=i == 1) for i in range(count)))
     drawn = Topology(scene, *size).picture([], 0.0, 2.0)
     assert len(drawn.lines) == size[1]
-    if count > NODES_SHOWN_MAX and size[0] > 20:
+    if count > NODES_SHOWN_MAX and size == (200, 50):
         assert f"and {count - NODES_SHOWN_MAX} more" in drawn.plain()
 
 

@@ -115,17 +115,17 @@ def test_earlier_log_lines_go_where_they_belong_each_once():
     state.apply({"type": "log", "log": log_event(5, second=5)}, 0.0)
     earlier = [log_event(seq, second=seq) for seq in (3, 4, 5)] + [log_event(5, node="n2", second=4)]
     state.take(LOGS, {"logs": earlier})
-    assert [(line.node_id, line.seq) for line in state.logs] == [("n1", 3), ("n1", 4), ("n2", 5), ("n1", 5)]
-    count = state.logs_count
+    assert [(line.node_id, line.seq) for line in state.log.lines] == [("n1", 3), ("n1", 4), ("n2", 5), ("n1", 5)]
+    count = state.log.count
     state.take(LOGS, {"logs": earlier})
-    assert state.logs_count == count
+    assert state.log.count == count
 
 
 def test_log_keys_stay_with_their_lines_when_old_ones_fall_out():
     state = told([{"type": "log", "log": log_event(seq, message=f"line {seq}")} for seq in range(10_005)])
     rows = log_rows(state, Choice())
-    assert (len(rows), rows.key(0), rows[0].cells[-1].text) == (10_000, "5", "line 5")
-    assert rows[9_999].key == rows.key(9_999) == "10004"
+    assert (len(rows), rows.key(0), rows[0].cells[-1].text) == (10_000, "5@n1", "line 5")
+    assert rows[9_999].key == rows.key(9_999) == "10004@n1"
 
 
 def test_lost_lines_are_counted_until_the_next_snapshot():

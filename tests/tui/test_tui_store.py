@@ -70,7 +70,7 @@ def test_a_stores_screens(store):
     async def scene():
         feed = StoreFeed(store)
         async with stage(None, (200, 60), feed=feed) as on:
-            await on.until(lambda: on.app.state.curves and on.app.state.logs)
+            await on.until(lambda: on.app.state.curves and on.app.state.log.lines)
             await on.settle()
             text = on.text()
             for words in ("store store.duckdb", "■ stopped", "✓ FINISHED", "3/3", "0.8500", "something odd"):

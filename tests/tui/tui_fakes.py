@@ -83,6 +83,11 @@ class FakeClient:
         """Answers are given by the last part of the path."""
         return self._answer(parts[-1], EMPTY.get(parts[-1], {}), *parts[:-1][-1:])
 
+    async def all_logs(self, run, **filters):
+        """Tells what is answered as `all`, and then no more comes."""
+        for event in self._answer("all", [], run):
+            yield event
+
     async def tell(self, method, *parts, body):
         self.bodies.append((method, parts, body))
         return self._answer(parts[-1], {}, *parts[:-1][-1:])

@@ -56,9 +56,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(client, size=(120, 36), feed=None):
+async def stage(client, size=(120, 36), feed=None, **given):
     clock = Clock()
-    app = Dashboard(feed or LiveFeed(client.connect, retry_first_s=0.001), clock=clock, repaint_s=0.0)
+    app = Dashboard(feed or LiveFeed(client.connect, retry_first_s=0.001), clock=clock, repaint_s=0.0, **given)
     async with app.run_test(size=size, notifications=True) as pilot:
         on_stage = Stage(app, pilot, clock)
         await on_stage.until(lambda: app.state.snapshots or app.state.connection.state == "absent")

@@ -1,7 +1,8 @@
 """Tables as values: columns that share a width, and rows that can be compared to see what must be painted again."""
 
+import re
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from rich.cells import cell_len, set_cell_size
 
@@ -43,6 +44,20 @@ class Rows(Protocol):
     def __getitem__(self, index: int, /) -> Row: ...
 
     def key(self, index: int, /) -> str: ...
+
+
+@runtime_checkable
+class LongRows(Rows, Protocol):
+    """Rows of which there are so many that they are found and searched without being made."""
+
+    def find(self, key: str) -> int | None:
+        """The index of the row with this key."""
+
+    def has(self, index: int, wanted: str) -> bool:
+        """Whether the row has `wanted`, which is in small letters, in it, capitals or not."""
+
+    def in_full(self, index: int) -> str:
+        """All that there is to say about the row."""
 
 
 class ListRows(list[Row]):
@@ -132,3 +147,29 @@ def matching(rows: ListRows, wanted: str) -> ListRows:
 
 def _has(row: Row, wanted: str) -> bool:
     return any(wanted in cell.text.casefold() for cell in row.cells)
+
+
+def find(rows: Rows, key: str) -> int | None:
+    """The index of the row with this key."""
+    if isinstance(rows, LongRows):
+        return rows.find(key)
+    return next((index for index in range(len(rows)) if rows.key(index) == key), None)
+
+
+def has(rows: Rows, index: int, wanted: str) -> bool:
+    """Whether the row has `wanted` in it, capitals or not."""
+    if isinstance(rows, LongRows):
+        return rows.has(index, wanted.lower())
+    return _has(rows[index], wanted.casefold())
+
+
+def marked(drawn: Line, wanted: str) -> Line:
+    """The line with every place where `wanted` stands in a style of its own."""
+    spans: list[Span] = []
+    for span in drawn:
+        at = 0
+        for match in re.finditer(re.escape(wanted), span.text, re.IGNORECASE):
+            spans += [Span(span.text[at : match.start()], span.style), Span(match[0], "match")]
+            at = match.end()
+        spans.append(Span(span.text[at:], span.style))
+    return tuple(span for span in spans if span.text)

@@ -71,6 +71,13 @@ def value_text(value: float | None, width: int = 6) -> str:
     return f"{value:.0e}"
 
 
+def rtt_text(seconds: float) -> str:
+    """A round trip's time: `0.4 ms`, `12 ms`, `1.3 s`."""
+    if seconds >= 1:
+        return f"{seconds:.1f} s"
+    return f"{seconds * 1000:.1f} ms" if seconds < 0.00995 else f"{seconds * 1000:.0f} ms"
+
+
 def seconds_text(seconds: float | None) -> str:
     """A duration in the largest two units that matter: `3.2 s`, `4 min 10 s`, `2 h 05 min`."""
     if seconds is None:
@@ -82,6 +89,13 @@ def seconds_text(seconds: float | None) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def duration_text(seconds: float) -> str:
+    """How far along something is, as players show it: `1:23`, `2:05:10`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def clock_text(when: datetime | None) -> str:

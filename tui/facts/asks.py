@@ -45,10 +45,15 @@ class Questions:
         self.postponed = False  # some wish was left for later, so another look is needed even without news
 
     def due(self, wishes: Iterable[Wish], snapshots: int, now: float) -> list[Ask]:
-        """What to ask now; it counts as asked from here on. `now`: any clock that does not go back, in seconds."""
+        """What to ask now; it counts as asked from here on. `now`: any clock that does not go back, in seconds. Of
+        several wishes for one answer the first counts."""
         due: list[Ask] = []
+        wished: set[Ask] = set()
         self.postponed = False
         for ask, stamp in wishes:
+            if ask in wished:
+                continue
+            wished.add(ask)
             known, since = self._asked.get(ask, (None, float("-inf")))
             if known == (snapshots, stamp):
                 continue

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tui.facts.curves import Curves, Kind
-from tui.facts.nodes import LEVELS, LogLine
+from tui.facts.nodes import LEVELS
 from tui.facts.runs import Run
 from tui.facts.state import State
 
@@ -22,7 +22,10 @@ class Choice:
     kind: Kind | None = None
     node_id: str = ""
     filters: dict[str, str] = field(default_factory=dict)  # by the name of what is filtered
+    marked: dict[str, None] = field(default_factory=dict)  # ids of runs to compare, in the order of choice
     level: int = 1  # the least level of log lines shown, an index into LEVELS
+    log_node: str = ""  # whose lines alone are shown, and of which run; empty for all
+    log_run: str = ""
     _looked_at: str = ""  # the run shown without having been chosen
 
     def run(self, state: State) -> Run | None:
@@ -42,7 +45,8 @@ class Choice:
         now = self.run(state)
         if now is not None:
             ids = [run.run_id for run in runs]
-            self.run_id = ids[(ids.index(now.run_id) + step) % len(ids)]
+            at = ids.index(now.run_id) if now.run_id in ids else -1  # one that only the list of all runs has
+            self.run_id = ids[(at + step) % len(ids)] if ids else ""
 
     def kind_of(self, curves: Curves | None) -> Kind | None:
         """The chosen kind of curve if this run has it, else its most telling one."""
@@ -58,11 +62,6 @@ class Choice:
 
     def filter(self, name: str) -> str:
         return self.filters.get(name, "")
-
-    def wants_line(self, line: LogLine, run_id: str = "") -> bool:
-        """The log line is important enough, and of this run if one is named."""
-        rank = LEVELS.index(line.level) if line.level in LEVELS else len(LEVELS)
-        return rank >= self.level and (not run_id or line.run_id == run_id)
 
     def next_level(self) -> str:
         """Raise the least level of log lines, from the highest back to the lowest; returns its name."""

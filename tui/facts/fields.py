@@ -12,6 +12,7 @@ from typing import Any
 Json = Mapping[str, Any]
 
 TEXT_CHARS_MAX = 2_000  # more than any terminal line shows; keeps one absurd message from costing memory
+WHOLE_CHARS_MAX = 20_000  # of a text that is shown with all of its lines: five times the longest that a node records
 LIST_ITEMS_MAX = 200_000  # ten times a page of metrics; keeps a broken answer from freezing the screen
 
 
@@ -27,6 +28,15 @@ def text(source: Json, key: str) -> str:
     """The field as safe text; absent and null are empty."""
     value = source.get(key)
     return "" if value is None else safe(value if isinstance(value, str) else str(value))
+
+
+def lines_of(source: Json, key: str) -> str:
+    """The field as safe text with its line ends, where `text` would lose something of it; else empty."""
+    value = source.get(key)
+    if not isinstance(value, str) or ("\n" not in value and len(value) <= TEXT_CHARS_MAX):
+        return ""
+    lines = value[:WHOLE_CHARS_MAX].expandtabs().split("\n")
+    return "\n".join("".join(c if c.isprintable() else "·" for c in line.rstrip("\r")) for line in lines).rstrip()
 
 
 def number(source: Json, key: str) -> int:

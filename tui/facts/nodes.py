@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from tui.facts.fields import Json, items, measure, moment, name_of, number, text, texts
+from tui.facts.fields import Json, items, lines_of, measure, moment, name_of, number, text, texts
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")  # of log lines, the least first
 
@@ -43,6 +43,33 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """The way between a node and ours. Rates in bytes a second; what nobody measured lately is None."""
+
+    rtt_s: float | None = None
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    sent_per_s: float | None = None
+    received_per_s: float | None = None
+    path: str = ""  # "direct", "relayed", or empty without a connection
+
+    @property
+    def rate(self) -> float:
+        return (self.sent_per_s or 0.0) + (self.received_per_s or 0.0)
+
+    @classmethod
+    def of(cls, source: Json) -> "Link":
+        return cls(
+            rtt_s=measure(source, "rtt_s"),
+            bytes_sent=number(source, "bytes_sent"),
+            bytes_received=number(source, "bytes_received"),
+            sent_per_s=measure(source, "sent_per_s"),
+            received_per_s=measure(source, "received_per_s"),
+            path=text(source, "path"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
     """One node of our groups, ourselves among them."""
 
@@ -62,15 +89,18 @@ class Peer:
     disk_free_bytes: int = 0
     gpus: tuple[str, ...] = ()
     load_1m: float | None = None
+    data_sets: int = 0
+    link: Link = Link()
+    heard: bool = False  # lately, of a node to which no connection is kept
 
     @property
     def here(self) -> bool:
         """It can be worked with now."""
-        return self.connected or self.ourselves
+        return self.connected or self.ourselves or self.heard
 
     @classmethod
     def of(cls, source: Json) -> "Peer":
-        capacity = source.get("capacity")
+        capacity, link = source.get("capacity"), source.get("link")
         capacity = capacity if isinstance(capacity, Mapping) else {}
         return cls(
             node_id=text(source, "node_id"),
@@ -89,6 +119,9 @@ class Peer:
             disk_free_bytes=number(capacity, "disk_free_bytes"),
             gpus=texts(capacity, "gpus"),
             load_1m=measure(capacity, "load_1m"),
+            data_sets=number(source, "data_sets"),
+            link=Link.of(link if isinstance(link, Mapping) else {}),
+            heard=source.get("here") is True,
         )
 
 
@@ -103,6 +136,7 @@ class LogLine:
     logger: str
     message: str
     seq: int = 0
+    whole: str = ""  # the message with all of its lines, where that is more than `message`
 
     @property
     def key(self) -> tuple[str, int]:
@@ -119,6 +153,7 @@ class LogLine:
             logger=text(source, "logger"),
             message=text(source, "message"),
             seq=number(source, "seq"),
+            whole=lines_of(source, "message"),
         )
 
 
@@ -156,6 +191,17 @@ class Member:
     role: str
     admitted_at: datetime | None
     nodes: tuple[str, ...]
+    admitted_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FormerMember:
+    """Somebody who is out of a group. `how`: in words."""
+
+    member_id: str
+    name: str
+    since: datetime | None
+    how: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +215,7 @@ class Invitation:
     expires_at: datetime | None
     revoked: bool
     by: str
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +228,12 @@ class Group:
     operations: int
     members: tuple[Member, ...]
     invitations: tuple[Invitation, ...]
+    former: tuple[FormerMember, ...] = ()
+    out: str = ""  # why our node is out of it, in words
 
     @classmethod
     def of(cls, source: Json) -> "Group":
+        out = source.get("out")
         return cls(
             group_id=text(source, "group_id"),
             name=name_of(source, "name", "group_id"),
@@ -191,6 +241,8 @@ class Group:
             operations=number(source, "operations"),
             members=tuple(map(_member, items(source, "members"))),
             invitations=tuple(map(_invitation, items(source, "invitations"))),
+            former=tuple(map(_former, items(source, "former"))),
+            out=text(out, "text") if isinstance(out, dict) else text(source, "turned_away"),
         )
 
 
@@ -201,6 +253,18 @@ def _member(source: Json) -> Member:
         role=text(source, "role"),
         admitted_at=moment(source, "admitted_at"),
         nodes=tuple(name_of(node, "name", "node_id") for node in items(source, "nodes")),
+        admitted_by=text(source, "admitted_by"),
+    )
+
+
+def _former(source: Json) -> FormerMember:
+    how = f"removed by {text(source, 'by')}" if source.get("removed") is True else "left"
+    reason = text(source, "reason")
+    return FormerMember(
+        member_id=text(source, "member_id"),
+        name=name_of(source, "name", "member_id"),
+        since=moment(source, "at"),
+        how=f"{how}: {reason}" if reason else how,
     )
 
 
@@ -212,5 +276,6 @@ def _invitation(source: Json) -> Invitation:
         used=number(source, "used"),
         expires_at=moment(source, "expires_at"),
         revoked=source.get("revoked") is True,
-        by=text(source, "by"),
+        by=name_of(source, "by_name", "by"),
+        state=text(source, "state"),
     )

@@ -58,6 +58,7 @@ class Run:
     ended_at: datetime | None = None
     accuracy: float | None = None
     loss: float | None = None
+    seconds_left: float | None = None
     decision: str = ""
     bytes_sent: int = 0
     bytes_received: int = 0
@@ -100,6 +101,7 @@ class Run:
             ended_at=moment(source, "ended_at"),
             accuracy=measure(source, "accuracy"),
             loss=measure(source, "loss"),
+            seconds_left=measure(source, "seconds_left"),
             decision=text(source, "decision"),
             bytes_sent=number(source, "bytes_sent"),
             bytes_received=number(source, "bytes_received"),
@@ -120,6 +122,9 @@ class Round:
     refused: tuple[tuple[str, str], ...] = ()
     bytes: int = 0
     seconds: float | None = None
+    audited: int = 0
+    checkpoint: str = ""
+    model: str = ""
 
     @classmethod
     def of(cls, source: Json) -> "Round":
@@ -132,9 +137,17 @@ class Round:
             refused=tuple((text(r, "node_id"), text(r, "reason")) for r in items(source, "updates_refused")),
             bytes=number(source, "bytes"),
             seconds=measure(source, "seconds"),
+            audited=number(source, "audited"),
+            checkpoint=text(source, "checkpoint"),
+            model=text(source, "model"),
         )
 
 
 def rounds_of(answer: Json) -> tuple[Round, ...]:
     """The rounds that an answer of /v1/runs/{run}/rounds has, the newest first."""
     return tuple(sorted(map(Round.of, items(answer, "rounds")), key=lambda each: each.round, reverse=True))
+
+
+def commits_of(answer: Json) -> dict[int, float]:
+    """When the rounds of such an answer were committed, in seconds since 1970."""
+    return {each.round: each.committed_at.timestamp() for each in rounds_of(answer) if each.committed_at}

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from fednode import AsyncClient
+from fednode_endpoints import LONG_DEADLINE_S
 
 Answer = Coroutine[Any, Any, dict[str, Any]]
 
@@ -20,6 +21,9 @@ class NodeClient(Protocol):
     def tell(self, method: str, *parts: str, body: Mapping[str, Any]) -> Answer:
         """POST, PUT or DELETE /v1/parts…"""
 
+    def all_logs(self, run: str, **filters: Any) -> AsyncIterator[dict[str, Any]]:
+        """GET /v1/runs/{run}/logs/all?filters…, its lines; to be closed when left early."""
+
 
 class ApiClient(AsyncClient):
     """See NodeClient."""
@@ -28,4 +32,5 @@ class ApiClient(AsyncClient):
         return self._get(*parts, **filters)
 
     def tell(self, method: str, *parts: str, body: Mapping[str, Any]) -> Answer:
-        return self._call(method, "/v1/" + "/".join(quote(part, safe="") for part in parts), dict(body))
+        path = "/v1/" + "/".join(quote(part, safe="") for part in parts)
+        return self._call(method, path, dict(body), LONG_DEADLINE_S)  # joining, say, waits for a member

@@ -38,6 +38,9 @@ class Feed(Protocol):
     async def ask(self, ask: Ask) -> Json:
         """The answer, in the shape that docs/api.md gives."""
 
+    def all_logs(self, run_id: str, **filters: Any) -> AsyncIterator[Json]:
+        """What all nodes of a run say, as GET /v1/runs/{run}/logs/all tells it, until there is no more to come."""
+
     async def tell(self, method: str, *parts: str, **body: Any) -> Json:
         """Have something done: POST, PUT or DELETE /v1/parts… with `body`, of which None is left out."""
 
@@ -83,11 +86,19 @@ class LiveFeed:
             await asyncio.sleep(min(self._retry_first_s * 2 ** min(max(attempt - 1, 0), 10), RETRY_MOST_S))
 
     async def ask(self, ask: Ask) -> Json:
-        return await _answer(self._node.ask(*ask.parts, **dict(ask.filters)))
+        return await answer_of(self._node.ask(*ask.parts, **dict(ask.filters)))
+
+    async def all_logs(self, run_id: str, **filters: Any) -> AsyncIterator[Json]:
+        try:
+            async with aclosing(_closable(self._node.all_logs(run_id, **filters))) as stream:
+                async for event in stream:
+                    yield event
+        except GONE as error:
+            raise FeedError(told(error)) from error
 
     async def tell(self, method: str, *parts: str, **body: Any) -> Json:
         given = {key: value for key, value in body.items() if value is not None}
-        return await _answer(self._node.tell(method, *parts, body=given))
+        return await answer_of(self._node.tell(method, *parts, body=given))
 
     @property
     def _node(self) -> NodeClient:
@@ -107,7 +118,8 @@ def _closable(events: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[dict[str,
     return cast(AsyncGenerator[dict[str, Any], None], events)
 
 
-async def _answer(question: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+async def answer_of(question: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    """The answer. Raises FeedError where there is none."""
     try:
         return await question
     except GONE as error:

@@ -5,14 +5,22 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tracker.device_samples import recorded_devices
+from tracker.inbox import record_items
+from tracker.log_pages import previous_place
+from tracker.proposal import recorded_proposal
+from tracker.queries_runs import RUN_FILTERS
 from tracker.reader import Reader
 from tracker.store import open_stopped
 from tui.facts.asks import Ask
 from tui.facts.fields import Json
 from tui.feeds.feed import FeedError, told
+from tui.feeds.store_models import data_set, model, models
 
 Result = TypeVar("Result")
-RUNS_MAX = 1_000  # more than a person pages through
+NEWEST_TOLD = 100  # as a node does; the others are asked for page by page
+OPEN_TOLD_MAX = 1_000  # likewise, of those that had not ended when the node stopped
+LOG_LINES = 1_000  # of a page that nobody gave a limit, as the local API has it
 
 
 class StoreFeed:
@@ -38,14 +46,15 @@ class StoreFeed:
 
     def snapshot(self) -> Json:
         """Everything that the first line of /v1/events has, as far as the record knows it. Blocks."""
-        parts: dict[str, list[Json]] = {}
-        for part in self._reader.query("participants", {}):
-            parts.setdefault(part["run_id"], []).append(part)
-        runs = self._reader.query("runs", {"limit": RUNS_MAX})
+        rows = self._reader.query("runs", {"limit": NEWEST_TOLD})
+        known = {run["run_id"] for run in rows}
+        still_open = self._reader.query("runs", {"limit": OPEN_TOLD_MAX, "open": True})
+        rows += [run for run in still_open if run["run_id"] not in known]
         peers = [{**node, "connected": False} for node in self._reader.query("nodes", {})]
-        told_runs = [{**run, "participants": parts.get(run["run_id"], [])} for run in runs]
         status = {"name": self._title, "is_record": True}
-        return {"type": "snapshot", "status": status, "groups": [], "peers": peers, "runs": told_runs}
+        runs = {"runs": self._with_participants(rows), "runs_total": self._total({})}
+        inbox = record_items(self._reader.query)
+        return {"type": "snapshot", "status": status, "groups": [], "peers": peers, "inbox": inbox, **runs}
 
     async def ask(self, ask: Ask) -> Json:
         return await self._read(lambda: self._answer(ask.parts, dict(ask.filters)))
@@ -53,15 +62,86 @@ class StoreFeed:
     def _answer(self, parts: tuple[str, ...], filters: dict[str, Any]) -> Json:
         """What the local API would answer, from the record's named queries. Blocks."""
         match parts:
+            case ("runs",):
+                return self._page(**filters)
+            case ("projects",):
+                return {"projects": self._reader.query("run_projects", filters)}
+            case ("runs", run):
+                found = self._with_participants(self._reader.query("run", {"run_id": run}))
+                if not found:
+                    raise FeedError("the record has no such run")
+                return found[0]
             case ("runs", run, "metrics"):
-                return {"metrics": self._reader.query("metrics", {"run_id": run, **filters})}
+                name = "metric_points" if filters.get("points") else "metrics"
+                return {"metrics": self._reader.query(name, {"run_id": run, **filters})}
+            case ("runs", run, "series"):
+                return {"series": self._reader.query("series", {"run_id": run})}
+            case ("runs", run, "timeline"):
+                return {"events": self._reader.query("timeline", {"run_id": run, **filters})}
+            case ("runs", run, "updates"):
+                return {"updates": self._reader.query("updates", {"run_id": run, **filters})}
             case ("runs", run, "rounds"):
                 return {"rounds": self._reader.query("rounds", {"run_id": run, **filters})}
+            case ("runs", run, "states"):
+                return {"states": self._reader.query("statuses", {"run_id": run, **filters})}
             case ("runs", run, "spans"):
                 return {"spans": self._reader.query("spans", {"run_id": run, **filters})}
+            case ("runs", run, "proposal"):
+                return recorded_proposal(self._reader.query, run)
+            case ("devices",):
+                return {"devices": recorded_devices(self._reader, filters)}
+            case ("data",):
+                return {"data": self._reader.query("data_sets", {})}
+            case ("data", name):
+                return _there(data_set(self._reader.query, name))
+            case ("models",):
+                return {"models": models(self._reader.query, filters.get("of"))}
+            case ("models", name):
+                return _there(model(self._reader.query, name))
+            case ("artifacts",):
+                return {"artifacts": self._reader.query("artifacts", {})}
+            case ("runs", run, "artifacts"):
+                return {"artifacts": self._reader.query("artifacts", {"run_id": run})}
             case ("logs",):
-                return {"logs": self._reader.query("logs_tail", filters)}
+                return self._log_page(filters)
+            case ("runs", run, "logs"):
+                return self._log_page({"run_id": run, **filters})
         raise FeedError(f"the record does not tell about {' '.join(parts)}")
+
+    def _page(self, *, sort: str = "created", brief: bool = False, **wanted: Any) -> Json:
+        rows = self._reader.query(f"runs_by_{sort}", wanted)
+        total = self._total({key: wanted[key] for key in RUN_FILTERS if key in wanted})
+        return {"runs": rows if brief else self._with_participants(rows), "total": total}
+
+    def _total(self, wanted: Json) -> int:
+        counted = self._reader.query("runs_total", wanted)
+        return counted[0]["total"] if counted else 0
+
+    def _with_participants(self, rows: list[dict[str, Any]]) -> list[Json]:
+        by_run: dict[str, list[Json]] = {row["run_id"]: [] for row in rows}
+        for part in self._reader.query("participants", {"run_ids": list(by_run)}) if rows else ():
+            by_run[part["run_id"]].append(part)
+        return [{**row, "participants": by_run[row["run_id"]]} for row in rows]
+
+    def _log_page(self, filters: dict[str, Any]) -> Json:
+        if "after" in filters:
+            return {"logs": self._reader.query("logs", filters)}
+        lines = self._reader.query("logs_tail", filters)
+        return {"logs": lines, "previous": previous_place(lines, filters.get("limit", LOG_LINES))}
+
+    async def all_logs(self, run_id: str, **filters: Any) -> AsyncIterator[Json]:
+        """The lines that the record has of the run's nodes; of those that it has none of, it says so."""
+        limit, level = filters.get("limit"), filters.get("level")
+        lines = await self._read(
+            lambda: self._reader.query("logs_tail", {"run_id": run_id, "limit": limit, "level": level})
+        )
+        nodes = await self._read(lambda: self._reader.query("participants", {"run_ids": [run_id]}))
+        yield {"type": "logs", "logs": lines}
+        for node in nodes:
+            if node["node_id"] not in {line["node_id"] for line in lines}:
+                why = "this record has no lines of it"
+                yield {"type": "node", "node_id": node["node_id"], "node_name": node["name"], "reason": why}
+        yield {"type": "bye"}
 
     async def tell(self, method: str, *parts: str, **body: Any) -> Json:
         raise FeedError("this is a record, not a running node – start the node with fednode start")
@@ -75,3 +155,9 @@ class StoreFeed:
                 if not hasattr(error, "remedy"):  # by this the record's errors are known: they are the protocol's,
                     raise  # which this room may not name
                 raise FeedError(told(error)) from error
+
+
+def _there(found: Json | None) -> Json:
+    if found is None:
+        raise FeedError("the record does not have it")
+    return found

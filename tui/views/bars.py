@@ -1,6 +1,6 @@
 """The lines of text around the tables: the top bar, the notice, a run's and a node's facts. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 
@@ -9,18 +9,16 @@ from tui.drawing.words import (
     CROWN,
     STATE_STYLES,
     bytes_text,
-    clock_text,
     counted,
     date_text,
-    memory_text,
+    duration_text,
     seconds_text,
     shortened,
     state_sign,
     value_text,
 )
-from tui.facts.nodes import Peer
 from tui.facts.runs import Run
-from tui.facts.state import State
+from tui.facts.state import Played, State
 from tui.views.run_rows import progress_text
 
 WIDTH_FOR_ALL_NAMES = 118  # below it only the view that is shown has its name in the top bar
@@ -31,14 +29,30 @@ def top_lines(
     state: State, tabs: Sequence[tuple[str, str]], view: str, source: str, width: int, height: int, *, paused: bool
 ) -> Picture:
     """The top bar: the views on the left, whom we look at on the right; with a second line, figures of it all."""
-    shown = [Span(" fednode ", "key")]
-    for key, name in tabs:
-        label = f" {key} {name} " if name == view or width >= WIDTH_FOR_ALL_NAMES else f" {key} "
-        shown.append(Span(label, "here" if name == view else ""))
+    shown = [span for _, span in _tab_spans(state, tabs, view, width)]
     lines = [spaced(shown, _whom(state, source, width, paused=paused), width)]
     if height > 1:
         lines.append(spaced(_figures(state), _own_figures(state), width))
     return Picture(width, height, tuple(lines))
+
+
+def tab_at(state: State, tabs: Sequence[tuple[str, str]], view: str, width: int, x: int) -> str:
+    """The view whose tab is at this column of the top bar, or nothing."""
+    for name, span in _tab_spans(state, tabs, view, width):
+        x -= cell_len(span.text)
+        if x < 0:
+            return name
+    return ""
+
+
+def _tab_spans(state: State, tabs: Sequence[tuple[str, str]], view: str, width: int) -> Iterator[tuple[str, Span]]:
+    """What the top bar begins with, each piece with the view that it opens."""
+    yield "", Span(" fednode ", "key")
+    waiting = len(state.inbox())
+    for key, name in tabs:
+        label = f" {key} {name}" if name == view or width >= WIDTH_FOR_ALL_NAMES else f" {key}"
+        badge = f"({waiting})" if name == "inbox" and waiting else ""
+        yield name, Span(f"{label}{badge} ", "here" if name == view else "notice" if badge else "")
 
 
 def _whom(state: State, source: str, width: int, *, paused: bool) -> list[Span]:
@@ -49,10 +63,20 @@ def _whom(state: State, source: str, width: int, *, paused: bool) -> list[Span]:
         "connecting": Span("◌ asking", "warn"),
     }
     sign = Span("■ stopped", "dim") if source else signs[state.connection.state]
+    if state.played is not None:
+        sign = _played(state.played)
     spans = [Span("‖ paused", "warn") if paused else sign, Span("  "), Span(source or status.name, "self")]
     if width >= 100 and status.groups:
         spans += [Span(" in ", "dim"), Span(", ".join(status.groups), "strong")]
     return [*spans, Span(" ")]
+
+
+def _played(played: Played) -> Span:
+    """Where a replay stands, and how it goes on."""
+    place = f"{duration_text(played.at_s)} of {duration_text(played.length_s)}"
+    if played.at_s >= played.length_s:
+        return Span(f"■ end {place}", "dim")
+    return Span(f"‖ held {place}", "warn") if played.is_held else Span(f"▶ {played.speed:g}× {place}", "good")
 
 
 def _figures(state: State) -> list[Span]:
@@ -62,7 +86,8 @@ def _figures(state: State) -> list[Span]:
     asking = sum(run.asks_us for run in runs)
     nodes = counted(len(state.peers), "node")
     spans = [Span(f" {nodes}" if state.status.is_record else f" {nodes}, {here} here"), DOT]
-    spans += [Span(f"{counted(len(runs), 'run')}, {active} going on")]
+    known = max(state.runs_total, len(runs))
+    spans += [Span(f"{known:,} {'run' if known == 1 else 'runs'}, {active} going on")]
     if asking:
         spans += [DOT, Span(f"{counted(asking, 'run waits', 'runs wait')} for your answer", "warn")]
     return spans
@@ -87,7 +112,7 @@ def notice(state: State) -> Span | None:
     if connection.state == "connecting":
         return Span("◌ asking the node how things are", "notice")
     asking = [run for run in state.runs() if run.asks_us]
-    if asking:
+    if asking and state.played is None:
         more = f" (and {len(asking) - 1} more)" if len(asking) > 1 else ""
         who = f" by {asking[0].proposer_name}" if asking[0].proposer_name else ""
         return Span(f"? run {asking[0].name}{who} waits for your answer{more}: a accepts, x declines", "notice")
@@ -145,30 +170,6 @@ def _when(run: Run) -> str:
     if run.ended_at is None:
         return f"started {date_text(run.started_at)}"
     return f"ended {date_text(run.ended_at)} after {seconds_text((run.ended_at - run.started_at).total_seconds())}"
-
-
-def node_lines(state: State, peer: Peer | None, width: int, height: int) -> Picture:
-    """A node's facts: who, where, what it has, and its part in each run."""
-    if peer is None:
-        return plain_lines([[Span("no node chosen", "dim")]], width, height)
-    groups = [state.groups[group].name if group in state.groups else group[:8] for group in peer.groups]
-    gpus = ", ".join(peer.gpus) or "no GPU"
-    memory = f"{memory_text(peer.memory_free_bytes)} of {memory_text(peer.memory_bytes)} memory free"
-    parts = [
-        f"{run.name} {state_sign(each.state)} {each.state.lower()}{f' ({each.reason})' if each.reason else ''}"
-        for run in state.runs()
-        for each in run.participants
-        if each.node_id == peer.node_id
-    ]
-    facts = [
-        ("id", peer.node_id),
-        ("groups", ", ".join(groups) or "none"),
-        ("runs", ", ".join(parts) or "none"),
-        ("machine", f"{counted(peer.cpu_cores, 'core')}, {memory}, {gpus}" if peer.cpu_cores else "not told yet"),
-        ("addresses", ", ".join(peer.addresses) or "unknown"),
-        ("last seen", f"{date_text(peer.last_seen)[:10]} {clock_text(peer.last_seen)}" if peer.last_seen else "never"),
-    ]
-    return plain_lines([[Span(f"{label:<10} ", "dim"), Span(value)] for label, value in facts], width, height)
 
 
 def plain_lines(lines: Sequence[Sequence[Span]], width: int, height: int) -> Picture:

@@ -1,22 +1,231 @@
-"""The inbox: everything that waits for a person."""
+"""The inbox: everything that waits for a person, and beside it the whole of what is looked at."""
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.events import Resize
 
+from tui.drawing.grid import matching
+from tui.facts.asks import Ask, Wish, asking
+from tui.facts.forms import Field, at_most
 from tui.facts.glance import Glance
-from tui.views.run_rows import RUN_COLUMNS, run_rows
+from tui.facts.inbox import Item, Proposal, proposal_of
+from tui.views.inbox_rows import ITEM_COLUMNS, empty_page, item_page, item_rows
 from tui.views.view import View
-from tui.widgets.messages import RowMoved
+from tui.widgets.forms import Form
+from tui.widgets.messages import RowEntered, RowMoved
+from tui.widgets.page import Page
+from tui.widgets.palette import Deed
 from tui.widgets.row_table import RowTable
+
+SIDE_BY_SIDE_COLUMNS = 100  # below it the page takes the list's place when it is opened
+REASON_CHARACTERS_MAX = 500  # what the node takes
 
 
 class InboxView(View):
+    """The list on the left, the chosen item's page on the right; on a small screen one of them."""
+
+    DEFAULT_CSS = """
+    InboxView > Horizontal { height: 1fr; }
+    InboxView #inbox { width: 42%; max-width: 84; }
+    InboxView #inbox-page { width: 1fr; }
+    InboxView.-small #inbox { width: 1fr; max-width: 100%; }
+    InboxView.-small #inbox-page { display: none; }
+    InboxView.-small.-open #inbox { display: none; }
+    InboxView.-small.-open #inbox-page { display: block; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a", "accept_item", "accept"),
+        Binding("x", "decline_item", "decline"),
+        Binding("d", "seen", "done"),
+        Binding("enter", "go", "go there", show=False),
+        Binding("escape", "close", "back to the list", show=False),
+    ]
     filtered, first = "inbox", "inbox"
+    keys = (
+        ("a x", "accept or decline the proposal"),
+        ("Enter", "open it; on its page, go to what it is about"),
+        ("d", "done: I have seen it, out of the inbox"),
+    )
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self._tries = 0  # answers given here; what the node has for a run may have changed by them
 
     def compose(self) -> ComposeResult:
-        yield RowTable(RUN_COLUMNS, id="inbox", title="Inbox", empty="nothing waits for you")
+        with Horizontal():
+            yield RowTable(ITEM_COLUMNS, id="inbox", title="Inbox", empty="nothing waits for you")
+            yield Page(id="inbox-page")
+
+    # What is shown
 
     def show(self, glance: Glance) -> None:
-        self.table("inbox").show(run_rows([run for run in glance.state.runs() if run.asks_us]))
+        table, items = self.table("inbox"), glance.state.inbox()
+        self.set_title(table, f"Inbox {len(items)}" if items else "Inbox", glance)
+        table.show(matching(item_rows(items), glance.choice.filter("inbox")))
+        item, page = self._item(), self.query_one(Page)
+        if item is None:
+            is_record = glance.state.status.is_record
+            page.set_words("")
+            page.show(lambda width: empty_page(width, is_record=is_record), "")
+            self.remove_class("-open")
+            return
+        answers, ask = glance.state.answers, _proposal_ask(item)
+        proposal = answers.read(ask, proposal_of) if answers.known(ask) else None
+        trouble = answers.trouble(ask)
+        page.set_words(item.kind.replace("-", " "))
+        page.show(lambda width: item_page(item, width, proposal, trouble), item.item_id)
+
+    def wishes(self, glance: Glance) -> Iterable[Wish]:
+        item = self._item()
+        if item is not None and item.asks:
+            yield Wish(_proposal_ask(item), self._tries)
+
+    def _item(self) -> Item | None:
+        """The one under the cursor."""
+        key = self.table("inbox").cursor_key
+        return next((item for item in self.dashboard.state.inbox() if item.item_id == key), None)
 
     def on_row_moved(self, message: RowMoved) -> None:
-        self.dashboard.choice.run_id = message.key
+        item = self._item()
+        if item is not None and item.run_id:
+            self.dashboard.choice.run_id = item.run_id
+
+    def on_resize(self, event: Resize) -> None:
+        self.set_class(event.size.width < SIDE_BY_SIDE_COLUMNS, "-small")
+
+    # Where it leads
+
+    def on_row_entered(self, message: RowEntered) -> None:
+        message.stop()
+        if self.has_class("-small"):
+            self.add_class("-open")
+            self.query_one(Page).focus()
+        else:
+            self.action_go()
+
+    def action_go(self) -> None:
+        """To the thing that the item is about."""
+        item = self._item()
+        if item is None:
+            return
+        if "run" in item.actions and item.run_id:
+            self.dashboard.look_at_run(item.run_id)
+        elif "node" in item.actions and item.node_id:
+            self.dashboard.look_at_node(item.node_id)
+        elif "group" in item.actions:
+            self.dashboard.action_view("group")
+
+    def action_close(self) -> None:
+        """Back to the list where the page has its place; else one step out, as everywhere."""
+        if self.has_class("-open") and self.has_class("-small"):
+            self.remove_class("-open")
+            self.table("inbox").focus()
+        else:
+            self.dashboard.action_out()
+
+    # What can be done
+
+    def action_seen(self) -> None:
+        item = self._item()
+        if item is None:
+            return
+        if item.needs == "answer":
+            self.dashboard.tell("this one stays until it is answered: a accepts, x declines", severity="warning")
+            return
+        self.dashboard.do(self.dashboard.feed.tell("POST", "inbox", item.item_id, "seen"), "seen")
+
+    def action_accept_item(self) -> None:
+        item = self._asking()
+        if item is None:
+            return
+        self._tries += 1
+        proposal = self._proposal(item)
+        fields = accept_fields(proposal)
+        if not fields:
+            wish = self.dashboard.feed.tell("POST", "runs", item.run_id, "accept")
+            self.dashboard.do(wish, f"accepted {proposal.name or item.title}")
+            return
+
+        async def send(values: dict[str, str]) -> None:
+            task = _whole_path(values.get("task", "")) or None
+            data = values.get("data") or None
+            await self.dashboard.feed.tell("POST", "runs", item.run_id, "accept", data=data, task=task)
+            self.dashboard.tell(f"accepted {proposal.name}")
+
+        missing = " ".join(
+            text
+            for text, is_here in ((proposal.code, proposal.code_here), (proposal.data, proposal.data_here))
+            if not is_here
+        )
+        self.dashboard.push_screen(Form(f"Accept {proposal.name}", missing, fields, send))
+
+    def action_decline_item(self) -> None:
+        item = self._asking()
+        if item is None:
+            return
+        self._tries += 1
+        name = self._proposal(item).name or "the run"
+
+        async def send(values: dict[str, str]) -> None:
+            await self.dashboard.feed.tell("POST", "runs", item.run_id, "decline", reason=values["reason"] or None)
+            self.dashboard.tell(f"declined {name}")
+
+        what = f"This node takes no part in {name}, and its proposer is told so. Until it is over you can still accept."
+        reason = Field(
+            "reason", "reason", help="The proposer reads it. It may stay empty.", check=at_most(REASON_CHARACTERS_MAX)
+        )
+        self.dashboard.push_screen(Form(f"Decline {name}", what, [reason], send, asks=lambda _values: what))
+
+    def deeds(self) -> Sequence[Deed]:
+        item = self._item()
+        if item is None:
+            return ()
+        deeds = [Deed("Inbox: go to what the item is about", "key Enter", self.action_go)]
+        if item.asks:
+            deeds.append(Deed("Inbox: accept the proposal", "key a", self.action_accept_item))
+            deeds.append(Deed("Inbox: decline the proposal", "key x; asks once", self.action_decline_item))
+        else:
+            deeds.append(Deed("Inbox: done, I have seen the item", "key d", self.action_seen))
+        return deeds
+
+    def _asking(self) -> Item | None:
+        item = self._item()
+        if item is not None and item.asks:
+            return item
+        self.dashboard.tell("nothing is to be accepted or declined here: choose a proposal (?)", severity="warning")
+        return None
+
+    def _proposal(self, item: Item) -> Proposal:
+        """What it asks for, as far as that is known."""
+        return self.dashboard.state.answers.read(_proposal_ask(item), proposal_of)
+
+
+def accept_fields(proposal: Proposal) -> list[Field]:
+    """What must be said before a run can be accepted: which data set, which file, where that is not clear."""
+    fields = []
+    if not proposal.data_here:
+        help_text = f"The run asks for one called {proposal.data_wanted}. What is chosen stays here."
+        fields.append(Field("data", "data set", help_text, choices=proposal.data_names, needed=True))
+    if not proposal.code_here:
+        help_text = (
+            "The path of your copy, once you have read it: it will run on this machine. The node checks its hash."
+        )
+        fields.append(Field("task", "task file", help_text, needed=True, check=_absolute))
+    return fields
+
+
+def _absolute(path: str) -> str:
+    return "" if os.path.isabs(_whole_path(path)) else "a whole path, such as /home/me/task.py or ~/task.py"
+
+
+def _whole_path(path: str) -> str:
+    return os.path.expanduser(path)
+
+
+def _proposal_ask(item: Item) -> Ask:
+    return asking("runs", item.run_id, "proposal")

@@ -1,13 +1,14 @@
-"""What the table of nodes says, and what the topology shows of them."""
+"""What the plain table of nodes says, and what the topology shows of them."""
 
 from collections.abc import Mapping
 
 from tui.drawing.grid import Cell, Column, ListRows, Row
-from tui.drawing.topology import Place, Scene
+from tui.drawing.topology import Place, Scene, steady
 from tui.drawing.words import bytes_text, date_text, memory_text
-from tui.facts.nodes import Peer
+from tui.facts.nodes import Link, Peer
 from tui.facts.runs import Run
 from tui.facts.state import State
+from tui.views.node_card import member_names
 
 PEER_COLUMNS = (
     Column("node", 16, 24),
@@ -27,23 +28,23 @@ PEER_COLUMNS = (
 def peer_rows(state: State) -> ListRows:
     """One row a node: ours first, then those that are here, then by name."""
     ordered = sorted(state.peers.values(), key=lambda peer: (not peer.ourselves, not peer.here, peer.name))
-    member_names = {m.member_id: m.name for group in state.groups.values() for m in group.members}
+    members = member_names(state)
     run_names = {run.run_id: run.name for run in state.runs()}
     rows = ListRows()
     for peer in ordered:
         status = Cell("● us" if peer.ourselves else "● here", "good") if peer.here else Cell("✗ away", "bad")
-        rows.append(_peer_row(peer, Cell("–") if state.status.is_record else status, member_names, run_names))
+        rows.append(_peer_row(peer, Cell("–") if state.status.is_record else status, members, run_names))
     return rows
 
 
-def _peer_row(peer: Peer, status: Cell, member_names: Mapping[str, str], run_names: Mapping[str, str]) -> Row:
+def _peer_row(peer: Peer, status: Cell, members: Mapping[str, str], run_names: Mapping[str, str]) -> Row:
     style = "self" if peer.ourselves else "dim" if status.style == "bad" else ""
     return Row(
         peer.node_id,
         (
             Cell(peer.name + (" (us)" if peer.ourselves else ""), style),
             status,
-            Cell(member_names.get(peer.member_id, peer.member_id[-8:]), style),
+            Cell(members.get(peer.member_id, peer.member_id[-8:]), style),
             Cell(str(peer.cpu_cores) if peer.cpu_cores else "–"),
             Cell("–" if peer.load_1m is None else f"{peer.load_1m:.2f}"),
             Cell(memory_text(peer.memory_free_bytes) if peer.memory_bytes else "–"),
@@ -59,11 +60,12 @@ def _peer_row(peer: Peer, status: Cell, member_names: Mapping[str, str], run_nam
 def scene(state: State, run: Run | None) -> Scene:
     """The nodes as the topology shows them, seen from one run (or from none)."""
     parts = {each.node_id: each for each in run.participants} if run else {}
-    names = state.names
+    names, members = state.names, member_names(state)
     places = []
     for node_id in sorted(state.peers.keys() | parts.keys()):
         peer, part = state.peers.get(node_id), parts.get(node_id)
         there = peer.here if peer else part is not None and part.state not in ("LOST", "FAILED")
+        link = peer.link if peer else Link()
         place = Place(
             node_id=node_id,
             name=names.get(node_id, node_id[-8:]),
@@ -71,6 +73,10 @@ def scene(state: State, run: Run | None) -> Scene:
             here=there or state.status.is_record,
             aggregator=run is not None and not run.ended and node_id == run.aggregator,
             state=part.state if part else "",
+            member=members.get(peer.member_id, "") if peer else "",
+            rtt_s=link.rtt_s,
+            rate=link.rate,
+            relayed=link.path == "relayed",
         )
-        places.append(place)
+        places.append(steady(place))
     return Scene(tuple(places), run.name if run else "")

@@ -1,11 +1,11 @@
 """What the tables about runs say: runs, one run's participants, its rounds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tui.drawing.grid import Cell, Column, ListRows, Row
-from tui.drawing.words import CROWN, STATE_STYLES, bar, bytes_text, clock_text, seconds_text, state_sign, value_text
+from tui.drawing.words import CROWN, STATE_STYLES, bar, state_sign, value_text
 from tui.facts.curves import Curves, Kind
-from tui.facts.runs import Participant, Round, Run
+from tui.facts.runs import Participant, Run
 
 BAR_WIDTH = 10
 
@@ -27,16 +27,6 @@ PARTICIPANT_COLUMNS = (
     Column("samples", 7, 9, 3, right=True),
     Column("voter", 5, 5, 5),
     Column("reason", 10, 80, 4),
-)
-ROUND_COLUMNS = (
-    Column("round", 5, 5, right=True),
-    Column("committed", 9, 9, 2),
-    Column("took", 7, 12, 1, right=True),
-    Column("aggregator", 10, 20, 4),
-    Column("term", 4, 4, 6, right=True),
-    Column("updates", 7, 7, right=True),
-    Column("bytes", 8, 8, 5, right=True),
-    Column("refused", 7, 80, 3),
 )
 
 
@@ -91,27 +81,5 @@ def _participant_row(each: Participant, run: Run, ours: str, curves: Curves | No
             Cell(str(each.samples) if each.samples else "–"),
             Cell("voter" if each.voter else "", "dim"),
             Cell(reason, "crown" if leads and not each.reason else "dim"),
-        ),
-    )
-
-
-def round_rows(rounds: Sequence[Round], names: Mapping[str, str]) -> ListRows:
-    """One row a committed round, the newest first."""
-    return ListRows(_round_row(each, names) for each in rounds)
-
-
-def _round_row(each: Round, names: Mapping[str, str]) -> Row:
-    refused = ", ".join(f"{names.get(node, node[-8:])}: {reason}" for node, reason in each.refused)
-    return Row(
-        str(each.round),
-        (
-            Cell(str(each.round), "strong"),
-            Cell(clock_text(each.committed_at), "dim"),
-            Cell(seconds_text(each.seconds)),
-            Cell(names.get(each.aggregator, each.aggregator[-8:]), "crown"),
-            Cell(str(each.term), "dim"),
-            Cell(str(each.updates_used)),
-            Cell(bytes_text(each.bytes)),
-            Cell(f"{len(each.refused)}: {refused}" if refused else "none", "bad" if refused else "dim"),
         ),
     )

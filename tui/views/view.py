@@ -1,6 +1,6 @@
 """What every view is: panels under one number key, which the app hands each look at the state of things."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.containers import Container
@@ -21,7 +21,7 @@ class View(Container):
     its `on_row_entered` first.
     """
 
-    filtered: ClassVar[str] = ""  # the table that a filter typed here applies to
+    filtered: str = ""  # the table that a filter typed here applies to; a view with tabs changes it
     first: ClassVar[str] = ""  # the panel that gets the focus
     keys: ClassVar[Sequence[tuple[str, str]]] = ()  # this view's own keys, and what they do, for the page of help
 
@@ -41,6 +41,13 @@ class View(Container):
     def deeds(self) -> Sequence[Deed]:
         """What can be done here, for the palette."""
         return ()
+
+    def looked_at(self) -> Mapping[str, str]:
+        """What the cursor stands on, as the command line names it, by kind: run, group, node, member, data, model …
+
+        Forms of commands are filled in with it.
+        """
+        return {}
 
     def table(self, name: str) -> RowTable:
         return self.query_one(f"#{name}", RowTable)

@@ -16,13 +16,14 @@ KEYS = (
     ("Tab h l", "from panel to panel"),
     ("j k g G", "through the rows; Ctrl+D, Ctrl+U page by page"),
     ("Enter", "look closer; Esc one step back"),
-    ("/", "filter what is listed"),
+    ("/ n N", "filter what is listed; the next, the previous match"),
     ("[ ]", "other runs"),
     ("m M", "other curves"),
-    ("a x S", "accept, decline, stop a run"),
+    ("a x S P", "accept, decline, stop, propose a run"),
     ("z", "one panel on all of it"),
     ("space", "hold the picture still, or let it go on"),
     ("y t", "copy the row's id; next theme"),
+    ("< > { }", "in a replay: back and on, slower and faster"),
     ("Ctrl+P", "everything by name"),
     ("? q", "this page; quit"),
 )
@@ -47,7 +48,9 @@ class Dialog(ModalScreen[bool]):
     """A window with a title and a text, over the view it was opened from."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark,enter", "answer(False)", "close", show=False)
+        Binding("escape,q,question_mark,enter", "answer(False)", "close", show=False),
+        Binding("j", "scroll(1)", "down", show=False),
+        Binding("k", "scroll(-1)", "up", show=False),
     ]
 
     def __init__(self, title: str, body: str) -> None:
@@ -63,6 +66,9 @@ class Dialog(ModalScreen[bool]):
 
     def action_answer(self, yes: bool) -> None:
         self.dismiss(yes)
+
+    def action_scroll(self, lines: int) -> None:
+        self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
 
 
 class Question(Dialog):

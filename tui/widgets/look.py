@@ -14,6 +14,7 @@ ANSI_SERIES = ("blue", "green", "magenta", "cyan", "yellow", "bright_blue", "bri
 QUIET = 0.45  # how far quiet things fade into the background
 FAINT = 0.72
 CONTRAST_LEAST = 3.0  # WCAG 2.2, 1.4.11: what signs and lines need to be told from their ground
+CONTRAST_VARIABLE = "contrast-least"  # a theme that promises more says it in this variable
 
 
 class Look:
@@ -21,6 +22,7 @@ class Look:
 
     def __init__(self, variables: Mapping[str, str], *, dark: bool, ansi: bool) -> None:
         self._variables = variables
+        self._promised = float(variables.get(CONTRAST_VARIABLE, 0.0))
         series = ANSI_SERIES if ansi else DARK_SERIES if dark else LIGHT_SERIES
         quiet = Style(dim=True) if ansi else self._faded(QUIET)
         faint = Style(dim=True) if ansi else self._faded(FAINT)
@@ -43,7 +45,9 @@ class Look:
             "update": self._colour("success", "green", ansi) + Style(bold=True),
             "checkpoint": self._colour("accent", "magenta", ansi) + Style(bold=True),
             "key": self._colour("accent", "magenta", ansi) + Style(bold=True),
+            "match": Style(bold=True, underline=True, reverse=True),
             "here": Style(bold=True, reverse=True),
+            "qr": Style(color="bright_white" if ansi else "#ffffff", bgcolor="black" if ansi else "#000000"),
             "cursor": Style(reverse=True) if ansi else self._ground("panel-lighten-2", "panel") + Style(bold=True),
             "alarm": self._colour("error", "red", ansi) + Style(bold=True, reverse=True),
             "notice": self._colour("warning", "yellow", ansi) + Style(bold=True),
@@ -64,7 +68,7 @@ class Look:
             return Style(color=plain)
         for part in (0.0, 0.2, 0.4, 0.6):
             legible = colour.blend(front, part)
-            if contrast(legible, back) >= CONTRAST_LEAST:
+            if contrast(legible, back) >= max(CONTRAST_LEAST, self._promised):
                 break
         return Style(color=legible.rich_color)
 
@@ -81,7 +85,9 @@ class Look:
             front, back = (Color.parse(self._variables[name]) for name in ("foreground", "background"))
         except (KeyError, ColorParseError):
             return Style(dim=True)
-        return Style(color=front.blend(back, part).rich_color)
+        while part > 0 and contrast(front.blend(back, part), back) < self._promised:
+            part -= 0.05
+        return Style(color=front.blend(back, max(part, 0.0)).rich_color)
 
 
 def contrast(one: Color, other: Color) -> float:

@@ -41,8 +41,8 @@ class Panel(Widget):
 class PictureView(Panel):
     """Shows what `show` was last given, drawn anew at every size."""
 
-    def __init__(self, *, id: str, title: str = "") -> None:
-        super().__init__(id=id)
+    def __init__(self, *, id: str, title: str = "", classes: str = "") -> None:
+        super().__init__(id=id, classes=classes)
         self.set_words(title)
         self._draw: Draw | None = None
         self._picture = BLANK

@@ -1,0 +1,235 @@
+"""What can be done from the dashboard beyond the chosen run: every command by a form, and the dialogs that are better
+than a form made of a command: a group, an invitation, joining, a proposal."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tui.facts.asks import asking
+from tui.facts.commands import CommandSpec, Path, prefilled
+from tui.facts.consequences import consequence
+from tui.facts.fields import Json, items, number, text
+from tui.facts.forms import Field, at_most, length_of_time, seconds, whole_number
+from tui.facts.proposal import Templates, Verdict
+from tui.feeds.command_line import CommandLine, told
+from tui.feeds.feed import FeedError
+from tui.widgets.dialogs import Question
+from tui.widgets.forms import Form, Then, open_form
+from tui.widgets.messages import StateMoved
+from tui.widgets.palette import Deed
+from tui.widgets.propose import ProposeForm
+from tui.widgets.windows import CommandWindow, TokenWindow
+
+if TYPE_CHECKING:
+    from tui.app import Dashboard
+
+NAME_CHARACTERS_MAX = 80
+USES_MAX = 10_000
+EXPIRES_S_MAX = 366 * 86_400
+TOKEN_BEGINS = "fednode"
+ID_CHARACTERS = 12  # of a run whose name is not its own
+ROLES = ("member", "observer", "admin")
+TOLD_OF_ROLES = "member trains and proposes runs, observer follows runs without training, admin also invites"
+
+
+class Actions:
+    """The dashboard's; without a command line there are the dialogs alone."""
+
+    def __init__(self, app: "Dashboard", command_line: CommandLine | None = None) -> None:
+        self._app = app
+        self._command_line = command_line
+        self._specs: Mapping[Path, CommandSpec] = {}
+        self._draft = ""  # of a proposal: what was written last
+        self._own: dict[Path, tuple[str, Callable[[], None]]] = {
+            ("group", "create"): ("Create a group", self.create_group),
+            ("invite",): ("Invite somebody", self.invite),
+            ("join",): ("Join a group with a token", self.join),
+        }
+
+    async def load(self) -> None:
+        """Learn the commands, once; from then on they are offered."""
+        if self._command_line is not None and not self._specs:
+            self._specs = {spec.path: spec for spec in await self._command_line.specs()}
+
+    def deeds(self) -> list[Deed]:
+        """What has a dialog of its own, and what one most wants to do with a run."""
+        deeds = [Deed("Propose a run", "write its configuration; everybody in the group is asked", self.propose, "P")]
+        for path, (name, do) in self._own.items():
+            deeds.append(Deed(name, f"fednode {' '.join(path)}", do))
+        run = self._app.choice.run(self._app.state)
+        if run is not None and self._specs:
+            given = {"run": self.run_name()}
+            for name, path in (
+                ("Get the model of", ("model", "get")),
+                ("Give more rounds to", ("run", "extend")),
+                ("Export to TensorBoard:", ("export", "tensorboard")),
+                ("Export to Parquet:", ("export", "parquet")),
+                ("Export to MLflow:", ("export", "mlflow")),
+            ):
+                do = partial(self.open_command, path, given)
+                deeds.append(Deed(f"{name} {run.name}", f"fednode {' '.join(path)}", do))
+        return deeds
+
+    def command_deeds(self) -> list[Deed]:
+        """Everything that the command line does."""
+        return [Deed(spec.name, spec.help, partial(self.open_command, path)) for path, spec in self._specs.items()]
+
+    # --- commands ------------------------------------------------------------------------------------------------
+    def open_command(self, path: Path, given: Mapping[str, str] | None = None) -> None:
+        """Open the form of a command, filled in with what is looked at, and with what is `given` by a parameter's name,
+        or by its kind: run, model, group, node, member, data."""
+        own = self._own.get(path)
+        if own is not None:
+            own[1]()
+        else:
+            self._app.run_worker(self._open(path, given or {}), group="commands")
+
+    async def _open(self, path: Path, given: Mapping[str, str]) -> None:
+        await self.load()
+        spec, line = self._specs.get(path), self._command_line
+        if spec is None or line is None:
+            self._app.tell(f"there is no command fednode {' '.join(path)} here", severity="warning")
+            return
+
+        async def send(values: dict[str, str]) -> Then:
+            return partial(self._run, spec.words(values))
+
+        def shown(values: Mapping[str, str]) -> str:
+            return line.shown(spec.words(values))
+
+        def asks(values: Mapping[str, str]) -> str:
+            will = consequence(spec.path, values)
+            return f"$ {shown(values)}\n\n{will}" if will else ""
+
+        values = prefilled(spec, self.looked_at(), given)
+        fields = [parameter.field for parameter in spec.parameters]
+        if fields:
+            form = Form(
+                spec.name, spec.help, fields, send, preview=lambda now: f"$ {shown(now)}", asks=asks, values=values
+            )
+            open_form(self._app, form)
+        elif question := asks({}):
+            self._app.push_screen(
+                Question(f"{spec.name}?", question), lambda yes: self._run(spec.words({})) if yes else None
+            )
+        else:
+            self._run(spec.words({}))
+
+    def _run(self, words: list[str]) -> None:
+        line = self._command_line
+        assert line is not None
+
+        async def run(hear: Callable[[list[str]], object], columns: int) -> str:
+            try:
+                return told(await line.run(words, columns, hear))
+            finally:
+                self._look_again()
+
+        self._app.push_screen(CommandWindow(line.shown(words), run))
+
+    def _look_again(self) -> None:
+        """Something was changed by our doing: whatever is in sight is asked anew."""
+        self._app.questions.ask_anew()
+        self._app.post_message(StateMoved())
+
+    # --- what is looked at ---------------------------------------------------------------------------------------
+    def looked_at(self) -> dict[str, str]:
+        """By the words of the command line: run, group, node, member, data, model, artifact …, as far as there are."""
+        found = {"run": self.run_name(), "group": next(iter(self.group_names()), "")}
+        if self._command_line is not None:
+            found["store"] = self._command_line.store
+        return found | dict(self._app.view.looked_at())
+
+    def run_name(self) -> str:
+        """What the chosen run is called on the command line: its name where it alone has it, else the beginning of its
+        id; nothing without a run."""
+        run, runs = self._app.choice.run(self._app.state), self._app.state.runs()
+        if run is None:
+            return ""
+        is_its_own = sum(each.name == run.name for each in runs) == 1 and not run.name.startswith("-")
+        return run.name if is_its_own else run.run_id[:ID_CHARACTERS]
+
+    def group_names(self) -> tuple[str, ...]:
+        """Our groups, the one that is looked at first."""
+        names = sorted(group.name for group in self._app.state.groups.values())
+        first = self._app.view.looked_at().get("group", "")
+        return tuple(sorted(names, key=lambda name: name != first))
+
+    # --- dialogs -------------------------------------------------------------------------------------------------
+    def create_group(self) -> None:
+        """Ask for a name, and create the group."""
+
+        async def send(values: dict[str, str]) -> Then:
+            made = await self._app.feed.tell("POST", "groups", name=values["name"])
+            self._app.tell(f"group {text(made, 'name')} is there; let others in with an invitation")
+            return self._look_again
+
+        name = Field("name", "name", "what everybody will call it", needed=True, check=at_most(NAME_CHARACTERS_MAX))
+        intro = "Begin a group, with you as its admin. Others enter by invitation."
+        open_form(self._app, Form("Create a group", intro, [name], send))
+
+    def invite(self) -> None:
+        """Ask what the invitation is to allow, and show its token."""
+        fields = [
+            Field("role", "role", TOLD_OF_ROLES, ROLES[0], ROLES),
+            Field("uses", "uses", "how many may enter by it", "1", needed=True, check=whole_number(1, USES_MAX)),
+            Field("expires", "good for", "12h, 7d, 4w", "7d", needed=True, check=length_of_time(EXPIRES_S_MAX)),
+        ]
+        groups = self.group_names()
+        if len(groups) > 1:
+            fields.insert(0, Field("group", "group", "into which group", groups[0], groups))
+        intro = "Whoever has the token may enter. Send it over a channel that you trust."
+        open_form(self._app, Form("Invite", intro, fields, self._invite))
+
+    async def _invite(self, values: dict[str, str]) -> Then:
+        body = {"group": values.get("group"), "role": values["role"], "uses": int(values["uses"])}
+        made = await self._app.feed.tell("POST", "invitations", **body, expires_s=seconds(values["expires"]))
+        uses = "once" if number(made, "uses") == 1 else f"{number(made, 'uses')} times"
+        said = f"Who has it enters {text(made, 'group')} as {text(made, 'role')}, {uses}, within {values['expires']}."
+        self._look_again()
+        return partial(self._app.push_screen, TokenWindow("Invitation", said, text(made, "token")))
+
+    def join(self) -> None:
+        """Ask for a token, and enter the group with it."""
+
+        async def send(values: dict[str, str]) -> Then:
+            entered = await self._app.feed.tell("POST", "join", token="".join(values["token"].split()))
+            self._app.tell(f"you are in {text(entered, 'name')} as {text(entered, 'role')}")
+            return self._look_again
+
+        def check(token: str) -> str:
+            begins = token.lower().startswith(TOKEN_BEGINS) or TOKEN_BEGINS.startswith(token.lower())
+            return "" if begins else f"a token begins with {TOKEN_BEGINS}"
+
+        told = "paste it; lines and spaces in it do no harm"
+        token = Field("token", "token", told, needed=True, check=check, is_token=True)
+        intro = "A member of the group must be reachable: it lets you in."
+        open_form(self._app, Form("Join a group", intro, [token], send))
+
+    # --- proposing -----------------------------------------------------------------------------------------------
+    def propose(self) -> None:
+        """Write a run's configuration and propose it."""
+        self._app.run_worker(self._propose(), group="commands")
+
+    async def _propose(self) -> None:
+        try:
+            templates = await self._app.feed.ask(asking("templates"))
+            data = await self._app.feed.ask(asking("data"))
+        except FeedError as error:
+            self._app.tell(str(error), severity="error")
+            return
+        names = tuple(text(each, "name") for each in items(data, "data"))
+        known = Templates.of(templates, names)
+        config = self._draft or next(iter(known.texts.values()), "")
+        open_form(self._app, ProposeForm(known, self.group_names(), config, self._check, self._send_proposal))
+
+    async def _check(self, config: str, group: str) -> Verdict:
+        self._draft = config
+        return Verdict.of(await self._app.feed.tell("POST", "runs", "check", config=config, group=group or None))
+
+    async def _send_proposal(self, config: str, group: str) -> Then:
+        made: Json = await self._app.feed.tell("POST", "runs", config=config, group=group or None)
+        self._draft = ""
+        self._app.tell(f"{text(made, 'name')} is proposed")
+        self._look_again()
+        return partial(self._app.look_at_run, text(made, "run_id"))
