@@ -25,8 +25,8 @@ def newest_model(life: Life, run: RunId) -> BlobId:
 
 async def said(life: Life, run: RunId) -> list[str]:
     """A node's lines of `fednode run logs`, from the warnings up."""
-    rows, _ = await life.node.service.logs(run, LogsQuery(node=life.node.identity.node_id, level="WARNING"))
-    return [row["message"] for row in rows]
+    page = await life.node.service.logs(run, LogsQuery(node=life.node.identity.node_id, level="WARNING"))
+    return [row["message"] for row in page.lines]
 
 
 def victims_of(case: str, lives: Sequence[Life], run: RunId) -> list[Life]:

@@ -52,8 +52,8 @@ def test_a_bad_update_is_refused_and_the_others_go_on(
         model = known.driver.machine.ledger.newest.model
         assert np.isfinite(np.frombuffer(await lives[0].disk.read_blob(BlobId(model)), "<f4")).all()
         for life in lives:
-            rows, _ = await life.node.service.logs(run, LogsQuery(node=life.node.identity.node_id, level="WARNING"))
-            said = [row["message"] for row in rows]
+            page = await life.node.service.logs(run, LogsQuery(node=life.node.identity.node_id, level="WARNING"))
+            said = [row["message"] for row in page.lines]
             assert [line.split(" went")[0] for line in said] == ["round 1", "round 2", "round 3"]
             assert all("went without the update of node-2: " in line and reason in line for line in said), said
 

@@ -167,7 +167,7 @@ def test_a_member_that_says_anything_breaks_nothing(tmp_path: Path, seed: int) -
         assert len({each.driver.machine.ledger.committed.name for each in known}) == 1
         for life in honest:
             await life.node.service.run(run)
-            await life.node.service.metrics(run, MetricsQuery())
+            await life.node.service.curves.metrics(run, MetricsQuery())
             await life.node.service.logs(run, LogsQuery())
 
     on_hostile_ground(tmp_path, main)

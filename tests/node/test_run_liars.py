@@ -85,7 +85,7 @@ def test_under_a_full_audit_a_lie_is_never_committed(lie: Lie, tmp_path: Path) -
             assert [entry["node_id"] for entry in seen["deposed"]] == [lied]
             makers = [row["aggregator"] for row in await life.node.service.rounds(run)]
             assert makers.count(lied) <= 2  # its honest rounds, before it began to lie
-            logs, _ = await life.node.service.logs(run, LogsQuery())
+            logs = (await life.node.service.logs(run, LogsQuery())).lines
             assert any("lied:" in entry["message"] for entry in logs)
         alive(liar, *honest)
 

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("protocol", "aggregation", "tracker", "node", "tui", "simulations")
-MODULES = {"fednode.py", "fednode_artifacts.py", "fednode_client.py", "fednode_logging.py"}
+MODULES = {"fednode.py", "fednode_artifacts.py", "fednode_client.py", "fednode_endpoints.py", "fednode_logging.py"}
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", *MODULES, *ROOMS)
 DEADLINE_S = 120.0
 
