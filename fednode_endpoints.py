@@ -175,6 +175,18 @@ class Endpoints(Generic[Answer]):
         """GET /v1/devices. Filters: after, points."""
         return self._get("devices", **filters)
 
+    def inbox(self) -> Answer:
+        """Everything that waits for this node's owner."""
+        return self._get("inbox")
+
+    def seen(self, item: str) -> Answer:
+        """Somebody has looked at this item of the inbox, named by its id or the beginning of it."""
+        return self._post("inbox", item, "seen")
+
+    def proposal(self, run: str) -> Answer:
+        """What a run asks of this node, and what of it is here."""
+        return self._get("runs", run, "proposal")
+
     def artifacts(self, run: str) -> Answer:
         """What this node's task has made in a run and kept; `Client.artifact` gives one."""
         return self._get("runs", run, "artifacts")

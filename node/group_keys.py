@@ -152,10 +152,11 @@ class GroupKeys:
         await place.keep_keys()
 
     def _due_at(self, place: GroupPlace) -> float | None:
-        """When we are to make a new key, by trio's clock; None while there is a good one, or it is not ours to make."""
+        """When we are to make a new key, by trio's clock; None while we have a good one, or it is not ours to make. One
+        that nobody hands us, though its maker says that there is one, must not keep the group from having a key."""
         state, me = place.state(), self._identity.node_id
         member = state.member_of(me)
-        if place.good_epochs() or member is None or member.role != "admin":
+        if place.good_here() or member is None or member.role != "admin":
             self._due.pop(place.group, None)
             return None
         known = self._due.get(place.group)

@@ -72,7 +72,7 @@ class GroupPlace:
     @property
     def key(self) -> GroupKey:
         """What we gossip under: the newest good key that is here, or, while there is none, the newest."""
-        return self.keys[next(iter(self._good_here()), max(self.keys))]
+        return self.keys[next(iter(self.good_here()), max(self.keys))]
 
     def good_epochs(self) -> tuple[int, ...]:
         """As the state's, which is asked only when the group has other nodes or keys than before."""
@@ -81,7 +81,8 @@ class GroupPlace:
             self._good = state.nodes, state.rotations, state.good_epochs()
         return self._good[2]
 
-    def _good_here(self) -> list[int]:
+    def good_here(self) -> list[int]:
+        """The epochs of the good keys that we have, newest first."""
         return [epoch for epoch in self.good_epochs() if epoch in self.keys]
 
     def admits(self, peer: NodeId) -> bool:
@@ -152,7 +153,7 @@ class GroupPlace:
     def open(self, data: bytes) -> "Opened":
         """Raises RemoteProtocolError when `data` is not under a key of this group, and Refused when under one that
         somebody has who is out."""
-        good = {epoch: self.keys[epoch] for epoch in self._good_here()}
+        good = {epoch: self.keys[epoch] for epoch in self.good_here()}
         try:
             plain = open_gossip(good or self.keys, self.group, self.topic, data)
         except RemoteProtocolError:

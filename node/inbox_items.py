@@ -150,7 +150,7 @@ def _joiner_item(each: Joiner, group_id: str, group: str) -> Json:
         text = f"{each.by} has bound it to your member. If it is not yours, somebody has your member key."
     elif each.is_new:
         title = f"{each.name} came into {group} as {each.role}"
-        text = f"{each.by} has admitted {each.name} with {nodes}. If you do not know who that is, ask an admin."
+        text = f"{each.by} has admitted {each.name} with {nodes}. If you do not know who that is, ask {each.by}."
     else:
         title = f"{each.name} has a new node in {group}: {names}"
         text = f"{each.name}, {each.role} of {group}, now has {nodes} too. If you did not expect it, ask {each.name}."

@@ -161,13 +161,17 @@ class Links:
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         changes = self._network.peer_changes()
         self._network.handle(CONTROL_PROTOCOL, self._receive)
-        async with trio.open_nursery() as self._nursery:
-            for link in self._links.values():
-                self._tend(link)
-            task_status.started()
-            async for change in changes:
-                if change.connected and change.peer in self._links:
-                    self._links[change.peer].peer_is_back()
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                for link in self._links.values():
+                    self._tend(link)
+                task_status.started()
+                async for change in changes:
+                    if change.connected and change.peer in self._links:
+                        self._links[change.peer].peer_is_back()
+            finally:
+                self._nursery = None  # what is still to be sent while the node ends stays here
 
     def send(self, peer: NodeId, channel: str, payload: bytes, kind: str = "") -> None:
         """Have `payload` sent to `peer`. Never waits and never fails for the state of the network.

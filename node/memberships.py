@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from node.group_place import GroupPlace
+from node.names import PREFIX_CHARACTERS_MIN
 from node.operation_words import Names, author_names, in_words, names_of, why_void
 from node.service import Json, NotFound
 from protocol.errors import FednodeError, Refused
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fednode.groups")
 
-PREFIX_CHARACTERS_MIN = 4  # of an id that somebody types
 PlaceOf = Callable[[str | None], GroupPlace]
 
 

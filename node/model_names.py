@@ -18,6 +18,7 @@ import re
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, TypeVar
 
+from node.names import PREFIX_CHARACTERS_MIN
 from node.service import NotFound
 from protocol.errors import Refused
 
@@ -26,7 +27,6 @@ T = TypeVar("T")
 Asking = Generator[tuple[str, Json], list[Json], T]
 
 NAME_CHARACTERS_MAX = 80  # of a registered name or an alias: what fits a line
-RUN_PREFIX_CHARACTERS_MIN = 4  # as wherever a run is named: fewer begin too many ids
 BLOB_PREFIX_CHARACTERS_MIN = 8  # so that a blob is seldom taken for a run
 NEWEST = "newest"  # as an alias: always the newest version
 
@@ -166,7 +166,7 @@ def run_named(text: str) -> Asking[Json]:
     """`run_id` and `name` of the run with this id or name (the newest), or the only one whose id begins so; or {}."""
     rows = yield "run_names", {"text": text}
     exact = [row for row in rows if row["run_id"] == text] or [row for row in rows if row["name"] == text]
-    if exact or len(text) < RUN_PREFIX_CHARACTERS_MIN:
+    if exact or len(text) < PREFIX_CHARACTERS_MIN:
         return exact[0] if exact else {}
     return rows[0] if len(rows) == 1 else {}
 

@@ -17,6 +17,7 @@ from node.known_run import KnownRun
 from node.log_gather import LogGather
 from node.memberships import Memberships
 from node.model_names import answered, run_named
+from node.names import id_named
 from node.predict import Predictor
 from node.prometheus import prometheus_text
 from node.registry import Registry
@@ -29,7 +30,6 @@ from node.store_care import StoreCare
 from node.system_views import SystemViews
 from node.views import group_view, metric_view, peer_view, peers_view, status_view
 from protocol.errors import FednodeError, Refused
-from protocol.group_state import NodeEntry
 from protocol.keys import GroupId, NodeId, RunId
 from tracker.rows import MetricRow, iso
 
@@ -135,13 +135,13 @@ class Service:
                     remedy="create one with fednode group create NAME, or join one with fednode join TOKEN",
                 )
             raise Refused("ambiguous", f"This node is in several groups: {names}", remedy="name one with --group")
-        found = _id_named(group, places, lambda place: place.state().name)
-        if not found:
+        found = id_named(group, {key: place.state().name for key, place in places.items()})
+        if found is None:
             names = ", ".join(place.state().name for place in places.values()) or "none"
             raise NotFound(
                 "no-such-group", f"No group is called {group!r}; there are: {names}", remedy="see fednode group list"
             )
-        return places[GroupId(found)]
+        return places[found]
 
     # --- data ----------------------------------------------------------------------------------------------------
     async def data_list(self) -> list[Json]:
@@ -247,24 +247,27 @@ class Service:
 
     # --- names ---------------------------------------------------------------------------------------------------
     def _known(self, run: str) -> KnownRun:
-        found = _id_named(run, self._node.runs.known, lambda entry: entry.name)
-        if not found:
+        found = self._known_named(run)
+        if found is None:
             raise NotFound("no-such-run", f"No run is called {run!r}", remedy="see fednode run list")
-        return self._node.runs.known[RunId(found)]
+        return self._node.runs.known[found]
+
+    def _known_named(self, run: str) -> RunId | None:
+        return id_named(run, {run_id: known.name for run_id, known in self._node.runs.known.items()})
 
     async def _run_id(self, run: str) -> str:
         """Of a run that this node knows, or one that it only has a record of. Raises NotFound."""
-        if found := _id_named(run, self._node.runs.known, lambda entry: entry.name):
+        if found := self._known_named(run):
             return found
         if recorded := await answered(run_named(run), self._node.record.query):
             return str(recorded["run_id"])
         raise NotFound("no-such-run", f"No run is called {run!r}", remedy="see fednode run list")
 
     async def _node_id(self, node: str) -> str:
-        nodes: dict[NodeId, NodeEntry] = {}
-        for place in self._node.groups.places.values():
-            nodes.update(place.state().nodes)
-        return _id_named(node, nodes, lambda entry: entry.name) or node
+        places = self._node.groups.places.values()
+        return (
+            id_named(node, {key: entry.name for place in places for key, entry in place.state().nodes.items()}) or node
+        )
 
     # --- events --------------------------------------------------------------------------------------------------
     def events(self) -> AsyncIterator[list[Json]]:
@@ -340,14 +343,3 @@ class Service:
         self._changed_groups.clear()
         self._changed_peers.clear()
         self._new_metrics.clear()
-
-
-def _id_named(name: str, known: Mapping[Any, Any], name_of: Any) -> str:
-    """The id that is `name`, or has it as its name (the newest), or begins with it (if only one does); else ""."""
-    if name in known:
-        return name
-    by_name = [key for key, entry in known.items() if name_of(entry) == name]
-    if by_name:
-        return str(by_name[-1])
-    by_prefix = [key for key in known if str(key).startswith(name)] if len(name) >= 4 else []
-    return str(by_prefix[0]) if len(by_prefix) == 1 else ""

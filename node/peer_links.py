@@ -1,7 +1,7 @@
 """How things stand on the links to our peers: the round trip's time, and how much goes through.
 
 Measured while somebody watches; an idle node that nobody looks at sends nothing. A round trip is that of a message and
-its answer on the links that the runs use (docs/protocol.md §5.9): what it tells is what a run feels. Rates are the
+its answer on the links that the runs use (docs/protocol.md §5.14): what it tells is what a run feels. Rates are the
 differences between two looks at the network's counters.
 """
 

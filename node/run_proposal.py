@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from node.group_place import GroupPlace
 from node.known_run import KnownRun
+from node.names import id_named
 from node.service import Asked, Json, NotFound
 from protocol.errors import Refused
 from protocol.manifest import Configuration, Manifest
@@ -124,13 +125,10 @@ class Proposals:
 
 def node_named(place: GroupPlace, name: str) -> str:
     """The id of a node of the group by its id, its name or the beginning of its id. Raises NotFound."""
-    nodes = place.state().nodes
-    by_name = [node for node, entry in nodes.items() if entry.name == name]
-    by_prefix = [node for node in nodes if node.startswith(name)] if len(name) >= 4 else []
-    found = [name] if name in nodes else by_name[-1:] or (by_prefix if len(by_prefix) == 1 else [])
-    if not found:
+    found = id_named(name, {node: entry.name for node, entry in place.state().nodes.items()})
+    if found is None:
         raise NotFound("no-such-node", f"No node of the group is called {name!r}", remedy="see fednode peers")
-    return str(found[0])
+    return found
 
 
 def _key_in(problem: str) -> str:

@@ -106,7 +106,7 @@ class Runs:
             now=now,
             ask=ask,
             connected=lambda: groups.connected,
-            spawn=lambda work: self._nursery.start_soon(work) if self._nursery else None,
+            spawn=self._spawn,
         )
         self.failures = RunFailures(identity.node_id, disk, self.send, self._spawn)
         self.answers = RunAnswers(
@@ -130,11 +130,14 @@ class Runs:
         """Take up what the logs say, and drive the runs until cancelled. Started once that is taken up."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            for place in list(self._groups.places.values()):
-                for run_id, entry in list(place.state().runs.items()):
-                    await self._reconcile(place, run_id, entry)
-            task_status.started()
-            await trio.sleep_forever()
+            try:
+                for place in list(self._groups.places.values()):
+                    for run_id, entry in list(place.state().runs.items()):
+                        await self._reconcile(place, run_id, entry)
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None  # what still comes in while the node ends is taken up at its next start
 
     async def on_operations(self, place: GroupPlace, operations: Sequence[OpenOperation]) -> None:
         """The group's log has grown: see what it says now of the runs that it speaks of."""
@@ -209,9 +212,9 @@ class Runs:
             raise FednodeError("The proposal was written but is not known yet", remedy="see fednode run list")
         return known
 
-    def _spawn(self, work: Callable[[KnownRun], Awaitable[None]], known: KnownRun) -> None:
-        assert self._nursery is not None
-        self._nursery.start_soon(work, known)
+    def _spawn(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(work, *arguments)
 
     def _newest_of(self, run: RunId) -> Checkpoint | None:
         known = self.known.get(run)
@@ -261,8 +264,7 @@ class Runs:
         await self.histories.resume(known, machine.ledger)
         known.driver = await self._make_driver(known, machine)
         await self.failures.take_up(known)
-        assert self._nursery is not None
-        self._nursery.start_soon(self._supervise, known, known.driver)
+        self._spawn(self._supervise, known, known.driver)
 
     async def _supervise(self, known: KnownRun, driver: RunDriver) -> None:
         """One run's trouble must not end the node, nor its other runs. What the disk refuses now it may take later:
@@ -281,7 +283,6 @@ class Runs:
 
     def _watch(self, known: KnownRun, start: RunStart) -> None:
         """The run goes on without us: look at it from outside."""
-        assert self._nursery is not None
         known.chronicle.started(start, {})
         if known.watch is None:
             known.watch = RunWatch(
@@ -296,7 +297,7 @@ class Runs:
                 random=self._random,
                 send=self.send,
             )
-            self._nursery.start_soon(known.watch.run)
+            self._spawn(known.watch.run)
 
     async def _make_driver(self, known: KnownRun, machine: RunMachine) -> RunDriver:
         path, options, fingerprint = None, {}, ""
@@ -344,8 +345,7 @@ class Runs:
             await known.driver.direct(directions)
         elif known.watch is not None:
             if known.watch.direct(directions):
-                assert self._nursery is not None
-                self._nursery.start_soon(known.watch.run)
+                self._spawn(known.watch.run)
         elif known.entry.stop is not None and known.entry.start is None and not known.over:
             known.over = True
             reason = known.entry.stop.reason

@@ -1,99 +1,173 @@
 """The rulings of a group's log: which of its operations are concurrent with each, and which rulings stand.
 
 Owned by a `GroupLog`, which says what it accepts. What a ruling rests on is in the log before it, so whatever comes
-later and does not rest on it is concurrent with it.
+later and does not rest on it is concurrent with it. Sets of rulings are integers, a bit for each: thousands of them,
+written to freeze everybody's nodes, then cost little.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from copy import copy
 
-from protocol.group_rulings import verdicts
+from protocol.group_rulings import RANKS, Place, bits_of, verdicts
 from protocol.group_state import Ruling
-from protocol.keys import Hash
+from protocol.keys import Hash, MemberId
 
 
 class Rulings:
-    """The rulings of one log, and the verdicts on them as of now."""
+    """The rulings of one log, and the verdicts on them as of now. Call `settle` before asking for those."""
 
     def __init__(self) -> None:
-        self._rulings: dict[Hash, Ruling] = {}
-        self._concurrent: dict[Hash, set[Hash]] = {}  # by ruling
-        self._below: dict[
-            Hash, frozenset[Hash]
-        ] = {}  # the rulings that an operation rests on; none where it is missing
-        self._verdicts: dict[Hash, str] = {}
-        self._standing: tuple[Ruling, ...] = ()
-        self._dropped: dict[Hash, str] = {}
-
-    def get(self, operation: Hash) -> Ruling | None:
-        return self._rulings.get(operation)
+        self._faulty: dict[Hash, str] = {}  # those that are void by their own past, which touch nothing else
+        self._numbers: dict[Hash, int] = {}  # of the others, in the order of their coming: their bits
+        self._rulings: list[Ruling] = []
+        self._among = 0  # those that count here
+        self._below: dict[Hash, int] = {}  # the rulings that an operation rests on; none where it is missing
+        self._beside: dict[Hash, int] = {}  # those that are concurrent with it, likewise
+        self._about: dict[tuple[MemberId, int], int] = {}  # by whom they are about, and the rank that is left to it
+        self._resting: dict[MemberId, dict[tuple[Hash, int], int]] = {}  # on what that member wrote, and by what rank
+        self._beaten_by: list[int] = []
+        self._beats: list[int] = []
+        self._codes: dict[int, str] = {}  # the verdicts on those that are void
+        self._dropped: dict[int, str] = {}
+        self._judged = 0  # rulings to which the verdicts apply
+        self._entangled = 0  # those that beat some other, or are beaten by it: the others stand
+        self._standing = 0
+        self._in_company = 0  # those that came when there was something that is concurrent with them
+        self._is_settled = True
+        self._must_fold_again = False
 
     def accepted(self, operation: Hash, dependencies: Iterable[Hash]) -> None:
         """The log has a new operation."""
         if not self._rulings:
             return
-        below: frozenset[Hash] = frozenset()
+        below = 0
         for dependency in dependencies:
-            known = self._below.get(dependency, frozenset())
-            below = known if below <= known else below | known
-            if dependency in self._rulings:
-                below |= {dependency}
+            number = self._numbers.get(dependency)
+            below |= self._below.get(dependency, 0) | (0 if number is None else 1 << number)
+        beside = self._among & ~below
         if below:
             self._below[operation] = below
-        for ruling, concurrent in self._concurrent.items():
-            if ruling not in below and ruling != operation:
-                concurrent.add(operation)
+        if beside:
+            self._beside[operation] = beside
 
-    def add(self, ruling: Ruling, concurrent: set[Hash]) -> bool:
-        """A new ruling, after `accepted` was told of it, with what in the log does not lie in its past.
+    def add(self, ruling: Ruling, concurrent: Collection[Hash]) -> None:
+        """A new ruling, after `accepted` was told of it, with what in the log does not lie in its past."""
+        if ruling.fault:
+            self._faulty[ruling.operation] = ruling.fault
+            return
+        number = len(self._rulings)
+        bit = 1 << number
+        for operation in concurrent:
+            self._beside[operation] = self._beside.get(operation, 0) | bit
+        beaten_by, beats = self._beaters(ruling), self._beaten(ruling, number)
+        for other in bits_of(beats):
+            self._beaten_by[other] |= bit
+        for other in bits_of(beaten_by):
+            self._beats[other] |= bit
+        self._numbers[ruling.operation] = number
+        self._rulings.append(ruling)
+        self._beaten_by.append(beaten_by)
+        self._beats.append(beats)
+        self._among |= bit
+        self._entangled |= (bit | beats | beaten_by) if beats | beaten_by else 0
+        self._in_company |= bit if concurrent else 0
+        about = ruling.member, RANKS[ruling.role]
+        self._about[about] = self._about.get(about, 0) | bit
+        for ground in ruling.grounds:
+            resting = self._resting.setdefault(ground.by, {})
+            key = ground.operation, RANKS[ground.needs]
+            resting[key] = resting.get(key, 0) | bit
+        self._is_settled = False
 
-        True when what was folded before must be folded again."""
-        before = self._verdicts
-        self._rulings[ruling.operation] = ruling
-        self._concurrent[ruling.operation] = concurrent
-        self._judge()
-        changed = any(self._verdicts[operation] != code for operation, code in before.items())
-        return changed or bool(concurrent)
+    def _beaters(self, ruling: Ruling) -> int:
+        """The rulings that take away what `ruling`, or anything that it rests on by right, needs."""
+        found = 0
+        for ground in ruling.grounds:
+            beside = self._beside.get(ground.operation, 0)
+            for rank in range(RANKS[ground.needs]) if beside else ():
+                found |= self._about.get((ground.by, rank), 0) & beside
+        return found
 
-    def against(self, operation: Hash) -> tuple[Ruling, ...]:
-        """The rulings that stand and are concurrent with `operation`."""
-        if not self._standing:
-            return ()
-        return tuple(ruling for ruling in self._standing if operation in self._concurrent[ruling.operation])
+    def _beaten(self, ruling: Ruling, number: int) -> int:
+        """The rulings from which `ruling`, whose bit is `number`, takes that away."""
+        found = 0
+        for (operation, needs), resting in self._resting.get(ruling.member, {}).items():
+            if RANKS[ruling.role] < needs and self._beside.get(operation, 0) >> number & 1:
+                found |= resting
+        return found
+
+    def settle(self) -> bool:
+        """Reach the verdicts. True when what was folded before must be folded again."""
+        if self._is_settled:
+            return False
+        self._is_settled = True
+        before, judged = self._codes, self._judged
+        among = self._among & self._entangled
+        self._codes = verdicts(among, self._beaten_by, self._beats, self._place_of, self._dropped)
+        self._judged = len(self._rulings)
+        changed = any(number < judged for number, _ in self._codes.items() ^ before.items())
+        new = (number for number in range(judged, self._judged) if number not in self._codes)
+        must_fold_again = self._must_fold_again or changed or any(self._in_company >> number & 1 for number in new)
+        self._must_fold_again = False
+        self._standing = self._among & ~sum(1 << number for number in self._codes)
+        return must_fold_again
+
+    @property
+    def are_any(self) -> bool:
+        """Whether any ruling stands."""
+        return self._standing != 0
+
+    def _place_of(self, number: int) -> Place:
+        return self._rulings[number].seniority, self._rulings[number].place
+
+    def against(self, operation: Hash, concerned: Iterable[tuple[MemberId, int]]) -> tuple[Ruling, ...]:
+        """The rulings that stand, are concurrent with `operation`, and leave to somebody `concerned` no more than that
+        rank."""
+        beside = self._beside.get(operation, 0) & self._standing
+        about = 0
+        for member, highest in concerned if beside else ():
+            for rank in range(highest + 1):
+                about |= self._about.get((member, rank), 0)
+        return tuple(self._rulings[number] for number in bits_of(beside & about))
 
     def verdict(self, operation: Hash) -> str:
         """What voids the ruling, or "" where it stands, and for all that is no ruling."""
-        return self._verdicts.get(operation, "")
+        number = self._numbers.get(operation)
+        return self._faulty.get(operation, "") if number is None else self._codes.get(number, "")
 
     def drop(self, refused: Mapping[Hash, str]) -> bool:
         """Whether one of the standing rulings is `refused` after all, at its place in canonical order. The first such
         one is void from now on, as if it had been from the beginning, and all must be folded again."""
-        void = [ruling for ruling in self._standing if ruling.operation in refused]
+        if len(refused) < self._standing.bit_count():  # whichever is quicker
+            candidates = [self._numbers[each] for each in refused if each in self._numbers]
+        else:
+            candidates = [number for number in bits_of(self._standing) if self._rulings[number].operation in refused]
+        void = [number for number in candidates if self._standing >> number & 1]
         if not void:
             return False
-        first = min(void, key=lambda ruling: ruling.place)
-        self._dropped[first.operation] = refused[first.operation]
-        self._judge()
+        first = min(void, key=lambda number: self._rulings[number].place)
+        self._dropped = {**self._dropped, first: refused[self._rulings[first].operation]}
+        self._is_settled, self._must_fold_again = False, True
         return True
 
-    def reconsider(self) -> bool:
-        """Forget what was dropped, for the log has grown. Whether anything was, and all must be folded again."""
-        if not self._dropped:
-            return False
-        self._dropped = {}
-        self._judge()
-        return True
+    def reconsider(self) -> None:
+        """Forget what was dropped, for the log has grown."""
+        if self._dropped:
+            self._dropped = {}
+            self._is_settled, self._must_fold_again = False, True
+
+    def within(self, past: Collection[Hash]) -> "Rulings":
+        """As they are in a part of the log, `past` with all that it rests on: a ruling's own past is the same in both.
+        Nothing may be added to it."""
+        part = copy(self)
+        part._among = sum(1 << number for ruling, number in self._numbers.items() if ruling in past)
+        part._codes, part._dropped, part._is_settled = {}, {}, False
+        return part
 
     def copy(self) -> "Rulings":
-        other = Rulings()
-        other._rulings, other._below = dict(self._rulings), dict(self._below)
-        other._concurrent = {ruling: set(those) for ruling, those in self._concurrent.items()}
-        other._verdicts, other._standing = dict(self._verdicts), self._standing
-        other._dropped = dict(self._dropped)
+        other = copy(self)
+        other._faulty, other._numbers, other._rulings = dict(self._faulty), dict(self._numbers), list(self._rulings)
+        other._below, other._beside, other._about = dict(self._below), dict(self._beside), dict(self._about)
+        other._resting = {member: dict(resting) for member, resting in self._resting.items()}
+        other._beaten_by, other._beats = list(self._beaten_by), list(self._beats)
         return other
-
-    def _judge(self) -> None:
-        self._verdicts = verdicts(self._rulings.values(), self._are_concurrent, self._dropped)
-        self._standing = tuple(ruling for ruling in self._rulings.values() if not self._verdicts[ruling.operation])
-
-    def _are_concurrent(self, ruling: Hash, operation: Hash) -> bool:
-        return operation in self._concurrent[ruling]

@@ -6,19 +6,21 @@ replicas that hold the same have accepted the same. Rules: docs/protocol.md §2.
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from protocol.errors import RemoteProtocolError
 from protocol.group_concurrency import Rulings
 from protocol.group_history import GroupHistory
 from protocol.group_reducer import apply, as_ruling, check_not_too_old
-from protocol.group_rulings import RULINGS
-from protocol.group_state import GroupState, Ruling
+from protocol.group_rulings import RULINGS, concerned_by
+from protocol.group_state import GroupState
 from protocol.keys import GroupId, Hash, NodeId
 from protocol.operations import OpenOperation, open_operation
 from protocol.waiting_room import WaitingRoom
 from protocol.wire import hash_of
+
+_PASTS_MAX = 16  # remembered states of rulings' pasts: as many as chains of rulings usually grow side by side
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class GroupLog:
         self._waiting = WaitingRoom()
         self._history = GroupHistory(group)
         self._rulings = Rulings()
-        self._whole: Rulings | None = None  # of the log of which this is a part: a ruling's past is the same in both
+        self._sound: GroupState | None = None  # the last state that was found to void no ruling that stands
+        self._pasts: dict[frozenset[Hash], GroupState] = {}  # of the last rulings: all that these rest on, and they
 
     def __len__(self) -> int:
         return len(self._operations)
@@ -157,14 +160,15 @@ class GroupLog:
     def _folded(self) -> GroupState:
         """The state, too old or not. Where the fold voids a ruling that was thought to stand, it begins again."""
         while True:
+            if self._rulings.settle():
+                self._history.inserted_at(0)
             state = self._history.state(len(self._order), self._step)
-            if not self._rulings.drop(state.refused):
+            if state is self._sound or not self._rulings.drop(state.refused):
+                self._sound = state
                 return state
-            self._history.inserted_at(0)
 
     def _step(self, state: GroupState, position: int) -> GroupState:
-        hash_ = self._order[position][1]
-        return apply(state, self._operations[hash_], self._rulings.against(hash_), self._rulings.verdict(hash_))
+        return _step(state, self._operations[self._order[position][1]], self._rulings)
 
     def _place(self, hash_: Hash) -> tuple[int, Hash]:
         return self._depths[hash_], hash_
@@ -191,12 +195,13 @@ class GroupLog:
         hash_, author = operation.hash, operation.author
         depth = 1 + max((self._depths[dependency] for dependency in operation.dependencies), default=-1)
         self._rulings.accepted(hash_, operation.dependencies)
-        must_refold = isinstance(operation.payload, RULINGS) and self._add_ruling(operation, depth)
-        must_refold = self._rulings.reconsider() or must_refold
+        if isinstance(operation.payload, RULINGS):
+            self._add_ruling(operation, depth)
+        self._rulings.reconsider()
         self._operations[hash_], self._depths[hash_] = operation, depth
         position = bisect_left(self._order, (depth, hash_))
         self._order.insert(position, (depth, hash_))
-        self._history.inserted_at(0 if must_refold else position)
+        self._history.inserted_at(position)
         self._heads.difference_update(operation.dependencies)
         self._heads.add(hash_)
         chain = self._chains.setdefault(author, _Chain())
@@ -207,28 +212,46 @@ class GroupLog:
             node_id = operation.certificate.node_id
             self._bindings[node_id] = (*self._bindings.get(node_id, ()), hash_)
 
-    def _add_ruling(self, operation: OpenOperation, depth: int) -> bool:
-        """Note a ruling, as it looks from its own past. Whether the whole log must be folded again."""
-        past = self.ancestors(operation.dependencies)
-        ruling = (self._whole and self._whole.get(operation.hash)) or self._ruling(operation, depth, past)
-        return self._rulings.add(ruling, self._operations.keys() - past)
-
-    def _ruling(self, operation: OpenOperation, depth: int, past: set[Hash]) -> Ruling:
-        state = self._folded() if len(past) == len(self._operations) else self._part(past)._folded()
+    def _add_ruling(self, operation: OpenOperation, depth: int) -> None:
+        """Note a ruling, as it looks from its own past."""
+        is_last = self._heads <= set(operation.dependencies)
+        past = self._operations.keys() if is_last else self.ancestors(operation.dependencies)
+        state = self._folded() if is_last else self._past_state(operation, past)
         ruling = as_ruling(state, operation, (depth, operation.hash))
         author = state.members.get(ruling.author)
-        if author is None or not author.grounds:
-            return ruling
-        return replace(ruling, seniority=self._place(author.grounds[0].operation))
+        if author is not None and author.grounds:
+            ruling = replace(ruling, seniority=self._place(author.grounds[0].operation))
+        self._rulings.add(ruling, () if is_last else self._operations.keys() - past)
+        self._remember(frozenset([operation.hash]), apply(state, operation, (), ruling.fault))
 
-    def _part(self, operations: set[Hash]) -> "GroupLog":
-        """A log of some of these operations, with all that they rest on."""
-        part = GroupLog(self.group)
-        part._whole = self._rulings
-        for operation in self:
-            if operation.hash in operations:
-                part._insert(operation)
-        return part
+    def _past_state(self, operation: OpenOperation, past: Collection[Hash]) -> GroupState:
+        """The state of what `operation` rests on, which is a part of the log: `past`."""
+        deepest = max(operation.dependencies, key=self._place)
+        only = len(operation.dependencies) == 1 or len(self.ancestors([deepest])) == len(past)
+        key = frozenset([deepest] if only else operation.dependencies)
+        state = self._pasts.get(key)
+        if state is None:
+            state = self._fold_part(past)
+            self._remember(key, state)
+        return state
+
+    def _fold_part(self, past: Collection[Hash]) -> GroupState:
+        rulings = self._rulings.within(past)
+        order = [self._operations[hash_] for _, hash_ in self._order if hash_ in past]
+        while True:
+            rulings.settle()
+            state = GroupState(self.group)
+            for operation in order:
+                state = _step(state, operation, rulings)
+            if not rulings.drop(state.refused):
+                return state
+
+    def _remember(self, tips: frozenset[Hash], state: GroupState) -> None:
+        """Nothing is concurrent with what comes after all else, so a chain's next state is its last one's successor."""
+        self._pasts.pop(tips, None)
+        self._pasts[tips] = state
+        if len(self._pasts) > _PASTS_MAX:
+            del self._pasts[next(iter(self._pasts))]
 
     def _check_author(self, operation: OpenOperation) -> None:
         previous = operation.body.previous
@@ -254,3 +277,8 @@ class GroupLog:
             visited.update(further)
             unvisited.extend(dep for dep in further if self._depths[dep] >= shallowest)
         return False
+
+
+def _step(state: GroupState, operation: OpenOperation, rulings: Rulings) -> GroupState:
+    against = rulings.against(operation.hash, concerned_by(state, operation)) if rulings.are_any else ()
+    return apply(state, operation, against, rulings.verdict(operation.hash))

@@ -124,7 +124,9 @@ def _note_unknown(state: GroupState, operation: OpenOperation) -> GroupState:
 def _create_group(state: GroupState, operation: OpenOperation, payload: GroupCreate) -> GroupState:
     certificate = _certificate(operation)
     founded = replace(state, name=payload.name)
-    founder = Member(certificate.member_name, "admin", operation.body.claimed_at, (), operation.author)
+    # As any other's admission and invitation: what the founder becomes later takes neither its seniority nor its say.
+    grounds = (Ground(operation.hash, certificate.member_id, "admin"),) * _GROUNDS_OF_ADMISSION
+    founder = Member(certificate.member_name, "admin", operation.body.claimed_at, (), operation.author, grounds)
     return _with_member(founded, certificate, founder)
 
 
@@ -227,6 +229,8 @@ def _without_member(
         members={other: entry for other, entry in state.members.items() if other != member_id},
         nodes={node: entry for node, entry in state.nodes.items() if entry.member_id != member_id},
         former={**state.former, member_id: former},
+        # Also those that were not sealed to it: it may have made them, or had them handed when it came.
+        rotations={epoch: replace(rotation, is_good=False) for epoch, rotation in state.rotations.items()},
     )
 
 
@@ -239,6 +243,8 @@ def _change_role(state: GroupState, operation: OpenOperation, payload: MemberRol
     rules.only_admins_change_roles(state, operation.author)
     member = rules.only_members_are_ruled_on(state, payload.member)
     rules.the_last_admin_stays(state, payload.member, payload.role)
+    if member.role == payload.role:
+        return state  # else its holder's say would rest on whoever repeats it
     ground = Ground(operation.hash, state.nodes[operation.author].member_id, "admin")
     changed = replace(member, role=payload.role, grounds=(*member.grounds[:_GROUNDS_OF_ADMISSION], ground))
     return replace(state, members={**state.members, payload.member: changed})

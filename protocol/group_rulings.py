@@ -4,7 +4,7 @@ A ruling is a removal, a departure or a change of role. Two operations are concu
 What is here decides by who is who and what rests on what alone, so everybody finds the same: docs/protocol.md §3.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from protocol.checkpoint import RunStart as StartedRun
@@ -31,11 +31,10 @@ from protocol.operations import OpenOperation
 from protocol.wire import unpack
 
 RULINGS = (MemberRemove, MemberLeave, MemberRole)
-_RANKS: Mapping[Role | None, int] = {None: 0, "observer": 1, "member": 2, "admin": 3}
+RANKS: Mapping[Role | None, int] = {None: 0, "observer": 1, "member": 2, "admin": 3}
 _OF_ADMINS = (InvitePost, InviteRevoke, MemberRemove, MemberRole, KeyRotate)
+Place = tuple[tuple[int, Hash], tuple[int, Hash]]  # of an author's admission, and of its ruling
 BEATEN, SENIOR_STAYS = "beaten", "senior-stays"
-
-Concurrent = Callable[[Hash, Hash], bool]  # (a ruling, any operation)
 
 
 def check_against(state: GroupState, operation: OpenOperation, against: Sequence[Ruling]) -> None:
@@ -49,6 +48,17 @@ def check_against(state: GroupState, operation: OpenOperation, against: Sequence
             a_start_beside_a_removal_needs_others(state, author, payload.run, payload.start)
 
 
+def concerned_by(state: GroupState, operation: OpenOperation) -> list[tuple[MemberId, int]]:
+    """On whom a concurrent ruling matters to `operation`, if it leaves to them no more than that rank."""
+    author, payload = member_of_node(state, operation.author), operation.payload
+    concerned = [] if author is None else [(author, RANKS["admin"])]
+    if operation.certificate is not None:
+        concerned.append((operation.certificate.member_id, RANKS[None]))
+    if isinstance(payload, MemberRemove | MemberRole):
+        concerned.append((payload.member, RANKS[None]))
+    return concerned
+
+
 def a_removal_voids_readmission(ruling: Ruling, certificate: NodeCertificate | None) -> None:
     """Who was removed concurrently with an admission or a node of theirs is not back by it."""
     if certificate is not None and ruling.role is None and ruling.member == certificate.member_id:
@@ -60,7 +70,7 @@ def a_removal_voids_readmission(ruling: Ruling, certificate: NodeCertificate | N
 def a_ruling_voids_what_it_takes_away(ruling: Ruling, author: MemberId | None, needs: Role | None) -> None:
     """A removal beats whatever the removed member did concurrently, and a lesser role what that role may not do; except
     that proposals and starts of runs stand."""
-    if ruling.member == author and needs is not None and _RANKS[ruling.role] < _RANKS[needs]:
+    if ruling.member == author and needs is not None and RANKS[ruling.role] < RANKS[needs]:
         raise Refused(BEATEN, "An admin took away the right to do this meanwhile", remedy="ask an admin of the group")
 
 
@@ -125,55 +135,70 @@ def grounds_of(state: GroupState, author: MemberId) -> tuple[Ground, ...]:
     return tuple(found)
 
 
-def verdicts(rulings: Collection[Ruling], concurrent: Concurrent, dropped: Mapping[Hash, str]) -> dict[Hash, str]:
-    """For each ruling the code of what voids it, or "" where it stands.
+def verdicts(
+    among: int,
+    beaten_by: Sequence[int],
+    beats: Sequence[int],
+    place_of: Callable[[int], Place],
+    dropped: Mapping[int, str],
+) -> dict[int, str]:
+    """What voids those rulings, of `among`, that do not stand. Each has a number, and sets of them are its bits.
 
-    Those that are void in their own past, or `dropped`, void nothing. A ruling that no other beats stands, and what it
-    beats is void. Where only circles are left, the senior stays.
+    A ruling that no other beats stands, and what it beats is void. Where only circles are left, the senior stays.
+    Those that are `dropped` void nothing. `place_of`: by seniority, then in canonical order.
     """
-    codes = {ruling.operation: ruling.fault or dropped.get(ruling.operation, "") for ruling in rulings}
-    left = sorted((ruling for ruling in rulings if not codes[ruling.operation]), key=lambda ruling: ruling.place)
+    codes = dict(dropped)
+    left = among & ~sum(1 << number for number in dropped)
     while left:
-        free = [one for one in left if not any(_beats(other, one, concurrent) for other in left)]
-        if not free:
-            free = [the_senior_stays(left, concurrent)]
-            left = _void([one for one in left if _beats(one, free[0], concurrent)], left, codes, SENIOR_STAYS)
-        left = [one for one in left if one not in free]
-        beaten = [one for one in left if any(_beats(other, one, concurrent) for other in free)]
-        left = _void(beaten, left, codes, BEATEN)
+        free = [number for number in bits_of(left) if not beaten_by[number] & left]
+        for number in free or the_senior_stays(left, beaten_by, beats, place_of):
+            left &= ~(1 << number)
+            if not free:
+                left = _void(left & beaten_by[number], left, codes, SENIOR_STAYS)
+            left = _void(left & beats[number], left, codes, BEATEN)
     return codes
 
 
-def the_senior_stays(left: Sequence[Ruling], concurrent: Concurrent) -> Ruling:
+def the_senior_stays(
+    left: int,
+    beaten_by: Sequence[int],
+    beats: Sequence[int],
+    place_of: Callable[[int], Place],
+) -> list[int]:
     """Of members who put each other out concurrently, the one that was admitted first in canonical order stays."""
-    beaten_by = {one.operation: [other for other in left if _beats(other, one, concurrent)] for one in left}
-
-    def above(one: Ruling) -> set[Hash]:
-        found: set[Hash] = set()
-        unvisited = [one]
-        while unvisited:
-            for other in beaten_by[unvisited.pop().operation]:
-                if other.operation not in found:
-                    found.add(other.operation)
-                    unvisited.append(other)
-        return found
-
-    reach = {one.operation: above(one) for one in left}
-    circle = [one for one in left if all(one.operation in reach[other] for other in reach[one.operation])]
-    return min(circle, key=lambda one: (one.seniority, one.place))
-
-
-def _void(those: Sequence[Ruling], left: Sequence[Ruling], codes: dict[Hash, str], code: str) -> list[Ruling]:
-    for ruling in those:
-        codes[ruling.operation] = code
-    return [ruling for ruling in left if ruling not in those]
+    # Its ruling does, that is: one of each circle that nobody outside of it beats.
+    seniors: list[int] = []
+    open_ = left
+    while open_:
+        number = next(bits_of(open_))
+        above = below = 0
+        while True:  # upwards, until nobody is above who is not below, too
+            above, below = _all_from(number, beaten_by, left), _all_from(number, beats, left)
+            if not above & ~below:
+                break
+            number = next(bits_of(above & ~below))
+        seniors.append(min(bits_of(above), key=place_of))
+        open_ &= ~below
+    return seniors
 
 
-def _beats(one: Ruling, other: Ruling, concurrent: Concurrent) -> bool:
-    """Whether `one` takes away what `other`, or anything that it rests on by right, needs."""
-    return one.operation != other.operation and any(
-        ground.by == one.member
-        and _RANKS[one.role] < _RANKS[ground.needs]
-        and concurrent(one.operation, ground.operation)
-        for ground in other.grounds
-    )
+def _all_from(number: int, edges: Sequence[int], within: int) -> int:
+    found, unvisited = 0, edges[number] & within
+    while unvisited:
+        found |= unvisited & -unvisited
+        unvisited = (unvisited | edges[(unvisited & -unvisited).bit_length() - 1] & within) & ~found
+    return found
+
+
+def _void(those: int, left: int, codes: dict[int, str], code: str) -> int:
+    for number in bits_of(those):
+        codes[number] = code
+    return left & ~those
+
+
+def bits_of(number: int) -> Iterator[int]:
+    """The numbers of the bits that are set, lowest first."""
+    while number:
+        lowest = number & -number
+        yield lowest.bit_length() - 1
+        number ^= lowest

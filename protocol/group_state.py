@@ -26,8 +26,8 @@ class Ground:
 class Member:
     """`admitted_at`: seconds, as signed by the admitter (by the creator for itself). `nodes`: in order of binding.
 
-    `grounds`: the admission, its invitation, and the last change of the role; empty for the group's creator. `by`: the
-    node that admitted it.
+    `grounds`: the admission, its invitation, and the last change of the role; for the group's creator its creation is
+    both of the first. `by`: the node that admitted it.
     """
 
     name: str
@@ -85,12 +85,14 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """A key of the group that was made anew. `commitment`: the BLAKE3 of the key."""
+    """A key of the group that was made anew. `commitment`: the BLAKE3 of the key. `is_good`: nobody is out who may have
+    it: nobody was put out, or left, after it was made."""
 
     by: NodeId
     operation: Hash
     commitment: Hash
     recipients: frozenset[NodeId]
+    is_good: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,5 +177,5 @@ class GroupState:
         """The epochs whose keys nobody has who is not in the group, newest first.
 
         The key with which the group began, epoch 0, is everybody's: it is good while nobody was put out or has left."""
-        good = [epoch for epoch, rotation in self.rotations.items() if rotation.recipients <= self.nodes.keys()]
+        good = [epoch for epoch, rotation in self.rotations.items() if rotation.is_good]
         return (*sorted(good, reverse=True), *(() if self.former else (0,)))

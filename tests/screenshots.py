@@ -1,8 +1,9 @@
-"""Pictures of every screen of the dashboard during a real run of eight nodes, into docs/screens (`make screenshots`).
+"""Pictures of every screen of the dashboard during a real run of eight nodes, and a recording of such a run, into
+docs/screens (`make screenshots`).
 
 Eight nodes of one group run on this machine: one run has finished, one is going on and has lost its aggregator on the
 way, and one waits for our answer. The dashboard that is drawn is the one of `fednode tui`, on one of these nodes. SVG
-always; PNG too where there is a Chromium.
+always; PNG too where there is a Chromium. The nodes live below TMPDIR, which some pictures show.
 """
 
 import argparse
@@ -19,18 +20,31 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "real"), str(ROOT / "tests" / "tui")]
 
-from nodes import Study, real_nodes, start_all, wait_until  # noqa: E402
+from nodes import RealNode, Study, real_nodes, start_all, wait_until  # noqa: E402
 from tui_stage import Stage  # noqa: E402
 
 from tui.app import VIEWS, Dashboard  # noqa: E402
 from tui.feeds.client import ApiClient  # noqa: E402
 from tui.feeds.feed import LiveFeed  # noqa: E402
+from tui.feeds.recording import RecordingFeed  # noqa: E402
 
-NAMES = ("ward-north", "ward-south", "radiology", "icu", "pathology", "cardiology", "day-clinic", "archive")
+MEMBERS = {
+    "ward-north": "City Hospital",
+    "ward-south": "South Clinic",
+    "radiology": "Dr. Okafor",
+    "icu": "Saint Anne",
+    "pathology": "Path Lab",
+    "cardiology": "Heart Centre",
+    "day-clinic": "Day Clinic",
+    "archive": "University",
+}
+NAMES = tuple(MEMBERS)
 SIZES = {"": (132, 40), "-80x24": (80, 24)}
 SMALL = ("network", "run", "inbox")  # those that are also drawn at 80 by 24
 BROWSER = os.environ.get("FEDNODE_BROWSER") or shutil.which("chromium") or shutil.which("google-chrome")
 SETTLE_S = 4.0  # of looking at a view before it is drawn: its answers are there, something is on its way
+RECORDING = "eight-nodes.ndjson.gz"
+RECORDED_ROUNDS = 90
 ROUNDS_FIRST = 120  # of the run before the pictures: curves want points
 CONFIGURATION = """
 name = "{name}"
@@ -51,6 +65,14 @@ nodes_min = {nodes}
 """
 
 
+class NamedNode(RealNode):
+    """A node of a member with a name of its own."""
+
+    def _command(self, *arguments):
+        named = ("--member-name", MEMBERS[self.name]) if arguments[0] == "start" else ()
+        return super()._command(*arguments, *named)
+
+
 def propose(by, name, *, rounds, experiment="baseline", rate=0.1, epochs=1, nodes=len(NAMES)):
     config = CONFIGURATION.format(
         name=name, rounds=rounds, experiment=experiment, rate=rate, epochs=epochs, nodes=nodes
@@ -59,15 +81,16 @@ def propose(by, name, *, rounds, experiment="baseline", rate=0.1, epochs=1, node
 
 
 @contextmanager
-def scene():
+def scene(folder, out):
     """The node to look from, while everything goes on."""
-    with tempfile.TemporaryDirectory(prefix="fednode-screens-") as folder, real_nodes(Path(folder), *NAMES) as nodes:
-        study = Study(nodes, Path(folder))
+    with real_nodes(folder, *NAMES, kind=NamedNode) as nodes:
+        study = Study(nodes, folder)
         study.form()
         ours, other = nodes[0], nodes[2]
         study.all_end(propose(other, "digits-baseline", rounds=12))
         ours.told("model", "tag", "digits-baseline", "digit-reader@champion")
         study.all_end(propose(other, "digits-slow", rounds=8, rate=0.02, experiment="rates"))
+        asyncio.run(record(study, ours, other, out / RECORDING))
         going_on = propose(other, "digits-long", rounds=1000, rate=0.02, experiment="night")
         ours.client.invite(role="observer", uses=3)
         lose_the_aggregator(study, going_on, keep=ours)
@@ -90,6 +113,26 @@ def lose_the_aggregator(study, run, keep):
             start_all(study.nodes)
             return
         keep.wait_for_round(run, keep.client.run(run)["round"] + 1)
+
+
+async def record(study, ours, other, path):
+    """Write down a whole run, with the loss of its aggregator, as one sees it on `ours`."""
+    path.unlink(missing_ok=True)
+    feed = RecordingFeed(LiveFeed(lambda: ApiClient(ours.home)), path)
+    app = Dashboard(feed)
+    async with app.run_test(size=SIZES[""], notifications=False) as pilot:
+        on = Stage(app, pilot, app.clock)
+        await on.until(lambda: app.state.snapshots)
+        run = await asyncio.to_thread(propose, other, "digits-recorded", rounds=RECORDED_ROUNDS, rate=0.03)
+        await on.until(lambda: app.state.run(run) is not None)
+        await on.press("3")
+        await asyncio.to_thread(ours.wait_for_round, run, RECORDED_ROUNDS // 3, 120)
+        await asyncio.to_thread(lose_the_aggregator, study, run, ours)
+        await asyncio.to_thread(study.all_end, run)
+        await looked_at(on)
+        assert app.state.run(run).state == "FINISHED"
+    feed.close()
+    print(path.name)
 
 
 async def take(ours, out):
@@ -143,7 +186,10 @@ def main():
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "screens")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
-    with scene() as ours:
+    with (
+        tempfile.TemporaryDirectory(prefix="fednode-screens-") as temporary,
+        scene(Path(temporary), out) as ours,
+    ):
         asyncio.run(take(ours, out))
     for svg in sorted(out.glob("*.svg")) if BROWSER else ():
         to_png(svg)

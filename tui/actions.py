@@ -10,6 +10,7 @@ from tui.facts.commands import CommandSpec, Path, prefilled
 from tui.facts.consequences import consequence
 from tui.facts.fields import Json, items, number, text
 from tui.facts.forms import Field, at_most, length_of_time, seconds, whole_number
+from tui.facts.nodes import ROLES, TOLD_OF_ROLES
 from tui.facts.proposal import Templates, Verdict
 from tui.feeds.command_line import CommandLine, told
 from tui.feeds.feed import FeedError
@@ -28,8 +29,6 @@ USES_MAX = 10_000
 EXPIRES_S_MAX = 366 * 86_400
 TOKEN_BEGINS = "fednode"
 ID_CHARACTERS = 12  # of a run whose name is not its own
-ROLES = ("member", "observer", "admin")
-TOLD_OF_ROLES = "member trains and proposes runs, observer follows runs without training, admin also invites"
 
 
 class Actions:

@@ -163,10 +163,14 @@ class Dashboard(HabitsApp):
         self.show_doable()
         while self.state.notes:
             self.tell(self.state.notes.popleft(), severity="warning")
-        for ask in self.questions.due(self._wishes(glance), self.state.snapshots, glance.now):
+        for ask in self._due(glance):
             self.run_worker(self._ask(ask), group="questions")
         if self.questions.postponed or self.state.moving(glance.now):
             self._arm()
+
+    def _due(self, glance: Glance) -> list[Ask]:
+        state = self.state
+        return self.questions.due(self._wishes(glance), state.snapshots, glance.now, state.answers.remembers)
 
     def _wishes(self, glance: Glance) -> Iterator[Wish]:
         """What is to be asked while things are as they are: the view's own questions, and what several views show."""

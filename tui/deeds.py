@@ -32,6 +32,7 @@ class OwnersApp(App[None]):
         self.state = State()
         self.choice = Choice()
         self._doable: tuple[bool, ...] = ()
+        self._offered = ""  # the run that the picture says waits for an answer
 
     async def load_deeds(self) -> None:
         """Called when the palette opens."""
@@ -45,13 +46,12 @@ class OwnersApp(App[None]):
         self.actions.propose()
 
     def action_accept(self) -> None:
-        if run := self._asking():
-            self.do(self.feed.tell("POST", "runs", run.run_id, "accept"), f"accepted {run.name}")
+        if run := self._in_sight():
+            self._accept(run)
 
     def action_decline(self) -> None:
-        if run := self._asking():
-            question = Question(f"Decline {run.name}?", f"This node will then take no part in {run.name}.")
-            self.push_screen(question, partial(self._declined, run))
+        if run := self._in_sight():
+            self._decline(run)
 
     def action_stop(self) -> None:
         if run := self._stoppable():
@@ -73,8 +73,9 @@ class OwnersApp(App[None]):
         """What the owner can decide now, by name, and what can be done at any time."""
         deeds: list[Deed] = []
         if run := self._asking():
-            deeds.append(Deed(f"Accept run {run.name}", "take part with our data", self.action_accept, "a"))
-            deeds.append(Deed(f"Decline run {run.name}", "take no part; asks once", self.action_decline, "x"))
+            accept, decline = partial(self._accept, run), partial(self._decline, run)
+            deeds.append(Deed(f"Accept run {run.name}", "take part with our data", accept, "a"))
+            deeds.append(Deed(f"Decline run {run.name}", "take no part; asks once", decline, "x"))
         if run := self._stoppable():
             deeds.append(Deed(f"Stop run {run.name}", "for all of its nodes; asks once", self.action_stop, "S"))
         if run := self._resumable():
@@ -83,7 +84,9 @@ class OwnersApp(App[None]):
 
     def show_doable(self) -> None:
         """Let the footer offer what can be done now."""
-        doable = (self._asking() is not None, self._stoppable() is not None)
+        asking = self._asking()
+        self._offered = asking.run_id if asking else ""
+        doable = (asking is not None, self._stoppable() is not None)
         if doable != self._doable:
             self._doable = doable
             self.refresh_bindings()
@@ -104,6 +107,15 @@ class OwnersApp(App[None]):
             return chosen
         return next((run for run in self.state.runs() if run.asks_us), None)
 
+    def _in_sight(self) -> Run | None:
+        """The run that the picture says waits: one that is proposed just as a key is pressed is not what is meant."""
+        asking = self._asking()
+        chosen = self._chosen()
+        if asking is not None and chosen is not None and asking.run_id == chosen.run_id:
+            return asking
+        offered = self.state.run(self._offered) if asking else None
+        return offered if offered is not None and offered.asks_us else None
+
     def _stoppable(self) -> Run | None:
         chosen = self._chosen()
         return chosen if chosen is not None and not chosen.ended else None
@@ -111,6 +123,13 @@ class OwnersApp(App[None]):
     def _resumable(self) -> Run | None:
         chosen = self._chosen()
         return chosen if chosen is not None and chosen.state == "STOPPED" else None
+
+    def _accept(self, run: Run) -> None:
+        self.do(self.feed.tell("POST", "runs", run.run_id, "accept"), f"accepted {run.name}")
+
+    def _decline(self, run: Run) -> None:
+        question = Question(f"Decline {run.name}?", f"This node will then take no part in {run.name}.")
+        self.push_screen(question, partial(self._declined, run))
 
     def _declined(self, run: Run, yes: bool | None) -> None:
         if yes:

@@ -30,7 +30,7 @@ class Door:
 
     def spend(self, token: str) -> str | None:
         """The cookie for this token, which from now on is worth nothing; None if it is not the one that is good now."""
-        if not secrets.compare_digest(token.encode(), self.token.encode()):
+        if not secrets.compare_digest(token.encode(errors="replace"), self.token.encode()):
             return None
         self.token = secrets.token_urlsafe(TOKEN_BYTES)
         cookie = secrets.token_urlsafe(TOKEN_BYTES)
@@ -39,13 +39,16 @@ class Door:
 
     def knows(self, cookies: Mapping[str, str]) -> bool:
         """One of the cookies that a browser sent was given by us."""
-        shown = cookies.get(self.cookie_name, "").encode()
+        shown = cookies.get(self.cookie_name, "").encode(errors="replace")  # a header may hold any bytes
         return any(secrets.compare_digest(shown, cookie.encode()) for cookie in self._cookies)
 
 
 def is_our_host(host: str) -> bool:
     """The Host header names this machine, on whatever port: it may come through a forwarded one."""
-    return urlsplit(f"//{host}").netloc == host and _without_port(host) in HOSTS
+    try:
+        return urlsplit(f"//{host}").netloc == host and _without_port(host) in HOSTS
+    except ValueError:  # brackets that do not close
+        return False
 
 
 def is_our_origin(origin: str, host: str) -> bool:

@@ -131,7 +131,7 @@ def _how(former: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.option("--group", help="Which group; may be left out when there is but one.")
+@members.group_option
 @click.option(
     "--role",
     type=click.Choice(["member", "admin", "observer"]),

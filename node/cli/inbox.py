@@ -4,21 +4,10 @@ from typing import Any
 
 import click
 
-from fednode_client import Client
 from node.cli import show
 from node.cli.common import Answer, common_options, one_line
 
 Json = dict[str, Any]
-
-
-class InboxClient(Client):
-    """The endpoints about what waits for a person."""
-
-    def inbox(self) -> Json:
-        return self._get("inbox")
-
-    def seen(self, item: str) -> Json:
-        return self._post("inbox", item, "seen")
 
 
 @click.group(invoke_without_command=True)
@@ -52,7 +41,7 @@ def list_items(answer: Answer) -> None:
 
 
 def _list(answer: Answer) -> None:
-    found = InboxClient(answer.home).inbox()["inbox"]
+    found = answer.client().inbox()["inbox"]
     if answer.json:
         answer.give(found, "")
         return
@@ -79,5 +68,5 @@ def _next_step(each: Json) -> str:
 @click.pass_obj
 def seen(answer: Answer, item: str) -> None:
     """Say that you have seen the item ID, or the one whose id begins so: it leaves the inbox. Nothing else changes."""
-    InboxClient(answer.home).seen(item)
+    answer.client().seen(item)
     answer.give({"seen": item}, "Seen: it is out of the inbox.")

@@ -14,6 +14,7 @@ _WHO_HELP = "MEMBER is a member's name, as fednode group show has it, or its id.
 
 
 def group_option(function: Function) -> Function:
+    """The option that says which group."""
     return click.option("--group", help="Which group; may be left out when there is but one.")(function)
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from fednode_client import ClientError
 from node.api_json import json_bytes
 from node.model_names import Asking, answered_now, model_named, models_of
+from node.names import PREFIX_CHARACTERS_MIN
 from node.service import NotFound
 from node.views import run_view
 from tracker.lineage import lineage_of
@@ -21,7 +22,6 @@ from tracker.store import open_stopped
 T = TypeVar("T")
 
 RUNS_MAX = 10_000  # among which a name is looked for
-NAME_PREFIX_CHARACTERS_MIN = 4  # as in the node: fewer begin too many ids
 
 
 class RecordClient:
@@ -111,7 +111,7 @@ def _run_id(reader: Reader, name: str) -> str:
     for found in ([r for r in rows if r["run_id"] == name], [r for r in rows if r["name"] == name]):
         if found:
             return str(found[0]["run_id"])
-    by_prefix = [row for row in rows if len(name) >= NAME_PREFIX_CHARACTERS_MIN and row["run_id"].startswith(name)]
+    by_prefix = [row for row in rows if len(name) >= PREFIX_CHARACTERS_MIN and row["run_id"].startswith(name)]
     if len(by_prefix) != 1:
         raise ClientError(f"No run is called {name!r} in this store", remedy="see fednode run list --store FILE")
     return str(by_prefix[0]["run_id"])

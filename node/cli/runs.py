@@ -12,12 +12,18 @@ from node.cli.common import EXIT_REFUSED, Answer, clean, common_options, store_o
 from node.cli.compare import compare
 from node.cli.data import settings_of
 from node.cli.look import COLUMNS, Looker
+from node.cli.members import group_option
 from node.cli.plot import plot
 from node.cli.runs_system import spans, system
 from node.cli.runs_watch import logs, metrics
 
 ENDED = frozenset({"FINISHED", "STOPPED", "FAILED"})
 _SHOW = "fednode run show"
+
+configuration_file = click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+overriding = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Count instead of FILE's: training.rounds=20."
+)
 
 
 @click.group()
@@ -34,11 +40,9 @@ run.add_command(system)
 
 
 @run.command("start")
-@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
-@click.option("--group", help="Which group; may be left out when there is but one.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Count instead of FILE's: training.rounds=20."
-)
+@configuration_file
+@group_option
+@overriding
 @common_options
 @click.pass_obj
 def start(answer: Answer, file: str, group: str | None, overrides: tuple[str, ...]) -> None:
@@ -56,11 +60,9 @@ def start(answer: Answer, file: str, group: str | None, overrides: tuple[str, ..
 
 
 @run.command("check")
-@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
-@click.option("--group", help="Which group; may be left out when there is but one.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Count instead of FILE's: training.rounds=20."
-)
+@configuration_file
+@group_option
+@overriding
 @common_options
 @click.pass_obj
 def check(answer: Answer, file: str, group: str | None, overrides: tuple[str, ...]) -> int:

@@ -9,9 +9,8 @@ from click.testing import CliRunner, Result
 from memory_inbox import item_json
 from memory_service import MemoryService, serving
 
-from fednode import RequestRefused
+from fednode import Client, RequestRefused
 from node.cli import cli
-from node.cli.inbox import InboxClient
 
 
 @pytest.fixture
@@ -27,11 +26,11 @@ def fednode(*arguments: str) -> Result:
 
 
 def test_the_endpoints_answer(service: MemoryService) -> None:
-    client = InboxClient(service.home)
+    client = Client(service.home)
     assert [each["id"] for each in client.inbox()["inbox"]] == ["proposal-cdcd", "joiner-1"]
     assert client.seen("joiner-1") == {}
     assert len(client.inbox()["inbox"]) == 1
-    assert client._get("runs", "my study", "proposal")["configuration"] == {"training.rounds": 10}
+    assert client.proposal("my study")["configuration"] == {"training.rounds": 10}
     assert service.calls[-1] == ("proposal", "my study")
 
 
@@ -40,7 +39,7 @@ def test_the_endpoints_answer(service: MemoryService) -> None:
 )
 def test_what_cannot_be_seen_is_refused(service: MemoryService, item: str, status: int, code: str) -> None:
     with pytest.raises(RequestRefused) as refused:
-        InboxClient(service.home).seen(item)
+        Client(service.home).seen(item)
     assert (refused.value.status, refused.value.code) == (status, code)
 
 

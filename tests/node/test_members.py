@@ -13,7 +13,10 @@ from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 from node.group_keys import HandedKey
 from node.service import NotFound
 from protocol.errors import Refused, RemoteProtocolError
-from protocol.group_key import GroupKey, seal_gossip, seal_to
+from protocol.group_key import SEALED_KEY_BYTES, GroupKey, seal_gossip, seal_to
+from protocol.keys import Hash, node_public_key
+from protocol.limits import EPOCH_STEP
+from protocol.operation_kinds import KeyRotate
 from protocol.wire import pack, pack_plain
 
 ROTATED_S = 120.0  # of virtual time: far more than all admins' waits
@@ -193,6 +196,51 @@ def test_a_run_goes_on_without_the_removed_and_a_restarted_node_takes_it_up(tmp_
         assert third.node.runs.known[run].decision.decision == "declined"
 
     on_hostile_ground(tmp_path, main)
+
+
+def test_what_comes_in_while_the_node_ends_is_taken_up_at_its_next_start(tmp_path: Path) -> None:
+    """Nothing is begun in what has ended: no traceback for it, and nothing lost."""
+
+    async def main(ground: HostileGround) -> None:
+        first, second = await ground.group(2)
+        second.scope.cancel()
+        await second.ended.wait()
+        run = await ground.propose(first, nodes=2, rounds=1)
+        (proposal,) = [operation for operation in first.place.log if operation.hash == run]
+        second.place.log.add(proposal.raw)
+        node = second.node
+        await node._on_operations(second.place, [proposal])
+        node.links.keep({node_id(first)})
+        node.links.send(node_id(first), "sync", b"late")
+        await ground.restart(second)
+        await ground.settled(lambda: run in second.node.runs.known, "the proposal is known", 300)
+        alive(first, second)
+
+    on_hostile_ground(tmp_path, main)
+
+
+def test_a_key_that_is_kept_from_everybody_keeps_nobody_from_making_another(tmp_path: Path) -> None:
+    """§5.11: an admin says that it has made a key, and seals noise."""
+
+    async def main(ground: HostileGround) -> None:
+        first, second, third = await ground.group(3)
+        await first.node.service.memberships.change_role("hostile", "node-1", "admin")
+        await trio.sleep(5)  # virtual time passes
+        first.node.groups.keys._rotate = lambda place: trio.sleep_forever()  # type: ignore[method-assign, assignment]
+        second_rotates, second.node.groups.keys._rotate = second.node.groups.keys._rotate, _no_key  # type: ignore[method-assign]
+        await remove(first, third)
+        noise = node_public_key(node_id(first)) + bytes(SEALED_KEY_BYTES)
+        await first.node.groups.say(first.place, KeyRotate(epoch=EPOCH_STEP, commitment=Hash("0" * 64), sealed=noise))
+        second.node.groups.keys._rotate = second_rotates  # type: ignore[method-assign]
+        await ground.settled(lambda: len(keys_of(first)[0]) == 2, "a key that all have", ROTATED_S)
+        assert first.place.key == second.place.key
+        assert first.place.state().rotations[first.place.key.epoch].by == node_id(second)
+
+    on_hostile_ground(tmp_path, main)
+
+
+async def _no_key(place: object) -> None:
+    await trio.sleep(0)
 
 
 def _round(life: Life, run) -> int:

@@ -1,4 +1,4 @@
-"""Links measured: the round trip by a ping that nobody can answer in advance (docs/protocol.md §5.9), and the rates."""
+"""Links measured: the round trip by a ping that nobody answers in advance (docs/protocol.md §5.14), and the rates."""
 
 from collections.abc import Callable
 from random import Random
@@ -121,7 +121,7 @@ def test_nothing_is_sent_while_nobody_watches_and_old_figures_are_not_shown() ->
 
 
 def test_an_answer_that_was_not_asked_for_or_is_guessed_or_late_counts_for_nothing() -> None:
-    """docs/protocol.md §5.9: only the newest ping's own bytes count, once."""
+    """docs/protocol.md §5.14: only the newest ping's own bytes count, once."""
 
     async def test(ground: Ground) -> None:
         one, other = await two(ground)

@@ -22,13 +22,14 @@ from group_helpers import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow_verdicts import verdicts
 
 from protocol.admission import seed_public_key
 from protocol.errors import Refused
 from protocol.group_key import GroupKey, commitment_of, seal_to_all
 from protocol.group_log import GroupLog
 from protocol.group_reducer import apply, as_ruling
-from protocol.group_rulings import RULINGS, verdicts
+from protocol.group_rulings import RULINGS
 from protocol.group_state import GroupState, Ruling
 from protocol.keys import Hash, RunId
 from protocol.limits import EPOCH_STEP

@@ -23,7 +23,7 @@ from test_group_state import CROWD, refused_with
 from protocol.admission import seed_public_key
 from protocol.checkpoint import Ready, sign_note
 from protocol.checkpoint import RunStart as StartedRun
-from protocol.group_key import GroupKey, commitment_of, open_sealed, seal_to_all, sealed_for
+from protocol.group_key import GroupKey, commitment_of, seal_to_all
 from protocol.group_log import GroupLog
 from protocol.group_state import GroupState
 from protocol.keys import RunId
@@ -286,6 +286,29 @@ def test_of_two_admins_who_remove_each_other_the_senior_stays():
         assert state.refused == {lost.hash: "senior-stays"}
 
 
+def test_the_founder_stays_senior_whatever_is_said_of_its_role():
+    """§3.35: nobody becomes its senior by making it what it is, nor by making it less and then the same again."""
+    for roles in (("admin",), ("member", "admin")):
+        log = CROWD.copy()
+        for to in roles:
+            say(log, DAN, role(ANN, to))
+        here, there = log.copy(), log.copy()
+        say(here, ANN, remove(DAN))
+        say(there, DAN, remove(ANN))
+        assert names(merged(here, there)) == ["ann", "bob", "cat"]
+
+
+def test_a_role_that_one_has_already_rests_on_nobody_new():
+    """§3.32: what Ann did as an admin is not void with whoever said once more that she is one."""
+    log = CROWD.copy()
+    say(log, ANN, role(BOB, "admin"))
+    here, there = log.copy(), log.copy()
+    say(here, DAN, role(BOB, "admin"))
+    say(here, BOB, remove(CAT))
+    say(there, ANN, remove(DAN))
+    assert names(merged(here, there)) == ["ann", "bob"]
+
+
 def test_in_a_circle_of_three_the_senior_stays():
     """§3.35: Ann removes Dan, Dan removes Eve, Eve removes Ann: Ann stays, and Eve, whom nobody removes then."""
     base = CROWD.copy()
@@ -359,48 +382,3 @@ def test_a_ruling_that_does_not_stand_voids_nothing():
     assert DAN.member_id in state.members
     assert run.hash in state.runs
     assert revoked.hash not in state.refused
-
-
-# --- keys ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_key_is_sealed_to_the_nodes_of_the_group():
-    """§5.9, §5.7: each opens its own part; a stranger, a former member, or a part cut off, and it is void."""
-    log = CROWD.copy()
-    payload = rotate(log, EPOCH_STEP)
-    say(log, DAN, payload)
-    sealed = sealed_for(payload.sealed, BOB.node_id)
-    assert sealed is not None
-    key = open_sealed(BOB.seal_secret, sealed, log.group, EPOCH_STEP)
-    assert commitment_of(key) == payload.commitment
-    assert sealed_for(payload.sealed, EVE.node_id) is None
-    assert refused_with(log, ANN, payload) == "bad-epoch"
-    assert refused_with(log, ANN, rotate(log, 3 * EPOCH_STEP)) == "bad-epoch"
-    cut = KeyRotate(epoch=2 * EPOCH_STEP, commitment=payload.commitment, sealed=payload.sealed[:-1])
-    assert refused_with(log, ANN, cut) == "bad-keys"
-    say(log, ANN, remove(BOB))
-    assert refused_with(log, ANN, rotate(log, 2 * EPOCH_STEP, ANN, BOB)) == "not-of-the-group"
-    twice = rotate(log, 2 * EPOCH_STEP, ANN)
-    twice = twice.model_copy(update={"sealed": twice.sealed * 2})
-    assert refused_with(log, ANN, twice) == "not-of-the-group"
-
-
-def test_the_newest_key_counts_whose_recipients_are_all_in():
-    """§5.10: of two made concurrently, the one that a member had who was removed meanwhile does not."""
-    log = CROWD.copy()
-    assert log.state().good_epochs() == (0,)
-    say(log, ANN, remove(BOB))
-    assert log.state().good_epochs() == ()
-    here, there = log.copy(), log.copy()
-    say(here, ANN, rotate(here, EPOCH_STEP + 1))
-    say(there, DAN, rotate(there, EPOCH_STEP + 2))
-    add_all(here, there)
-    assert here.state().good_epochs() == (EPOCH_STEP + 2, EPOCH_STEP + 1)
-    later = here.copy()
-    say(later, ANN, remove(CAT))
-    assert later.state().good_epochs() == ()
-    say(here, DAN, rotate(here, 2 * EPOCH_STEP))
-    state = merged(here, later)
-    assert state.good_epochs() == ()
-    say(later, ANN, rotate(later, 2 * EPOCH_STEP + 5))
-    assert merged(here, later).good_epochs() == (2 * EPOCH_STEP + 5,)

@@ -91,7 +91,9 @@ def test_the_founder_is_the_first_admin():
     """§3.4: with the names of its certificate; the time is what it claims."""
     state = new_group().state()
     assert state.name == "study"
-    assert state.members == {ANN.member_id: Member("ann", "admin", NOW, (ANN.node_id,), ANN.node_id)}
+    (grounds,) = [member.grounds for member in state.members.values()]
+    assert {(ground.by, ground.needs) for ground in grounds} == {(ANN.member_id, "admin")}
+    assert state.members == {ANN.member_id: Member("ann", "admin", NOW, (ANN.node_id,), ANN.node_id, grounds)}
     assert state.nodes[ANN.node_id].name == "ann-node"
     assert state.admits(ANN.node_id)
     assert not state.admits(BOB.node_id)

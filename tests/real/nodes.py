@@ -30,10 +30,12 @@ def wait_until_connected(nodes: list[RealNode]) -> None:
 
 
 @contextmanager
-def real_nodes(base: Path, *names: str, breakable: bool = False) -> Iterator[list[RealNode]]:
+def real_nodes(
+    base: Path, *names: str, breakable: bool = False, kind: type[RealNode] = RealNode
+) -> Iterator[list[RealNode]]:
     """Running nodes, which end with the context; none of their processes may outlive it, and no stranger's byte may
     have reached a handler."""
-    nodes = [RealNode(base, name, breakable=breakable) for name in names]
+    nodes = [kind(base, name, breakable=breakable) for name in names]
     try:
         start_all(nodes)
         yield nodes

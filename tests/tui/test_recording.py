@@ -10,10 +10,11 @@ from tui_stage import play, stage
 
 from fednode import ClientError
 from tui.facts.asks import asking
+from tui.facts.fields import TEXT_CHARS_MAX
 from tui.feeds import recording
 from tui.feeds.feed import FeedError, LiveFeed
 from tui.feeds.recording import RecordingError, RecordingFeed, read_recording
-from tui.feeds.replay import ReplayFeed
+from tui.feeds.replay import EVENTS_AT_ONCE, ReplayFeed
 
 HEAD = {"format": "fednode recording", "version": 1, "title": "t"}
 SNAPSHOT = {"at": 0.5, "event": {"type": "snapshot", "status": {"name": "n"}}}
@@ -153,6 +154,10 @@ DAMAGED = {
     "no time": ([HEAD, {"event": {"type": "x"}}], "line 2, its time"),
     "back in time": ([HEAD, SNAPSHOT, {"at": 0.1, "event": {"type": "x"}}], "line 3, its time"),
     "not a number": ([HEAD, b'{"at": NaN, "event": {"type": "x"}}\n'], "line 2, its time"),
+    "a number beyond all floats": (
+        [HEAD, b'{"at": 1' + b"0" * 400 + b', "event": {"type": "x"}}\n'],
+        "line 2, its time",
+    ),
     "beyond all time": ([HEAD, {"at": 1e12, "event": {"type": "x"}}], "line 2, its time"),
     "neither": ([HEAD, {"at": 0.1, "what": 1}], "line 2, it is neither"),
     "an event without a type": ([HEAD, {"at": 0.1, "event": {}}], "line 2, it is neither"),
@@ -178,3 +183,56 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(recording, "BYTES_MAX", 1 << 20)
     with pytest.raises(RecordingError, match="larger than what is played"):
         read_recording(written(tmp_path / "bomb", HEAD, b" " * (64 << 20)))
+
+
+HEAVY = {
+    "short lines": [b'{"at":0,"event":{"type":"x"}}\n' * 400],
+    "a long list": [b'{"at":0,"event":{"type":"x","a":[' + b"[]," * 1_000 + b"[]]}}\n"],
+}
+
+
+@pytest.mark.parametrize("case", HEAVY)
+def test_what_would_take_far_more_room_than_it_has_bytes_is_refused(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "VALUES_MAX", 1_000)
+    with pytest.raises(RecordingError, match="larger than what is played") as refused:
+        read_recording(written(tmp_path / "heavy", HEAD, *HEAVY[case]))
+    assert "1,000 values" in refused.value.remedy
+
+
+def test_a_recording_ends_while_it_can_be_played(tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "VALUES_MAX", 1_000)
+
+    async def watch():
+        feed = RecordingFeed(LiveFeed(FakeClient(recorded()).connect), tmp_path / "r")
+        async for event in feed.events():
+            if event["type"] == "note":
+                assert "as large as can be played" in event["text"]
+                break
+
+    asyncio.run(watch())
+    assert read_recording(tmp_path / "r")[0].moments
+
+
+def test_a_recordings_title_is_fit_for_a_terminal(tmp_path):
+    evil = HEAD | {"title": "a\x1b[2J\u202e" + "b" * 10_000}
+    title = read_recording(written(tmp_path / "r", evil, SNAPSHOT))[0].title
+    assert title.isprintable()
+    assert len(title) <= TEXT_CHARS_MAX
+
+
+def test_a_recording_that_happens_all_at_once_leaves_room_for_keys(tmp_path):
+    lines = [{"at": 0.5, "event": {"type": "x"}}] * (3 * EVENTS_AT_ONCE)
+    feed = ReplayFeed(*read_recording(written(tmp_path / "r", HEAD, SNAPSHOT, *lines)))
+    seen = []
+
+    async def follow():
+        async for event in feed.events():
+            seen.append(event)
+
+    async def scene():
+        following = asyncio.create_task(follow())
+        await asyncio.sleep(0)
+        assert len(seen) == EVENTS_AT_ONCE, "then others have their turn"
+        following.cancel()
+
+    asyncio.run(scene())

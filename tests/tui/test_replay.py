@@ -4,11 +4,10 @@ import asyncio
 
 import pytest
 from click.testing import CliRunner
-from test_tui_store import START, rows
 from tui_stage import play, stage
+from tui_store_ground import START, rows, store_of
 
 from tracker.rows import RunRow, SpanRow, StatusRow
-from tracker.store import Store
 from tui.command import tui
 from tui.facts.asks import asking
 from tui.facts.state import State
@@ -32,11 +31,7 @@ def more_rows():
 
 @pytest.fixture
 def feed(tmp_path):
-    path = tmp_path / "store.duckdb"
-    writing = Store(path)
-    writing.write([*rows(), *more_rows()])
-    writing.close()
-    feed = StoreFeed(path)
+    feed = StoreFeed(store_of(tmp_path / "store.duckdb", [*rows(), *more_rows()]))
     yield feed
     feed.close()
 

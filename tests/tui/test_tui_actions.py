@@ -6,10 +6,9 @@ import sys
 import tomllib
 
 import pytest
-from test_tui_snapshots import SIZES, compare
-from test_tui_snapshots import in_utc as in_utc
 from textual.widgets import Log, TextArea
 from tui_fakes import FakeClient, recorded
+from tui_pictures import SIZES, compare
 from tui_stage import play, stage
 
 from fednode import ClientError

@@ -1,6 +1,6 @@
 """Which questions are put to a feed and when, and what becomes of the answers."""
 
-from tui.facts.asks import ANSWERS_MAX, ASK_AGAIN_S, Answers, Questions, Wish, asking
+from tui.facts.asks import ANSWERS_MAX, ASK_AGAIN_S, ASKED_MAX, Answers, Questions, Wish, asking
 
 ROUNDS = asking("runs", "r", "rounds")
 
@@ -39,6 +39,20 @@ def test_what_changes_fast_is_asked_again_only_after_a_while_and_never_twice_at_
     assert questions.due([Wish(ROUNDS, 2)], 1, ASK_AGAIN_S / 2) == []
     assert questions.postponed
     assert questions.due([Wish(ROUNDS, 2)], 1, ASK_AGAIN_S * 2) == [ROUNDS]
+
+
+def test_what_nobody_remembers_any_more_is_asked_again():
+    questions, answers = Questions(), Answers()
+    asks = [asking("data", str(number)) for number in range(ASKED_MAX + 2)]
+    for now, ask in enumerate(asks):
+        assert questions.due([Wish(ask)], 1, now * ASK_AGAIN_S, answers.remembers) == [ask]
+        assert questions.due([Wish(ask)], 1, now * ASK_AGAIN_S, answers.remembers) == [], "it is on its way"
+        (answers.fail(ask, "no") if now % 2 else answers.take(ask, {"now": now}))
+        questions.answered(ask)
+    later = len(asks) * ASK_AGAIN_S
+    assert questions.due([Wish(ask) for ask in asks[-2:]], 1, later, answers.remembers) == []
+    assert questions.due([Wish(asks[0])], 1, later, answers.remembers) == [asks[0]]
+    assert len(questions._asked) <= ASKED_MAX
 
 
 def test_an_answer_is_worked_out_once_and_anew_when_another_came():

@@ -50,6 +50,15 @@ def test_of_every_command_it_is_decided_whether_it_destroys():
         assert {known.only_with, known.not_with} - {""} <= names
 
 
+def test_what_asks_in_a_terminal_is_asked_by_the_dashboard_and_not_again():
+    asking = [spec for spec in SPECS.values() if any(each.field.name == "yes" for each in spec.parameters)]
+    assert {("group", "remove"), ("group", "leave")} <= {spec.path for spec in asking}
+    for spec in asking:
+        values = prefilled(spec, {}, {})
+        assert consequence(spec.path, values)
+        assert "--yes" in spec.words(values)
+
+
 def test_what_will_happen_depends_on_what_is_given():
     assert "It can be resumed" in consequence(("run", "stop"), {"run_name": "x"})
     assert consequence(("store", "prune"), {"dry_run": "no"})
@@ -132,6 +141,7 @@ def test_a_form_is_filled_in_with_what_is_looked_at():
     assert "node" not in values("run", "metrics")
     assert values("group", "create") == {}
     assert values("start") == {"detach": "yes"}
+    assert values("export", "parquet", run="other run")["places"] == "'other run' 'other run-tables'"
 
 
 def test_a_parameter_of_many_that_is_asked_by_name_is_taken_as_it_is():

@@ -4,16 +4,16 @@ import pytest
 from tui_answers_data import ANSWERS, MODELS, SETS, model
 from tui_fakes import FakeClient, recorded
 from tui_stage import play, stage
+from tui_store_ground import START, store_of
 
 from fednode import ClientError
 from tracker.rows import ArtifactRow, DataSetRow, EvaluationRow, ModelAliasRow, ModelRow, RegisteredModelRow, RunRow
-from tracker.store import Store
+from tui.facts.asks import ANSWERS_MAX, asking
 from tui.feeds.store import StoreFeed
 from tui.views.data_rows import box, statistic_in_full, statistic_note, statistic_rows
 from tui.views.model_rows import artifact_rows, fact_rows, model_key, model_rows
 
 RUN = "005f3a9c2e7b41d8"
-START = 1_790_000_000.0
 BROAD, SMALL = (200, 60), (80, 24)
 
 
@@ -21,32 +21,23 @@ def client_of(**answers):
     return FakeClient(recorded()[:110], {**ANSWERS, **answers})
 
 
-async def quiet(on):
-    """Everything that is wished for was asked and is shown."""
-    await on.settle()
-    await on.until(lambda: not on.app.questions.waiting)
-    await on.settle()
-    await on.until(lambda: not on.app.questions.waiting)
-    await on.settle()
-
-
 def test_the_tabs_show_one_at_a_time_on_a_small_screen_and_all_on_a_broad_one():
     async def scene(size):
         async with stage(client_of(), size) as on:
             await on.press("6")
-            await quiet(on)
+            await on.at_rest()
             for words in ("a91c33d04e5f", "18,240", "Statistics of patients", "! 12", "39% north"):
                 assert words in on.text()
             is_broad = size == BROAD
             assert ("@production" in on.text()) == is_broad
             assert ("confusion.png" in on.text()) == is_broad
             await on.press("e")
-            await quiet(on)
+            await on.at_rest()
             for words in ("@production", "✗ gone", "accuracy 0.9417"):
                 assert words in on.text()
             assert ("ward-north (trainer): 1,200 samples" in on.text()) == is_broad
             await on.press("f")
-            await quiet(on)
+            await on.at_rest()
             assert "confusion.png" in on.text()
             assert on.app.focused.id == "made"
 
@@ -59,20 +50,20 @@ def test_nothing_is_asked_again_without_need():
         client = client_of()
         async with stage(client, BROAD) as on:
             await on.press("6")
-            await quiet(on)
+            await on.at_rest()
             asked = len(client.asked)
-            await quiet(on)
+            await on.at_rest()
             assert len(client.asked) == asked
             await client.say({"type": "changed", "what": "models"})
             await on.until(lambda: client.told == len(client.events_told))
-            await quiet(on)
+            await on.at_rest()
             again = client.asked[asked:]
             assert ("models",) in again
             assert ("data",) not in again
             asked = len(client.asked)
             await client.say({"type": "changed", "what": "data"})
             await on.until(lambda: client.told == len(client.events_told))
-            await quiet(on)
+            await on.at_rest()
             assert {("data",), ("patients", "data")} <= set(client.asked[asked:])
             assert ("models",) not in client.asked[asked:]
 
@@ -83,14 +74,14 @@ def test_moving_the_cursor_shows_another_sets_statistics_and_another_models_line
     async def scene():
         async with stage(client_of(), SMALL) as on:
             await on.press("6", "j")
-            await quiet(on)
+            await on.at_rest()
             assert "healthy" in on.text()
             assert "9,000 files" in on.text()
             await on.press("j")
-            await quiet(on)
+            await on.at_rest()
             assert "the file is damaged" in on.text()
             await on.press("e", "j")
-            await quiet(on)
+            await on.at_rest()
             assert "digits:2 @production" in on.text()
 
     play(scene)
@@ -100,7 +91,7 @@ def test_a_column_is_shown_with_all_that_is_known_of_it():
     async def scene():
         async with stage(client_of(), SMALL) as on:
             await on.press("6", "tab", "j", "enter")
-            await quiet(on)
+            await on.at_rest()
             text = on.text()
             assert "ward of patients" in text
             assert "7,200" in text
@@ -114,9 +105,9 @@ def test_what_a_person_does_with_a_model_opens_the_commands_form():
         async with stage(client_of(), SMALL) as on:
             on.app.open_command = lambda path, given=None: opened.append((path, given))
             await on.press("6", "plus", "e")
-            await quiet(on)
+            await on.at_rest()
             await on.press("T", "U", "w", "j", "j", "U", "f")
-            await quiet(on)
+            await on.at_rest()
             await on.press("w")
         assert opened == [
             (("data", "add"), None),
@@ -135,12 +126,12 @@ def test_models_without_a_name_are_those_of_the_chosen_run_when_asked_for():
         client = client_of(models={"models": []})
         async with stage(client, SMALL) as on:
             await on.press("6", "e")
-            await quiet(on)
+            await on.at_rest()
             assert "no model has a name: u lists those" in on.text()
             unnamed = [{**each, "name": "", "version": 0, "aliases": [], "names": []} for each in MODELS[:2]]
             client.answers["models"] = {"models": unnamed}
             await on.press("u")
-            await quiet(on)
+            await on.at_rest()
             assert "no name" in on.text()
             assert on.app.view.looked_at()["model"] == f"{RUN}:6"
 
@@ -152,14 +143,14 @@ def test_artifacts_of_all_runs_or_of_one_and_the_filter_of_the_tab():
         client = client_of()
         async with stage(client, SMALL) as on:
             await on.press("6", "f")
-            await quiet(on)
+            await on.at_rest()
             assert ("artifacts", RUN) in client.asked
             await on.press("A")
-            await quiet(on)
+            await on.at_rest()
             assert ("artifacts",) in client.asked
             assert "Artifacts of all runs 3" in on.text()
             await on.press("slash", *"misread", "enter")
-            await quiet(on)
+            await on.at_rest()
             assert "1 of 3 /misread" in on.text()
             assert on.app.focused.id == "made"
 
@@ -171,8 +162,24 @@ def test_why_there_is_no_answer_stands_in_its_place():
         gone = ClientError("The file has gone", remedy="put it back")
         async with stage(client_of(patients=gone, models=gone), BROAD) as on:
             await on.press("6")
-            await quiet(on)
+            await on.at_rest()
             assert on.text().count("The file has gone – put it back") >= 2
+
+    play(scene)
+
+
+def test_an_answer_that_had_to_give_way_to_others_is_asked_for_again():
+    async def scene():
+        client = client_of()
+        async with stage(client, SMALL) as on:
+            await on.press("6")
+            await on.at_rest()
+            shown, asked = on.text(), len(client.asked)
+            for number in range(ANSWERS_MAX):
+                on.app.state.answers.take(asking("elsewhere", str(number)), {})
+            await on.at_rest()
+            assert len(client.asked) > asked
+            assert on.text() == shown
 
     play(scene)
 
@@ -191,11 +198,7 @@ def rows():
 
 @pytest.fixture
 def store(tmp_path):
-    path = tmp_path / "store.duckdb"
-    writing = Store(path)
-    writing.write(list(rows()))
-    writing.close()
-    return path
+    return store_of(tmp_path / "store.duckdb", rows())
 
 
 def test_a_record_shows_the_same(store):
@@ -203,16 +206,16 @@ def test_a_record_shows_the_same(store):
         feed = StoreFeed(store)
         async with stage(None, BROAD, feed=feed) as on:
             await on.press("6")
-            await quiet(on)
+            await on.at_rest()
             await on.press("u")
-            await quiet(on)
+            await on.at_rest()
             text = on.text()
             for words in ("digits", "7 rows", "@production", "– ?", "accuracy 0.9100 on digits (90 samples, held-out)"):
                 assert words in text
             for words in ("goes on from   older", "hidden = 8", "picture.png", "no name"):
                 assert words in text
             await on.press("j")
-            await quiet(on)
+            await on.at_rest()
             assert "run            digits-mlp, round 1" in on.text()
         feed.close()
 

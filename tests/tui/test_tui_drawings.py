@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from tui.drawing.chart import End as CurveEnd
 from tui.drawing.chart import Scale, chosen_ends, draw_chart, nice_ticks, spread, thinned, tick_text
 from tui.drawing.grid import Cell, Column, ListRows, Row, fit, heading, line
+from tui.drawing.lines import cut, spaced
 from tui.drawing.picture import Canvas, Span
 from tui.drawing.topology import NODES_SHOWN_MAX, Place, Scene, Topology
 from tui.drawing.words import bar, bytes_text, seconds_text, shortened, value_text
 from tui.facts.curves import CurveSet, Kind
 from tui.facts.nodes import Transfer
-from tui.views.bars import cut, spaced
 
 KIND = Kind("global", "eval", "accuracy")
 

@@ -1,9 +1,9 @@
 """The inbox in the dashboard: its badge, its pages, and answers given by keys."""
 
 import pytest
-from test_tui_snapshots import compare, in_utc  # noqa: F401 - a fixture for all of these
 from tui_answers_inbox import ANSWERS, ITEMS
 from tui_fakes import FakeClient, recorded, rounds_answer
+from tui_pictures import compare
 from tui_stage import play, stage
 
 from fednode import ClientError

@@ -4,15 +4,14 @@ import pytest
 from textual.events import MouseScrollUp
 from tui_fakes import FakeClient, recorded
 from tui_stage import play, stage
+from tui_store_ground import START, store_of
 
 from fednode import ClientError
 from tracker.rows import LogRow, NodeRow, ParticipantRow, RunRow
-from tracker.store import Store
 from tui.facts.asks import asking
 from tui.facts.log_lines import LOG_LINES_MAX
 from tui.feeds.store import StoreFeed
 
-START = 1_790_000_000.0
 RUN, ICU, WARD = "005f3a9c2e7b41d8", "12D3KooWcccccc002icu", "12D3KooWaaaaaa000war"
 TRACEBACK = (
     'the task failed\nTraceback (most recent call last):\n  File "task.py", line 3, in loss\nValueError: nan\x1b[2J'
@@ -182,11 +181,7 @@ def rows():
 
 @pytest.fixture
 def store(tmp_path):
-    path = tmp_path / "store.duckdb"
-    writing = Store(path)
-    writing.write(list(rows()))
-    writing.close()
-    return path
+    return store_of(tmp_path / "store.duckdb", rows())
 
 
 def test_going_up_leads_through_the_record_to_its_beginning(store):

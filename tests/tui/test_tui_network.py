@@ -1,12 +1,9 @@
 """The home screen and the devices: nodes picked by keys and mouse, their cards, links, sparklines, and any crowd."""
 
-import os
-import time
-from pathlib import Path
-
 import pytest
 from tui_answers_devices import ANSWERS
 from tui_fakes import FakeClient, recorded, rounds_answer
+from tui_pictures import SIZES, compare
 from tui_recording import Recorder
 from tui_stage import play, stage
 
@@ -14,19 +11,7 @@ from tui.facts.asks import asking
 from tui.widgets.picture_view import PictureView
 
 MIDDLE = 110
-PICTURES = Path(__file__).with_name("pictures")
-SIZES = ((80, 24), (120, 36), (200, 60))
 ICU = "12D3KooWcccccc002icu"
-
-
-@pytest.fixture(autouse=True)
-def in_utc(monkeypatch):
-    """Times are shown in this machine's zone, so there must be but one."""
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 def linked():
@@ -212,10 +197,7 @@ def test_the_network_with_a_node_selected_looks_as_it_did(size):
             await on.press("j", "down")
             await on.until(lambda: not on.app.questions.waiting)
             await on.settle()
-            path = PICTURES / f"node-card_{size[0]}x{size[1]}.txt"
-            if os.environ.get("FEDNODE_REDRAW"):
-                path.write_text(on.text())
-            assert on.text() == path.read_text()
+            compare(f"node-card_{size[0]}x{size[1]}", on.text())
 
     play(scene)
 

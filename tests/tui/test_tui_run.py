@@ -2,14 +2,13 @@
 
 import json
 
-from test_tui_store import START, rows
 from tui_answers_run import ANSWERS, IDS
 from tui_fakes import FakeClient, recorded, rounds_answer
 from tui_stage import play, stage
+from tui_store_ground import START, rows, store_of
 
 from fednode import ClientError
 from tracker.rows import RoundRow, SpanRow
-from tracker.store import Store
 from tui.facts.asks import asking
 from tui.feeds.store import StoreFeed
 from tui.views.run import PANELS
@@ -23,13 +22,6 @@ def client_of(**answers):
     return FakeClient(recorded()[:MIDDLE], {"rounds": rounds_answer(), **ANSWERS, **answers})
 
 
-async def settled(on):
-    await on.until(lambda: not on.app.questions.waiting)
-    await on.settle()
-    await on.until(lambda: not on.app.questions.waiting)
-    await on.settle()
-
-
 def in_sight(on):
     return [panel for panel in PANELS if on.app.query_one(f"#{panel}").region.height > 0]
 
@@ -38,18 +30,18 @@ def test_where_room_lacks_one_panel_is_in_sight_and_b_goes_through_all():
     async def scene():
         async with stage(client_of(), (80, 24)) as on:
             await on.press("3")
-            await settled(on)
+            await on.at_rest()
             seen = []
             for _ in PANELS:
                 assert len(in_sight(on)) == 1
                 assert on.app.focused.id == in_sight(on)[0], "what is seen has the focus"
                 seen += in_sight(on)
                 await on.press("b")
-                await settled(on)
+                await on.at_rest()
             assert seen == list(PANELS)
             assert in_sight(on) == ["run-chart"]
             await on.press("B")
-            await settled(on)
+            await on.at_rest()
             assert in_sight(on) == ["run-log"]
 
     play(scene)
@@ -59,7 +51,7 @@ def test_with_room_everything_is_in_sight_and_b_moves_the_focus():
     async def scene():
         async with stage(client_of(), (200, 60)) as on:
             await on.press("3")
-            await settled(on)
+            await on.at_rest()
             assert in_sight(on) == list(PANELS)
             text = on.text()
             for words in ("6 refused", "norm-too-large", "♛ elected", "aggregation.norm_max", "rounds 5–7", "train"):
@@ -68,7 +60,7 @@ def test_with_room_everything_is_in_sight_and_b_moves_the_focus():
             assert on.app.focused.id == "rounds"
         async with stage(client_of(), (120, 36)) as on:
             await on.press("3")
-            await settled(on)
+            await on.at_rest()
             assert in_sight(on) == ["run-chart", "run-participants", "rounds"]
 
     play(scene)
@@ -78,16 +70,16 @@ def test_the_cursor_reads_values_and_goes_away_with_the_whole():
     async def scene():
         async with stage(client_of(), (80, 24)) as on:
             await on.press("3")
-            await settled(on)
+            await on.at_rest()
             await on.press("left", "left")
-            await settled(on)
+            await on.at_rest()
             text = on.text()
             assert "▲" in text
             assert "round 5" in text
             at_five = on.app.glance.curves.of(on.app.glance.kind).nodes[IDS[0]][4][1]
             assert f"{at_five:.4f} ward-north" in text
             await on.press("0")
-            await settled(on)
+            await on.at_rest()
             assert "▲" not in on.text()
 
     play(scene)
@@ -99,27 +91,27 @@ def test_zooming_asks_for_the_part_that_is_looked_at():
         asked = []
         client.ask = lambda *parts, ask=client.ask, **filters: (asked.append((parts[-1], filters)), ask(*parts))[1]
         async with stage(client, (120, 36)) as on:
-            await settled(on)
+            await on.at_rest()
             kind = {"scope": "global", "split": "eval", "key": "accuracy", "class": ""}
             assert ("series", {}) in asked
             assert ("metrics", {**kind, "points": 600}) in asked, "thinned out at the node, and one kind alone"
             assert not [filters for name, filters in asked if name == "metrics" and "points" not in filters]
             await on.press("3")
-            await settled(on)
+            await on.at_rest()
             await on.press("left", "plus")
-            await settled(on)
+            await on.at_rest()
             frame = on.app.view.curves.frame
             assert (frame.low, frame.high) == (3.5, 6.0)
             (part,) = [filters for name, filters in asked if "before_round" in filters and name == "metrics"]
             assert part["after_round"] < 3.5 < 6.0 < part["before_round"]
             await on.press("comma")
-            await settled(on)
+            await on.at_rest()
             assert on.app.view.curves.frame.low < 3.5
             await on.press("minus", "minus")
-            await settled(on)
+            await on.at_rest()
             assert on.app.view.curves.frame.whole
             await on.press("m")
-            await settled(on)
+            await on.at_rest()
             assert [filters["key"] for name, filters in asked if name == "metrics"][-1] == "loss"
 
     play(scene)
@@ -129,10 +121,10 @@ def test_o_goes_from_rounds_to_steps_to_time():
     async def scene():
         async with stage(client_of(), (120, 36)) as on:
             await on.press("3")
-            await settled(on)
+            await on.at_rest()
             for axis in ("step", "time", "round"):
                 await on.press("o")
-                await settled(on)
+                await on.at_rest()
                 assert on.app.view.curves.curves.axis == axis
 
     play(scene)
@@ -142,12 +134,12 @@ def test_a_click_sets_the_cursor_and_the_wheel_zooms():
     async def scene():
         async with stage(client_of(), (120, 36)) as on:
             await on.press("3")
-            await settled(on)
+            await on.at_rest()
             await on.pilot.click("#run-chart", offset=(8, 4))
-            await settled(on)
+            await on.at_rest()
             assert on.app.view.curves.frame.cursor == 1.0
             on.app.view.curves.zoom(1)
-            await settled(on)
+            await on.at_rest()
             assert not on.app.view.curves.frame.whole
 
     play(scene)
@@ -157,17 +149,17 @@ def test_the_gantt_chart_goes_back_through_the_rounds():
     async def scene():
         async with stage(client_of(), (120, 36)) as on:
             await on.press("3", "b")
-            await settled(on)
+            await on.at_rest()
             assert on.app.focused.id == "run-gantt"
             assert "rounds 5–7" in on.text()
             await on.press("left", "left")
-            await settled(on)
+            await on.at_rest()
             assert "rounds 3–5" in on.text()
             await on.press("plus", "plus")
-            await settled(on)
+            await on.at_rest()
             assert ": round 5 " in on.text()
             await on.press("0")
-            await settled(on)
+            await on.at_rest()
             assert "rounds 5–7" in on.text()
 
     play(scene)
@@ -177,7 +169,7 @@ def test_a_round_is_opened_with_what_became_of_every_update():
     async def scene():
         async with stage(client_of(), (120, 36)) as on:
             await on.press("3")
-            await settled(on)
+            await on.at_rest()
             on.app.view.table("rounds").focus()
             await on.press("enter")
             assert isinstance(on.app.screen, Dialog)
@@ -192,11 +184,11 @@ def test_a_filter_is_for_the_table_that_one_is_in():
     async def scene():
         async with stage(client_of(), (200, 60)) as on:
             await on.press("3")
-            await settled(on)
+            await on.at_rest()
             on.app.view.table("run-parameters").focus()
             await on.pilot.pause()
             await on.press("slash", *"norm", "enter")
-            await settled(on)
+            await on.at_rest()
             text = on.text()
             assert "aggregation.norm_max" in text
             assert "training.epochs" not in text
@@ -210,7 +202,7 @@ def test_what_the_node_does_not_tell_is_said_in_its_place():
         trouble = ClientError("There is no /v1/runs/x/timeline here", remedy="upgrade the node")
         async with stage(client_of(timeline=trouble, spans=trouble), (200, 60)) as on:
             await on.press("3")
-            await settled(on)
+            await on.at_rest()
             text = on.text()
             assert "There is no /v1/runs/x/timeline here – upgrade the node" in text
             assert "nothing is known of these rounds" in text
@@ -226,7 +218,7 @@ def test_names_of_peers_are_no_markup_and_no_escape():
         client = FakeClient(events, {"rounds": rounds_answer(), **ANSWERS, "timeline": {"events": [odd]}})
         async with stage(client, (200, 60)) as on:
             await on.press("3")
-            await settled(on)
+            await on.at_rest()
             text = on.text()
             assert "\x1b" not in text
             assert "[b]x·[2J" in text
@@ -240,18 +232,15 @@ def test_of_a_store_there_is_the_same(tmp_path):
     updates += [{"node_id": "n-three", "samples": 100, "bytes": 900, "weight": 0, "refused": "not-finite"}]
     refused = json.dumps([{"node_id": "n-three", "reason": "not-finite: NaN"}])
     made = RoundRow("run-1", 4, 1, "n-two", "c", "m", START + 4, 1, refused, 9, 0.5, json.dumps(updates), 1)
-    path = tmp_path / "store.duckdb"
-    store = Store(path)
     spans = [SpanRow("run-1", "n-one", at, "train", "", START + at, 0.6, 0, "n-one", at) for at in (3, 4)]
-    store.write([*rows(), made, *spans])
-    store.close()
+    path = store_of(tmp_path / "store.duckdb", [*rows(), made, *spans])
 
     async def scene():
         feed = StoreFeed(path)
         async with stage(None, (200, 60), feed=feed) as on:
             await on.press("3")
             await on.until(lambda: on.app.state.answers.known(asking("runs", "run-1", "updates", limit=1000)))
-            await settled(on)
+            await on.at_rest()
             text = on.text()
             for words in ("4 used", "4 refused", "1.5000", "not-finite: NaN", "♛ elected", "█ train", "by 1"):
                 assert words in text, words

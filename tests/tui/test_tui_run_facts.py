@@ -10,11 +10,12 @@ from tui.drawing.axes import Frame
 from tui.facts import curves as curves_module
 from tui.facts.curves import Curves, Kind, points_of
 from tui.facts.happenings import happenings_of, last_updates, updates_of
+from tui.facts.parameters import PARAMETERS_MAX, parameters_of
 from tui.facts.runs import Run, commits_of, rounds_of
 from tui.facts.spans import Rounds, spans_of
 from tui.facts.state import State
 from tui.views.run_asks import POINTS_IN_PART, run_asks
-from tui.views.run_past_rows import happening_rows, legend_of, marks_of, parameters_of, part_rows, round_text
+from tui.views.run_past_rows import happening_rows, legend_of, marks_of, part_rows, round_text
 
 GLOBAL = Kind("global", "eval", "accuracy")
 LOCAL = Kind("local", "train", "loss")
@@ -180,15 +181,26 @@ def test_a_round_is_told_with_every_update():
 
 
 def test_parameters_are_flattened_and_hostile_names_made_safe():
-    manifest = {"training": {"rounds": 3, "sizes": [1, 2]}, "parent": None, "a\x1b[2J": "b\nc", "empty": {}}
-    assert dict(parameters_of({"manifest": manifest})) == {
+    manifest = {
+        "training": {"rounds": 3, "sizes": [1, 2]},
+        "parent": None,
+        "lr": 0.12345678,
+        "on": True,
+        "a\x1b[2J": "b\nc",
+        "empty": {},
+    }
+    assert parameters_of({"manifest": manifest}) == {
         "training.rounds": "3",
         "training.sizes": "1, 2",
-        "parent": "",
+        "parent": "–",
+        "lr": "0.12345678",
+        "on": "true",
         "a·[2J": "b ⏎ c",
-        "empty": "{}",
+        "empty": "–",
     }
-    assert parameters_of({}) == ()
+    assert parameters_of({}) is None
+    many = {f"key{at}": at for at in range(PARAMETERS_MAX + 1)}
+    assert len(parameters_of({"manifest": many})) == PARAMETERS_MAX
 
 
 def test_questions_stay_the_same_while_rounds_pass():

@@ -5,19 +5,12 @@ from tui_fakes import FakeClient
 from tui_run_ground import ListClient, run_json
 from tui_stage import play, stage
 
-from tui.facts.compare import differing, names_of, parameters_of
+from tui.facts.compare import differing, names_of
+from tui.facts.parameters import parameters_of
 from tui.facts.runs import Run
 from tui.views.compare import CompareView
 from tui.views.runs import RunsView
 from tui.widgets.row_table import RowTable
-
-
-async def at_rest(on):
-    """Every question is answered, and what came of it is shown."""
-    await on.settle()
-    await on.until(lambda: not on.app.questions.waiting)
-    await on.settle()
-    await on.until(lambda: not on.app.questions.waiting)
 
 
 def table(on):
@@ -33,16 +26,16 @@ def test_only_pages_in_sight_are_asked_for():
         client = ListClient(10_000)
         async with stage(client) as on:
             await on.press("2")
-            await at_rest(on)
+            await on.at_rest()
             assert "Runs 10,000" in on.text()
             assert {page["offset"] for page in client.pages} == {0}
             assert all(page["brief"] for page in client.pages)
             await on.press("G")
-            await at_rest(on)
+            await on.at_rest()
             assert "study-0 " in on.text()
             assert {page["offset"] for page in client.pages} == {0, 9900}
             await on.press("g")
-            await at_rest(on)
+            await on.at_rest()
             assert table(on).cursor_key == f"{9999:08x}"
             assert len(client.pages) <= 6
 
@@ -54,10 +47,10 @@ def test_the_wheel_brings_pages_too():
         client = ListClient(1_000)
         async with stage(client) as on:
             await on.press("2")
-            await at_rest(on)
+            await on.at_rest()
             table(on).scroll_to(y=600, animate=False)
             await on.until(lambda: any(page["offset"] == 600 for page in client.pages))
-            await at_rest(on)
+            await on.at_rest()
             assert "study-399" in on.text()
 
     play(scene)
@@ -68,12 +61,12 @@ def test_a_run_that_only_the_list_has_can_be_looked_at():
         client = ListClient(1_000)
         async with stage(client) as on:
             await on.press("2")
-            await at_rest(on)
+            await on.at_rest()
             await on.press("G")
-            await at_rest(on)
+            await on.at_rest()
             assert on.app.glance.run.name == "study-0"
             await on.press("enter")
-            await at_rest(on)
+            await on.at_rest()
             assert "study-0" in on.text()
             await on.press("right_square_bracket")
             assert on.app.glance.run.name == "study-999", "and from there to the newest"
@@ -88,14 +81,14 @@ def test_typing_searches_all_runs_of_the_node():
             await on.press("2", "slash", *"study-123")
             on.clock.now += 2
             await on.press("enter")
-            await at_rest(on)
+            await on.at_rest()
             assert "Runs 1 of 1,000 /study-123" in on.text()
             assert first_names(on) == ["study-123"]
             await on.press("escape")
-            await at_rest(on)
+            await on.at_rest()
             assert "Runs 1,000" in on.text()
             await on.press("slash", *"nothing has this")
-            await at_rest(on)
+            await on.at_rest()
             assert "no run has this" in on.text()
 
     play(scene)
@@ -106,12 +99,12 @@ def test_the_order_goes_through_the_columns_and_turns_round():
         client = ListClient(300)
         async with stage(client) as on:
             await on.press("2", *"ssss")
-            await at_rest(on)
+            await on.at_rest()
             assert "accuracy↓" in on.text()
             best = max(client.all_runs, key=lambda run: run["accuracy"])
             assert first_names(on)[0] == best["name"] == on.app.glance.run.name
             await on.press("r")
-            await at_rest(on)
+            await on.at_rest()
             assert "accuracy↑" in on.text()
             worst = min(client.all_runs, key=lambda run: run["accuracy"])
             assert first_names(on)[0] == worst["name"]
@@ -124,11 +117,11 @@ def test_projects_have_headings_and_fold_away():
         client = ListClient(400)
         async with stage(client) as on:
             await on.press("2", "b")
-            await at_rest(on)
+            await on.at_rest()
             assert "▾ project-0" in on.text()
             assert "100 runs" in on.text()
             await on.press("g", "enter")
-            await at_rest(on)
+            await on.at_rest()
             assert "▸ project-0" in on.text()
             assert "▾ project-1" in on.text()
             assert first_names(on)[0] == "study-397"
@@ -143,7 +136,7 @@ def test_an_event_changes_its_row_alone():
         client = ListClient(200)
         async with stage(client) as on:
             await on.press("2")
-            await at_rest(on)
+            await on.at_rest()
             await on.press("g")
             asked = len(client.pages)
             await client.say({"type": "run", "run": run_json(195, state="RUNNING", ended_at=None, seconds_left=90.0)})
@@ -162,13 +155,13 @@ def test_a_new_run_comes_to_its_place():
         client = ListClient(200)
         async with stage(client) as on:
             await on.press("2")
-            await at_rest(on)
+            await on.at_rest()
             await on.press("g")
             new = run_json(200, state="PROPOSED", ended_at=None, started_at=None)
             client.all_runs.append(new)
             await client.say({"type": "run", "run": new})
             await on.until(lambda: on.app.state.runs_total == 201)
-            await at_rest(on)
+            await on.at_rest()
             assert "Runs 201" in on.text()
             assert first_names(on)[0] == "study-200"
             assert table(on).cursor_key != new["run_id"], "the cursor stays on its run"
@@ -182,7 +175,7 @@ def test_a_node_that_knows_no_pages_still_shows_what_it_told():
         for answer in ({"runs": []}, ValueError("The request does not fit")):
             async with stage(FakeClient(events, {"runs": answer})) as on:
                 await on.press("2", "s")
-                await at_rest(on)
+                await on.at_rest()
                 assert "name↑" in on.text()
                 assert first_names(on)[0] == "study-0"
                 assert ("The request does not fit" in on.text()) is isinstance(answer, ValueError)
@@ -194,7 +187,7 @@ def test_there_is_room_for_the_run_beside_the_list():
     async def scene():
         async with stage(ListClient(100), (200, 60)) as on:
             await on.press("2")
-            await at_rest(on)
+            await on.at_rest()
             assert on.app.query_one(RunsView).has_class("-roomy")
             assert "project-2 / baseline" in on.text()
 
@@ -207,16 +200,16 @@ def test_marked_runs_stand_side_by_side(size):
         client = ListClient(100)
         async with stage(client, size) as on:
             await on.press("2", "g", "c", "j", "c", "j", "j", "c", "c")
-            await at_rest(on)
+            await on.at_rest()
             assert on.text().count("◆") == 2
             assert "2 marked: 4 compares" in on.text()
             await on.press("4")
-            await at_rest(on)
+            await on.at_rest()
             text = on.text()
             assert "A study-99" in text
             assert "B study-98" in text
             await on.press("G")
-            await at_rest(on)
+            await on.at_rest()
             assert "2 parameters differ" in (text + on.text())
             await on.press("C")
             assert not on.app.choice.marked
@@ -231,10 +224,10 @@ def test_more_runs_than_fit_are_gone_through_sideways():
             assert len(on.app.choice.marked) == 8, "no more than there are colours"
             assert "at most 8 runs side by side" in on.told()
             await on.press("4")
-            await at_rest(on)
+            await on.at_rest()
             assert "1 to 4 in sight" in on.text()
             await on.press("right", "right")
-            await at_rest(on)
+            await on.at_rest()
             assert "3 to 6 in sight" in on.text()
             heading = on.text().splitlines()[2]
             assert [name in heading for name in ("B study", "C study-97", "F study-94", "G study")] == [0, 1, 1, 0]
@@ -256,14 +249,14 @@ def test_unmarked_the_newest_finished_are_compared_and_curves_overlaid():
         client = ListClient(100, {"metrics": {"metrics": figures}})
         async with stage(client, (120, 36)) as on:
             await on.press("4")
-            await at_rest(on)
+            await on.at_rest()
             text = on.text()
             assert "the newest" in text
             assert "accuracy, shared model" in text
             for name in ("A study-99", "B study-98", "C study-97", "D study-96"):
                 assert text.count(name) == 2, "in the table and at its curve"
             await on.press("m")
-            await at_rest(on)
+            await on.at_rest()
             assert "loss, shared model" in on.text()
             await on.press("enter")
             assert "study-98" in on.text()

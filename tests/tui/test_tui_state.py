@@ -11,7 +11,7 @@ from tui.drawing.grid import matching
 from tui.facts.asks import asking
 from tui.facts.choice import Choice
 from tui.facts.fields import TEXT_CHARS_MAX, safe
-from tui.facts.state import EVERYTHING, NOTHING, TRANSFER_SHOWN_S, State
+from tui.facts.state import CURVES_RUNS_MAX, EVERYTHING, NOTHING, TRANSFER_SHOWN_S, State
 from tui.views.log_rows import log_rows
 from tui.views.node_rows import peer_rows, scene
 from tui.views.run_rows import participant_rows, run_rows
@@ -128,14 +128,6 @@ def test_log_keys_stay_with_their_lines_when_old_ones_fall_out():
     assert rows[9_999].key == rows.key(9_999) == "10004@n1"
 
 
-def test_lost_lines_are_counted_until_the_next_snapshot():
-    state = told(recorded(), 1)
-    state.apply({"type": "dropped", "count": 3}, 0.0)
-    assert state.dropped == 3
-    state.apply(recorded()[0], 0.0)
-    assert state.dropped == 0
-
-
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -232,3 +224,17 @@ def test_the_topology_marks_who_leads_who_is_away_and_who_we_are():
     assert [name for name, place in places.items() if place.aggregator] == ["lab"]
     assert [name for name, place in places.items() if not place.here] == ["icu"]
     assert [name for name, place in places.items() if place.ourselves] == ["ward-north"]
+
+
+def test_of_too_many_runs_curves_those_unheard_for_longest_go_and_are_asked_for_anew():
+    state = State()
+    for number in range(CURVES_RUNS_MAX + 1):
+        metric = {"run_id": f"run-{number}", "node_id": "n", "scope": "global", "split": "eval", "key": "loss"}
+        ask = asking("runs", f"run-{number}", "metrics", points=5)
+        state.take(ask, {"metrics": [{**metric, "round": 1, "value": 0.5}]})
+        state.apply({"type": "metrics", "metrics": [{**metric, "run_id": "run-0", "round": number, "value": 0.1}]}, 0.0)
+    assert "run-0" in state.curves, "it was heard of last"
+    assert len(state.curves) == CURVES_RUNS_MAX
+    assert "run-1" not in state.curves
+    assert not state.answers.remembers(asking("runs", "run-1", "metrics", points=5))
+    assert state.answers.remembers(asking("runs", "run-2", "metrics", points=5))

@@ -335,6 +335,8 @@ def test_only_so_many_browsers_are_remembered():
     assert not door.knows({})
     assert not door.knows({"other": cookies[1]})
     assert door.spend("ümlaut") is None
+    assert door.spend("\udcff") is None
+    assert not door.knows({door.cookie_name: "\udcff"}), "a header may hold any bytes"
 
 
 def test_names_of_this_machine():
@@ -349,6 +351,8 @@ def test_names_of_this_machine():
         "localhost.evil",
         "a@localhost",
         "localhost/x",
+        "[bad",
+        "[::1",
     ):
         assert not is_our_host(host), host
     assert is_our_origin("http://localhost:8000", "localhost:8000")

@@ -75,7 +75,7 @@ ITEMS = [
         "joiner-1",
         "joiner",
         "East Clinic came into hospital-study as member",
-        "icu has admitted East Clinic with its node east-1. If you do not know who that is, ask an admin.",
+        "icu has admitted East Clinic with its node east-1. If you do not know who that is, ask icu.",
         ("group", "node", "seen"),
     ),
     item(

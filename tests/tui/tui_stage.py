@@ -43,6 +43,13 @@ class Stage:
         self.app.paint()
         await self.pilot.pause()
 
+    async def at_rest(self):
+        """Every question is answered, those too that the answers led to, and what came of it is painted."""
+        for _ in range(2):
+            await self.settle()
+            await self.until(lambda: not self.app.questions.waiting)
+        await self.settle()
+
     def told(self):
         """The words in the corner."""
         return " | ".join(notification.message for notification in self.app._notifications)

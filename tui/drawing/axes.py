@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from tui.drawing.words import duration_text
+
 SPAN_LEAST = {"round": 2.0, "step": 4.0, "time": 2.0}  # what one can look at is at least so wide
 CLOCK_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
 
@@ -42,9 +44,7 @@ def place_text(axis: str, place: float) -> str:
     """A place along an axis in words: a number of rounds or steps, or minutes and seconds since the run began."""
     if axis != "time":
         return f"{place:.0f}" if place == int(place) else f"{place:.1f}"
-    minutes, seconds = divmod(round(place), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+    return duration_text(round(place))
 
 
 @dataclass(frozen=True, slots=True)

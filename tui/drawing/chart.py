@@ -96,11 +96,13 @@ def draw_chart(
     _draw_marks(canvas, marks, scale, left + 1, plot_height)
     _draw_axes(canvas, scale, ticks, left, plot_width, plot_height)
     ends = _draw_curves(canvas, seen, names, scale, left + 1, highlight)
-    _draw_places(canvas, curves.axis, scale, left, plot_width, plot_height)
+    cursor = frame.cursor if frame.cursor is not None and x_low <= frame.cursor <= x_high else None
+    told = (0, "") if cursor is None else _cursor_words(cursor, curves.axis, marks, scale, left + 1, width)
+    _draw_places(canvas, curves.axis, scale, left, plot_width, plot_height, told)
     _write_signs(canvas, marks, scale, left + 1, plot_height)
-    if frame.cursor is not None and x_low <= frame.cursor <= x_high:
-        ends = _ends_at(frame.cursor, curves, names, scale, highlight)
-        _draw_cursor(canvas, frame.cursor, curves.axis, marks, scale, left + 1, plot_height)
+    if cursor is not None:
+        ends = _ends_at(cursor, curves, names, scale, highlight)
+        _draw_cursor(canvas, cursor, scale, left + 1, plot_height)
         if not labels and ends:
             text = f"{ends[0].name} {value_text(ends[0].value)}"
             canvas.write(width - len(text), 0, text, ends[0].style)
@@ -226,18 +228,27 @@ def _draw_axes(canvas: Canvas, scale: Scale, ticks: list[float], left: int, plot
     canvas.write(left, plot_height, "└" + "─" * plot_width, AXIS_STYLE)
 
 
-def _draw_places(canvas: Canvas, axis: str, scale: Scale, left: int, plot_width: int, plot_height: int) -> None:
-    """What is written below the axis."""
+def _draw_places(
+    canvas: Canvas, axis: str, scale: Scale, left: int, plot_width: int, plot_height: int, told: tuple[int, str]
+) -> None:
+    """What is written below the axis: what is `told` of the cursor, from its column on, and what fits beside it."""
     free_from = 0
+    taken_from, taken_to = told[0], told[0] + cell_len(told[1])
+
+    def is_free(start: int, end: int) -> bool:
+        return end <= taken_from or start >= taken_to
+
     for tick in place_ticks(axis, scale.x_low, scale.x_high, max(plot_width // TICK_COLUMNS, 2)):
         column, label = left + 1 + scale.x(tick) // 2, place_text(axis, tick)
         start = min(column - len(label) // 2, canvas.width - len(label))
         canvas.write(column, plot_height, "┬", AXIS_STYLE)
-        if start >= free_from:
+        if start >= free_from and is_free(start, start + len(label)):
             canvas.write(start, plot_height + 1, label, AXIS_STYLE)
             free_from = start + len(label) + 1
-    if free_from + len(axis) <= canvas.width:
-        canvas.write(max(free_from, left + plot_width - 4), plot_height + 1, axis, AXIS_STYLE)
+    start = max(free_from, left + plot_width - 4)
+    if free_from + len(axis) <= canvas.width and is_free(start, start + len(axis)):
+        canvas.write(start, plot_height + 1, axis, AXIS_STYLE)
+    canvas.write(taken_from, plot_height + 1, told[1], CURSOR_STYLE)
 
 
 def _draw_marks(canvas: Canvas, marks: Sequence[Mark], scale: Scale, left: int, plot_height: int) -> None:
@@ -257,20 +268,23 @@ def _write_signs(canvas: Canvas, marks: Sequence[Mark], scale: Scale, left: int,
             canvas.write(column, plot_height, mark.sign, mark.style)
 
 
-def _draw_cursor(
-    canvas: Canvas, cursor: float, axis: str, marks: Sequence[Mark], scale: Scale, left: int, plot_height: int
-) -> None:
-    """The line under which values are read, and below it where it stands and what befell the run there."""
+def _draw_cursor(canvas: Canvas, cursor: float, scale: Scale, left: int, plot_height: int) -> None:
+    """The line under which values are read."""
     x = left * 2 + scale.x(cursor)
     canvas.line(x, 0, x, plot_height * 4 - 1, CURSOR_STYLE, RANK_CURSOR)
     canvas.write(x // 2, plot_height, "▲", CURSOR_STYLE)
+
+
+def _cursor_words(
+    cursor: float, axis: str, marks: Sequence[Mark], scale: Scale, left: int, width: int
+) -> tuple[int, str]:
+    """Where the cursor stands and what befell the run there, and the column where this is written."""
     text = f"{axis} {place_text(axis, cursor)}"
     near = nearest(cursor, [mark.place for mark in marks])
     if near is not None and abs(scale.x(near) - scale.x(cursor)) <= MARK_NEAR_DOTS:
         text += "".join(f"  {mark.sign} {mark.words}" for mark in marks if mark.place == near)
-    text = shortened(f" {text} ", canvas.width)
-    start = max(min(x // 2 - len(axis) - 1, canvas.width - cell_len(text)), 0)
-    canvas.write(start, plot_height + 1, text, CURSOR_STYLE)
+    text = shortened(f" {text} ", width)
+    return max(min((left * 2 + scale.x(cursor)) // 2 - len(axis) - 1, width - cell_len(text)), 0), text
 
 
 def _ends_at(cursor: float, curves: CurveSet, names: Mapping[str, str], scale: Scale, highlight: str) -> list[End]:

@@ -14,6 +14,7 @@ Read = TypeVar("Read")
 
 ASK_AGAIN_S = 1.0  # a run that commits ten rounds a second is not asked about ten times a second
 ANSWERS_MAX = 64  # of the newest used; an answer is a page, a few MB at the most
+ASKED_MAX = 1_000  # questions of which it is remembered when they were asked; then those that came to nothing go
 NO_ANSWER: Json = {}
 
 
@@ -44,9 +45,11 @@ class Questions:
         self._on_their_way: set[Ask] = set()
         self.postponed = False  # some wish was left for later, so another look is needed even without news
 
-    def due(self, wishes: Iterable[Wish], snapshots: int, now: float) -> list[Ask]:
+    def due(
+        self, wishes: Iterable[Wish], snapshots: int, now: float, remembers: Callable[[Ask], bool] = lambda _ask: True
+    ) -> list[Ask]:
         """What to ask now; it counts as asked from here on. `now`: any clock that does not go back, in seconds. Of
-        several wishes for one answer the first counts."""
+        several wishes for one answer the first counts. What nobody `remembers` the answer to is asked once more."""
         due: list[Ask] = []
         wished: set[Ask] = set()
         self.postponed = False
@@ -55,7 +58,7 @@ class Questions:
                 continue
             wished.add(ask)
             known, since = self._asked.get(ask, (None, float("-inf")))
-            if known == (snapshots, stamp):
+            if known == (snapshots, stamp) and (ask in self._on_their_way or remembers(ask)):
                 continue
             if ask in self._on_their_way or now - since < ASK_AGAIN_S:
                 self.postponed = True
@@ -63,6 +66,9 @@ class Questions:
             self._asked[ask] = ((snapshots, stamp), now)
             self._on_their_way.add(ask)
             due.append(ask)
+        if len(self._asked) > ASKED_MAX:
+            kept = (ask for ask in self._asked if ask in self._on_their_way or remembers(ask))
+            self._asked = {ask: self._asked[ask] for ask in kept}
         return due
 
     @property
@@ -98,7 +104,20 @@ class Answers:
 
     def fail(self, ask: Ask, why: str) -> None:
         """The question came to nothing; an older answer stays."""
+        self._troubles.pop(ask, None)
         self._troubles[ask] = why
+        if len(self._troubles) > ANSWERS_MAX:
+            del self._troubles[next(iter(self._troubles))]
+
+    def forget(self, begin: tuple[str, ...]) -> None:
+        """Every answer to a question whose path begins so is gone."""
+        gone = {ask for ask in self._answers if ask.parts[: len(begin)] == begin}
+        self._answers = {ask: answer for ask, answer in self._answers.items() if ask not in gone}
+        self._read = {key: value for key, value in self._read.items() if key[0] not in gone}
+
+    def remembers(self, ask: Ask) -> bool:
+        """What came of the question, an answer or trouble, is still here."""
+        return ask in self._answers or ask in self._troubles
 
     def trouble(self, ask: Ask) -> str:
         """Why the last try came to nothing, or nothing."""

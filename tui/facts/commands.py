@@ -74,11 +74,13 @@ def prefilled(spec: CommandSpec, looked_at: Values, given: Values) -> dict[str, 
     values = {}
     for parameter in spec.parameters:
         name, kind = parameter.field.name, kind_of(spec.path, parameter)
-        value = given.get(name, "") or given.get(kind, "") or PRESET.get((spec.path, name), "")
+        value = given.get(name, "") or given.get(kind, "") or PRESET.get((spec.path, name), "") or ALWAYS.get(name, "")
         if not value and (not parameter.flag or name == "store"):
             value = looked_at.get(kind, "") or (looked_at.get("run", "") if kind == "model" else "")
         if value:
             values[name] = shlex.quote(value) if parameter.is_many and name not in given else value
+            if parameter.metavar == RUN_AND_FOLDER:  # a run alone would be taken for the folder
+                values[name] += f" {shlex.quote(f'{value}-tables')}"
     return values
 
 
@@ -92,7 +94,10 @@ def kind_of(path: Path, parameter: Parameter) -> str:
     return "data" if path[:1] == ("data",) and path[1:] != ("add",) and name == "name" else name
 
 
+RUN_AND_FOLDER = "[RUN] DIR"  # one field for both: so the command takes them
 # What the dashboard suggests where it is another surrounding than a terminal's.
 PRESET: Mapping[tuple[Path, str], str] = {(("start",), "detach"): YES}
+# By which a command does not ask whether one is sure: the dashboard has asked, and nobody can answer a process of its.
+ALWAYS: Mapping[str, str] = {"yes": YES}
 
 SWITCH = (NO, YES)

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from tui.facts.asks import Ask, asking
 from tui.facts.choice import Choice
 from tui.facts.curves import Curves, CurveSet, Kind
-from tui.facts.fields import Json, safe
+from tui.facts.parameters import ABSENT, Parameters, parameters_of
 from tui.facts.run_list import Order, in_order, page_of
 from tui.facts.runs import Round, Run, rounds_of
 from tui.facts.state import State
@@ -16,11 +15,8 @@ from tui.facts.state import State
 COMPARED_UNASKED = 4  # runs that are put side by side when none is marked
 LEAST = 2  # fewer cannot be compared
 MEANS_ASKED = 20_000  # figures: 10,000 rounds of two kinds
-ABSENT = "–"
 # The newest that have finished, which need not be among those that events tell of.
 FINISHED_ASK = asking("runs", state="FINISHED", brief=True, limit=COMPARED_UNASKED)
-
-Parameters = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +26,6 @@ class Compared:
     run: Run
     parameters: Parameters | None
     rounds: tuple[Round, ...] | None
-
-    @property
-    def seconds(self) -> float | None:
-        run = self.run
-        return (run.ended_at - run.started_at).total_seconds() if run.started_at and run.ended_at else None
 
     @property
     def round_seconds(self) -> float | None:
@@ -89,30 +80,6 @@ def compared(state: State, runs: Sequence[Run]) -> list[Compared]:
         )
         for run in runs
     ]
-
-
-def parameters_of(answer: Json) -> Parameters | None:
-    """A run's manifest as dotted keys and texts, or None where the answer has none."""
-    manifest = answer.get("manifest")
-    return dict(_flattened(manifest)) if isinstance(manifest, Mapping) else None
-
-
-def _flattened(section: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
-    entries: list[tuple[str, str]] = []
-    for key, value in section.items():
-        name = f"{before}{safe(str(key))}"
-        entries += _flattened(value, f"{name}.") if isinstance(value, Mapping) else [(name, _value(value))]
-    return entries
-
-
-def _value(value: Any) -> str:
-    if value is None or value == "":
-        return ABSENT
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return ", ".join(map(_value, value)) or ABSENT
-    return f"{value:.6g}" if isinstance(value, float) else safe(str(value))
 
 
 def differing(given: Sequence[Parameters]) -> dict[str, list[str]]:

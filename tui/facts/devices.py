@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from math import isfinite
 
-from tui.facts.fields import Json, items, moment, text
+from tui.facts.fields import Json, items, moment, object_of, text
 
 POINTS_MAX = 2_000  # of one line; more than any screen is wide
 Points = tuple[tuple[float, float], ...]  # times in seconds since 1970
@@ -61,8 +61,7 @@ def devices_of(answer: Json) -> Devices:
 
 
 def _device(source: Json) -> Device:
-    samples = source.get("samples")
-    lines = {str(key): _points(line) for key, line in samples.items()} if isinstance(samples, Mapping) else {}
+    lines = {str(key): _points(line) for key, line in object_of(source, "samples").items()}
     changes = [
         Change(moment(each, "time"), text(each, "state"), text(each, "reason")) for each in items(source, "history")
     ]

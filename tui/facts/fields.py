@@ -6,7 +6,7 @@ their names and messages, so control characters and invisible marks, which could
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Any
 
 Json = Mapping[str, Any]
@@ -14,6 +14,7 @@ Json = Mapping[str, Any]
 TEXT_CHARS_MAX = 2_000  # more than any terminal line shows; keeps one absurd message from costing memory
 WHOLE_CHARS_MAX = 20_000  # of a text that is shown with all of its lines: five times the longest that a node records
 LIST_ITEMS_MAX = 200_000  # ten times a page of metrics; keeps a broken answer from freezing the screen
+LONG_AGO = datetime.min.replace(tzinfo=UTC)  # in the order of times, the place of what has none
 
 
 def safe(value: str) -> str:
@@ -27,7 +28,14 @@ def safe(value: str) -> str:
 def text(source: Json, key: str) -> str:
     """The field as safe text; absent and null are empty."""
     value = source.get(key)
-    return "" if value is None else safe(value if isinstance(value, str) else str(value))
+    return "" if value is None else safe(value if isinstance(value, str) else _written(value))
+
+
+def _written(value: object) -> str:
+    try:
+        return str(value)
+    except (ValueError, RecursionError):  # a number or a list of absurd length or depth
+        return ""
 
 
 def lines_of(source: Json, key: str) -> str:
@@ -41,21 +49,25 @@ def lines_of(source: Json, key: str) -> str:
 
 def number(source: Json, key: str) -> int:
     """The field as a whole number, or 0."""
-    value = source.get(key)
-    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
+    value = measure(source, key)
+    return 0 if value is None else int(source[key])
 
 
 def measure(source: Json, key: str) -> float | None:
     """The field as a finite float, or None."""
     value = source.get(key)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    try:
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    except OverflowError:  # a whole number beyond what a float holds
+        return None
 
 
 def moment(source: Json, key: str) -> datetime | None:
     """The field, an ISO 8601 time, as an aware datetime in UTC, or None."""
     try:
         when = datetime.fromisoformat(text(source, key))
-        return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+        when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+        return when if MINYEAR < when.year < MAXYEAR else None  # shown in any zone, it stays within the calendar
     except (ValueError, OverflowError):
         return None
 
@@ -66,10 +78,16 @@ def items(source: Json, key: str) -> list[Json]:
     return [item for item in value[:LIST_ITEMS_MAX] if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
+def object_of(source: Json, key: str) -> Json:
+    """The field as an object, or an empty one."""
+    value = source.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
 def texts(source: Json, key: str) -> tuple[str, ...]:
     """The field as a tuple of safe texts, or an empty one."""
     value = source.get(key)
-    return tuple(safe(str(item)) for item in value[:LIST_ITEMS_MAX]) if isinstance(value, list) else ()
+    return tuple(safe(_written(item)) for item in value[:LIST_ITEMS_MAX]) if isinstance(value, list) else ()
 
 
 def name_of(source: Json, name_key: str, id_key: str) -> str:

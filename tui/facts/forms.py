@@ -58,6 +58,14 @@ def at_most(characters: int) -> Check:
     return lambda text: "" if len(text) <= characters else f"at most {characters} characters"
 
 
+REASON_CHARACTERS_MAX = 500  # what the node takes
+
+
+def reason_field(told: str) -> Field:
+    """Why somebody does something; `told` says who reads it."""
+    return Field("reason", "reason", told, check=at_most(REASON_CHARACTERS_MAX))
+
+
 _LENGTH = re.compile(r"([1-9]\d{0,8})([smhdw])")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 

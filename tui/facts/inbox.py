@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tui.facts.fields import Json, items, moment, name_of, text, texts
+from tui.facts.fields import Json, items, moment, name_of, object_of, text, texts
 from tui.facts.runs import Run
 
 
@@ -105,14 +105,14 @@ def items_of(answer: Json) -> tuple[Item, ...]:
 
 def proposal_of(answer: Json) -> Proposal:
     """What an answer of /v1/runs/{run}/proposal says; empty while there is none."""
-    code, data, previous = (_object(answer, key) for key in ("code", "data", "previous"))
+    code, data, previous = (object_of(answer, key) for key in ("code", "data", "previous"))
     wanted, names = text(data, "wanted"), texts(data, "here")
     return Proposal(
         run_id=text(answer, "run_id"),
         name=text(answer, "name"),
         proposer_name=name_of(answer, "proposer_name", "proposer"),
         proposer_member=name_of(answer, "proposer_member_name", "proposer_member"),
-        configuration=_shown(_object(answer, "configuration")),
+        configuration=_shown(object_of(answer, "configuration")),
         task=text(code, "task"),
         code=text(code, "what"),
         code_here=code.get("here") is not False,
@@ -128,11 +128,6 @@ def proposal_of(answer: Json) -> Proposal:
             for each in items(answer, "differences")
         ),
     )
-
-
-def _object(source: Json, key: str) -> Json:
-    value = source.get(key)
-    return value if isinstance(value, dict) else {}
 
 
 def _shown(source: Json) -> tuple[tuple[str, str], ...]:

@@ -7,14 +7,14 @@ wanted.
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 
+from tui.facts.fields import LONG_AGO
 from tui.facts.nodes import LEVELS, LogLine
 
 LOG_LINES_MAX = 10_000  # held of what comes; the record has the rest
 READ_LINES_MAX = 100_000  # scrolled through at most: some 60 MB
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class HeldLog:

@@ -1,12 +1,15 @@
 """What a node tells of itself, its peers and its groups, as frozen values. docs/api.md says what each field means."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from tui.facts.fields import Json, items, lines_of, measure, moment, name_of, number, text, texts
+from tui.facts.fields import Json, items, lines_of, measure, moment, name_of, number, object_of, text, texts
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")  # of log lines, the least first
+ROLES = ("member", "observer", "admin")  # the one that most people get first
+TOLD_OF_ROLES = (
+    "member trains and proposes runs, observer only follows them, admin also invites, removes, changes roles"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,6 @@ class Status:
     home: str = ""
     started_at: datetime | None = None
     groups: tuple[str, ...] = ()
-    peers_connected: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
     refused_at_door: int = 0
@@ -35,7 +37,6 @@ class Status:
             home=text(source, "home"),
             started_at=moment(source, "started_at"),
             groups=tuple(text(group, "name") for group in items(source, "groups")),
-            peers_connected=number(source, "peers_connected"),
             bytes_sent=number(source, "bytes_sent"),
             bytes_received=number(source, "bytes_received"),
             refused_at_door=number(source, "refused_at_door"),
@@ -100,8 +101,7 @@ class Peer:
 
     @classmethod
     def of(cls, source: Json) -> "Peer":
-        capacity, link = source.get("capacity"), source.get("link")
-        capacity = capacity if isinstance(capacity, Mapping) else {}
+        capacity = object_of(source, "capacity")
         return cls(
             node_id=text(source, "node_id"),
             name=name_of(source, "name", "node_id"),
@@ -120,7 +120,7 @@ class Peer:
             gpus=texts(capacity, "gpus"),
             load_1m=measure(capacity, "load_1m"),
             data_sets=number(source, "data_sets"),
-            link=Link.of(link if isinstance(link, Mapping) else {}),
+            link=Link.of(object_of(source, "link")),
             heard=source.get("here") is True,
         )
 
@@ -233,7 +233,6 @@ class Group:
 
     @classmethod
     def of(cls, source: Json) -> "Group":
-        out = source.get("out")
         return cls(
             group_id=text(source, "group_id"),
             name=name_of(source, "name", "group_id"),
@@ -242,7 +241,7 @@ class Group:
             members=tuple(map(_member, items(source, "members"))),
             invitations=tuple(map(_invitation, items(source, "invitations"))),
             former=tuple(map(_former, items(source, "former"))),
-            out=text(out, "text") if isinstance(out, dict) else text(source, "turned_away"),
+            out=text(object_of(source, "out"), "text") or text(source, "turned_away"),
         )
 
 

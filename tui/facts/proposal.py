@@ -4,9 +4,9 @@ it. Pure."""
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tui.facts.fields import Json, items, text, texts
+from tui.facts.fields import Json, items, lines_of, text, texts
 from tui.facts.forms import Field
-from tui.facts.toml_text import literal, read, typed, with_key
+from tui.facts.toml_text import literal, read, with_key
 
 OWN_FILE = "own file"  # in the place of a task that comes along
 # In the order in which one thinks of them. Everything else is a matter for the text.
@@ -34,8 +34,8 @@ class Templates:
     @classmethod
     def of(cls, answer: Json, data_sets: tuple[str, ...]) -> "Templates":
         keys = {text(each, "key"): each for each in items(answer, "keys")}
-        # Not by the reader of shown texts: line ends must stay, and the editor shows nothing as a terminal's command.
-        configs = {text(each, "task"): str(each.get("config", "")) for each in items(answer, "templates")}
+        templates = items(answer, "templates")
+        configs = {text(each, "task"): _config(each) for each in templates}
         fields = tuple(_field(key, keys[key], data_sets) for key in ASKED if key in keys)
         return cls(configs, fields, {key: text(each, "type") for key, each in keys.items()})
 
@@ -50,16 +50,23 @@ class Templates:
         return with_key(with_key(config, "task.path", ""), "task.name", literal(value, "text"))
 
 
+def _config(template: Json) -> str:
+    """A template's text with its line ends. An editor shows what is in it as it is, so nothing else that is no
+    character may be."""
+    lines = lines_of(template, "config")
+    return f"{lines}\n" if lines else text(template, "config")
+
+
 def _field(key: str, told: Json, data_sets: tuple[str, ...]) -> Field:
     choices = texts(told, "choices")
     if key == "task.name":
         choices = (*choices, OWN_FILE)
-    default = told.get("default")
+    default = text(told, "default")
     return Field(
         name=key,
         label=LABELS.get(key, key.rpartition(".")[2].replace("_", " ")),
         help=f"{key}: {text(told, 'meaning')} ({text(told, 'allowed')})",
-        value="" if default is None else typed(default),
+        value=default.lower() if isinstance(told.get("default"), bool) else default,
         choices=choices,
         suggestions=data_sets if key == "data.name" else (),
     )

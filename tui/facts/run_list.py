@@ -5,11 +5,10 @@ the runs that are known already, for the moment until its answer is there.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from tui.facts.asks import Ask, asking
-from tui.facts.fields import Json, items, number, text
+from tui.facts.fields import LONG_AGO, Json, items, number, text
 from tui.facts.runs import Run
 
 PAGE_RUNS = 100  # asked for at once: two screens of the largest terminals, some 60 ms of the node's time
@@ -20,7 +19,6 @@ SORTS = ("created", "name", "state", "round", "accuracy", "loss", "project")
 _FALLING = frozenset({"created", "round", "accuracy"})  # of these the highest stands first, as a rule
 _LIVE = frozenset({"state", "round", "accuracy", "loss"})  # what changes while a run goes on
 _STATE_RANKS = ("RUNNING", "GATHERING", "PROPOSED", "FAILED", "STOPPED", "FINISHED")
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Order(NamedTuple):
@@ -95,7 +93,7 @@ def _fits(run: Run, words: Sequence[str]) -> bool:
 def in_order(runs: Iterable[Run], order: Order) -> list[Run]:
     """The runs in this order, as the node sorts them: of equals the newest first, those without a figure last."""
     value = _VALUES[order.sort]
-    newest_first = sorted(runs, key=lambda run: run.created_at or _LONG_AGO, reverse=True)
+    newest_first = sorted(runs, key=lambda run: run.created_at or LONG_AGO, reverse=True)
     found = [run for run in newest_first if value(run) is not None]
     found.sort(key=value, reverse=order.is_descending)
     found += [run for run in newest_first if value(run) is None]
@@ -105,7 +103,7 @@ def in_order(runs: Iterable[Run], order: Order) -> list[Run]:
 
 
 _VALUES: dict[str, Callable[[Run], Any]] = {
-    "created": lambda run: run.created_at or _LONG_AGO,
+    "created": lambda run: run.created_at or LONG_AGO,
     "name": lambda run: run.name.lower(),
     "state": lambda run: _STATE_RANKS.index(run.state) if run.state in _STATE_RANKS else len(_STATE_RANKS),
     "round": lambda run: run.round,

@@ -70,6 +70,11 @@ class Run:
         return self.state in STATES_ENDED
 
     @property
+    def seconds(self) -> float | None:
+        """How long it took, once it is over."""
+        return (self.ended_at - self.started_at).total_seconds() if self.started_at and self.ended_at else None
+
+    @property
     def asks_us(self) -> bool:
         """It waits for this node's owner to accept or decline."""
         return self.decision == "undecided" and not self.ended
@@ -89,7 +94,7 @@ class Run:
             proposer_name=name_of(source, "proposer_name", "proposer"),
             state=text(source, "state"),
             reason=text(source, "reason"),
-            note=text(source, "note"),
+            note="" if text(source, "state") in STATES_ENDED else text(source, "note"),  # what it waited for
             round=number(source, "round"),
             rounds=number(source, "rounds"),
             term=number(source, "term"),

@@ -11,15 +11,15 @@ An event of an unknown type changes nothing, so a newer node does no harm.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, get_args
 
 from tui.facts.asks import Answers, Ask
 from tui.facts.curves import Curves
-from tui.facts.fields import Json, items, measure, name_of, number, text
+from tui.facts.fields import LONG_AGO, Json, items, measure, name_of, number, object_of, text
 from tui.facts.inbox import Item, items_of, waiting
-from tui.facts.log_lines import LONG_AGO, HeldLog, Selection, Sought
+from tui.facts.log_lines import HeldLog, Selection, Sought
 from tui.facts.nodes import Group, LogLine, Peer, Status, Transfer
 from tui.facts.run_list import ListedRuns
 from tui.facts.runs import Run
@@ -30,12 +30,11 @@ Topic = Literal[
 Changes = frozenset[Topic]
 
 NOTHING: Changes = frozenset()
-EVERYTHING: Changes = frozenset(
-    ("connection", "status", "groups", "peers", "runs", "metrics", "answers", "transfers", "logs", "notes", "inbox")
-)
+EVERYTHING: Changes = frozenset(get_args(Topic))
 SELECTIONS_MAX = 4  # of the log that are kept up to date: a view each, and the one before
 NOTES_MAX = 8  # more at once would cover the screen
 TRANSFERS_MAX = 256  # two rounds of the 100 nodes that a drawing can still show
+CURVES_RUNS_MAX = 16  # all that go on and some that are compared; the curves of a large run take 60 MB
 TRANSFER_SHOWN_S = 2.0  # long enough to follow a mark by eye, short enough to mean "now"
 
 
@@ -65,11 +64,10 @@ class State:
         self.connection = Connection()
         self.status = Status()
         self.played: Played | None = None
-        self.dropped = 0
         self.snapshots = 0  # how often everything was told anew; what was asked before the last one may be stale
         self.groups: dict[str, Group] = {}
         self.peers: dict[str, Peer] = {}
-        self.curves: dict[str, Curves] = {}
+        self.curves: dict[str, Curves] = {}  # of the runs that were looked at or heard of last; see _curves_of
         self.answers = Answers()  # to what views have asked
         self.names: dict[str, str] = {}  # every node's name by its id, as far as anybody told it
         self.changed: dict[str, int] = {}  # how often what is asked for by questions alone was told to have changed
@@ -123,7 +121,7 @@ class State:
                 self._metrics(answer, 0.0)
                 answer = {}
             case ("runs", run_id, "series"):
-                self.curves.setdefault(run_id, Curves()).learn_series(answer)
+                self._curves_of(run_id).learn_series(answer)
             case ("runs",):
                 self.listed.learn(items(answer, "runs"))
             case ("runs", run_id) if text(answer, "run_id") == run_id:
@@ -154,7 +152,7 @@ class State:
         return frozenset(("connection",))
 
     def _snapshot(self, event: Json, _now: float) -> Changes:
-        self.status = Status.of(_object(event, "status"))
+        self.status = Status.of(object_of(event, "status"))
         self.groups = {group.group_id: group for group in map(Group.of, items(event, "groups"))}
         self.peers = {peer.node_id: peer for peer in map(Peer.of, items(event, "peers"))}
         self._told_runs = {text(run, "run_id"): run for run in items(event, "runs")}
@@ -165,27 +163,26 @@ class State:
         for run in self._told_runs.values():
             self._learn_names(run)
         self.names.update((peer.node_id, peer.name) for peer in self.peers.values())
-        self.dropped = 0
         self.snapshots += 1
         return EVERYTHING
 
     def _status(self, event: Json, _now: float) -> Changes:
-        self.status = Status.of(_object(event, "status"))
+        self.status = Status.of(object_of(event, "status"))
         return frozenset(("status",))
 
     def _group(self, event: Json, _now: float) -> Changes:
-        group = Group.of(_object(event, "group"))
+        group = Group.of(object_of(event, "group"))
         self.groups[group.group_id] = group
         return frozenset(("groups",))
 
     def _peer(self, event: Json, _now: float) -> Changes:
-        peer = Peer.of(_object(event, "peer"))
+        peer = Peer.of(object_of(event, "peer"))
         self.peers[peer.node_id] = peer
         self.names[peer.node_id] = peer.name
         return frozenset(("peers",))
 
     def _run(self, event: Json, _now: float) -> Changes:
-        told = _object(event, "run")
+        told = object_of(event, "run")
         run_id = text(told, "run_id")
         self.runs_total += run_id not in self._told_runs and self.listed.run(run_id) is None
         self._told_runs[run_id] = told
@@ -205,8 +202,18 @@ class State:
         by_run: dict[str, list[Json]] = {}
         for metric in items(event, "metrics"):
             by_run.setdefault(text(metric, "run_id"), []).append(metric)
-        changed = [self.curves.setdefault(run_id, Curves()).add(metrics) for run_id, metrics in by_run.items()]
+        changed = [self._curves_of(run_id).add(metrics) for run_id, metrics in by_run.items()]
         return frozenset(("metrics",)) if any(changed) else NOTHING
+
+    def _curves_of(self, run_id: str) -> Curves:
+        """The run's curves, to add to. Those of the run that heard nothing for longest go where there are too many;
+        whoever looks at it again asks again."""
+        known = self.curves[run_id] = self.curves.pop(run_id, None) or Curves()
+        if len(self.curves) > CURVES_RUNS_MAX:
+            old = next(iter(self.curves))
+            del self.curves[old]
+            self.answers.forget(("runs", old))
+        return known
 
     def _transfer(self, event: Json, now: float) -> Changes:
         self.transfers.append(Transfer.of(event, now))
@@ -214,7 +221,7 @@ class State:
 
     def _log(self, event: Json, _now: float) -> Changes:
         """One line, as nodes told it that did not put lines together."""
-        return frozenset(("logs",)) if self.log.add([LogLine.of(_object(event, "log"))]) else NOTHING
+        return frozenset(("logs",)) if self.log.add([LogLine.of(object_of(event, "log"))]) else NOTHING
 
     def _logs(self, event: Json, _now: float) -> Changes:
         self.log.left_out += max(number(event, "left_out"), 0)
@@ -232,10 +239,6 @@ class State:
     def _note(self, event: Json, _now: float) -> Changes:
         self.notes.append(text(event, "text"))
         return frozenset(("notes",))
-
-    def _dropped(self, event: Json, _now: float) -> Changes:
-        self.dropped += max(number(event, "count"), 1)
-        return frozenset(("connection",))
 
     def _bye(self, _event: Json, _now: float) -> Changes:
         return self._gone("it said good-bye", 0)
@@ -261,11 +264,6 @@ class State:
         return NOTHING
 
 
-def _object(event: Json, key: str) -> Mapping[str, Any]:
-    value = event.get(key)
-    return value if isinstance(value, Mapping) else {}
-
-
 _FOLDS: dict[str, Callable[[State, Json, float], Changes]] = {
     "snapshot": State._snapshot,
     "status": State._status,
@@ -279,7 +277,6 @@ _FOLDS: dict[str, Callable[[State, Json, float], Changes]] = {
     "note": State._note,
     "changed": State._changed,
     "inbox": State._take_inbox,
-    "dropped": State._dropped,
     "bye": State._bye,
     "absent": State._absent,
     "played": State._played,

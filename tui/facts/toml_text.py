@@ -3,14 +3,18 @@
 import json
 import re
 import tomllib
+from typing import Any
 
 
 def read(text: str) -> dict[str, str] | None:
     """The text's plain values by their dotted keys, as one types them into a form; None where it is not TOML."""
     try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError):
+        return _leaves(tomllib.loads(text))
+    except (ValueError, RecursionError):  # also of a whole number too long to be written out
         return None
+
+
+def _leaves(document: dict[str, Any]) -> dict[str, str]:
     values = {}
     for name, entry in document.items():
         leaves = (

@@ -8,7 +8,6 @@ Gzipped NDJSON. The first line says what it is; then come, in the order of their
 
 import gzip
 import json
-import math
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,7 +16,7 @@ from typing import Any
 
 from fednode import ClientError
 from tui.facts.asks import Ask, asking
-from tui.facts.fields import Json
+from tui.facts.fields import Json, measure, safe, text
 from tui.feeds.feed import Feed, FeedError
 from tui.feeds.tape import Moment, Tape
 
@@ -26,6 +25,8 @@ FORMAT = "fednode recording"
 VERSION = 1
 BYTES_MAX = 256 * 2**20  # of text: hours of a busy group; what is unpacked is bounded by it, whatever the file claims
 LINE_BYTES_MAX = 32 * 2**20  # a page of metrics is some 4 MB
+# Of lists, objects and what is in them: unpacked, each takes up to 150 bytes, however short it is written.
+VALUES_MAX = 6_000_000
 LENGTH_S_MAX = 366 * 24 * 3600.0  # a year
 
 
@@ -49,7 +50,7 @@ class RecordingFeed:
         self._feed = feed
         self._clock = clock
         self._began = clock()
-        self._bytes = 0
+        self._bytes = self._values = 0
         self._notes: list[str] = []
         try:
             self._file: gzip.GzipFile | None = gzip.GzipFile(path, "xb", compresslevel=6)
@@ -97,9 +98,10 @@ class RecordingFeed:
             return
         written = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         self._bytes += len(written)
+        self._values += _values_in(written)
         try:
-            if self._bytes > BYTES_MAX:
-                raise OSError(f"it has {BYTES_MAX // 2**20} MB")
+            if self._bytes > BYTES_MAX or self._values > VALUES_MAX:
+                raise OSError("it is as large as can be played")
             self._file.write(written)
         except OSError as error:
             self._notes.append(f"the recording has ended: {error}")
@@ -134,15 +136,15 @@ def read_recording(path: Path) -> tuple[Tape, Recorded]:
     """
     moments: list[Moment] = []
     answers = Recorded()
-    title, last = path.name, 0.0
+    title, last = "", 0.0
     for number, line in enumerate(_lines(path), 1):
         if number == 1:
             title = _checked_head(path, line)
             continue
-        at = line.get("at")
-        if not isinstance(at, int | float) or not math.isfinite(at) or not last <= at <= LENGTH_S_MAX:
+        at = measure(line, "at")
+        if at is None or not last <= at <= LENGTH_S_MAX:
             raise _damaged(path, number, "its time is not after the one before")
-        last = float(at)
+        last = at
         match line:
             case {"event": {"type": str()} as event}:
                 moments.append(Moment(last, event))
@@ -169,19 +171,21 @@ def _checked_head(path: Path, line: dict[str, Any]) -> str:
         raise RecordingError(f"{path} is no recording of a dashboard", "fednode tui --record FILE makes one")
     if line.get("version") != VERSION:
         raise RecordingError(f"{path} was made by another version", "play it with the fednode that recorded it")
-    return str(line.get("title") or path.name)
+    return text(line, "title") or safe(path.name)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    total = 0
+    total = values = 0
     try:
         with gzip.open(path, "rb") as file:
             number = 0
             while line := file.readline(LINE_BYTES_MAX + 1):
                 number += 1
                 total += len(line)
-                if len(line) > LINE_BYTES_MAX or total > BYTES_MAX:
-                    raise RecordingError(f"{path} is larger than what is played", f"at most {BYTES_MAX // 2**20} MB")
+                values += _values_in(line)
+                if len(line) > LINE_BYTES_MAX or total > BYTES_MAX or values > VALUES_MAX:
+                    most = f"at most {BYTES_MAX // 2**20} MB and {VALUES_MAX:,} values"
+                    raise RecordingError(f"{path} is larger than what is played", most)
                 yield _object(path, number, line)
     except gzip.BadGzipFile as error:
         raise RecordingError(f"{path} is no recording of a dashboard", "fednode tui --record FILE makes one") from error
@@ -189,6 +193,11 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         return  # the recorder was ended half-way: what came before can be played
     except (OSError, zlib.error) as error:
         raise RecordingError(f"{path} cannot be read: {error}", "it may be damaged; record again") from error
+
+
+def _values_in(line: bytes) -> int:
+    """How many values there are in a line, told without unpacking it: a few too many where texts have commas."""
+    return sum(map(line.count, (b"[", b"{", b",")))
 
 
 def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:

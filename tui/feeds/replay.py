@@ -13,6 +13,7 @@ from tui.feeds.feed import FeedError, answer_of
 from tui.feeds.run_tape import tape_of_run
 from tui.feeds.tape import Head, Tape
 
+EVENTS_AT_ONCE = 500
 TICK_S = 0.25  # how often the place on the tape is told while it moves: the dashboard paints at 2 Hz
 
 
@@ -53,8 +54,11 @@ class ReplayFeed:
         while True:
             since, self._since = self._since, self._clock()
             sought, self._sought = self._sought, []
-            for event in (*sought, *self.head.advance(self._since - since), self.head.told()):
+            events = (*sought, *self.head.advance(self._since - since), self.head.told())
+            for count, event in enumerate(events, 1):
                 yield event
+                if count % EVENTS_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # of a tape where all happens at one moment, keys are heard all the same
             await self._wait()
 
     async def _wait(self) -> None:

@@ -119,7 +119,7 @@ async def tape_of_run(wanted: str, snapshot: Json, record: Answerer) -> tuple[Ta
     rows = {kind: await _rows_of(record, run_id, kind) for kind in CURSORS}
     told = sorted(_moments(run, began, rows), key=lambda each: each.at)
     first = Moment(0.0, _first(run, snapshot))
-    tape = Tape(f"{text(run, 'name')}", [first, *told], max((each.at for each in told), default=0.0))
+    tape = Tape(text(run, "name"), [first, *told], max((each.at for each in told), default=0.0))
     return tape, RunPast(run_id, began, rows, tape, record)
 
 

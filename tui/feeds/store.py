@@ -13,7 +13,7 @@ from tracker.queries_runs import RUN_FILTERS
 from tracker.reader import Reader
 from tracker.store import open_stopped
 from tui.facts.asks import Ask
-from tui.facts.fields import Json
+from tui.facts.fields import Json, safe
 from tui.feeds.feed import FeedError, told
 from tui.feeds.store_models import data_set, model, models
 
@@ -30,7 +30,7 @@ class StoreFeed:
         self._store = open_stopped(path)
         self._reader: Reader = self._store.reader()
         self._one_at_a_time = asyncio.Lock()
-        self._title = f"store {path.name}"
+        self._title = safe(f"store {path.name}")
 
     @property
     def title(self) -> str:

@@ -1,10 +1,11 @@
-"""The lines of text around the tables: the top bar, the notice, a run's and a node's facts. Pure."""
+"""The lines of text around the tables: the top bar, the notice, a run's facts. Pure."""
 
 from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 
-from tui.drawing.picture import Line, Picture, Span
+from tui.drawing.lines import plain_lines, spaced
+from tui.drawing.picture import Picture, Span
 from tui.drawing.words import (
     CROWN,
     STATE_STYLES,
@@ -129,7 +130,7 @@ def notice_line(span: Span | None, width: int, height: int) -> Picture:
 def run_lines(run: Run | None, width: int, height: int) -> Picture:
     """A run's facts, the weightiest first."""
     if run is None:
-        return plain_lines([[Span("no run yet – fednode run start proposes one", "dim")]], width, height)
+        return plain_lines([[Span("no run yet: P proposes one", "dim")]], width, height)
     first = [
         Span(run.name, "strong"),
         Span(f"  {state_sign(run.state)} {run.state}", STATE_STYLES.get(run.state, "")),
@@ -140,6 +141,7 @@ def run_lines(run: Run | None, width: int, height: int) -> Picture:
         Span(value_text(run.loss), "strong"),
     ]
     leader = [Span(f"{CROWN} {run.aggregator_name}", "crown")] if run.aggregator else [Span("no aggregator", "dim")]
+    moved = f"sent {bytes_text(run.bytes_sent)}, received {bytes_text(run.bytes_received)}"
     second = [
         *leader,
         Span(f" aggregator, term {run.term}, {counted(run.elections, 'election')}" if run.aggregator else "", "dim"),
@@ -147,8 +149,7 @@ def run_lines(run: Run | None, width: int, height: int) -> Picture:
         Span(f"task {run.task}, data {run.data}"),
         DOT,
         Span(f"proposed by {run.proposer_name}" if run.proposer_name else "proposer unknown"),
-        DOT,
-        Span(f"sent {bytes_text(run.bytes_sent)}, received {bytes_text(run.bytes_received)}", "dim"),
+        *([DOT, Span(moved, "dim")] if run.bytes_sent or run.bytes_received else []),  # counted since the node's start
     ]
     third = [
         Span(_when(run), "dim"),
@@ -169,28 +170,4 @@ def _when(run: Run) -> str:
         return f"proposed {date_text(run.created_at)}"
     if run.ended_at is None:
         return f"started {date_text(run.started_at)}"
-    return f"ended {date_text(run.ended_at)} after {seconds_text((run.ended_at - run.started_at).total_seconds())}"
-
-
-def plain_lines(lines: Sequence[Sequence[Span]], width: int, height: int) -> Picture:
-    """Lines of text, cut off at the right edge."""
-    return Picture(width, height, tuple(cut(line, width) for line in lines[:height]) + ((),) * (height - len(lines)))
-
-
-def spaced(left: Sequence[Span], right: Sequence[Span], width: int) -> Line:
-    """Text at both edges; the right one gives way where there is no room for both."""
-    used = sum(cell_len(span.text) for span in left)
-    rest = cut(right, max(width - used - 1, 0))
-    gap = width - used - sum(cell_len(span.text) for span in rest)
-    return cut([*left, Span(" " * max(gap, 0)), *rest], width)
-
-
-def cut(spans: Sequence[Span], width: int) -> Line:
-    """As much of the spans as `width` cells hold; an ellipsis where something is missing."""
-    kept: list[Span] = []
-    for span in spans:
-        if width <= 0:
-            break
-        kept.append(Span(shortened(span.text, width), span.style))
-        width = width - cell_len(span.text) if kept[-1].text == span.text else 0
-    return tuple(kept)
+    return f"ended {date_text(run.ended_at)} after {seconds_text(run.seconds)}"

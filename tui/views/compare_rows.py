@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 from tui.drawing.grid import Cell, Column, ListRows, Row
 from tui.drawing.words import STATE_STYLES, bytes_text, counted, seconds_text, state_sign, value_text
-from tui.facts.compare import ABSENT, Compared, differing
+from tui.facts.compare import Compared, differing
+from tui.facts.parameters import ABSENT
 
 BEST = "★"
 LABEL_WIDTH = 24
@@ -38,7 +39,7 @@ def _outcomes(runs: Sequence[Compared]) -> list[Row]:
         _row("rounds", [Cell(f"{each.run.round}/{each.run.rounds}") for each in runs]),
         _row("accuracy", _figures([each.run.accuracy for each in runs], max)),
         _row("loss", _figures([each.run.loss for each in runs], min)),
-        _row("time in all", [Cell(seconds_text(each.seconds)) for each in runs]),
+        _row("time in all", [Cell(seconds_text(each.run.seconds)) for each in runs]),
         _row("time of a round", [Cell(seconds_text(each.round_seconds)) for each in runs]),
         _row("bytes moved here", [Cell(ABSENT if each.bytes is None else bytes_text(each.bytes)) for each in runs]),
         _row("updates refused", [Cell(ABSENT if each.refused is None else str(each.refused)) for each in runs]),

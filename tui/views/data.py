@@ -54,6 +54,8 @@ NO_MODELS = "no model has a name: u lists those of the chosen run, T gives one a
 
 
 class DataView(View):
+    """Tables in pairs: what there is, and all about the one under the cursor."""
+
     filtered = "data-sets"
     first = "data-sets"
     keys: ClassVar[Sequence[tuple[str, str]]] = (

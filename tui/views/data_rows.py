@@ -2,7 +2,7 @@
 
 from tui.drawing.grid import Cell, Column, ListRows, Row
 from tui.drawing.words import bar, bytes_text, date_text
-from tui.facts.fields import Json, items, measure, moment, number, safe, text
+from tui.facts.fields import Json, items, measure, moment, number, object_of, safe, text
 
 DATA_COLUMNS = (
     Column("data set", 10, 24),
@@ -51,7 +51,7 @@ def data_rows(answer: Json) -> ListRows:
 
 def statistic_rows(answer: Json) -> ListRows:
     """The columns of what GET /v1/data/{name} tells; of a folder its classes and kinds of files."""
-    told = _statistics(answer)
+    told = object_of(answer, "statistics")
     read = number(told, "rows_read")
     rows = ListRows(_column(each, read) for each in items(told, "columns"))
     for key, kind in (("folders", "folder"), ("suffixes", "files")):
@@ -66,7 +66,7 @@ def statistic_rows(answer: Json) -> ListRows:
 
 def statistic_note(answer: Json) -> str:
     """What is to be said of the statistics as a whole: how many rows or files, and what was not looked at."""
-    told = _statistics(answer)
+    told = object_of(answer, "statistics")
     words = [f"{_count(told, key)} {key}" for key in ("rows", "files") if measure(told, key) is not None]
     left_out = number(told, "columns_left_out")
     words += [text(told, "note")] if text(told, "note") else []
@@ -76,7 +76,8 @@ def statistic_note(answer: Json) -> str:
 
 def statistic_in_full(answer: Json, key: str) -> str:
     """Everything that is known of one column."""
-    column = next((each for each in items(_statistics(answer), "columns") if text(each, "name") == key), None)
+    columns = items(object_of(answer, "statistics"), "columns")
+    column = next((each for each in columns if text(each, "name") == key), None)
     if column is None:
         return ""
     lines = [f"{name:<12} {text(column, name)}" for name in ("name", "type", "shape", "missing", "unique")]
@@ -131,11 +132,6 @@ def box(least: float | None, quartiles: list[float], most: float | None, width: 
     line[first : third + 1] = "▒" * (third + 1 - first)
     line[median] = "█"
     return "".join(line)
-
-
-def _statistics(answer: Json) -> Json:
-    told = answer.get("statistics")
-    return told if isinstance(told, dict) else {}
 
 
 def _count(source: Json, key: str) -> str:

@@ -11,6 +11,7 @@ from tui.facts.devices import Change, Device, Devices, Points
 from tui.facts.nodes import Peer
 from tui.facts.state import State
 from tui.views.node_card import LABEL_WIDTH, card, member_names
+from tui.views.node_rows import in_order, names_of_runs, presence_cell, presence_style, runs_text
 
 SPARK_LEAST, SPARK_MOST = 4, 20  # cells of a sparkline in the table
 BESIDE_SPARKS = 92  # cells that the rest of a row takes, sparklines' figures included
@@ -83,35 +84,25 @@ def _traffic(device: Device) -> Gauge | None:
 
 
 def device_rows(state: State, devices: Devices, width: int) -> ListRows:
-    """One row a node: ours first, then those that are here, then by name."""
-    ordered = sorted(state.peers.values(), key=lambda peer: (not peer.ourselves, not peer.here, peer.name))
+    """One row a node, in their order."""
+    ordered = in_order(state)
     spark = min(max((width - BESIDE_SPARKS) // 5, SPARK_LEAST), SPARK_MOST)
     members = member_names(state)
-    runs = {run.run_id: run.name for run in state.runs()} if any(peer.runs for peer in ordered) else {}
+    runs = names_of_runs(state) if any(peer.runs for peer in ordered) else {}
     return ListRows(
         Row(
             peer.node_id,
             (
-                Cell(peer.name, _style(state, peer)),
-                _status(state, peer),
+                Cell(peer.name, presence_style(state, peer)),
+                presence_cell(state, peer),
                 *_spark_cells(devices, peer, spark),
-                Cell(", ".join(runs.get(run, run[:8]) for run in peer.runs) or "–"),
+                Cell(runs_text(peer, runs)),
                 Cell(members.get(peer.member_id, peer.member_id[-8:])),
                 Cell(peer.version, "dim"),
             ),
         )
         for peer in ordered
     )
-
-
-def _status(state: State, peer: Peer) -> Cell:
-    if state.status.is_record:
-        return Cell("–")
-    return Cell("● us" if peer.ourselves else "● here", "good") if peer.here else Cell("✗ away", "bad")
-
-
-def _style(state: State, peer: Peer) -> str:
-    return "self" if peer.ourselves else "" if peer.here or state.status.is_record else "dim"
 
 
 def _spark_cells(devices: Devices, peer: Peer, spark: int) -> Iterator[Cell]:
@@ -154,7 +145,7 @@ def _large(gauge: Gauge, devices: Devices, width: int, rows: int) -> Iterator[Li
     for row, drawn in enumerate(tall_sparkline(values, gauge.low, gauge.high, rows)):
         label = gauge.label if row == rows - 1 else ""
         figure = gauge.figure if row == rows - 1 else f"most {_told(gauge, most)}" if row == 0 else ""
-        figure += " free" if figure and gauge.label == "disk" else ""
+        figure += " free" if row == rows - 1 and gauge.label == "disk" else ""
         yield (
             Span(f"{label:<{LABEL_WIDTH}} ", "dim"),
             Span(f"{drawn:<{across}}", "series-0"),

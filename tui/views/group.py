@@ -13,10 +13,10 @@ from tui.drawing.grid import ListRows, matching
 from tui.drawing.picture import Line, Picture, Span
 from tui.drawing.words import counted, shortened
 from tui.facts.asks import Ask, Wish, asking
-from tui.facts.forms import Field, at_most
+from tui.facts.forms import Field, reason_field
 from tui.facts.glance import Glance
 from tui.facts.history import history_of
-from tui.facts.nodes import Group, Member
+from tui.facts.nodes import ROLES, TOLD_OF_ROLES, Group, Member
 from tui.views.group_rows import (
     HISTORY_COLUMNS,
     INVITATION_COLUMNS,
@@ -37,9 +37,7 @@ from tui.widgets.row_table import RowTable
 
 BESIDE_CELLS = 150  # of the view, from which on the history stands beside members and invitations
 PAGE_OPERATIONS, OPERATIONS_MAX = 100, 1000  # of the history: what is asked at first, and what the node tells at once
-ROLES = ("member", "observer", "admin")
-REASON_CHARACTERS_MAX = 500  # what the node takes
-NO_GROUP = "this node is in no group: fednode group create begins one, fednode join TOKEN enters one"
+NO_GROUP = "this node is in no group: Ctrl+P, then Create a group, or Join a group with a token"
 NO_LOG = "a record holds runs, and not who is in a group"
 CUT_OFF = (
     "Its nodes are cut off at once, and the group's messages get a new key. Runs go on without them. "
@@ -48,14 +46,16 @@ CUT_OFF = (
 
 
 class GroupView(View):
+    """Members and invitations, and beside or below them the history; one group at a time."""
+
     DEFAULT_CSS = """
     GroupView #group-told { height: 3; display: none; }
     GroupView.-told #group-told { display: block; }
     GroupView #group-halves { height: 1fr; layout: vertical; }
     GroupView.-beside #group-halves { layout: horizontal; }
     GroupView #group-people { height: 5fr; }
-    GroupView #members { height: 3fr; }
-    GroupView #invitations { height: 2fr; }
+    GroupView #members { height: 2fr; }
+    GroupView #invitations { height: 1fr; }
     GroupView #history { height: 4fr; }
     GroupView.-beside #group-people { height: 1fr; width: 45%; }
     GroupView.-beside #history { height: 1fr; width: 1fr; }
@@ -216,7 +216,7 @@ class GroupView(View):
 
         nodes = f" and its nodes ({', '.join(member.nodes)})" if member.nodes else ""
         told = "everybody in the group can read it, and so can who is removed"
-        reason = Field("reason", "reason", told, check=at_most(REASON_CHARACTERS_MAX))
+        reason = reason_field(told)
         intro = f"This removes {member.name}{nodes} from {group.name}. {CUT_OFF}"
         form = Form(f"Remove {member.name}?", intro, [reason], send)
         open_form(self.dashboard, form)
@@ -232,8 +232,7 @@ class GroupView(View):
             self.dashboard.tell(f"{member.name} has the role {values['role']} now")
             return self.dashboard.paint
 
-        told = "admin invites, removes, changes roles; member trains and proposes; observer only follows"
-        role = Field("role", "role", told, member.role, ROLES)
+        role = Field("role", "role", TOLD_OF_ROLES, member.role, ROLES)
         open_form(self.dashboard, Form(f"The role of {member.name}", f"In {group.name}.", [role], send))
 
     def _revoke(self) -> None:

@@ -11,7 +11,7 @@ from textual.events import Resize
 
 from tui.drawing.grid import matching
 from tui.facts.asks import Ask, Wish, asking
-from tui.facts.forms import Field, at_most
+from tui.facts.forms import Field, reason_field
 from tui.facts.glance import Glance
 from tui.facts.inbox import Item, Proposal, proposal_of
 from tui.views.inbox_rows import ITEM_COLUMNS, empty_page, item_page, item_rows
@@ -23,7 +23,6 @@ from tui.widgets.palette import Deed
 from tui.widgets.row_table import RowTable
 
 SIDE_BY_SIDE_COLUMNS = 100  # below it the page takes the list's place when it is opened
-REASON_CHARACTERS_MAX = 500  # what the node takes
 
 
 class InboxView(View):
@@ -176,9 +175,7 @@ class InboxView(View):
             self.dashboard.tell(f"declined {name}")
 
         what = f"This node takes no part in {name}, and its proposer is told so. Until it is over you can still accept."
-        reason = Field(
-            "reason", "reason", help="The proposer reads it. It may stay empty.", check=at_most(REASON_CHARACTERS_MAX)
-        )
+        reason = reason_field("The proposer reads it. It may stay empty.")
         self.dashboard.push_screen(Form(f"Decline {name}", what, [reason], send, asks=lambda _values: what))
 
     def deeds(self) -> Sequence[Deed]:

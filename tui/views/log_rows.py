@@ -10,6 +10,7 @@ from tui.facts.log_lines import Selection, Sought
 from tui.facts.nodes import LogLine
 from tui.facts.state import State
 
+NO_LINES = "nothing yet"
 MESSAGE = Column("message", 2_000, 2_000)  # all that is left: what lies in other rows does not narrow it
 # Every width is fixed, so that none has to be found out among thousands of rows.
 LOG_COLUMNS = (

@@ -20,8 +20,7 @@ from tui.facts.log_lines import READ_LINES_MAX, Selection, Sought, place, place_
 from tui.facts.nodes import LEVELS, LogLine
 from tui.feeds.feed import FeedError
 from tui.views.log_gather import GATHERED_LINES, NODE_COLUMNS, Gathered
-from tui.views.log_rows import EXACT_LOG_COLUMNS, WIDE_LOG_COLUMNS, LogRows
-from tui.views.network import NO_LINES
+from tui.views.log_rows import EXACT_LOG_COLUMNS, NO_LINES, WIDE_LOG_COLUMNS, LogRows
 from tui.views.view import View
 from tui.widgets.messages import StateMoved
 from tui.widgets.palette import Deed
@@ -35,6 +34,8 @@ NODES_OFFERED_MAX = 50  # in the palette
 
 
 class LogsView(View):
+    """One table of lines; while those of all nodes are gathered, another of the nodes above it."""
+
     filtered, first = "log", "log"
     keys: ClassVar[Sequence[tuple[str, str]]] = (
         ("v", "least level: debug, info, warning, error"),
@@ -62,10 +63,8 @@ class LogsView(View):
         self._selection: Selection | None = None
         self._sought_at = 0.0
         self._gathered: Gathered | None = None
-        self._above: tuple[object, str] = (
-            None,
-            "",
-        )  # the first line when it was known, and the place of the page above
+        # The first line when it was known, and the place of the page above.
+        self._above: tuple[object, str] = (None, "")
         self._begins = False  # the first line is the record's first
 
     def compose(self) -> ComposeResult:
@@ -81,6 +80,8 @@ class LogsView(View):
         names = ChainMap(self._gathered.names, glance.state.names) if self._gathered else glance.state.names
         columns = WIDE_LOG_COLUMNS if table.size.width >= WIDE_CELLS else EXACT_LOG_COLUMNS
         table.set_columns(columns)
+        wanted = glance.choice.filter("log")
+        table.empty = f"no line contains {wanted}: v sets the level, Esc ends the filter" if wanted else NO_LINES
         table.show(LogRows(selection, names, columns))
         self._show_words(glance, table, selection)
         self.set_class(self._gathered is not None, "-gathering")

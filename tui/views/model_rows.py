@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from tui.drawing.grid import Cell, Column, ListRows, Row
 from tui.drawing.words import bytes_text, date_text, value_text
-from tui.facts.fields import Json, items, measure, moment, number, text, texts
+from tui.facts.fields import Json, items, measure, moment, number, object_of, text, texts
 
 MODEL_COLUMNS = (
     Column("model", 8, 24),
@@ -71,9 +71,9 @@ def _here(told: Json) -> Cell:
 
 def fact_rows(answer: Json, names: Mapping[str, str]) -> ListRows:
     """What GET /v1/models/{model} tells: the model, where it comes from, and what was measured of it."""
-    lineage = answer.get("lineage")
+    lineage = object_of(answer, "lineage")
     rows = _own_facts(answer) + [_evaluation(each) for each in items(answer, "evaluations")]
-    rows += _lineage_facts(lineage, names) if isinstance(lineage, dict) else []
+    rows += _lineage_facts(lineage, names) if lineage else []
     rows += [(key, Cell(text(answer, key), "dim")) for key in ("model", "checkpoint", "schema") if text(answer, key)]
     return ListRows(Row(f"{at} {name}", (Cell(name, "dim"), cell)) for at, (name, cell) in enumerate(rows))
 
@@ -113,8 +113,7 @@ def _lineage_facts(told: Json, names: Mapping[str, str]) -> list[Fact]:
         node = text(told, key)
         return names.get(node, node[-8:])
 
-    parameters = told.get("task_parameters")
-    given = parameters if isinstance(parameters, dict) else {}
+    given = object_of(told, "task_parameters")
     facts = [
         ("project", f"{text(told, 'project')} / {text(told, 'experiment')}"),
         ("task", text(told, "task")),
@@ -136,8 +135,7 @@ def _data(told: Json) -> Fact:
 
 
 def _evaluation(told: Json) -> Fact:
-    metrics = told.get("metrics")
-    values = metrics if isinstance(metrics, dict) else {}
+    values = object_of(told, "metrics")
     figures = ", ".join(f"{key} {value_text(measure(values, key))}" for key in sorted(values))
     rows = f"{number(told, 'samples'):,} samples, {text(told, 'rows')}"
     return "evaluated", Cell(f"{figures} on {text(told, 'data')} ({rows}), {date_text(moment(told, 'time'))}", "strong")
@@ -149,8 +147,8 @@ def artifact_rows(answer: Json, run_names: Mapping[str, str]) -> ListRows:
 
 
 def _artifact(told: Json, run_names: Mapping[str, str]) -> Row:
-    run, details = text(told, "run_id"), told.get("details")
-    words = ", ".join(f"{key} {text(details, key)}" for key in sorted(details)) if isinstance(details, dict) else ""
+    run, details = text(told, "run_id"), object_of(told, "details")
+    words = ", ".join(f"{key} {text(details, key)}" for key in sorted(details))
     return Row(
         f"{run} {text(told, 'node_id')} {text(told, 'name')}",
         (

@@ -7,19 +7,17 @@ from textual.containers import Horizontal, Vertical
 
 from tui.drawing.grid import matching
 from tui.facts.glance import Glance
-from tui.views.log_rows import LOG_COLUMNS, log_rows
+from tui.views.log_rows import LOG_COLUMNS, NO_LINES, log_rows
 from tui.views.node_card import card
 from tui.views.node_rows import scene
-from tui.views.run_rows import PARTICIPANT_COLUMNS, RUN_COLUMNS, participant_rows, run_rows
+from tui.views.run_rows import NO_RUNS, PARTICIPANT_COLUMNS, RUN_COLUMNS, participant_rows, run_rows
 from tui.views.view import View
+from tui.widgets.chart_panel import ChartPanel
 from tui.widgets.messages import RowEntered, RowMoved
-from tui.widgets.panels import ChartPanel
 from tui.widgets.picture_view import PictureView
 from tui.widgets.row_table import RowTable
 from tui.widgets.topology_panel import TopologyPanel
 
-NO_RUNS = "no runs yet: fednode run start proposes one"
-NO_LINES = "nothing yet"
 ROOM_FOR_BOTH = 44  # lines from which on a node's card leaves the participants in sight
 
 

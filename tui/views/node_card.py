@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 
+from tui.drawing.lines import plain_lines
 from tui.drawing.picture import Picture, Span
 from tui.drawing.words import (
     CROWN,
@@ -19,7 +20,6 @@ from tui.drawing.words import (
 from tui.facts.nodes import Link, Peer
 from tui.facts.runs import Participant, Run
 from tui.facts.state import State
-from tui.views.bars import plain_lines
 
 LABEL_WIDTH = 8
 

@@ -26,31 +26,51 @@ PEER_COLUMNS = (
 
 
 def peer_rows(state: State) -> ListRows:
-    """One row a node: ours first, then those that are here, then by name."""
-    ordered = sorted(state.peers.values(), key=lambda peer: (not peer.ourselves, not peer.here, peer.name))
-    members = member_names(state)
-    run_names = {run.run_id: run.name for run in state.runs()}
-    rows = ListRows()
-    for peer in ordered:
-        status = Cell("● us" if peer.ourselves else "● here", "good") if peer.here else Cell("✗ away", "bad")
-        rows.append(_peer_row(peer, Cell("–") if state.status.is_record else status, members, run_names))
-    return rows
+    """One row a node, in their order."""
+    members, run_names = member_names(state), names_of_runs(state)
+    return ListRows(_peer_row(state, peer, members, run_names) for peer in in_order(state))
 
 
-def _peer_row(peer: Peer, status: Cell, members: Mapping[str, str], run_names: Mapping[str, str]) -> Row:
-    style = "self" if peer.ourselves else "dim" if status.style == "bad" else ""
+def in_order(state: State) -> list[Peer]:
+    """The nodes as every table lists them: ours first, then those that are here, then by name."""
+    return sorted(state.peers.values(), key=lambda peer: (not peer.ourselves, not peer.here, peer.name))
+
+
+def presence_cell(state: State, peer: Peer) -> Cell:
+    """Whether a node is here; of a record nobody can say."""
+    if state.status.is_record:
+        return Cell("–")
+    return Cell("● us" if peer.ourselves else "● here", "good") if peer.here else Cell("✗ away", "bad")
+
+
+def presence_style(state: State, peer: Peer) -> str:
+    """The style of a node's name: who is away is quiet."""
+    return "self" if peer.ourselves else "" if peer.here or state.status.is_record else "dim"
+
+
+def names_of_runs(state: State) -> Mapping[str, str]:
+    return {run.run_id: run.name for run in state.runs()}
+
+
+def runs_text(peer: Peer, run_names: Mapping[str, str]) -> str:
+    """The runs that a node takes part in."""
+    return ", ".join(run_names.get(run, run[:8]) for run in peer.runs) or "–"
+
+
+def _peer_row(state: State, peer: Peer, members: Mapping[str, str], run_names: Mapping[str, str]) -> Row:
+    style = presence_style(state, peer)
     return Row(
         peer.node_id,
         (
             Cell(peer.name + (" (us)" if peer.ourselves else ""), style),
-            status,
+            presence_cell(state, peer),
             Cell(members.get(peer.member_id, peer.member_id[-8:]), style),
             Cell(str(peer.cpu_cores) if peer.cpu_cores else "–"),
             Cell("–" if peer.load_1m is None else f"{peer.load_1m:.2f}"),
             Cell(memory_text(peer.memory_free_bytes) if peer.memory_bytes else "–"),
             Cell(bytes_text(peer.disk_free_bytes) if peer.disk_free_bytes else "–"),
             Cell(", ".join(peer.gpus) or "–"),
-            Cell(", ".join(run_names.get(run, run[:8]) for run in peer.runs) or "–"),
+            Cell(runs_text(peer, run_names)),
             Cell(date_text(peer.last_seen), "dim"),
             Cell(peer.version, "dim"),
         ),

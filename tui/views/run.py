@@ -15,15 +15,16 @@ from textual.events import Click, DescendantFocus, Resize
 
 from tui.drawing.chart import Mark
 from tui.drawing.grid import Column, ListRows, matching
+from tui.drawing.lines import plain_lines
 from tui.drawing.picture import Span
 from tui.facts.asks import Ask, Wish
 from tui.facts.glance import Glance
 from tui.facts.happenings import happenings_of, last_updates, updates_of
+from tui.facts.parameters import parameters_of
 from tui.facts.runs import Run, commits_of, rounds_of
 from tui.facts.spans import spans_of
-from tui.views.bars import plain_lines, run_lines
-from tui.views.log_rows import LOG_COLUMNS, log_rows
-from tui.views.network import NO_LINES
+from tui.views.bars import run_lines
+from tui.views.log_rows import LOG_COLUMNS, NO_LINES, log_rows
 from tui.views.run_asks import RunAsks, run_asks
 from tui.views.run_past_rows import (
     HAPPENING_COLUMNS,
@@ -35,7 +36,6 @@ from tui.views.run_past_rows import (
     legend_of,
     marks_of,
     parameter_rows,
-    parameters_of,
     part_rows,
     round_rows,
     round_text,
@@ -70,6 +70,8 @@ TABLES: dict[str, tuple[tuple[Column, ...], str, str]] = {  # columns, title, an
 
 
 class RunView(View):
+    """As many panels about the chosen run as there is room for; keys choose which, and what of its curves."""
+
     filtered, first = "run-participants", "run-participants"
     keys: ClassVar[Sequence[tuple[str, str]]] = (
         ("b B", "the next panel, the one before, where not all fit"),

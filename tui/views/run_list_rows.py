@@ -21,7 +21,7 @@ COLUMNS = (
     Column("", 1, 1),
     Column("name", 14, 26),
     Column("state", 11, 11),
-    Column("round", BAR_WIDTH + 6, BAR_WIDTH + 12),
+    Column("round", BAR_WIDTH + 8, BAR_WIDTH + 12),
     Column("accuracy", 9, 9, 1, right=True),
     Column("left", 6, 8, 2, right=True),
     Column("loss", 6, 8, 5, right=True),

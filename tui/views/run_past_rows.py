@@ -4,16 +4,16 @@ Also what is marked on its curves, and the lanes of its Gantt chart.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from tui.drawing.chart import Mark
 from tui.drawing.gantt import Lane
 from tui.drawing.grid import Cell, Column, ListRows, Row
-from tui.drawing.words import CROWN, STATE_STYLES, bytes_text, clock_text, seconds_text, state_sign, value_text
+from tui.drawing.words import CROWN, bytes_text, clock_text, seconds_text, value_text
 from tui.facts.curves import Curves, CurveSet, Kind
-from tui.facts.fields import Json, safe
 from tui.facts.happenings import Happening, Update
+from tui.facts.parameters import ABSENT, Parameters
 from tui.facts.runs import Participant, Round, Run
+from tui.views.run_rows import name_and_state, ordered
 
 PART_COLUMNS = (
     Column("participant", 12, 24),
@@ -63,7 +63,6 @@ SIGNS = {
 }
 UNKNOWN_SIGN = ("·", "dim")
 UNMARKED = frozenset({"started", "finished"})
-PARAMETERS_MAX = 2_000  # a manifest has some sixty, and a task's own
 
 
 def part_rows(
@@ -75,16 +74,10 @@ def part_rows(
     return ListRows(_part_row(each, run, ours, curves, kind, updates.get(each.node_id)) for each in ordered(run))
 
 
-def ordered(run: Run) -> list[Participant]:
-    """The participants in the order in which they are listed."""
-    return sorted(run.participants, key=lambda each: (each.node_id != run.aggregator, each.name, each.node_id))
-
-
 def _part_row(
     each: Participant, run: Run, ours: str, curves: Curves | None, kind: Kind | None, update: Update | None
 ) -> Row:
-    leads, own = each.node_id == run.aggregator, each.node_id == ours
-    name = f"{CROWN if leads else ' '} {each.name}{' (us)' if own else ''}"
+    leads = each.node_id == run.aggregator
     value = curves.latest(kind, each.node_id) if curves and kind else None
     samples = update.samples if update else each.samples
     refused = update.reason if update else ""
@@ -92,8 +85,7 @@ def _part_row(
     return Row(
         each.node_id,
         (
-            Cell(name, "crown" if leads else "self" if own else ""),
-            Cell(f"{state_sign(each.state)} {each.state}", STATE_STYLES.get(each.state, "")),
+            *name_and_state(each, run, ours),
             Cell(f"{update.round:>3} {update.outcome}" if update else "–", _outcome_style(update)),
             Cell(value_text(update.norm if update else None)),
             Cell(str(samples) if samples else "–"),
@@ -212,26 +204,11 @@ def legend_of(happenings: Sequence[Happening]) -> str:
     return "  ".join(f"{SIGNS[kind][0]} {kind}" for kind in SIGNS if kind in kinds)
 
 
-def parameters_of(answer: Json) -> tuple[tuple[str, str], ...]:
-    """A run's manifest (/v1/runs/{run}), flattened: dotted names, and values as text."""
-    found: list[tuple[str, str]] = []
-    _flatten(answer.get("manifest"), "", found)
-    return tuple(found[:PARAMETERS_MAX])
-
-
-def _flatten(value: Any, name: str, found: list[tuple[str, str]]) -> None:
-    if isinstance(value, Mapping) and value and len(found) < PARAMETERS_MAX:
-        for key, entry in value.items():
-            _flatten(entry, f"{name}.{key}" if name else str(key), found)
-    elif name:
-        text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
-        found.append((safe(name), safe(text)))
-
-
-def parameter_rows(parameters: Sequence[tuple[str, str]]) -> ListRows:
-    """One row a parameter; what is not set is a dash."""
+def parameter_rows(parameters: Parameters | None) -> ListRows:
+    """One row a parameter."""
     return ListRows(
-        Row(name, (Cell(name), Cell(value or "–", "strong" if value else "dim"))) for name, value in parameters
+        Row(name, (Cell(name), Cell(value, "dim" if value == ABSENT else "strong")))
+        for name, value in (parameters or {}).items()
     )
 
 

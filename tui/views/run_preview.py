@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable
 
+from tui.drawing.lines import plain_lines
 from tui.drawing.picture import Picture, Span
 from tui.drawing.words import CROWN, STATE_STYLES, bytes_text, date_text, seconds_text, state_sign, value_text
 from tui.facts.runs import Run
-from tui.views.bars import plain_lines
 from tui.views.run_list_rows import left_text
 from tui.views.run_rows import progress_text
 
@@ -36,7 +36,7 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
     yield "task, data", f"{run.task}, {run.data}"
     yield "proposed", f"{date_text(run.created_at)}{f' by {run.proposer_name}' if run.proposer_name else ''}"
     yield "started", date_text(run.started_at) if run.started_at else ""
-    yield "ended", f"{date_text(run.ended_at)}{_after(run)}" if run.ended_at else ""
+    yield "ended", _ended(run) if run.ended_at else ""
     yield "our answer", run.decision
     moved = f"{bytes_text(run.bytes_sent)} sent, {bytes_text(run.bytes_received)} received"
     yield "traffic", moved if run.bytes_sent or run.bytes_received else ""
@@ -49,7 +49,6 @@ def _participants(run: Run) -> str:
     return f"{len(run.participants)}: {told}" if told else ""
 
 
-def _after(run: Run) -> str:
-    if run.started_at is None or run.ended_at is None:
-        return ""
-    return f" after {seconds_text((run.ended_at - run.started_at).total_seconds())}"
+def _ended(run: Run) -> str:
+    after = "" if run.seconds is None else f" after {seconds_text(run.seconds)}"
+    return f"{date_text(run.ended_at)}{after}"

@@ -1,4 +1,4 @@
-"""What the tables about runs say: runs, one run's participants, its rounds."""
+"""What the tables about runs say: runs, and one run's participants."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from tui.facts.curves import Curves, Kind
 from tui.facts.runs import Participant, Run
 
 BAR_WIDTH = 10
+NO_RUNS = "no runs yet: P proposes one"
 
 RUN_COLUMNS = (
     Column("run", 14, 26),
@@ -62,20 +63,34 @@ def participant_rows(run: Run | None, ours: str, curves: Curves | None, kind: Ki
     """One row a participant: the aggregator first, then by name. `kind`: the curve whose newest value to show."""
     if run is None:
         return ListRows()
-    ordered = sorted(run.participants, key=lambda each: (each.node_id != run.aggregator, each.name, each.node_id))
-    return ListRows(_participant_row(each, run, ours, curves, kind) for each in ordered)
+    return ListRows(_participant_row(each, run, ours, curves, kind) for each in ordered(run))
+
+
+def ordered(run: Run) -> list[Participant]:
+    """The participants in the order in which they are listed."""
+    return sorted(run.participants, key=lambda each: (each.node_id != run.aggregator, each.name, each.node_id))
+
+
+def name_and_state(each: Participant, run: Run, ours: str) -> tuple[Cell, Cell]:
+    """The cells that every table of participants begins with."""
+    leads, own = each.node_id == run.aggregator, each.node_id == ours
+    return (
+        Cell(
+            f"{CROWN if leads else ' '} {each.name}{' (us)' if own else ''}",
+            "crown" if leads else "self" if own else "",
+        ),
+        Cell(f"{state_sign(each.state)} {each.state}", STATE_STYLES.get(each.state, "")),
+    )
 
 
 def _participant_row(each: Participant, run: Run, ours: str, curves: Curves | None, kind: Kind | None) -> Row:
-    leads, own = each.node_id == run.aggregator, each.node_id == ours
-    name = f"{CROWN if leads else ' '} {each.name}{' (us)' if own else ''}"
+    leads = each.node_id == run.aggregator
     value = curves.latest(kind, each.node_id) if curves and kind else None
     reason = each.reason or ("aggregator" if leads else "")
     return Row(
         each.node_id,
         (
-            Cell(name, "crown" if leads else "self" if own else ""),
-            Cell(f"{state_sign(each.state)} {each.state}", STATE_STYLES.get(each.state, "")),
+            *name_and_state(each, run, ours),
             Cell(str(each.round)),
             Cell(value_text(value)),
             Cell(str(each.samples) if each.samples else "–"),

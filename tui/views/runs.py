@@ -13,14 +13,14 @@ from tui.drawing.words import counted
 from tui.facts.asks import ASK_AGAIN_S, Wish
 from tui.facts.glance import Glance
 from tui.facts.run_list import MARKED_MAX, Order
-from tui.views.network import NO_RUNS
 from tui.views.run_list_rows import COMING_KEY, PROJECT_KEY, list_columns
 from tui.views.run_pages import RunPages
 from tui.views.run_preview import preview
+from tui.views.run_rows import NO_RUNS
 from tui.views.view import View
+from tui.widgets.chart_panel import ChartPanel
 from tui.widgets.messages import RowEntered, RowMoved, StateMoved
 from tui.widgets.palette import Deed
-from tui.widgets.panels import ChartPanel
 from tui.widgets.picture_view import PictureView
 from tui.widgets.row_table import RowTable
 

@@ -9,8 +9,8 @@ from tui.drawing.axes import Frame
 from tui.drawing.chart import Mark, extent, place_at, places_of
 from tui.facts.curves import AXES
 from tui.facts.glance import Glance
+from tui.widgets.chart_panel import ChartPanel
 from tui.widgets.messages import StateMoved
-from tui.widgets.panels import ChartPanel
 
 ZOOM = 0.5  # of what is looked at, with each press
 PAN = 0.25

@@ -22,7 +22,6 @@ from tui.facts.forms import Field
 from tui.feeds.feed import FeedError
 from tui.widgets.dialogs import Question
 
-FORM_COLUMNS = 78
 CHOSEN, OTHER = "●", "○"
 NONE_WORD = "–"  # how the choice of nothing is written
 HINTS = "Enter carry out   Tab ↑ ↓ fields   ← → choices   Esc leave"
@@ -42,7 +41,8 @@ class TextLine(Input):
 
     def __init__(self, field: Field, value: str) -> None:
         suggester = SuggestFromList(field.suggestions) if field.suggestions else None
-        super().__init__(value=value, compact=True, suggester=suggester, select_on_focus=False)
+        # What holds when nothing is typed stays in sight, faintly.
+        super().__init__(value=value, placeholder=field.value, compact=True, suggester=suggester, select_on_focus=False)
         self.field = field
 
     def _on_paste(self, event: Paste) -> None:

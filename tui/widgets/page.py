@@ -55,6 +55,13 @@ class Page(VerticalScroll, Panel, can_focus=True):
             self.scroll_home(animate=False)
         self._rewrite()
 
+    def on_mount(self) -> None:
+        # A scroll bar that comes takes a column without any resizing; lines made for one more would be broken again.
+        self.watch(self, "show_vertical_scrollbar", self._rewrite_soon, init=False)
+
+    def _rewrite_soon(self) -> None:
+        self.call_after_refresh(self._rewrite)
+
     def on_resize(self, _event: Resize) -> None:
         self._rewrite()
 

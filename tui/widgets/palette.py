@@ -1,5 +1,6 @@
 """The palette behind Ctrl+P: everything that the keys can do, and every command, by name; lately used first."""
 
+from asyncio import Task, create_task, shield
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol, cast
@@ -38,17 +39,21 @@ class Deeds(Provider):
         return cast(Offers, self.app)
 
     async def startup(self) -> None:
-        await self._offers.load_deeds()
+        # Not awaited here: each key typed cancels the search before it, and with it a startup that it waits for, after
+        # which this palette would never find anything.
+        self._loading: Task[None] = create_task(self._offers.load_deeds())
 
     def _deeds(self) -> Iterable[Deed]:
         deeds, lately = self._offers.deeds(), self._offers.lately
         return sorted(deeds, key=lambda deed: lately.index(deed.name) if deed.name in lately else LATELY_MAX)
 
     async def discover(self) -> Hits:
+        await shield(self._loading)
         for deed in self._deeds():
             yield DiscoveryHit(_prompt(deed), partial(self._do, deed), text=deed.name)
 
     async def search(self, query: str) -> Hits:
+        await shield(self._loading)
         matcher = self.matcher(query)
         for deed in self._deeds():
             score, offsets = matcher.fuzzy_search.match(matcher.query, deed.name)

@@ -13,6 +13,7 @@ from textual.css.query import NoMatches
 from textual.timer import Timer
 from textual.widgets import Static, TextArea
 
+from tui.facts.fields import safe
 from tui.facts.forms import Field
 from tui.facts.proposal import OWN_FILE, Templates, Verdict
 from tui.facts.toml_text import read
@@ -96,8 +97,10 @@ class ProposeForm(Form):
 
     def on_field_changed(self, message: FieldChanged) -> None:
         super().on_field_changed(message)
-        if message.name != GROUP and self._in_force(message.name) != message.value:
-            self._take(self._templates.changed(self.config, message.name, message.value))
+        # What stands there now: somebody who types quickly is further than the message, and must not be set back.
+        value = self.rows[message.name].value
+        if message.name != GROUP and self._in_force(message.name) != value:
+            self._take(self._templates.changed(self.config, message.name, value))
         self._show_task_file()
         self._check_soon()
 
@@ -106,7 +109,10 @@ class ProposeForm(Form):
         return _shown(self.config).get(key, self.rows[key].field.value)
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
-        self.config = event.text_area.text[:CONFIG_CHARACTERS_MAX]
+        config = event.text_area.text[:CONFIG_CHARACTERS_MAX]
+        if config == self.config:
+            return  # it came from a field, which by now may say more
+        self.config = config
         self._show_values()
         self._check_soon()
 
@@ -173,7 +179,9 @@ class ProposeForm(Form):
             row.show_trouble()
         outcome = self.query_one(".outcome", Static)
         outcome.set_class(not self.verdict.is_good, "-bad")
-        well = ["✓ it can be proposed as it is"] if self.verdict.is_good else []
+        well = ["✓ it can be proposed as it is"] if self.verdict.is_good and not self.verdict.notes else []
+        if self.verdict.is_good and self.verdict.notes:
+            well = ["! it can be proposed, but mind:"]
         self.tell("\n".join([*well, *elsewhere, *(f"· {note}" for note in self.verdict.notes)]))
 
     def action_carry_out(self) -> None:
@@ -195,8 +203,8 @@ class ProposeForm(Form):
 
 
 def _shown(config: str) -> dict[str, str]:
-    """The text's values as the fields show them."""
-    values = read(config) or {}
+    """The text's values as the fields show them: TOML can name characters that no terminal should get."""
+    values = {key: safe(value) for key, value in (read(config) or {}).items()}
     if "task.name" not in values:
         values["task.name"] = OWN_FILE
     return values

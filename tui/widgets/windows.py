@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.events import Resize
 from textual.screen import ModalScreen
 from textual.widgets import Log, Static
 from textual.worker import Worker
@@ -18,11 +19,12 @@ from tui.widgets.picture_view import PictureView
 
 OUTPUT_LINES_MAX = 5_000  # the newest; more belongs into a file, which most commands write too
 QUICK_S = 5.0  # what is over so soon is an answer, to be read from its beginning
+FRAME_COLUMNS, FRAME_LINES = 7, 2  # of the token's window: border, padding, scroll bar
+NO_ROOM_LINES = 3  # what a code says that has no room
 RUNNING = "running …   Esc stops it"
 
-Run = Callable[
-    [Callable[[list[str]], object], int], Awaitable[str]
-]  # given who hears lines, and columns; gives its end
+# Given who hears lines, and how many columns there are; gives how it ended.
+Run = Callable[[Callable[[list[str]], object], int], Awaitable[str]]
 
 
 class CommandWindow(ModalScreen[None]):
@@ -132,12 +134,21 @@ class TokenWindow(ModalScreen[None]):
             yield Static(Text("y copies it   Esc closes"))
             code = PictureView(id="qr")
             code.styles.border = ("none", "transparent")  # which other pictures have
-            code.styles.width, code.styles.height = qr_size(self._token.upper())
             yield code
 
     def on_mount(self) -> None:
         # Capitals make the smaller code, and a token reads the same in them.
-        self.query_one("#qr", PictureView).show(lambda width, height: qr_picture(self._token.upper(), width, height))
+        self.query_one("#qr", PictureView).show(
+            lambda width, _height: qr_picture(self._token.upper(), width, self.size.height - FRAME_LINES)
+        )
+
+    def on_resize(self, event: Resize) -> None:
+        """A code that no scrolling brings into sight as a whole gives way to words: half of one is of no use."""
+        code = self.query_one("#qr", PictureView)
+        columns, lines = qr_size(self._token.upper())
+        there_is_room = columns <= event.size.width - FRAME_COLUMNS and lines <= event.size.height - FRAME_LINES
+        code.styles.width = columns if there_is_room else max(event.size.width - FRAME_COLUMNS, 1)
+        code.styles.height = lines if there_is_room else min(NO_ROOM_LINES, lines)
 
     def action_copy(self) -> None:
         self.app.copy_to_clipboard(self._token)

@@ -32,7 +32,7 @@ class ChartPanel(PictureView, can_focus=True):
         curves, kind = glance.curves, glance.kind
         shown = curves.of(kind, frame.axis) if curves and kind else None
         more = len(curves.kinds()) - 1 if curves else 0
-        told = (legend, f"m: {counted(more, 'more curve')}" if more else "")
+        told = (legend, f"m: {counted(more, 'more curve')}" if more > 0 else "")
         self.set_words(curve_title(glance.run, shown), "  ".join(filter(None, told)))
         names = dict(glance.state.names)
         reason = (glance.run and glance.run.run_id, highlight, names, frame, marks)
