@@ -1,6 +1,7 @@
 """What can be done from the dashboard beyond the chosen run: every command by a form, and the dialogs that are better
-than a form made of a command: a group, an invitation, joining, a proposal."""
+than a form made of a command: a group, an invitation, joining, a proposal, an answer to one."""
 
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,7 +10,8 @@ from tui.facts.asks import asking
 from tui.facts.commands import CommandSpec, Path, prefilled
 from tui.facts.consequences import consequence
 from tui.facts.fields import Json, items, number, text
-from tui.facts.forms import Field, at_most, length_of_time, seconds, whole_number
+from tui.facts.forms import Field, at_most, length_of_time, reason_field, seconds, whole_number
+from tui.facts.inbox import Proposal, proposal_of
 from tui.facts.nodes import ROLES, TOLD_OF_ROLES
 from tui.facts.proposal import Templates, Verdict
 from tui.feeds.command_line import CommandLine, told
@@ -155,6 +157,51 @@ class Actions:
         return tuple(sorted(names, key=lambda name: name != first))
 
     # --- dialogs -------------------------------------------------------------------------------------------------
+    def accept(self, run_id: str) -> None:
+        """Take part in a run. What is not clear, which data set or where the task's file is, is asked for first."""
+        self._app.run_worker(self._accept(run_id), group="deeds")
+
+    async def _accept(self, run_id: str) -> None:
+        feed, name = self._app.feed, self._name_of(run_id)
+        try:
+            proposal = proposal_of(await feed.ask(asking("runs", run_id, "proposal")))
+            fields = accept_fields(proposal)
+            if not fields:
+                await feed.tell("POST", "runs", run_id, "accept")
+                self._app.tell(f"accepted {name}")
+                return
+        except FeedError as error:
+            self._app.tell(str(error), severity="error")
+            return
+
+        async def send(values: dict[str, str]) -> None:
+            task = _expanded(values.get("task", "")) or None
+            await feed.tell("POST", "runs", run_id, "accept", data=values.get("data") or None, task=task)
+            self._app.tell(f"accepted {name}")
+
+        missing = [
+            told
+            for told, is_here in ((proposal.code, proposal.code_here), (proposal.data, proposal.data_here))
+            if not is_here
+        ]
+        self._app.push_screen(Form(f"Accept {name}", " ".join(missing), fields, send))
+
+    def decline(self, run_id: str) -> None:
+        """Take no part in a run, after asking once; a reason may be given."""
+        name = self._name_of(run_id)
+
+        async def send(values: dict[str, str]) -> None:
+            await self._app.feed.tell("POST", "runs", run_id, "decline", reason=values["reason"] or None)
+            self._app.tell(f"declined {name}")
+
+        what = f"This node takes no part in {name}, and its proposer is told so. Until it is over you can still accept."
+        reason = reason_field("The proposer reads it. It may stay empty.")
+        self._app.push_screen(Form(f"Decline {name}", what, [reason], send, asks=lambda _values: what))
+
+    def _name_of(self, run_id: str) -> str:
+        run = self._app.state.run(run_id)
+        return run.name if run else "the run"
+
     def create_group(self) -> None:
         """Ask for a name, and create the group."""
 
@@ -232,3 +279,25 @@ class Actions:
         self._app.tell(f"{text(made, 'name')} is proposed")
         self._look_again()
         return partial(self._app.look_at_run, text(made, "run_id"))
+
+
+def accept_fields(proposal: Proposal) -> list[Field]:
+    """What must be said before a run can be accepted: which data set, which file, where that is not clear."""
+    fields = []
+    if not proposal.data_here:
+        help_text = f"The run asks for one called {proposal.data_wanted}. What is chosen stays here."
+        fields.append(Field("data", "data set", help_text, choices=proposal.data_names, needed=True))
+    if not proposal.code_here:
+        help_text = (
+            "The path of your copy, once you have read it: it will run on this machine. The node checks its hash."
+        )
+        fields.append(Field("task", "task file", help_text, needed=True, check=_whole_path))
+    return fields
+
+
+def _whole_path(path: str) -> str:
+    return "" if os.path.isabs(_expanded(path)) else "a whole path, such as /home/me/task.py or ~/task.py"
+
+
+def _expanded(path: str) -> str:
+    return os.path.expanduser(path)

@@ -47,11 +47,11 @@ class OwnersApp(App[None]):
 
     def action_accept(self) -> None:
         if run := self._in_sight():
-            self._accept(run)
+            self.actions.accept(run.run_id)
 
     def action_decline(self) -> None:
         if run := self._in_sight():
-            self._decline(run)
+            self.actions.decline(run.run_id)
 
     def action_stop(self) -> None:
         if run := self._stoppable():
@@ -73,7 +73,7 @@ class OwnersApp(App[None]):
         """What the owner can decide now, by name, and what can be done at any time."""
         deeds: list[Deed] = []
         if run := self._asking():
-            accept, decline = partial(self._accept, run), partial(self._decline, run)
+            accept, decline = partial(self.actions.accept, run.run_id), partial(self.actions.decline, run.run_id)
             deeds.append(Deed(f"Accept run {run.name}", "take part with our data", accept, "a"))
             deeds.append(Deed(f"Decline run {run.name}", "take no part; asks once", decline, "x"))
         if run := self._stoppable():
@@ -123,17 +123,6 @@ class OwnersApp(App[None]):
     def _resumable(self) -> Run | None:
         chosen = self._chosen()
         return chosen if chosen is not None and chosen.state == "STOPPED" else None
-
-    def _accept(self, run: Run) -> None:
-        self.do(self.feed.tell("POST", "runs", run.run_id, "accept"), f"accepted {run.name}")
-
-    def _decline(self, run: Run) -> None:
-        question = Question(f"Decline {run.name}?", f"This node will then take no part in {run.name}.")
-        self.push_screen(question, partial(self._declined, run))
-
-    def _declined(self, run: Run, yes: bool | None) -> None:
-        if yes:
-            self.do(self.feed.tell("POST", "runs", run.run_id, "decline"), f"declined {run.name}")
 
     def _stopped(self, run: Run, yes: bool | None) -> None:
         if yes:

@@ -231,7 +231,7 @@ def test_a_recording_that_happens_all_at_once_leaves_room_for_keys(tmp_path):
 
     async def scene():
         following = asyncio.create_task(follow())
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # virtual time: one turn of the loop
         assert len(seen) == EVENTS_AT_ONCE, "then others have their turn"
         following.cancel()
 

@@ -197,7 +197,7 @@ def test_without_a_group_the_view_says_how_to_get_one():
         client = FakeClient([{**recorded()[0], "groups": []}], ANSWERS)
         async with stage(client, (120, 36)) as on:
             await at_group(on, "d", "L")
-            assert "fednode group create begins one" in on.text()
+            assert "Ctrl+P, then Create a group" in on.text()
             await on.press("I")
             assert "Invite" in on.text()
 

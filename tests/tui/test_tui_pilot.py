@@ -2,7 +2,6 @@
 
 import os
 
-import pytest
 from textual.widgets import Input
 from tui_fakes import FakeClient, recorded, rounds_answer
 from tui_stage import play, stage
@@ -101,19 +100,53 @@ def test_accept_is_one_key_and_acts_on_the_run_that_waits():
     play(scene)
 
 
-@pytest.mark.parametrize(("key", "call", "run"), [("x", "decline", XRAY), ("S", "stop", DIGITS)])
-def test_what_cannot_be_taken_back_is_asked_once(key, call, run):
+def test_what_cannot_be_taken_back_is_asked_once():
     async def scene():
         client = client_of()
         async with stage(client) as on:
-            await on.press(key)
+            await on.press("S")
             assert isinstance(on.app.screen, Question)
             await on.press("n")
-            await on.press(key, "enter")
-            assert (call, run) not in client.asked
-            await on.press(key, "y")
-            await on.until(lambda: (call, run) in client.asked)
-            assert client.asked.count((call, run)) == 1
+            await on.press("S", "enter")
+            assert ("stop", DIGITS) not in client.asked
+            await on.press("S", "y")
+            await on.until(lambda: ("stop", DIGITS) in client.asked)
+            assert client.asked.count(("stop", DIGITS)) == 1
+
+    play(scene)
+
+
+def test_declining_takes_a_reason_and_asks_once():
+    async def scene():
+        client = client_of()
+        async with stage(client) as on:
+            await on.press("x", *"busy", "enter")
+            await on.until(lambda: isinstance(on.app.screen, Question))
+            await on.press("n", "enter")
+            await on.until(lambda: isinstance(on.app.screen, Question))
+            assert ("decline", XRAY) not in client.asked
+            await on.press("y")
+            await on.until(lambda: ("decline", XRAY) in client.asked)
+            assert client.bodies[-1][2] == {"reason": "busy"}
+
+    play(scene)
+
+
+def test_accepting_asks_for_what_is_not_clear():
+    lacking = {
+        "data": {"wanted": "xray", "here": ["digits", "scans"], "needed": True, "what": "None here is called so."},
+        "code": {"here": True},
+    }
+
+    async def scene():
+        client = client_of(proposal=lacking)
+        async with stage(client) as on:
+            await on.press("a")
+            await on.until(lambda: "Accept xray-cnn" in on.text())
+            assert ("accept", XRAY) not in client.asked
+            await on.press("right", "enter")
+            await on.until(lambda: ("accept", XRAY) in client.asked)
+            assert client.bodies[-1][2] == {"data": "scans"}
 
     play(scene)
 

@@ -208,7 +208,8 @@ class State:
     def _curves_of(self, run_id: str) -> Curves:
         """The run's curves, to add to. Those of the run that heard nothing for longest go where there are too many;
         whoever looks at it again asks again."""
-        known = self.curves[run_id] = self.curves.pop(run_id, None) or Curves()
+        known = self.curves.pop(run_id) if run_id in self.curves else Curves()
+        self.curves[run_id] = known
         if len(self.curves) > CURVES_RUNS_MAX:
             old = next(iter(self.curves))
             del self.curves[old]

@@ -19,6 +19,7 @@ Answerer = Callable[[Ask], Awaitable[Json]]
 
 PAGE_ROWS = 10_000  # what the local API gives at once
 ROWS_MAX = 400_000  # of one kind; as many points as the dashboard keeps of one run
+AFTER_THE_END_S = 10.0  # the last words about a run; what is told later, such as by a node's restart, is another story
 METRICS_TOGETHER_S = 0.2  # figures that came within it are one event, as a node sends them
 # Of each kind of row: by which filter the API is asked for those after which of the last row's columns, and where that
 # begins.
@@ -118,6 +119,9 @@ async def tape_of_run(wanted: str, snapshot: Json, record: Answerer) -> tuple[Ta
         raise NoSuchRun(f"Nobody knows when run {wanted} began", remedy="only runs with times can be played")
     rows = {kind: await _rows_of(record, run_id, kind) for kind in CURSORS}
     told = sorted(_moments(run, began, rows), key=lambda each: each.at)
+    if ended := moment(run, "ended_at"):
+        last = (ended - began).total_seconds() + AFTER_THE_END_S
+        told = [each for each in told if each.at <= last]
     first = Moment(0.0, _first(run, snapshot))
     tape = Tape(text(run, "name"), [first, *told], max((each.at for each in told), default=0.0))
     return tape, RunPast(run_id, began, rows, tape, record)

@@ -1,6 +1,5 @@
 """The inbox: everything that waits for a person, and beside it the whole of what is looked at."""
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
@@ -11,12 +10,10 @@ from textual.events import Resize
 
 from tui.drawing.grid import matching
 from tui.facts.asks import Ask, Wish, asking
-from tui.facts.forms import Field, reason_field
 from tui.facts.glance import Glance
-from tui.facts.inbox import Item, Proposal, proposal_of
+from tui.facts.inbox import Item, proposal_of
 from tui.views.inbox_rows import ITEM_COLUMNS, empty_page, item_page, item_rows
 from tui.views.view import View
-from tui.widgets.forms import Form
 from tui.widgets.messages import RowEntered, RowMoved
 from tui.widgets.page import Page
 from tui.widgets.palette import Deed
@@ -140,43 +137,15 @@ class InboxView(View):
 
     def action_accept_item(self) -> None:
         item = self._asking()
-        if item is None:
-            return
-        self._tries += 1
-        proposal = self._proposal(item)
-        fields = accept_fields(proposal)
-        if not fields:
-            wish = self.dashboard.feed.tell("POST", "runs", item.run_id, "accept")
-            self.dashboard.do(wish, f"accepted {proposal.name or item.title}")
-            return
-
-        async def send(values: dict[str, str]) -> None:
-            task = _whole_path(values.get("task", "")) or None
-            data = values.get("data") or None
-            await self.dashboard.feed.tell("POST", "runs", item.run_id, "accept", data=data, task=task)
-            self.dashboard.tell(f"accepted {proposal.name}")
-
-        missing = " ".join(
-            text
-            for text, is_here in ((proposal.code, proposal.code_here), (proposal.data, proposal.data_here))
-            if not is_here
-        )
-        self.dashboard.push_screen(Form(f"Accept {proposal.name}", missing, fields, send))
+        if item is not None:
+            self._tries += 1
+            self.dashboard.actions.accept(item.run_id)
 
     def action_decline_item(self) -> None:
         item = self._asking()
-        if item is None:
-            return
-        self._tries += 1
-        name = self._proposal(item).name or "the run"
-
-        async def send(values: dict[str, str]) -> None:
-            await self.dashboard.feed.tell("POST", "runs", item.run_id, "decline", reason=values["reason"] or None)
-            self.dashboard.tell(f"declined {name}")
-
-        what = f"This node takes no part in {name}, and its proposer is told so. Until it is over you can still accept."
-        reason = reason_field("The proposer reads it. It may stay empty.")
-        self.dashboard.push_screen(Form(f"Decline {name}", what, [reason], send, asks=lambda _values: what))
+        if item is not None:
+            self._tries += 1
+            self.dashboard.actions.decline(item.run_id)
 
     def deeds(self) -> Sequence[Deed]:
         item = self._item()
@@ -196,32 +165,6 @@ class InboxView(View):
             return item
         self.dashboard.tell("nothing is to be accepted or declined here: choose a proposal (?)", severity="warning")
         return None
-
-    def _proposal(self, item: Item) -> Proposal:
-        """What it asks for, as far as that is known."""
-        return self.dashboard.state.answers.read(_proposal_ask(item), proposal_of)
-
-
-def accept_fields(proposal: Proposal) -> list[Field]:
-    """What must be said before a run can be accepted: which data set, which file, where that is not clear."""
-    fields = []
-    if not proposal.data_here:
-        help_text = f"The run asks for one called {proposal.data_wanted}. What is chosen stays here."
-        fields.append(Field("data", "data set", help_text, choices=proposal.data_names, needed=True))
-    if not proposal.code_here:
-        help_text = (
-            "The path of your copy, once you have read it: it will run on this machine. The node checks its hash."
-        )
-        fields.append(Field("task", "task file", help_text, needed=True, check=_absolute))
-    return fields
-
-
-def _absolute(path: str) -> str:
-    return "" if os.path.isabs(_whole_path(path)) else "a whole path, such as /home/me/task.py or ~/task.py"
-
-
-def _whole_path(path: str) -> str:
-    return os.path.expanduser(path)
 
 
 def _proposal_ask(item: Item) -> Ask:
