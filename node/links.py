@@ -39,6 +39,7 @@ OUTBOX_BYTES_MAX = 4 * FRAME_BYTES_MAX
 # A simulation gives one frame to many nodes: what is in it then is in memory once.
 _REMEMBERED_FRAMES = 16
 IDLE_S = 60.0  # nothing to send for so long, and nobody keeps the link: it is let go
+READ_S = 0.3  # for a peer to read what has just gone out: a connection that ends takes along what lies unread
 
 OnMessage = Callable[[NodeId, str, bytes], Awaitable[None]]
 
@@ -186,11 +187,13 @@ class Links:
         self._tend(link)
 
     async def flush(self, peers: Iterable[NodeId], seconds: float) -> None:
-        """Wait until what was sent to `peers` over open links has gone out, but no longer than `seconds`."""
+        """Wait until what was sent to `peers` over open links has gone out, and a moment for them to read it, but no
+        longer than `seconds`."""
         with trio.move_on_after(seconds):
             for peer in peers:
                 if peer in self._links and self._links[peer].connected:
                     await self._links[peer].wait_until_empty()
+            await trio.sleep(READ_S)
 
     def keep(self, peers: Iterable[NodeId]) -> None:
         """Hold a link open with each of `peers`, and from now on with nobody else."""

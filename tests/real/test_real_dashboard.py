@@ -1,5 +1,5 @@
-"""What one does at the dashboard, done to real nodes: a group, an invitation, joining, a run from its proposal to its
-model and its export."""
+"""What one does at the dashboard, done to real nodes: a group, an invitation, joining, removing, a run from its
+proposal to its model and its export, a proposal that is declined."""
 
 import asyncio
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes import RealNode, Study, real_nodes
+from nodes import DIGITS, RealNode, Study, real_nodes, wait_until
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tui"))
 
@@ -76,7 +76,7 @@ async def command(on: Stage, *path: str, **values: str) -> CommandWindow:
     return window
 
 
-def test_a_group_is_begun_and_joined_from_two_dashboards(tmp_path: Path) -> None:
+def test_a_group_is_begun_joined_and_left_by_two_dashboards(tmp_path: Path) -> None:
     async def begin(node: RealNode) -> str:
         async with dashboard(node) as on:
             on.app.open_command(("group", "create"))
@@ -101,6 +101,19 @@ def test_a_group_is_begun_and_joined_from_two_dashboards(tmp_path: Path) -> None
             await on.press("enter")
             await until(on, lambda: "you are in wards as member" in on.told())
 
+    async def put_out(node: RealNode, other: str) -> None:
+        async with dashboard(node) as on:
+            await on.press("8")
+            await until(on, lambda: other in on.text())
+            await on.press("j", "r", "right", "enter")  # from member to observer
+            await until(on, lambda: "has the role observer now" in on.told())
+            await until(on, lambda: not isinstance(on.app.screen, Form))
+            await on.press("d")
+            await screen(on, Form)
+            await until(on, lambda: "and its nodes (beta) from wards" in on.text())
+            await on.press(*"a test", "enter")
+            await until(on, lambda: "is out of wards" in on.told())
+
     with real_nodes(tmp_path, "alpha", "beta") as (alpha, beta):
 
         async def scene() -> None:
@@ -110,6 +123,9 @@ def test_a_group_is_begun_and_joined_from_two_dashboards(tmp_path: Path) -> None
         (group,) = beta.client.groups()["groups"]
         assert (group["name"], len(group["members"])) == ("wards", 2)
         assert alpha.client.groups()["groups"][0]["invitations"][0]["uses"] == 1
+        play(lambda: put_out(alpha, "beta"))
+        assert len(alpha.client.groups()["groups"][0]["members"]) == 1
+        wait_until(lambda: beta.client.status()["groups"][0]["out"], "the removed node is told that it is out")
 
 
 def test_a_run_from_its_proposal_to_its_model(study: Study, tmp_path: Path) -> None:
@@ -157,6 +173,31 @@ def test_a_run_from_its_proposal_to_its_model(study: Study, tmp_path: Path) -> N
     assert model.stat().st_size > 1000
     assert (tables / "metrics.parquet").stat().st_size > 0
     study.all_end(made["run_id"])
+
+
+def test_a_proposal_is_declined_with_a_reason(study: Study) -> None:
+    ours, other = study.nodes[:2]
+    ours.client.set_policy([])
+    try:
+        run = study.propose(other, rounds=3, task=DIGITS)
+
+        async def scene() -> None:
+            async with dashboard(ours) as on:
+                await until(on, lambda: (shown := on.app.state.run(run)) is not None and shown.asks_us)
+                on.app.choice.run_id = run
+                await until(on, lambda: "waits for your answer" in on.text())
+                await on.press("x", *"busy", "enter")
+                await screen(on, Question)
+                await on.press("y")
+                await until(on, lambda: f"declined {on.app.state.run(run).name}" in on.told())
+
+        play(scene)
+        assert ours.client.run(run)["decision"] == "declined"
+        other.wait_for_run(run, lambda seen: ours.state_in(seen) == "DECLINED", "the word of who declined")
+    finally:
+        ours.client.set_policy(["all"])
+    other.client.stop_run(run, "it waits for three")
+    study.all_end(run)
 
 
 def test_a_data_set_is_added_and_removed(study: Study, tmp_path: Path) -> None:
