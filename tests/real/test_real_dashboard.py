@@ -149,7 +149,7 @@ def test_a_run_from_its_proposal_to_its_model(study: Study, tmp_path: Path) -> N
     async def scene() -> None:
         async with dashboard(first) as on:
             run = await propose(on)
-            await until(on, lambda: (on.app.state.run(run) or on.app.state.runs()[0]).round >= 2)
+            await until(on, lambda: (known := on.app.state.run(run)) is not None and known.round >= 2)
             await on.press("S")
             await screen(on, Question)
             await on.press("y")

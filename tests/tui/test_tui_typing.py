@@ -41,6 +41,22 @@ def test_a_field_that_is_typed_into_quickly_keeps_every_letter_and_comes_to_rest
     play(scene)
 
 
+def test_fields_that_change_at_once_do_not_set_each_other_back():
+    async def scene():
+        async with stage(client_of()) as on:
+            await on.press("P")
+            form = await screen(on, ProposeForm)
+            for name, value in (("training.rounds", "7"), ("name", "night"), ("roster.nodes_min", "3")):
+                form.rows[name].value = value
+            await on.until(lambda: "rounds = 7" in form.query_one(TextArea).text)
+            await on.settle()
+            text = form.query_one(TextArea).text
+            assert all(line in text for line in ("rounds = 7", 'name = "night"', "nodes_min = 3"))
+            assert [form.rows[name].value for name in ("training.rounds", "roster.nodes_min")] == ["7", "3"]
+
+    play(scene)
+
+
 def test_what_is_typed_while_the_palette_still_loads_is_found_when_it_has():
     async def scene():
         async with stage(client_of(), command_line=line_of()) as on:

@@ -97,10 +97,14 @@ class ProposeForm(Form):
 
     def on_field_changed(self, message: FieldChanged) -> None:
         super().on_field_changed(message)
-        # What stands there now: somebody who types quickly is further than the message, and must not be set back.
-        value = self.rows[message.name].value
-        if message.name != GROUP and self._in_force(message.name) != value:
-            self._take(self._templates.changed(self.config, message.name, value))
+        # What stands in all of them now: somebody quick is further than the message, and must not be set back.
+        fields = {name: row.value for name, row in self.rows.items() if name != GROUP}
+        written = {name: value for name, value in fields.items() if self._in_force(name) != value}
+        config = self.config
+        for name, value in written.items():
+            config = self._templates.changed(config, name, value)
+        if written:
+            self._take(config)
         self._show_task_file()
         self._check_soon()
 
