@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from node.known_run import KnownRun
 from protocol.keys import RunId
-from tracker.proposal import proposal
+from tracker.asking import answered
+from tracker.proposal import proposal_asked
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -15,16 +16,8 @@ Json = dict[str, Any]
 
 async def proposal_view(node: "Node", run_id: str) -> Json:
     """Of any run in the record; what is here of code and data is told of those that a group's log still has."""
-    query = node.record.query
-    (run,) = await query("run", run_id=run_id)
-    before = next(iter(await query("proposed_before", run_id=run_id)), None)
+    view = await answered(proposal_asked(run_id), node.record.query)
     known = node.runs.known.get(RunId(run_id))
-    view = proposal(
-        run,
-        await query("parameters", run_id=run_id),
-        before,
-        await query("parameters", run_id=before["run_id"]) if before else [],
-    )
     if known is None:
         return view
     path = await node.task_files.find(known.manifest)

@@ -189,11 +189,12 @@ class Links:
     async def flush(self, peers: Iterable[NodeId], seconds: float) -> None:
         """Wait until what was sent to `peers` over open links has gone out, and a moment for them to read it, but no
         longer than `seconds`."""
+        told = [self._links[peer] for peer in peers if peer in self._links and self._links[peer].connected]
         with trio.move_on_after(seconds):
-            for peer in peers:
-                if peer in self._links and self._links[peer].connected:
-                    await self._links[peer].wait_until_empty()
-            await trio.sleep(READ_S)
+            for link in told:
+                await link.wait_until_empty()
+            if told:
+                await trio.sleep(READ_S)
 
     def keep(self, peers: Iterable[NodeId]) -> None:
         """Hold a link open with each of `peers`, and from now on with nobody else."""

@@ -9,22 +9,20 @@ A model is named in one way everywhere:
     NAME:3          the third version
     3fa9c0d1…       a model by the beginning of its blob's hash, 8 characters at least
 
-A text that names two different models is refused, with a spelling for each that means it alone. The functions are
-generators that yield queries of tracker.queries and are sent their rows, so that a node, which waits for its record,
-and a command that opens a store's file ask the same questions: `answered` and `answered_now` put them.
+A text that names two different models is refused, with a spelling for each that means it alone. Nodes and commands that
+open a store's file ask the same: see tracker.asking.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from node.names import PREFIX_CHARACTERS_MIN
 from node.service import NotFound
 from protocol.errors import Refused
+from tracker.asking import Asking
 
 Json = dict[str, Any]
-T = TypeVar("T")
-Asking = Generator[tuple[str, Json], list[Json], T]
 
 NAME_CHARACTERS_MAX = 80  # of a registered name or an alias: what fits a line
 BLOB_PREFIX_CHARACTERS_MIN = 8  # so that a blob is seldom taken for a run
@@ -56,29 +54,6 @@ def check_alias(alias: str) -> None:
             remedy=f"use up to {NAME_CHARACTERS_MAX} letters, digits, dots, dashes and underscores, a letter first; "
             f"{NEWEST} always stands for the newest version",
         )
-
-
-# --- putting the questions -------------------------------------------------------------------------------------
-async def answered(asking: Asking[T], query: Callable[..., Awaitable[list[Json]]]) -> T:
-    """What `asking` comes to. `query(name, **parameters)` is the record's."""
-    try:
-        name, parameters = next(asking)
-        while True:
-            name, parameters = asking.send(await query(name, **parameters))
-    except StopIteration as end:
-        given: T = end.value
-        return given
-
-
-def answered_now(asking: Asking[T], query: Callable[[str, Json], list[Json]]) -> T:
-    """The same where the record answers at once."""
-    try:
-        name, parameters = next(asking)
-        while True:
-            name, parameters = asking.send(query(name, parameters))
-    except StopIteration as end:
-        given: T = end.value
-        return given
 
 
 # --- one model -------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from node.inbox import Inbox
 from node.known_run import KnownRun
 from node.log_gather import LogGather
 from node.memberships import Memberships
-from node.model_names import answered, run_named
+from node.model_names import run_named
 from node.names import id_named
 from node.predict import Predictor
 from node.prometheus import prometheus_text
@@ -31,6 +31,7 @@ from node.system_views import SystemViews
 from node.views import group_view, metric_view, peer_view, peers_view, status_view
 from protocol.errors import FednodeError, Refused
 from protocol.keys import GroupId, NodeId, RunId
+from tracker.asking import answered
 from tracker.rows import MetricRow, iso
 
 if TYPE_CHECKING:

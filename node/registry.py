@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from node.model_names import (
-    answered,
     check_alias,
     check_name,
     entries_of,
@@ -24,6 +23,7 @@ from node.seams import Disk, Record
 from node.service import ModelFile, NotFound
 from protocol.errors import FednodeError
 from protocol.keys import BlobId
+from tracker.asking import answered
 from tracker.lineage import lineage_of
 from tracker.rows import ModelAliasRow, RegisteredModelRow
 

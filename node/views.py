@@ -139,9 +139,13 @@ def is_here(node: "Node", peer: NodeId) -> bool:
     return any(last and now - last.heard_at < stale_after_s(len(place.state().nodes)) for place, last in heard)
 
 
-def run_view(row: Json, participants: list[Json], known: KnownRun | None) -> Json:
-    """A row of the record with its participants, and what is live and not recorded."""
-    view = {**row, "participants": participants[:ROSTER_SHOWN_MAX]}
+def run_view(row: Json, known: KnownRun | None) -> Json:
+    """A row of the record, with its participants if it has them, and what is live and not recorded."""
+    view = dict(row)
+    if "participants" in row:
+        view["participants"] = row["participants"][:ROSTER_SHOWN_MAX]
+        for entry in view["participants"]:
+            entry.pop("run_id", None)  # the run says it
     live = known.chronicle.live if known else None
     view["note"] = live.note if live else ""
     view["bytes_sent"] = live.bytes_sent if live else 0

@@ -1,16 +1,18 @@
 """Where a committed model comes from, and what was measured of it, as the record knows it.
 
-Put as questions to whoever has the record: each `yield` is a named query with its parameters, and is given its rows.
+Put as questions to whoever has the record: see tracker.asking.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from tracker.asking import Asking
 
 Json = dict[str, Any]
 EVALUATIONS_SHOWN = 100
 
 
-def lineage_of(model: Mapping[str, Any]) -> Generator[tuple[str, Json], list[Json], Json]:
+def lineage_of(model: Mapping[str, Any]) -> Asking[Json]:
     """Where a MODEL comes from, as docs/api.md has it, and what was measured of it here."""
     runs = yield "run", {"run_id": model["run_id"]}
     run: Json = runs[0] if runs else {}

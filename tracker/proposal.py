@@ -4,21 +4,19 @@ A running node adds to it what it has of the code and the data that the run asks
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from protocol.errors import FednodeError
-from tracker.inbox import Ask
+from tracker.asking import Asking, answered_now
 
 Json = dict[str, Any]
 
 NOT_COMPARED = frozenset({"name"})  # runs have a name of their own; it stands above the page
 
 
-def proposal(
-    run: Json, parameters: Sequence[Json], previous: Json | None, parameters_before: Sequence[Json], member: str = ""
-) -> Json:
-    """PROPOSAL of docs/api.md. `run`: a row of the query "run"; `member`: the proposer's, where it is known."""
+def proposal(run: Json, parameters: Sequence[Json], previous: Json | None, parameters_before: Sequence[Json]) -> Json:
+    """PROPOSAL of docs/api.md, of a row of the query "run"; whose node proposes it is for others to say."""
     configuration, before = configuration_of(parameters), configuration_of(parameters_before)
     return {
         "run_id": run["run_id"],
@@ -28,7 +26,7 @@ def proposal(
         "group_id": run["group_id"],
         "proposer": run["proposer"],
         "proposer_name": run["proposer_name"],
-        "proposer_member": member,
+        "proposer_member": "",
         "proposer_member_name": "",
         "created_at": run["created_at"],
         "configuration": configuration,
@@ -39,15 +37,22 @@ def proposal(
     }
 
 
-def recorded_proposal(ask: Ask, run_id: str) -> Json:
-    """PROPOSAL out of a record alone. Blocks as `ask` does. Raises FednodeError where it does not know the run."""
-    run = next(iter(ask("run", {"run_id": run_id})), None)
-    if run is None:
+def proposal_asked(run_id: str) -> Asking[Json]:
+    """PROPOSAL without its proposer's member. Raises FednodeError where the record does not know the run."""
+    runs = yield "run", {"run_id": run_id}
+    if not runs:
         raise FednodeError("The record does not know this run", remedy="choose another one")
-    before = next(iter(ask("proposed_before", {"run_id": run_id})), None)
-    parameters_before = ask("parameters", {"run_id": before["run_id"]}) if before else ()
-    member = next((node["member_id"] for node in ask("nodes", {"node": run["proposer"]})), "")
-    return proposal(run, ask("parameters", {"run_id": run_id}), before, parameters_before, member)
+    before = next(iter((yield "proposed_before", {"run_id": run_id})), None)
+    parameters = yield "parameters", {"run_id": run_id}
+    parameters_before = (yield "parameters", {"run_id": before["run_id"]}) if before else []
+    return proposal(runs[0], parameters, before, parameters_before)
+
+
+def recorded_proposal(query: Callable[[str, Json], list[Json]], run_id: str) -> Json:
+    """PROPOSAL out of a record alone. Blocks as `query` does. Raises FednodeError where it does not know the run."""
+    view = answered_now(proposal_asked(run_id), query)
+    members = query("nodes", {"node": view["proposer"]})
+    return {**view, "proposer_member": members[0]["member_id"] if members else ""}
 
 
 def configuration_of(parameters: Sequence[Json]) -> Json:

@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 
 from fednode_client import ClientError
 from node.api_json import json_bytes
-from node.model_names import Asking, answered_now, model_named, models_of
+from node.model_names import model_named, models_of
 from node.names import PREFIX_CHARACTERS_MIN
 from node.service import NotFound
 from node.views import run_view
+from tracker.asking import Asking, answered_now
 from tracker.lineage import lineage_of
 from tracker.reader import Reader
+from tracker.run_list import with_participants
 from tracker.store import open_stopped
 
 T = TypeVar("T")
@@ -127,10 +129,7 @@ def _given(reader: Reader, filters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _views(reader: Reader, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    by_run: dict[str, list[dict[str, Any]]] = {row["run_id"]: [] for row in rows}
-    for entry in reader.query("participants", {"run_ids": list(by_run)}) if rows else ():
-        by_run[entry.pop("run_id")].append(entry)
-    return [run_view(row, by_run[row["run_id"]], None) for row in rows]
+    return [run_view(row, None) for row in answered_now(with_participants(rows), reader.query)]
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import pytest
 
 from node.model_names import (
     NAME_CHARACTERS_MAX,
-    answered_now,
     check_alias,
     check_name,
     model_named,
@@ -16,6 +15,7 @@ from node.model_names import (
 )
 from node.service import NotFound
 from protocol.errors import Refused
+from tracker.asking import answered_now
 from tracker.lineage import lineage_of
 from tracker.reader import Reader
 from tracker.rows import MetricRow, ModelAliasRow, ModelRow, RegisteredModelRow, RunRow

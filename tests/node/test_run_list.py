@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import trio
 
-from node.run_list import NEWEST_TOLD, RunList
+from node.run_list import RunList
 from tracker.reader import Reader
 from tracker.rows import ParticipantRow, RunRow, StatusRow
+from tracker.run_list import NEWEST_TOLD
 from tracker.store import Store
 
 DAY = 1_800_000_000.0

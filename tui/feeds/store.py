@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tracker.asking import answered_now
 from tracker.device_samples import recorded_devices
 from tracker.inbox import record_items
 from tracker.log_pages import previous_place
 from tracker.proposal import recorded_proposal
-from tracker.queries_runs import RUN_FILTERS
 from tracker.reader import Reader
+from tracker.run_list import runs_page, runs_told_first, with_participants
 from tracker.store import open_stopped
 from tui.facts.asks import Ask
 from tui.facts.fields import Json, safe
@@ -18,8 +19,6 @@ from tui.feeds.feed import FeedError, told
 from tui.feeds.store_models import data_set, model, models
 
 Result = TypeVar("Result")
-NEWEST_TOLD = 100  # as a node does; the others are asked for page by page
-OPEN_TOLD_MAX = 1_000  # likewise, of those that had not ended when the node stopped
 LOG_LINES = 1_000  # of a page that nobody gave a limit, as the local API has it
 
 
@@ -46,15 +45,11 @@ class StoreFeed:
 
     def snapshot(self) -> Json:
         """Everything that the first line of /v1/events has, as far as the record knows it. Blocks."""
-        rows = self._reader.query("runs", {"limit": NEWEST_TOLD})
-        known = {run["run_id"] for run in rows}
-        still_open = self._reader.query("runs", {"limit": OPEN_TOLD_MAX, "open": True})
-        rows += [run for run in still_open if run["run_id"] not in known]
+        runs, total = answered_now(runs_told_first(), self._reader.query)
         peers = [{**node, "connected": False} for node in self._reader.query("nodes", {})]
         status = {"name": self._title, "is_record": True}
-        runs = {"runs": self._with_participants(rows), "runs_total": self._total({})}
-        inbox = record_items(self._reader.query)
-        return {"type": "snapshot", "status": status, "groups": [], "peers": peers, "inbox": inbox, **runs}
+        told = {"status": status, "groups": [], "peers": peers, "inbox": record_items(self._reader.query)}
+        return {"type": "snapshot", **told, "runs": runs, "runs_total": total}
 
     async def ask(self, ask: Ask) -> Json:
         return await self._read(lambda: self._answer(ask.parts, dict(ask.filters)))
@@ -63,11 +58,12 @@ class StoreFeed:
         """What the local API would answer, from the record's named queries. Blocks."""
         match parts:
             case ("runs",):
-                return self._page(**filters)
+                return answered_now(runs_page(filters), self._reader.query)
             case ("projects",):
                 return {"projects": self._reader.query("run_projects", filters)}
             case ("runs", run):
-                found = self._with_participants(self._reader.query("run", {"run_id": run}))
+                rows = self._reader.query("run", {"run_id": run})
+                found = answered_now(with_participants(rows), self._reader.query)
                 if not found:
                     raise FeedError("the record has no such run")
                 return found[0]
@@ -107,21 +103,6 @@ class StoreFeed:
             case ("runs", run, "logs"):
                 return self._log_page({"run_id": run, **filters})
         raise FeedError(f"the record does not tell about {' '.join(parts)}")
-
-    def _page(self, *, sort: str = "created", brief: bool = False, **wanted: Any) -> Json:
-        rows = self._reader.query(f"runs_by_{sort}", wanted)
-        total = self._total({key: wanted[key] for key in RUN_FILTERS if key in wanted})
-        return {"runs": rows if brief else self._with_participants(rows), "total": total}
-
-    def _total(self, wanted: Json) -> int:
-        counted = self._reader.query("runs_total", wanted)
-        return counted[0]["total"] if counted else 0
-
-    def _with_participants(self, rows: list[dict[str, Any]]) -> list[Json]:
-        by_run: dict[str, list[Json]] = {row["run_id"]: [] for row in rows}
-        for part in self._reader.query("participants", {"run_ids": list(by_run)}) if rows else ():
-            by_run[part["run_id"]].append(part)
-        return [{**row, "participants": by_run[row["run_id"]]} for row in rows]
 
     def _log_page(self, filters: dict[str, Any]) -> Json:
         if "after" in filters:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tracker.asking import answered_now
 from tracker.lineage import lineage_of
 
 Rows = list[dict[str, Any]]
@@ -35,13 +36,8 @@ def model(query: Query, key: str) -> dict[str, Any] | None:
         found = query("committed_models", {"run_id": run_id, "round": int(at)}) if at.isdigit() else []
     if not found:
         return None
-    asking = lineage_of(found[0])
-    try:
-        wanted, parameters = next(asking)
-        while True:
-            wanted, parameters = asking.send(query(wanted, parameters))
-    except StopIteration as end:
-        return {**_told(found[0], query("registered_models", {"run_id": found[0]["run_id"]})), **end.value}
+    lineage = answered_now(lineage_of(found[0]), query)
+    return {**_told(found[0], query("registered_models", {"run_id": found[0]["run_id"]})), **lineage}
 
 
 def _told(row: dict[str, Any], entries: Rows) -> dict[str, Any]:
