@@ -5,8 +5,7 @@ node.runs, which is told of every new operation.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from heapq import nsmallest
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
 import msgpack
@@ -20,10 +19,9 @@ from node.group_keys import GroupKeys
 from node.group_place import GroupPlace, create_place, joined_place, load_place
 from node.identity import Identity
 from node.links import Links
+from node.neighbours import Neighbours
 from node.seams import ENTRANCE_PROTOCOL, Disk, Network
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
-from protocol.fields import NodeAddresses
-from protocol.group_state import NodeEntry
 from protocol.invitation import Invitation, invite, open_token
 from protocol.keys import GroupId, NodeId
 from protocol.limits import ANTI_ENTROPY_S
@@ -31,7 +29,6 @@ from protocol.operation_kinds import MemberLeave, MemberRemove, Payload
 from protocol.operations import OpenOperation
 from protocol.presence import Capacity, Presence, group_of, interval_s
 from protocol.sync import SYNC_MESSAGE_BYTES_MAX, SyncMessage
-from protocol.voters import lot
 from protocol.wire import pack, unpack
 
 log = logging.getLogger("fednode.groups")
@@ -40,9 +37,6 @@ SYNC_CHANNEL = "sync"
 PRESENCE_CHANNEL = "presence"
 INDEX = "groups"  # the file that lists a node's groups
 _OPERATION, _PRESENCE = b"o", b"p"  # the first byte of what is gossiped
-# How many nodes of its groups a node holds connections to without need: gossip stays connected at any size, and an idle
-# node's heartbeats stay few. Below this size everybody is connected to everybody.
-KEPT_PEERS_MAX = 12
 # A wanted peer that stays away so long is told at its entrance who we are: it may not have heard of our admission.
 INTRODUCE_AFTER_S = 5.0
 # Shares of the usual interval: how soon a node announces itself that is new or back, and what lies at least between two
@@ -84,25 +78,26 @@ class Groups:
     ) -> None:
         self.identity = identity
         self.places: dict[GroupId, GroupPlace] = {}
-        self.addresses = AddressBook(network, disk, identity.node_id)
         self._network = network
         self._disk = disk
         self._links = links
         self._now = now
         self._random = random
         self._announcer = Announcer(identity, network, version=version, now=now, describe=describe)
+        self.neighbours = Neighbours(
+            identity.node_id, AddressBook(network, disk, identity.node_id), self.places, self._announcer.where
+        )
         self._on_operations = on_operations
         self._on_presence = on_presence
         self._nursery: trio.Nursery | None = None
         self._announce_now = trio.Event()
         self._connected: set[NodeId] = set()
         self._changes: set[NodeId] = set()
-        self._wanted: dict[GroupId, tuple[Mapping[NodeId, NodeEntry], tuple[NodeId, ...]]] = {}
         self.entrance = Entrance(
             identity,
             network,
             self.places,
-            known=self._known_addresses,
+            known=self.neighbours.known_addresses,
             on_kept=self._on_kept,
             now=now,
             random_bytes=random.randbytes,
@@ -114,7 +109,7 @@ class Groups:
     # --- life ----------------------------------------------------------------------------------------------------
     async def load(self) -> None:
         """Take up the groups that we were in. Call it once, before `run`."""
-        await self.addresses.load()
+        await self.neighbours.addresses.load()
         index: list[str] = msgpack.unpackb(await self._disk.read(INDEX) or b"\x90")
         for group in index:
             self.places[GroupId(group)] = await load_place(GroupId(group), self._disk, self.identity)
@@ -163,7 +158,7 @@ class Groups:
             role=role,  # type: ignore[arg-type]
             uses=uses,
             expires_at=now + expires_s,
-            entrances=self._entrances(place),
+            entrances=self.neighbours.entrances(place),
             now=now,
         )
         await place.keep([operation])
@@ -182,7 +177,7 @@ class Groups:
             )
         joined, admitter = await self.entrance.join(invitation)
         for known in joined.known:
-            self.addresses.learn(known)
+            self.neighbours.addresses.learn(known)
         if before is not None:  # we were put out, and are back
             before.keys[joined.group_key.epoch] = joined.group_key
             await before.keep_keys()
@@ -221,7 +216,7 @@ class Groups:
     # --- the door ------------------------------------------------------------------------------------------------
     def _open_door(self) -> None:
         self._network.set_door(self.admits)
-        self._links.keep(self.wanted_peers())
+        self._links.keep(self.neighbours.wanted())
 
     def admits(self, peer: NodeId) -> bool:
         return any(place.admits(peer) for place in self.places.values())
@@ -230,20 +225,6 @@ class Groups:
         """Whose node `peer` is: a member of some group that is shared, or nobody's but its own."""
         entries = (place.state().nodes.get(peer) for place in self.places.values())
         return next((entry.member_id for entry in entries if entry is not None), str(peer))
-
-    def wanted_peers(self) -> set[NodeId]:
-        """The nodes to hold connections to: everybody in small groups, else those that a lot of the pair chooses."""
-        return {peer for place in self.places.values() for peer in self._wanted_in(place)}
-
-    def _wanted_in(self, place: GroupPlace) -> tuple[NodeId, ...]:
-        """Chosen anew only when the group has other nodes than before: a lot for each takes a while in a large one."""
-        nodes, before = place.state().nodes, self._wanted.get(place.group)
-        if before is None or before[0] is not nodes:
-            me = self.identity.node_id
-            others = (node for node in nodes if node != me and place.admits(node))
-            chosen = nsmallest(KEPT_PEERS_MAX, others, key=lambda node: lot(place.group, *sorted((node, me))))
-            self._wanted[place.group] = before = nodes, tuple(chosen)
-        return before[1]
 
     # --- gossip --------------------------------------------------------------------------------------------------
     async def _listen(self, place: GroupPlace) -> None:
@@ -277,7 +258,7 @@ class Groups:
     def _hear(self, place: GroupPlace, announcement: bytes) -> None:
         """Note what a node says of itself. Raises RemoteProtocolError, and Refused for what is no news."""
         presence = place.book.hear(announcement, place.state(), now=trio.current_time())
-        self.addresses.learn(presence.where())
+        self.neighbours.addresses.learn(presence.where())
         self._on_presence(place, presence)
 
     async def _took_in(self, place: GroupPlace, operations: Sequence[OpenOperation]) -> None:
@@ -358,7 +339,7 @@ class Groups:
             for place in [place for place in self.places.values() if place.out() is None]:
                 await self._announce(place)
             try:
-                await self.addresses.save()
+                await self.neighbours.addresses.save()
             except FednodeError as error:
                 log.error("addresses of other nodes are not remembered: %s", error)
             await trio.sleep(interval_s(nodes) * _ANNOUNCE_GAP_SHARE)
@@ -375,26 +356,13 @@ class Groups:
             except Refused as refused:
                 log.debug("ignored the presence of %s: %s", peer, refused.what)
 
-    # --- who and where -------------------------------------------------------------------------------------------
-    def _known_addresses(self, place: GroupPlace) -> tuple[NodeAddresses, ...]:
-        known = (self.addresses.of(node) for node in place.state().nodes if node != self.identity.node_id)
-        return (self._announcer.where(), *(entry for entry in known if entry is not None))
-
-    def _entrances(self, place: GroupPlace) -> tuple[NodeAddresses, ...]:
-        """Where a token's holder can knock: here first, then at others, who admit while we are off line."""
-        return tuple(
-            NodeAddresses(node_id=entry.node_id, entrance_addresses=entry.entrance_addresses)
-            for entry in self._known_addresses(place)
-            if entry.entrance_addresses
-        )
-
     async def _introduce_forever(self) -> None:
         """Peers that stay away may not know us yet: their door is shut, but their entrance is not."""
         while True:
             await trio.sleep(INTRODUCE_AFTER_S * (0.75 + 0.5 * self._random.random()))
             for place in list(self.places.values()):
-                away = self.wanted_peers() - self._connected
+                away = self.neighbours.wanted() - self._connected
                 for peer in sorted(away):
-                    known = place.admits(peer) and self.addresses.of(peer) is not None
+                    known = place.admits(peer) and self.neighbours.addresses.of(peer) is not None
                     if known and await self.entrance.introduce(place, peer):
-                        self._links.keep(self.wanted_peers())
+                        self._links.keep(self.neighbours.wanted())

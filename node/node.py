@@ -162,7 +162,7 @@ class Node:
     ) -> None:
         with trio.CancelScope(shield=True):
             try:
-                await self.groups.addresses.save()
+                await self.groups.neighbours.addresses.save()
             except FednodeError as problem:  # hints only, and nobody is left to mend it
                 log.error("addresses of other nodes are not remembered: %s", problem)
 

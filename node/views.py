@@ -103,7 +103,7 @@ def peer_view(node: "Node", peer: NodeId) -> Json:
     heard = [found for place in places if (found := place.book.last(peer)) is not None]
     newest = max(heard, key=lambda found: found.heard_at, default=None)
     presence = newest.presence if newest else None
-    known = node.groups.addresses.of(peer)
+    known = node.groups.neighbours.addresses.of(peer)
     capacity = node.capacity() if is_self else presence.capacity if presence else None
     runs = [run.run_id for run in node.runs.active()] if is_self else list(presence.runs) if presence else []
     if is_self:
@@ -132,7 +132,7 @@ def is_here(node: "Node", peer: NodeId) -> bool:
     """Whether `peer` can be reckoned with: it is connected, or where no connection is kept it was heard of lately."""
     if peer == node.identity.node_id or peer in node.groups.connected:
         return True
-    if peer in node.groups.wanted_peers():
+    if peer in node.groups.neighbours.wanted():
         return False
     now = trio.current_time()
     heard = ((place, place.book.last(peer)) for place in node.groups.places.values() if place.state().admits(peer))

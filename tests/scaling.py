@@ -117,7 +117,7 @@ async def _gather(world: Any, nodes: Sequence[Any], nursery: Any, folder: Path) 
         real = await nursery.start(node.live)
         await real.service.data_views.register("idle", str(data), {})
         await real.service.set_policy(["all"])
-    await until(lambda: all(node.node.groups.wanted_peers() <= node.node.groups.connected for node in nodes))
+    await until(lambda: all(node.node.groups.neighbours.wanted() <= node.node.groups.connected for node in nodes))
 
 
 async def _train(nodes: Sequence[Any], rounds: int, sent: "_Sent", figures: Figures) -> None:

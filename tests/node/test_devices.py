@@ -90,12 +90,10 @@ class Group:
         self.connected: set[str] = {"a"}
         place = SimpleNamespace(state=lambda: self, book=SimpleNamespace(last=self.last.get))
         self.places = {"g": place}
+        self.neighbours = SimpleNamespace(wanted=lambda: {"a", "b"})
 
     def admits(self, node: str) -> bool:
         return node in self.nodes
-
-    def wanted_peers(self) -> set[str]:
-        return {"a", "b"}
 
 
 async def looks(count: int) -> None:

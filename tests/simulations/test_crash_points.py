@@ -96,7 +96,9 @@ class Ground:
             real = await nursery.start(node.live)
             await real.service.data_add("idle", str(data), {})
             await real.service.set_policy(["all"])
-        await until(lambda: all(n.node and n.node.groups.wanted_peers() <= n.node.groups.connected for n in self.nodes))
+        await until(
+            lambda: all(n.node and n.node.groups.neighbours.wanted() <= n.node.groups.connected for n in self.nodes)
+        )
 
     async def _finish(self, run: RunId, nursery: trio.Nursery) -> None:
         """Let the dead come back, and everybody end alike. A proposal that died with its proposer is no run."""

@@ -94,7 +94,9 @@ class Ground:
         for node in self.nodes:
             real = await nursery.start(node.live)
             await real.service.data_add("idle", str(data), {})
-        await until(lambda: all(n.node and n.node.groups.wanted_peers() <= n.node.groups.connected for n in self.nodes))
+        await until(
+            lambda: all(n.node and n.node.groups.neighbours.wanted() <= n.node.groups.connected for n in self.nodes)
+        )
 
     async def propose(self, *, rounds: int, members: int | None = None, timing: str = "") -> None:
         """Start a run of the first `members` nodes; the others decide nothing."""
