@@ -1,4 +1,4 @@
-"""Node certificates: which member a node belongs to, said by the member and agreed to by the node.
+"""Node certificates: which member a node belongs to, said by the member and agreed to by the node; and their end.
 
 The member's signature keeps others from putting nodes under its name; the node's consent keeps a member from claiming
 a node of somebody else's. Rules: docs/protocol.md §1.
@@ -12,6 +12,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.fields import Bytes32, MemberIdText, Name, NodeIdText, Seconds, SignatureBytes, require_name
 from protocol.group_key import seal_key_is_usable
 from protocol.keys import (
+    NodeId,
     member_id_of,
     member_public_key,
     node_id_of,
@@ -24,9 +25,12 @@ from protocol.wire import Wire
 
 CERTIFICATE_TAG = "node-certificate"
 CERTIFICATE_BYTES_MAX = 2048  # two names of 80 four-byte characters, two ids, a key, a signature: about 1,100
+REVOCATION_TAG = "node-revocation"
+REVOCATION_BYTES_MAX = 512  # two ids, a time: about 200
 _CONSENT_PREFIX = b"fednode/node-consent/1\n"
 # A group of a thousand nodes is folded again and again from the same certificates. Some 1.5 KB each.
 _REMEMBERED_CERTIFICATES = 8192
+_REMEMBERED_REVOCATIONS = 1024
 
 
 class NodeCertificate(Wire):
@@ -83,6 +87,33 @@ def open_certificate(raw: bytes) -> NodeCertificate:
     if not seal_key_is_usable(certificate.seal_key):
         raise RemoteProtocolError(f"Nothing can be sealed to the key that node {certificate.node_id} names")
     return certificate
+
+
+class NodeRevocation(Wire):
+    """That `node_id` is no node of `member_id` any more, wherever it was. There is no way back for this node id."""
+
+    member_id: MemberIdText
+    node_id: NodeIdText
+    issued_at: Seconds
+
+
+def make_revocation(member_key: Ed25519PrivateKey, node_id: NodeId, *, issued_at: int) -> bytes:
+    """The raw revocation of one of the member's nodes. `issued_at`: seconds, for people."""
+    body = NodeRevocation(
+        member_id=member_id_of(public_key_of(member_key)),
+        node_id=node_id,
+        issued_at=issued_at,
+    )
+    return sign(member_key, REVOCATION_TAG, body)
+
+
+@lru_cache(maxsize=_REMEMBERED_REVOCATIONS)
+def open_revocation(raw: bytes) -> NodeRevocation:
+    """The revocation in `raw`, with the member's signature checked. Raises RemoteProtocolError when it is wrong."""
+    signed = open_signed(NodeRevocation, raw, REVOCATION_TAG, REVOCATION_BYTES_MAX)
+    if signed.public_key != member_public_key(signed.body.member_id):
+        raise RemoteProtocolError(f"A revocation of a node of {signed.body.member_id} is signed by somebody else")
+    return signed.body
 
 
 def _consent(member_id: str, node_id: str, seal_key: bytes) -> bytes:

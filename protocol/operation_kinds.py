@@ -20,12 +20,13 @@ from protocol.fields import (
     SignatureBytes,
     Text,
 )
-from protocol.identity import CERTIFICATE_BYTES_MAX
+from protocol.identity import CERTIFICATE_BYTES_MAX, REVOCATION_BYTES_MAX
 from protocol.limits import EPOCH_MAX, GROUP_MEMBERS_MAX, OPERATION_BYTES_MAX, RUN_ROUNDS_MAX
 from protocol.signing import ENVELOPE_OVERHEAD_BYTES
 from protocol.wire import Wire
 
 RawCertificate = Annotated[bytes, Field(max_length=CERTIFICATE_BYTES_MAX + ENVELOPE_OVERHEAD_BYTES)]
+RawRevocation = Annotated[bytes, Field(max_length=REVOCATION_BYTES_MAX + ENVELOPE_OVERHEAD_BYTES)]
 RunBytes = Annotated[bytes, Field(min_length=1, max_length=OPERATION_BYTES_MAX)]
 
 
@@ -115,6 +116,31 @@ class NodeBind(Payload):
     KIND: ClassVar[str] = "node.bind"
     CRITICAL: ClassVar[bool] = True
     certificate: RawCertificate
+
+
+class NodeRevoke(Payload):
+    """One node of a member is out, for good. `revocation`: the member's own signed word (protocol.identity)."""
+
+    KIND: ClassVar[str] = "node.revoke"
+    CRITICAL: ClassVar[bool] = True
+    revocation: RawRevocation
+
+
+class MemberProfile(Payload):
+    """What the author's member says of itself. Nobody has checked it."""
+
+    KIND: ClassVar[str] = "member.profile"
+    CRITICAL: ClassVar[bool] = False
+    name: Name
+    organisation: Name | Literal[""]
+    contact: Name | Literal[""]
+
+
+class RulingWitness(Payload):
+    """The author has seen what this rests on, and was not asked: its place in the log is all that it says."""
+
+    KIND: ClassVar[str] = "ruling.witness"
+    CRITICAL: ClassVar[bool] = False
 
 
 class RunPropose(Payload):
