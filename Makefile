@@ -23,8 +23,9 @@ $(DEV_STAMP): $(STAMP)
 demo: $(STAMP)  ## four real nodes on this machine train one model
 	$(BIN)/fednode demo
 
-test: $(DEV_STAMP)  ## the tests
-	$(BIN)/python -m pytest
+PROCESSES ?= 2
+test: $(DEV_STAMP)  ## the tests, in PROCESSES processes
+	$(BIN)/python -m pytest -n $(PROCESSES)
 
 # MLflow wants other versions of what fednode needs, so it has an environment of its own, which tests run.
 $(SLOW_STAMP): $(DEV_STAMP) tests/slow-constraints.txt

@@ -58,6 +58,32 @@ class Endpoints(Generic[Answer]):
     def peers(self) -> Answer:
         return self._get("peers")
 
+    def doctor(self) -> Answer:
+        """{"checks": [{"name", "state", "text", "remedy"}]}: what is wrong, if anything, and what to do about it."""
+        return self._get("doctor")
+
+    def nodes(self) -> Answer:
+        """{"nodes": […], "links": […], …}: your own nodes, and the device tokens that are out."""
+        return self._get("nodes")
+
+    def link_node(self, expires_s: int = 3600) -> Answer:
+        """{"link_id", "token", "expires_at"}: a device token, which makes one more machine a node of yours."""
+        return self._post("nodes", "link", expires_s=expires_s)
+
+    def revoke_node(self, node: str) -> Answer:
+        """{"node_id", "name", "groups"}: one of your nodes is shut out of everything, for good."""
+        return self._post("nodes", "revoke", node=node)
+
+    def profile(self) -> Answer:
+        return self._get("profile")
+
+    def set_profile(
+        self, name: str | None = None, organisation: str | None = None, contact: str | None = None
+    ) -> Answer:
+        """What you say of yourself in every group. What is None stays; "" takes it away."""
+        changes = given({"name": name, "organisation": organisation, "contact": contact})
+        return self._call("PUT", path_of("profile"), changes)
+
     def groups(self) -> Answer:
         return self._get("groups")
 
@@ -67,8 +93,17 @@ class Endpoints(Generic[Answer]):
     def create_group(self, name: str) -> Answer:
         return self._post("groups", name=name)
 
-    def invite(self, group: str | None = None, role: str = "member", uses: int = 1, expires_s: int = 604_800) -> Answer:
-        return self._post("invitations", group=group, role=role, uses=uses, expires_s=expires_s)
+    def invite(
+        self,
+        group: str | None = None,
+        role: str = "member",
+        uses: int = 1,
+        expires_s: int = 604_800,
+        addresses: Sequence[str] | None = None,
+    ) -> Answer:
+        """{"token", "expires_at", "warning", …}. `addresses`: HOST or HOST:PORT where outsiders reach the node, too."""
+        given = list(addresses) if addresses else None
+        return self._post("invitations", group=group, role=role, uses=uses, expires_s=expires_s, addresses=given)
 
     def join(self, token: str) -> Answer:
         return self._post("join", token=token, deadline_s=LONG_DEADLINE_S)

@@ -1,11 +1,13 @@
-"""What this node says of itself to its groups: announcements, each signed once and told to many."""
+"""What this node says of itself: where it is, in a signed record, and announcements to its groups."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
 from node.identity import Identity
+from node.reach import OUTSIDE_MAX, entrance_beside
 from node.seams import Network
+from protocol.address_record import AddressRecord, make_address_record
 from protocol.fields import NodeAddresses
 from protocol.keys import GroupId
 from protocol.limits import ADDRESSES_MAX
@@ -19,6 +21,7 @@ class Announcer:
     """Makes announcements.
 
     Args:
+        outside: where outsiders reach this node's door, for what a router forwards; the entrance has the next port.
         describe: this node's capacity, the ids of its open runs, and how many data sets it has.
         now: the wall clock, in seconds since 1970.
     """
@@ -31,22 +34,55 @@ class Announcer:
         version: str,
         now: Callable[[], float],
         describe: Callable[[], tuple[Capacity, tuple[str, ...], int]],
+        outside: Sequence[str] = (),
     ) -> None:
         self._identity = identity
         self._network = network
         self._version = version
         self._now = now
         self._describe = describe
+        self._outside = tuple(outside)[:OUTSIDE_MAX]
         self._sequence = 0
+        self._record: tuple[NodeAddresses, bytes] | None = None
         self._newest: dict[GroupId, tuple[float, bytes]] = {}  # with when it was made, by trio's clock
 
-    def where(self) -> NodeAddresses:
-        """Where this node is dialled."""
+    def where(self, more: Sequence[str] = ()) -> NodeAddresses:
+        """Where this node is dialled, what the owner gave by hand first, and `more` of it before all."""
+        outside = (*more, *self._outside)
+        doors = (*outside, *self._network.addresses())
+        entrances = (*map(entrance_beside, outside), *self._network.entrance_addresses())
         return NodeAddresses(
             node_id=self._identity.node_id,
-            addresses=tuple(self._network.addresses()[:ADDRESSES_MAX]),
-            entrance_addresses=tuple(self._network.entrance_addresses()[:ADDRESSES_MAX]),
+            addresses=tuple(dict.fromkeys(doors))[:ADDRESSES_MAX],
+            entrance_addresses=tuple(dict.fromkeys(entrances))[:ADDRESSES_MAX],
         )
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        return self._outside
+
+    def add_outside(self, addresses: Sequence[str]) -> None:
+        """Announce `addresses` too, before the others, until this node stops."""
+        self._outside = tuple(dict.fromkeys((*addresses, *self._outside)))[:OUTSIDE_MAX]
+        self._newest.clear()
+
+    def record(self) -> bytes:
+        """This node's address record: signed anew when its addresses are others than before."""
+        where = self.where()
+        if self._record is None or self._record[0] != where:
+            record = AddressRecord(
+                node_id=self._identity.node_id,
+                addresses=where.addresses,
+                entrance_addresses=where.entrance_addresses,
+                sequence=self._next_sequence(),
+            )
+            self._record = where, make_address_record(self._identity.keys.node, record)
+        return self._record[1]
+
+    def _next_sequence(self) -> int:
+        """Higher than all before, also than those before a restart."""
+        self._sequence = max(self._sequence + 1, int(self._now() * 1000))
+        return self._sequence
 
     def newest(self, group: GroupId) -> bytes:
         """The last announcement, or a new one where that is not fresh any more."""
@@ -54,22 +90,19 @@ class Announcer:
         return raw if trio.current_time() - made_at < FRESH_S else self.make(group)
 
     def make(self, group: GroupId) -> bytes:
-        """A new announcement, newer than all before, also than those before a restart."""
+        """A new announcement."""
         capacity, runs, data_sets = self._describe()
-        now, where = self._now(), self.where()
-        self._sequence = max(self._sequence + 1, int(now * 1000))
         presence = Presence(
             node_id=self._identity.node_id,
             group=group,
             name=self._identity.name,
             version=self._version,
-            addresses=where.addresses,
-            entrance_addresses=where.entrance_addresses,
+            where=self.record(),
             capacity=capacity,
             runs=runs,  # type: ignore[arg-type]
             data_sets=data_sets,
-            announced_at=int(now),
-            sequence=self._sequence,
+            announced_at=int(self._now()),
+            sequence=self._next_sequence(),
         )
         raw = announce(self._identity.keys.node, presence)
         self._newest[group] = trio.current_time(), raw

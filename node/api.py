@@ -40,10 +40,12 @@ from node.api_bodies import (
 )
 from node.api_curves import curve_routes
 from node.api_devices import device_routes
+from node.api_doctor import doctor_routes
 from node.api_inbox import inbox_routes
 from node.api_logs import log_routes
 from node.api_members import member_routes
 from node.api_models import model_routes
+from node.api_nodes import node_routes
 from node.api_proposals import proposal_routes
 from node.api_run_list import run_list_routes
 from node.api_store import store_routes
@@ -91,7 +93,7 @@ class _Handlers:
 
     async def invite(self, request: Request) -> Response:
         body = await body_of(request, Invite)
-        return answer(await self.service.invite(body.group, body.role, body.uses, body.expires_s))
+        return answer(await self.service.invite(body.group, body.role, body.uses, body.expires_s, body.addresses))
 
     async def join(self, request: Request) -> Response:
         body = await body_of(request, Join)
@@ -207,10 +209,12 @@ def _routes(handlers: _Handlers) -> list[Route]:
         *inbox_routes(handlers.service),
         *member_routes(handlers.service),
         *model_routes(handlers.service),
+        *node_routes(handlers.service),
         *proposal_routes(handlers.service),
         *system_routes(handlers.service),
         *curve_routes(handlers.service),
         *device_routes(handlers.service),
+        *doctor_routes(handlers.service),
         *log_routes(handlers.service, handlers.stopping),
         *store_routes(handlers.service),
     ]

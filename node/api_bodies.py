@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
+from node.reach import OUTSIDE_MAX
 from node.service import LogPolicy
 from protocol.errors import Refused
-from protocol.limits import NAME_CHARACTERS_MAX, RUN_ROUNDS_MAX, TOKEN_CHARACTERS_MAX
+from protocol.limits import ADDRESS_CHARACTERS_MAX, NAME_CHARACTERS_MAX, RUN_ROUNDS_MAX, TOKEN_CHARACTERS_MAX
 from protocol.manifest_read import CONFIGURATION_CHARACTERS_MAX
 from tracker.queries_series import POINTS_ROWS_MAX
 
@@ -22,6 +23,7 @@ OVERRIDES_MAX = 100
 RULES_MAX = 256  # people write them by hand
 
 NameText = Annotated[str, Field(min_length=1, max_length=NAME_CHARACTERS_MAX)]
+AddressText = Annotated[str, Field(min_length=1, max_length=ADDRESS_CHARACTERS_MAX)]
 PathText = Annotated[str, Field(min_length=1, max_length=PATH_CHARACTERS_MAX)]
 Reason = Annotated[str, Field(max_length=REASON_CHARACTERS_MAX)]
 Model = TypeVar("Model", bound=BaseModel)
@@ -44,6 +46,7 @@ class Invite(Body):
     role: Literal["admin", "member", "observer"] = "member"
     uses: int = Field(default=1, ge=1, le=USES_MAX)
     expires_s: int = Field(default=604_800, ge=1, le=EXPIRES_S_MAX)
+    addresses: Annotated[list[AddressText], Field(max_length=OUTSIDE_MAX)] = []
 
 
 class Join(Body):

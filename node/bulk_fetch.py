@@ -138,6 +138,7 @@ class Fetch:
                 size, hashes, only_chunk = await _with_a_second_try(lambda: source.chunk_list(self.blob))  # noqa: B023
                 check_chunk_list(self.blob, hashes, size)
             except FednodeError as error:
+                self._charge(source, error)
                 self._dropped(source, error)
                 self._sources.popleft()
             else:
@@ -155,6 +156,7 @@ class Fetch:
         try:
             await writer.write_chunk(0, only_chunk)
         except RemoteProtocolError as error:
+            self._charge(source, error)
             self._dropped(source, error)
             self._sources.popleft()
         else:
@@ -182,6 +184,7 @@ class Fetch:
                 await writer.write_chunk(index, data)
                 size = len(data)
             except (SourceFailed, StreamClosed, Unreachable, RemoteProtocolError) as error:
+                self._charge(source, error)
                 if not using.cancel_called:
                     self._dropped(source, error)
                 using.cancel()
@@ -209,6 +212,11 @@ class Fetch:
         else:
             self._todo.append(index)
         self._changed.unpark_all()
+
+    def _charge(self, source: BlobSource, error: FednodeError) -> None:
+        """A source verifies what it sends: bytes that are not the blob's are its own lie."""
+        if isinstance(error, RemoteProtocolError):
+            source.lied(error.what)
 
     def _dropped(self, source: BlobSource, error: FednodeError) -> None:
         log.info("%s is no source of the blob %s: %s", source.peer, self.blob, error.what)

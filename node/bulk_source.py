@@ -103,6 +103,10 @@ class BlobSource:
         """What this peer says is chunk `index`. Raises FednodeError."""
         return (await self._ask(blob, index)).body
 
+    def lied(self, what: str) -> None:
+        """What this peer gave was not what it was asked for."""
+        self._network.conduct.fault(self.peer, "false-data", what)
+
     async def _ask(self, blob: BlobId, index: int) -> _Request:
         request = _Request(index)
         async with self._places:

@@ -11,15 +11,16 @@ import random
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -30,6 +31,11 @@ from node.log_format import LogFormat, log_to_file_only, set_up_logging
 from node.service import NodeService
 from protocol.errors import FednodeError, Refused
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from node.seams import Disk, Network
+
 STOP_DEADLINE_S = 5.0  # from the signal to the end of the process; people wait no longer before they kill it
 GOODBYE_DEADLINE_S = 2.0  # of that, for telling the others; what is durable needs the rest
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 4, 130
@@ -38,16 +44,24 @@ _log = logging.getLogger("fednode.daemon")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonOptions:
-    """What `fednode start` was told. `ready_fd`: where a waiting parent reads the outcome, as a line of JSON."""
+    """What `fednode start` was told. `link`: a device token, for a home that is new.
+
+    `ready_fd`: where a waiting parent reads the outcome, as a line of JSON."""
 
     home: Path
     name: str | None = None
     member_name: str | None = None
     listen: str | None = None
+    announce: Sequence[str] = ()
+    mdns: bool | None = None
     log_format: LogFormat = "text"
     json: bool = False
     debug: bool = False
     ready_fd: int | None = None
+    passphrase: str | None = field(default=None, repr=False)
+    link: str | None = field(default=None, repr=False)
+    organisation: str | None = None
+    contact: str | None = None
 
 
 OpenNode = Callable[[Home, Settings], AbstractAsyncContextManager[NodeService]]
@@ -61,10 +75,16 @@ def run_daemon(options: DaemonOptions, open_node: OpenNode | None = None) -> int
     os.umask(0o077)  # whatever this process and its workers make is the owner's alone
     parent = None if options.ready_fd is None else _Parent(options.ready_fd)
     try:
-        with Home(options.home) as home:
+        with Home(options.home, options.passphrase, links=options.link is not None) as home:
             set_up_logging(home.path / LOG, terminal=parent is None, log_format=options.log_format, debug=options.debug)
-            settings = home.settings(name=options.name, member_name=options.member_name, listen=options.listen)
-            trio.run(_Daemon(options, home, settings, parent, open_node or open_real_node).run)
+            settings = home.settings(
+                name=options.name,
+                member_name=options.member_name,
+                listen=options.listen,
+                announce=options.announce,
+                mdns=options.mdns,
+            )
+            trio.run(_Daemon(options, home, settings, parent, open_node or real_node_opener(options)).run)
             return 0
     except KeyboardInterrupt:  # before anything listened for signals
         return EXIT_INTERRUPTED
@@ -137,9 +157,27 @@ class _Daemon:
 
 
 # --- the real node ---------------------------------------------------------------------------------------------
+def real_node_opener(options: DaemonOptions) -> OpenNode:
+    """What opens the real node, with what it was told for this start alone."""
+    profile = (options.member_name, options.organisation, options.contact)
+    if options.link is None and profile == (None, None, None):
+        return open_real_node
+    return partial(open_real_node, link=options.link, profile=profile)
+
+
 @asynccontextmanager
-async def open_real_node(home: Home, settings: Settings) -> AsyncIterator[NodeService]:
-    """The node of `home` on its real seams, running; it is closed, all durable, when the context ends."""
+async def open_real_node(
+    home: Home,
+    settings: Settings,
+    *,
+    link: str | None = None,
+    profile: tuple[str | None, str | None, str | None] = (None, None, None),
+) -> AsyncIterator[NodeService]:
+    """The node of `home` on its real seams, running; it is closed, all durable, when the context ends.
+
+    `link`: a device token, which makes it a node of the token's member first. `profile`: the member's name,
+    organisation and contact, where they are to change.
+    """
     # Here, for a refused start must not wait for libp2p: it takes seconds to import.
     from node.capacity import measure_capacity
     from node.disk import FileDisk
@@ -160,8 +198,9 @@ async def open_real_node(home: Home, settings: Settings) -> AsyncIterator[NodeSe
             open_network(home.key, [settings.listen]) as network,
             Node(
                 key=home.key,
-                member_key=home.member_key,
+                member_key=await linked_key(home, settings, disk, network, link),
                 seal_key=home.seal_key,
+                vault=home.vault,
                 name=settings.name,
                 member_name=settings.member_name,
                 network=network,
@@ -172,6 +211,7 @@ async def open_real_node(home: Home, settings: Settings) -> AsyncIterator[NodeSe
                 version=our_version(),
                 capacity=partial(measure_capacity, home.path),
                 home=str(home.path),
+                outside=settings.announce.split(),
             ) as node,
             trio.open_nursery() as nursery,
         ):
@@ -181,11 +221,27 @@ async def open_real_node(home: Home, settings: Settings) -> AsyncIterator[NodeSe
                 await nursery.start(node.run)
                 nursery.start_soon(watch_peers, node)
                 nursery.start_soon(node.retention.run)
+                await node.profile.set(name=profile[0], organisation=profile[1], contact=profile[2])
+                if settings.mdns == "on":
+                    nursery.start_soon(node.live_on_local_network)
                 yield node.service
                 nursery.cancel_scope.cancel()
     finally:
         await record.close()
         disk.close()
+
+
+async def linked_key(
+    home: Home, settings: Settings, disk: "Disk", network: "Network", link: str | None
+) -> "Ed25519PrivateKey | None":
+    """The member's key that this node goes on with: none where the token `link` makes it another member's."""
+    from node.identity import Keys
+    from node.linking import link_first
+
+    keys = Keys(home.key, home.member_key, home.seal_key.private_bytes_raw(), home.vault)
+    if link is None:
+        return home.member_key
+    return (await link_first(disk, network, keys, settings.name, link, int(time.time()))).member
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from typing import Any
 import trio
 
 from fednode_client import AsyncClient
+from node.cli.passphrases import PRESENT
 from node.detach import ANSWER_BYTES_MAX, STDERR, search_path
 from node.worker_process import THREAD_VARIABLES
 from protocol.errors import FednodeError
@@ -46,6 +47,8 @@ class Children:
         output are streams. Raises FednodeError."""
         piped = subprocess.PIPE if pipes else subprocess.DEVNULL
         one_thread = dict.fromkeys(THREAD_VARIABLES, "1")
+        # A passphrase of the user's own keys is nothing to keys that are gone in a minute.
+        inherited = {name: value for name, value in os.environ.items() if name != PRESENT}
         with stderr.open("wb") as errors, trio.CancelScope(shield=True):  # started, it is in our list
             try:
                 process = await trio.lowlevel.open_process(
@@ -55,7 +58,7 @@ class Children:
                     stderr=errors,
                     pass_fds=(self.lifeline, *pass_fds),
                     cwd="/",
-                    env={**os.environ, "PYTHONPATH": search_path(), **one_thread},
+                    env={**inherited, "PYTHONPATH": search_path(), **one_thread},
                     start_new_session=True,
                 )
             except OSError as error:

@@ -18,28 +18,34 @@ ANSWER_BYTES_MAX = 256 * 1024
 STDERR = "node.stderr"  # what dies without a word in the log, dies with one here
 
 
-def start_detached(home: Path, arguments: Sequence[str]) -> dict[str, Any]:
+def start_detached(home: Path, arguments: Sequence[str], passphrase: str | None = None) -> dict[str, Any]:
     """Start `fednode start` with `arguments` in the background; give {"status": …} or {"error": …} as it says.
+
+    The passphrase goes through a pipe: arguments and environments can be read from outside.
 
     A process that says nothing for START_DEADLINE_S is ended.
     """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     ours, theirs = os.pipe()
+    handed = _pipe_with(passphrase) if passphrase is not None else None
+    told_of = () if handed is None else ("--passphrase-fd", str(handed))
     try:
         descriptor = os.open(home / STDERR, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "node", "start", "--ready-fd", str(theirs), *arguments],
+                [sys.executable, "-P", "-m", "node", "start", "--ready-fd", str(theirs), *told_of, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
-                pass_fds=(theirs,),
+                pass_fds=(theirs,) if handed is None else (theirs, handed),
                 cwd="/",  # no folder is kept busy
                 env={**os.environ, "PYTHONPATH": search_path()},
                 start_new_session=True,
             )
     finally:
         os.close(theirs)
+        if handed is not None:
+            os.close(handed)
     try:
         answer = _read_line(ours, time.monotonic() + START_DEADLINE_S)
         what = "ended before it was up"
@@ -60,6 +66,14 @@ def start_detached(home: Path, arguments: Sequence[str]) -> dict[str, Any]:
             "exit": 1,
         }
     }
+
+
+def _pipe_with(words: str) -> int:
+    """The reading end of a pipe that holds `words` and nothing more; a pipe has room for far longer ones."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as pipe:
+        pipe.write(words.encode())
+    return reading
 
 
 def search_path() -> str:

@@ -5,28 +5,36 @@ What is said is decided by the pure machines in protocol (admitting, joining, in
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import trio
 
 from node.group_place import GroupPlace, RandomBytes
 from node.identity import Identity
 from node.seams import ENTRANCE_PROTOCOL, Network, Stream, StreamClosed, Unreachable
+from node.versions import OtherVersion
 from protocol.admitting import EntranceHost, Hosted
-from protocol.entrance_outputs import Close, KeepOperations, SendFrame, TurnedAway
+from protocol.entrance_outputs import Close, KeepOperations, KeepSiblings, SendFrame, TurnedAway
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.fields import NodeAddresses
 from protocol.introducing import Introduction, Welcomed
-from protocol.introduction_host import FORMER_CODES
 from protocol.invitation import Invitation
 from protocol.joining import TRY_ANOTHER_ENTRANCE, Joined, Joining
 from protocol.keys import GroupId, NodeId
 from protocol.limits import ENTRANCE_DEADLINE_S, FRAME_BYTES_MAX
+from protocol.linking import Linking, LinkMade, ShutOut, SiblingKnock
 from protocol.operations import OpenOperation
+from protocol.why_out import OUT_CODES
+
+if TYPE_CHECKING:
+    from node.siblings import SiblingNodes
 
 log = logging.getLogger("fednode.entrance")
 
+Guest = Joining | Introduction | Linking | SiblingKnock
+Outcome = Joined | Welcomed | LinkMade | ShutOut | TurnedAway
 OnKept = Callable[[GroupPlace, Sequence[OpenOperation]], Awaitable[None]]
-Known = Callable[[GroupPlace], tuple[NodeAddresses, ...]]
+Known = Callable[[GroupPlace], tuple[bytes, ...]]
 
 
 class Entrance:
@@ -39,6 +47,8 @@ class Entrance:
         places: Mapping[GroupId, GroupPlace],
         *,
         known: Known,
+        told: Callable[[NodeAddresses], None],
+        siblings: "SiblingNodes",
         on_kept: OnKept,
         now: Callable[[], float],
         random_bytes: RandomBytes,
@@ -47,6 +57,8 @@ class Entrance:
         self._network = network
         self._places = places
         self._known = known
+        self._told = told
+        self._siblings = siblings
         self._on_kept = on_kept
         self._now = now
         self._random_bytes = random_bytes
@@ -71,6 +83,7 @@ class Entrance:
             peer=stream.peer,
             nonce=self._random_bytes(32),
             ephemeral_secret=self._random_bytes(32),
+            desk=self._siblings.desk(),
         )
         while not host.ended:
             frame = await stream.receive_frame(FRAME_BYTES_MAX)
@@ -82,6 +95,8 @@ class Entrance:
                         place = self._places[group]
                         await place.keep(operations)
                         await self._on_kept(place, operations)
+                    case KeepSiblings():
+                        await self._siblings.keep()
                     case Close(refused):
                         if refused is not None:
                             log.info("turned %s away: %s", stream.peer, refused.what)
@@ -94,15 +109,17 @@ class Entrance:
         Raises Refused with the answer of the node that knew the invitation, or Unreachable when none answered.
         """
         turned_away: Refused | None = None
+        other_version: OtherVersion | None = None
         silent: list[str] = []
         for entrance in invitation.entrances:
             peer = NodeId(entrance.node_id)
-            self._network.learn(peer, entrance.addresses, entrance.entrance_addresses)
+            self._told(entrance)
             try:
                 answer = await self._knock(invitation, peer)
             except (Unreachable, StreamClosed, RemoteProtocolError) as error:
                 log.info("no admission at %s: %s", peer, error.what)
-                silent.append(f"{', '.join(entrance.entrance_addresses) or peer}: {error.what}")
+                other_version = error if isinstance(error, OtherVersion) else other_version
+                silent.extend(_what_came_of(entrance, error))
                 continue
             if isinstance(answer, Joined):
                 return answer, peer
@@ -111,9 +128,12 @@ class Entrance:
                 raise answer.reason
         if turned_away is not None:
             raise turned_away
+        if other_version is not None:
+            raise other_version
         raise Unreachable(
             f"No member of {invitation.group_name} answered ({'; '.join(silent) or 'the token names none'})",
-            remedy="check that one of these nodes is running and can be reached from here, then try again",
+            remedy="ask the one who invited you whether the node runs, and for a token with an address that can be "
+            "reached from here (fednode invite --addr); see what this one has with fednode token show",
         )
 
     async def _knock(self, invitation: Invitation, peer: NodeId) -> Joined | TurnedAway:
@@ -124,39 +144,60 @@ class Entrance:
             seal_secret=self._identity.keys.seal_secret,
             peer=peer,
         )
-        outcome = await self._converse(peer, joining)
+        outcome = await self.converse(peer, joining)
         assert isinstance(outcome, Joined | TurnedAway)
+        return outcome
+
+    async def enter(self, group: GroupId, peer: NodeId) -> Joined:
+        """Enter a group of which our member is one already, at `peer`. Raises Refused or Unreachable."""
+        certificate, seal_secret = self._identity.certificate, self._identity.keys.seal_secret
+        joining = Joining(None, group=group, certificate=certificate, seal_secret=seal_secret, peer=peer)
+        outcome = await self.converse(peer, joining)
+        if isinstance(outcome, TurnedAway):
+            raise outcome.reason
+        assert isinstance(outcome, Joined)
         return outcome
 
     async def introduce(self, place: GroupPlace, peer: NodeId) -> bool:
         """Show `peer` that we are in the group. True when its door is open to us now. Raises nothing for a peer."""
         try:
-            outcome = await self._converse(peer, Introduction(place.log, self._identity.node_id))
+            outcome = await self.converse(peer, Introduction(place.log, self._identity.node_id))
         except FednodeError as error:
             log.debug("could not introduce ourselves to %s: %s", peer, error.what)
             return False
         if isinstance(outcome, TurnedAway):
             log.info("%s does not know us: %s", peer, outcome.reason.what)
-            place.turned_away = outcome.reason.what if outcome.reason.code in FORMER_CODES else ""
+            place.turned_away = outcome.reason.what if outcome.reason.code in OUT_CODES else ""
         if isinstance(outcome, Welcomed):
             place.turned_away = ""
         return isinstance(outcome, Welcomed)
 
-    async def _converse(self, peer: NodeId, machine: Joining | Introduction) -> Joined | TurnedAway | Welcomed:
-        with trio.move_on_after(ENTRANCE_DEADLINE_S):
-            stream = await self._network.open(peer, ENTRANCE_PROTOCOL)
-            try:
-                outputs = list(machine.open())
-                while True:
-                    for output in outputs:
-                        if not isinstance(output, SendFrame):
-                            await stream.close()
-                            return output
-                        await stream.send_frame(output.frame)
-                    outputs = list(machine.receive(await stream.receive_frame(FRAME_BYTES_MAX)))
-            except RemoteProtocolError:
-                await stream.reset()
-                raise
-        raise StreamClosed(
-            f"{peer} did not finish the conversation within {ENTRANCE_DEADLINE_S:.0f} s", remedy="try again later"
-        )
+    async def converse(self, peer: NodeId, machine: Guest) -> Outcome:
+        return await converse(self._network, peer, machine)
+
+
+async def converse(network: Network, peer: NodeId, machine: Guest) -> Outcome:
+    """One conversation at `peer`'s entrance. Raises Unreachable, StreamClosed or RemoteProtocolError."""
+    with trio.move_on_after(ENTRANCE_DEADLINE_S):
+        stream = await network.open(peer, ENTRANCE_PROTOCOL)
+        try:
+            outputs = list(machine.open())
+            while True:
+                for output in outputs:
+                    if not isinstance(output, SendFrame):
+                        await stream.close()
+                        return output
+                    await stream.send_frame(output.frame)
+                outputs = list(machine.receive(await stream.receive_frame(FRAME_BYTES_MAX)))
+        except RemoteProtocolError:
+            await stream.reset()
+            raise
+    raise StreamClosed(
+        f"{peer} did not finish the conversation within {ENTRANCE_DEADLINE_S:.0f} s", remedy="try again later"
+    )
+
+
+def _what_came_of(entrance: NodeAddresses, error: FednodeError) -> Sequence[str]:
+    """Of each address, in a few words, or of the conversation."""
+    tried = error.tried if isinstance(error, Unreachable) else ()
+    return tried or (f"{', '.join(entrance.entrance_addresses) or entrance.node_id}: {error.what}",)

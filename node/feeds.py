@@ -15,6 +15,11 @@ from protocol.keys import NodeId
 GOSSIP_WAITING_MAX = 1024  # operations come in bursts of hundreds; what is lost here, anti-entropy makes good
 
 
+def anybody(peer: NodeId) -> bool:
+    """Every peer that the door admits."""
+    return True
+
+
 class _Feed:
     """The waiting and the closing that both feeds share."""
 
@@ -136,18 +141,32 @@ class GossipRegister:
 
     def __init__(self) -> None:
         self._feeds: dict[str, list[GossipFeed]] = {}
+        self._readers: dict[str, Callable[[NodeId], bool]] = {}
 
     @property
     def topics(self) -> list[str]:
         return list(self._feeds)
 
-    def feed(self, topic: str, on_first: Callable[[], None], on_last: Callable[[], None]) -> GossipFeed:
-        """A new feed of `topic`. Calls `on_first` if it is the topic's first, `on_last` when the last one closes."""
+    def is_for(self, topic: str, peer: NodeId) -> bool:
+        """Whether `peer` may know of `topic`, read it and be heard on it; of one that we never read, anybody."""
+        readers = self._readers.get(topic)
+        return readers is None or readers(peer)
+
+    def feed(
+        self,
+        topic: str,
+        on_first: Callable[[], None],
+        on_last: Callable[[], None],
+        readers: Callable[[NodeId], bool] = anybody,
+    ) -> GossipFeed:
+        """A new feed of `topic`, for `readers`. Calls `on_first` if it is the first of it, `on_last` when the last one
+        closes."""
+        self._readers[topic] = readers
 
         def closed() -> None:
             self._feeds[topic].remove(feed)
             if not self._feeds[topic]:
-                del self._feeds[topic]
+                del self._feeds[topic]  # for whom it was is remembered: that we read it no more is said to them alone
                 on_last()
 
         feed = GossipFeed(closed)

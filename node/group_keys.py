@@ -25,7 +25,8 @@ from protocol.group_key import (
     seal_to_all,
     sealed_for,
 )
-from protocol.keys import GroupId, NodeId
+from protocol.group_state import FormerMember, GroupState, RevokedNode
+from protocol.keys import GroupId, Hash, NodeId
 from protocol.limits import EPOCH_MAX, EPOCH_STEP
 from protocol.operation_kinds import KeyRotate, Payload
 from protocol.voters import lot
@@ -37,6 +38,12 @@ KEY_CHANNEL = "key"
 # How much longer each further admin's node waits for a new key before it makes one: two rounds of gossip, and a fetch.
 ROTATE_WAIT_S = 5.0
 ROTATE_AGAIN_S = 30.0  # after a failure of our own disk
+# Between the last new key and the next, unless we put somebody out ourselves: a member that binds nodes of its own and
+# revokes them again and again must not make the admins' nodes seal keys to everybody all the time.
+ROTATE_GAP_S = 60.0
+# Good ones, and as many others. What is older nobody gossips under any more; where a removal turns out to be void, and
+# a key that was forgotten is good again, the group hands it on, or makes a new one.
+KEYS_KEPT = 8
 _MESSAGE_BYTES_MAX = 1024
 _ASKED_MAX = 3  # peers at once: one of them has it, or soon will, and is asked again
 
@@ -84,11 +91,14 @@ class GroupKeys:
         self._connected = connected
         self._changed = trio.Event()
         self._due: dict[GroupId, tuple[object, float]] = {}  # the nodes without a good key, and when we are to make one
+        self._newest: dict[GroupId, tuple[int, float]] = {}  # the newest epoch in the log, and when it came, likewise
+        self._answered: dict[GroupId, set[Hash]] = {}  # what we said that put somebody out, and made a new key for
 
     async def look(self, place: GroupPlace) -> None:
         """Take the keys in that the log has for us, and ask for the newest. Raises FednodeError for our disk."""
         state, me = place.state(), self._identity.node_id
-        news = [epoch for epoch in place.good_epochs() if epoch not in place.keys]
+        self._note_newest(place)
+        news = [epoch for epoch in place.good_epochs()[:KEYS_KEPT] if epoch not in place.keys]
         for epoch in news:
             payload = place.log[state.rotations[epoch].operation].payload
             sealed = sealed_for(payload.sealed, me) if isinstance(payload, KeyRotate) else None
@@ -114,7 +124,7 @@ class GroupKeys:
     def ask(self, place: GroupPlace, peers: Iterable[NodeId]) -> None:
         """Ask `peers` for the newest good key, if it is not here: it was made by somebody who did not know us yet."""
         epoch = next(iter(place.good_epochs()), 0)
-        if epoch not in place.keys and place.out() is None:
+        if epoch and epoch not in place.keys and place.out() is None:  # nobody hands on the first one
             for peer in peers:
                 message = pack(AskedKey(group=place.group, epoch=epoch))
                 self._links.send(peer, KEY_CHANNEL, message, kind=place.group)
@@ -149,6 +159,7 @@ class GroupKeys:
             log.warning("a new key of %s is not the one that was announced", place.state().name)
             return
         place.keys[key.epoch] = key
+        _forget_the_oldest(place)
         await place.keep_keys()
 
     def _due_at(self, place: GroupPlace) -> float | None:
@@ -163,9 +174,18 @@ class GroupKeys:
         if known is None or known[0] is not state.nodes:
             admins = [node for entry in state.members.values() if entry.role == "admin" for node in entry.nodes]
             rank = sorted(admins, key=lambda node: lot(place.group, node)).index(me) + 1
-            newest = list(state.former.values())[-1:]
-            wait = 0.0 if newest and newest[0].by == me else rank * ROTATE_WAIT_S
-            self._due[place.group] = known = state.nodes, trio.current_time() + wait
+            due = max(trio.current_time() + rank * ROTATE_WAIT_S, self._note_newest(place) + ROTATE_GAP_S)
+            is_ours = _put_out_by(state, me) - self._answered.get(place.group, set())
+            self._due[place.group] = known = state.nodes, trio.current_time() if is_ours else due
+        return known[1]
+
+    def _note_newest(self, place: GroupPlace) -> float:
+        """When the group's newest key came, as far as we have seen it come."""
+        epoch = max(place.state().rotations, default=0)
+        known = self._newest.get(place.group)
+        if known is None or known[0] != epoch:
+            came = trio.current_time() if known is not None else float("-inf")  # at our start there is no telling
+            self._newest[place.group] = known = epoch, came
         return known[1]
 
     async def _rotate(self, place: GroupPlace) -> float | None:
@@ -184,5 +204,18 @@ class GroupKeys:
         except FednodeError as error:
             log.error("no new key for %s yet: %s", state.name, error)
             return trio.current_time() + ROTATE_AGAIN_S
+        self._answered[place.group] = _put_out_by(state, self._identity.node_id)
         log.info("made a new key for %s, for %d nodes", state.name, len(nodes))
         return None
+
+
+def _put_out_by(state: GroupState, me: NodeId) -> set[Hash]:
+    """What this node said by which the last to go went."""
+    newest: list[FormerMember | RevokedNode] = [*list(state.former.values())[-1:], *list(state.revoked.values())[-1:]]
+    return {out.operation for out in newest if out.by == me}
+
+
+def _forget_the_oldest(place: GroupPlace) -> None:
+    good = set(place.good_epochs()[:KEYS_KEPT])
+    for epoch in sorted(place.keys.keys() - good)[:-KEYS_KEPT]:
+        del place.keys[epoch]

@@ -4,11 +4,12 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import msgpack
 import trio
+from blake3 import blake3
 
 from node.identity import Identity
 from node.seams import Disk
@@ -17,16 +18,20 @@ from protocol.group_author import append, create_group, draft
 from protocol.group_key import GOSSIP_NONCE_BYTES, GROUP_KEY_BYTES, GroupKey, open_gossip, seal_gossip
 from protocol.group_log import GroupLog
 from protocol.group_reducer import NodeTooOld
-from protocol.group_state import FormerMember, GroupState
+from protocol.group_state import FormerMember, GroupState, RevokedNode
 from protocol.keys import GroupId, Hash, NodeId
 from protocol.operation_kinds import GroupCreate, Payload
 from protocol.operations import OpenOperation
 from protocol.presence import PresenceBook
 from protocol.sync import SyncSession
+from protocol.version import PROTOCOL_VERSION
 from protocol.wire import hash_of, pack_plain
 
 log = logging.getLogger("fednode.groups")
 
+_TOPIC_CONTEXT = f"fednode gossip topic, protocol {PROTOCOL_VERSION}"
+
+SYNC_CHANNEL = "sync"  # on which two nodes compare a group's logs
 RandomBytes = Callable[[int], bytes]
 
 # The nodes of a simulation hear the very same gossip, and begin with the very same log.
@@ -66,8 +71,15 @@ class GroupPlace:
         return self.log.group
 
     @property
+    def is_too_old(self) -> bool:
+        """Whether this version of fednode does not understand all that is in the group."""
+        return self._is_too_old
+
+    @cached_property
     def topic(self) -> str:
-        return f"/fednode/group/{self.group}/1"
+        """From what only its members ever read: to others it says nothing, not even which group it is."""
+        first = next(iter(self.log)).raw
+        return f"/fednode/{blake3(first, derive_key_context=_TOPIC_CONTEXT).hexdigest()}"
 
     @property
     def key(self) -> GroupKey:
@@ -93,6 +105,10 @@ class GroupPlace:
     def is_member(self, node: NodeId) -> bool:
         """Whether `node` is in, as far as this version can tell: one that is too old puts nobody out of a run."""
         return self.state().admits(node) or self._is_too_old
+
+    def revoked(self) -> RevokedNode | None:
+        """How this very node was revoked by another of its member's; None while it was not."""
+        return self.state().revoked.get(self._identity.node_id)
 
     def out(self) -> FormerMember | None:
         """How our own member was put out of the group, or left; None while it is in."""
@@ -144,7 +160,8 @@ class GroupPlace:
             self._kept.append(self._unkept.popleft())
 
     async def keep_keys(self) -> None:
-        await self._disk.write(_key_file(self.group), _pack_keys(self.keys))
+        name = _key_file(self.group)
+        await self._disk.write(name, self._identity.keys.vault.seal(name, _pack_keys(self.keys)))
 
     def seal(self, plain: bytes, random_bytes: RandomBytes) -> bytes:
         nonce = random_bytes(GOSSIP_NONCE_BYTES)
@@ -197,9 +214,10 @@ async def joined_place(log: GroupLog, key: GroupKey, disk: Disk, identity: Ident
 async def load_place(group: GroupId, disk: Disk, identity: Identity) -> GroupPlace:
     """The group as it was when the node stopped. Raises FednodeError when its files are damaged."""
     raw_keys = await disk.read(_key_file(group))
+    opened = identity.keys.vault.open(_key_file(group), raw_keys) if raw_keys else b"\xc0"
     try:
         log = _log_of(group, tuple(await disk.records(_journal(group)))).copy()
-        packed: dict[str, bytes] = msgpack.unpackb(raw_keys or b"\xc0")
+        packed: dict[str, bytes] = msgpack.unpackb(opened)
         keys = {int(epoch): GroupKey(int(epoch), secret) for epoch, secret in packed.items()}
     except (RemoteProtocolError, ValueError, AttributeError, TypeError) as error:
         raise FednodeError(

@@ -12,38 +12,38 @@ import msgpack
 import trio
 
 from node.address_book import AddressBook
+from node.announcements import Announcements
 from node.announcer import Announcer
 from node.complaints import Complaints
 from node.entrance import Entrance
 from node.group_keys import GroupKeys
+from node.group_place import SYNC_CHANNEL as SYNC_CHANNEL
 from node.group_place import GroupPlace, create_place, joined_place, load_place
 from node.identity import Identity
 from node.links import Links
 from node.neighbours import Neighbours
 from node.seams import ENTRANCE_PROTOCOL, Disk, Network
+from node.siblings import SiblingNodes
+from node.whereabouts import Whereabouts
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.invitation import Invitation, invite, open_token
+from protocol.joining import Joined
 from protocol.keys import GroupId, NodeId
 from protocol.limits import ANTI_ENTROPY_S
-from protocol.operation_kinds import MemberLeave, MemberRemove, Payload
+from protocol.operation_kinds import MemberLeave, MemberRemove, NodeRevoke, Payload
 from protocol.operations import OpenOperation
-from protocol.presence import Capacity, Presence, group_of, interval_s
+from protocol.presence import Capacity, Presence, group_of
 from protocol.sync import SYNC_MESSAGE_BYTES_MAX, SyncMessage
+from protocol.why_out import why_out
 from protocol.wire import pack, unpack
 
 log = logging.getLogger("fednode.groups")
 
-SYNC_CHANNEL = "sync"
 PRESENCE_CHANNEL = "presence"
 INDEX = "groups"  # the file that lists a node's groups
 _OPERATION, _PRESENCE = b"o", b"p"  # the first byte of what is gossiped
 # A wanted peer that stays away so long is told at its entrance who we are: it may not have heard of our admission.
 INTRODUCE_AFTER_S = 5.0
-# Shares of the usual interval: how soon a node announces itself that is new or back, and what lies at least between two
-# announcements. 0.3 to 6 s, and 6 s, in a small group; a large one that was started all at once takes its time, so that
-# nobody is flooded with what all have to say.
-_HURRY_SHARES = (0.005, 0.1)
-_ANNOUNCE_GAP_SHARE = 0.1
 FAREWELL_S = 1.0  # for telling the nodes that are being put out so, before their connections are cut
 RECENT_MESSAGES = 4096  # hashes of gossip already handled; a minute's worth in the largest group
 
@@ -60,6 +60,9 @@ class Groups:
         describe: this node's capacity, and the ids of its open runs, for presence.
         on_operations: told of new operations, after they are durable.
         on_presence: told of what was heard of a node.
+        on_entered: told of a group that this node has created, joined or entered.
+        siblings: our member's other nodes, to whom the door is open too.
+        outside: where outsiders reach this node, as its owner says.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Groups:
         network: Network,
         disk: Disk,
         links: Links,
+        siblings: SiblingNodes,
         *,
         version: str,
         now: Callable[[], float],
@@ -75,6 +79,8 @@ class Groups:
         describe: Callable[[], tuple[Capacity, tuple[str, ...], int]],
         on_operations: OnOperations,
         on_presence: Callable[[GroupPlace, Presence], None],
+        on_entered: Callable[[GroupPlace], None],
+        outside: Sequence[str] = (),
     ) -> None:
         self.identity = identity
         self.places: dict[GroupId, GroupPlace] = {}
@@ -83,22 +89,40 @@ class Groups:
         self._links = links
         self._now = now
         self._random = random
-        self._announcer = Announcer(identity, network, version=version, now=now, describe=describe)
+        self.announcer = Announcer(identity, network, version=version, now=now, describe=describe, outside=outside)
         self.neighbours = Neighbours(
-            identity.node_id, AddressBook(network, disk, identity.node_id), self.places, self._announcer.where
+            identity.node_id,
+            AddressBook(network, disk, identity.node_id, links.hurry),
+            self.places,
+            self.announcer,
+            siblings.wanted,
+        )
+        self.announcements = Announcements(
+            self.places, random, announce=self._announce, save=self.neighbours.addresses.save
+        )
+        self.whereabouts = Whereabouts(
+            self.neighbours.addresses,
+            self.places,
+            links,
+            wanted=self.neighbours.wanted,
+            connected=lambda: self._connected,
+            admits=self.admits,
         )
         self._on_operations = on_operations
         self._on_presence = on_presence
+        self._on_entered = on_entered
+        self._siblings = siblings
         self._nursery: trio.Nursery | None = None
-        self._announce_now = trio.Event()
         self._connected: set[NodeId] = set()
         self._changes: set[NodeId] = set()
         self.entrance = Entrance(
             identity,
             network,
             self.places,
-            known=self.neighbours.known_addresses,
-            on_kept=self._on_kept,
+            known=self.neighbours.known_records,
+            told=self.neighbours.addresses.told,
+            siblings=siblings,
+            on_kept=self.on_kept,
             now=now,
             random_bytes=random.randbytes,
         )
@@ -114,7 +138,7 @@ class Groups:
         for group in index:
             self.places[GroupId(group)] = await load_place(GroupId(group), self._disk, self.identity)
             await self.keys.look(self.places[GroupId(group)])
-        self._open_door()
+        self.open_door()
         self._network.handle(ENTRANCE_PROTOCOL, self.entrance.serve)
 
     async def run(self) -> None:
@@ -125,7 +149,7 @@ class Groups:
                 self._start(place)
             nursery.start_soon(self._watch_peers)
             nursery.start_soon(self._anti_entropy)
-            nursery.start_soon(self._announce_forever)
+            nursery.start_soon(self.announcements.run)
             nursery.start_soon(self._introduce_forever)
             nursery.start_soon(self.keys.run)
 
@@ -137,19 +161,25 @@ class Groups:
         """A group is new here: remember it, open the door to its nodes, listen."""
         self.places[place.group] = place
         await self._disk.write(INDEX, msgpack.packb(list(self.places)))
-        self._open_door()
+        self.open_door()
         self._start(place)
-        self._hurry_announcement()
+        self.announcements.hurry()
 
     # --- what the owner does -------------------------------------------------------------------------------------
     async def create(self, name: str) -> GroupPlace:
         place = await create_place(name, self._disk, self.identity, self._now(), self._random.randbytes)
         await self._host(place)
         await self._on_operations(place, list(place.log))
+        self._on_entered(place)
         return place
 
-    async def invite(self, place: GroupPlace, role: str, uses: int, expires_s: int) -> tuple[OpenOperation, str]:
-        """Post an invitation, and its token. Raises Refused when we may not invite."""
+    async def invite(
+        self, place: GroupPlace, role: str, uses: int, expires_s: int, outside: Sequence[str] = ()
+    ) -> tuple[OpenOperation, str]:
+        """Post an invitation, and its token. Raises Refused when we may not invite.
+
+        `outside`: more addresses where outsiders reach this node; members are told them too, until it stops.
+        """
         now = int(self._now())
         operation, token = invite(
             place.log,
@@ -158,10 +188,13 @@ class Groups:
             role=role,  # type: ignore[arg-type]
             uses=uses,
             expires_at=now + expires_s,
-            entrances=self.neighbours.entrances(place),
+            entrances=self.neighbours.entrances(place, outside),
             now=now,
         )
         await place.keep([operation])
+        if outside:
+            self.announcer.add_outside(outside)
+            self.announcements.hurry()
         await self._spread(place, operation)
         return operation, token
 
@@ -176,18 +209,27 @@ class Groups:
                 remedy="nothing to do; see fednode group show",
             )
         joined, admitter = await self.entrance.join(invitation)
+        return await self._enter(joined), invitation, admitter
+
+    async def enter(self, group: GroupId, peer: NodeId) -> GroupPlace:
+        """Enter a group of which our member is one, at `peer`, a node of it. Raises Refused or Unreachable."""
+        return await self._enter(await self.entrance.enter(group, peer))
+
+    async def _enter(self, joined: Joined) -> GroupPlace:
         for known in joined.known:
             self.neighbours.addresses.learn(known)
-        if before is not None:  # we were put out, and are back
-            before.keys[joined.group_key.epoch] = joined.group_key
-            await before.keep_keys()
-            added = [new for operation in joined.log for new in before.log.add(operation.raw).added]
-            await self._took_in(before, added)
-            return before, invitation, admitter
-        place = await joined_place(joined.log, joined.group_key, self._disk, self.identity)
-        await self._host(place)
-        await self._on_operations(place, list(place.log))
-        return place, invitation, admitter
+        place = self.places.get(joined.log.group)
+        if place is not None:  # we were put out, and are back
+            place.keys[joined.group_key.epoch] = joined.group_key
+            await place.keep_keys()
+            added = [new for operation in joined.log for new in place.log.add(operation.raw).added]
+            await self._took_in(place, added)
+        else:
+            place = await joined_place(joined.log, joined.group_key, self._disk, self.identity)
+            await self._host(place)
+            await self._on_operations(place, list(place.log))
+        self._on_entered(place)
+        return place
 
     async def say(self, place: GroupPlace, payload: Payload) -> OpenOperation:
         """Write an operation of ours, durably, and spread it. Raises Refused when a rule would void it."""
@@ -197,15 +239,16 @@ class Groups:
 
     async def _spread(self, place: GroupPlace, operation: OpenOperation) -> None:
         await self._publish(place, _OPERATION + operation.raw)
-        if isinstance(operation.payload, MemberRemove | MemberLeave):
+        if isinstance(operation.payload, MemberRemove | MemberLeave | NodeRevoke):
             await self._farewell(place)
-        self._open_door()
+        self.open_door()
         await self._on_operations(place, [operation])
         await self.keys.look(place)
 
     async def _farewell(self, place: GroupPlace) -> None:
         """Tell those who are out now, or everybody when we are, before the door shuts. Nothing of theirs is read."""
-        parting = sorted(peer for peer in self._connected if not self.admits(peer))
+        out = [peer for peer in self._connected if not place.admits(peer)]
+        parting = sorted(peer for peer in out if peer in place.state().nodes or why_out(place.state(), peer))
         for peer in parting:
             self._links.send(peer, SYNC_CHANNEL, pack(place.session(peer).open_with_news()))
         await self._links.flush(parting, FAREWELL_S)
@@ -214,12 +257,16 @@ class Groups:
         await self._network.publish(place.topic, place.seal(plain, self._random.randbytes))
 
     # --- the door ------------------------------------------------------------------------------------------------
-    def _open_door(self) -> None:
+    def open_door(self) -> None:
+        """Let in, and dial, whom we should now; cut off whoever is not among them."""
         self._network.set_door(self.admits)
         self._links.keep(self.neighbours.wanted())
 
     def admits(self, peer: NodeId) -> bool:
-        return any(place.admits(peer) for place in self.places.values())
+        """Whether `peer` is in a group with us, or one of our own member's nodes; never one that this has revoked."""
+        if self._siblings.is_revoked(peer):
+            return False
+        return self._siblings.admits(peer) or any(place.admits(peer) for place in self.places.values())
 
     def member_of(self, peer: NodeId) -> str:
         """Whose node `peer` is: a member of some group that is shared, or nobody's but its own."""
@@ -230,7 +277,7 @@ class Groups:
     async def _listen(self, place: GroupPlace) -> None:
         recent: dict[str, None] = {}
         complaints = Complaints(trio.current_time)
-        async for gossip in self._network.subscribe(place.topic):
+        async for gossip in self._network.subscribe(place.topic, place.admits):
             try:
                 opened = place.open(gossip.data)
                 if opened.hash not in recent:
@@ -258,18 +305,18 @@ class Groups:
     def _hear(self, place: GroupPlace, announcement: bytes) -> None:
         """Note what a node says of itself. Raises RemoteProtocolError, and Refused for what is no news."""
         presence = place.book.hear(announcement, place.state(), now=trio.current_time())
-        self.neighbours.addresses.learn(presence.where())
+        self.neighbours.addresses.learn(presence.where)
         self._on_presence(place, presence)
 
     async def _took_in(self, place: GroupPlace, operations: Sequence[OpenOperation]) -> None:
         if operations or place.has_unkept:
             kept = await place.keep(operations)
-            self._open_door()
+            self.open_door()
             await self._on_operations(place, kept)
             await self.keys.look(place)
 
-    async def _on_kept(self, place: GroupPlace, operations: Sequence[OpenOperation]) -> None:
-        """The entrance has taken something in that is durable already: spread it."""
+    async def on_kept(self, place: GroupPlace, operations: Sequence[OpenOperation]) -> None:
+        """What has been said, or taken in at the entrance, and is durable already: spread it."""
         for operation in operations:
             await self._spread(place, operation)
 
@@ -296,8 +343,10 @@ class Groups:
             for place in list(self.places.values()):
                 peers = sorted(peer for peer in self._connected if place.admits(peer))
                 if peers:
-                    self._sync_with(place, self._random.choice(peers))
+                    chosen = self._random.choice(peers)
+                    self._sync_with(place, chosen)
                     self.keys.ask(place, peers[:1])
+                    self.whereabouts.ask(place, [chosen])
 
     async def _watch_peers(self) -> None:
         async for change in self._network.peer_changes():
@@ -310,9 +359,10 @@ class Groups:
                 if place.admits(change.peer):
                     self.keys.ask(place, [change.peer])
                     self._sync_with(place, change.peer)
-                    self._links.send(change.peer, PRESENCE_CHANNEL, self._announcer.newest(place.group))
+                    self.whereabouts.ask(place, [change.peer])
+                    self._links.send(change.peer, PRESENCE_CHANNEL, self.announcer.newest(place.group))
             if len(self._connected) == 1:
-                self._hurry_announcement()  # we are back: the others hear of it from those who are connected to us
+                self.announcements.hurry()  # we are back: the others hear of it from those who are connected to us
 
     @property
     def connected(self) -> frozenset[NodeId]:
@@ -324,28 +374,8 @@ class Groups:
         return {peer for peer in changes if self.admits(peer)}
 
     # --- presence ------------------------------------------------------------------------------------------------
-    def _hurry_announcement(self) -> None:
-        self._announce_now.set()
-
-    async def _announce_forever(self) -> None:
-        while True:
-            nodes = max((len(place.state().nodes) for place in self.places.values()), default=1)
-            # Jitter keeps a group that was started by one script from announcing in one breath.
-            with trio.move_on_after(interval_s(nodes) * (0.9 + 0.2 * self._random.random())):
-                await self._announce_now.wait()
-                first, last = _HURRY_SHARES
-                await trio.sleep(interval_s(nodes) * (first + (last - first) * self._random.random()))
-            self._announce_now = trio.Event()
-            for place in [place for place in self.places.values() if place.out() is None]:
-                await self._announce(place)
-            try:
-                await self.neighbours.addresses.save()
-            except FednodeError as error:
-                log.error("addresses of other nodes are not remembered: %s", error)
-            await trio.sleep(interval_s(nodes) * _ANNOUNCE_GAP_SHARE)
-
     async def _announce(self, place: GroupPlace) -> None:
-        await self._publish(place, _PRESENCE + self._announcer.make(place.group))
+        await self._publish(place, _PRESENCE + self.announcer.make(place.group))
 
     def on_presence(self, peer: NodeId, announcement: bytes) -> None:
         """What a peer says of itself on connecting. Raises RemoteProtocolError."""
@@ -363,6 +393,6 @@ class Groups:
             for place in list(self.places.values()):
                 away = self.neighbours.wanted() - self._connected
                 for peer in sorted(away):
-                    known = place.admits(peer) and self.neighbours.addresses.of(peer) is not None
+                    known = place.admits(peer) and self.neighbours.addresses.is_findable(peer)
                     if known and await self.entrance.introduce(place, peer):
                         self._links.keep(self.neighbours.wanted())

@@ -96,7 +96,7 @@ class Histories:
         request = unpack(HistoryRequest, raw, REQUEST_BYTES_MAX)
         known = self._known.get(RunId(request.run))
         if known is None or known.history is None or not known.place.state().admits(peer):
-            raise Refused("no-such-run", "No such run is known here", remedy="ask a node that takes part in it")
+            raise _no_such_run()
         past = known.history.past
         await past.refresh()
         if request.newest not in past.places:
@@ -108,12 +108,19 @@ class Histories:
             entry = await past.entry(name)
             entry_bytes = len(entry.checkpoint) + sum(map(len, entry.reports)) + _ENTRY_OVERHEAD_BYTES
             if part and (size + entry_bytes > PART_BYTES or len(part) == HISTORY_ENTRIES_MAX):
+                self._check_told_to(peer, known)
                 yield await self._frame(known, part)
                 sent, size, part = sent + size, 0, []
             part.append((place.round, entry))
             size += entry_bytes
             name = place.previous
+        self._check_told_to(peer, known)
         yield await self._frame(known, part)
+
+    def _check_told_to(self, peer: NodeId, known: KnownRun) -> None:
+        """Raises Refused for who has been put out since it asked, and still shares another group with us."""
+        if not known.place.state().admits(peer):
+            raise _no_such_run()
 
     async def _frame(self, known: KnownRun, part: list[tuple[int, HistoryEntry]]) -> bytes:
         """A part of an answer, newest round first. The times are read for it alone: a run may have a million rounds."""
@@ -125,6 +132,10 @@ class Histories:
             times = {"committed_at": row.committed_at, "seconds": row.seconds} if row is not None else {}
             entries.append(entry.model_copy(update=times))
         return pack(HistoryAnswer(entries=tuple(entries)))
+
+
+def _no_such_run() -> Refused:
+    return Refused("no-such-run", "No such run is known here", remedy="ask a node that takes part in it")
 
 
 def standing_of(known: KnownRun, me: NodeId) -> Standing | None:

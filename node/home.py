@@ -1,7 +1,7 @@
 """A node's home: its folder, its lock, its keys, its settings, and where its socket lies.
 
-Whoever can read the home can be the node, so the folder is its owner's alone and a key that others could read is
-refused, as ssh does.
+Whoever can read the home can be the node, so the folder is its owner's alone; what holds for the keys in it is in
+node.key_files.
 """
 
 import contextlib
@@ -16,22 +16,20 @@ import secrets
 import socket
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 from pydantic import TypeAdapter, ValidationError
 
+from node.identity import CERTIFICATE
+from node.key_files import MEMBER_KEY, NODE_KEY, SEAL_KEY, PrivateKey, check_place, read_key, unlock, write_key
+from node.reach import host_and_port, outside_address
+from node.sealing import Vault
 from node.system_names import INTERVAL_KEY, INTERVAL_S
 from node.worker_watch import HANG_KEY, HANG_S, SILENCE_KEY, SILENCE_S
 from protocol.errors import FednodeError, Refused
@@ -48,13 +46,9 @@ LOCK = "node.lock"
 SETTINGS = "settings.json"
 SOCKET = "api.sock"
 SOCKET_POINTER = "api.path"
-NODE_KEY = "node.key"
-MEMBER_KEY = "member.key"
-SEAL_KEY = "seal.key"
 RECORD = "record.duckdb"
+NONE = "none"  # for an option that is remembered: nothing, from now on
 LOG = "node.log"
-
-PrivateKey = TypeVar("PrivateKey", Ed25519PrivateKey, X25519PrivateKey)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +58,8 @@ class Settings:
     name: str
     member_name: str  # of the owner; the same on all nodes of one
     listen: str  # a multiaddress with a port; the entrance has the next port
+    announce: str = ""  # multiaddresses where outsiders reach the door, with spaces between
+    mdns: str = "on"  # "off": the local network is not told of this node, nor listened to
     worker_silence_s: float = SILENCE_S  # see node.worker_watch
     worker_hang_s: float = HANG_S
     system_interval_s: float = INTERVAL_S  # between looks at how busy the machine is, while a run goes on
@@ -74,22 +70,28 @@ class Home:
 
     Args:
         path: the folder, made when missing.
+        passphrase: of its keys, where they are under one. A home that is new gets its keys under it.
+        links: the node is to become one of a member whose key is elsewhere, so none is made here.
 
     Raises:
-        Refused: another process runs a node here, or others can read the keys.
+        Refused: another process runs a node here, others can read or change the keys, or the passphrase is not theirs.
         FednodeError: the folder or something in it cannot be used.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, passphrase: str | None = None, *, links: bool = False) -> None:
         self.path = path
+        check_place(path)
         _make_private_folder(path)
         self._lock = _locked(path / LOCK)
         self._socket: Path | None = None
         try:
+            self.vault = unlock(path, passphrase)
+            if not links:
+                _check_node_key(path)
             # The library's key classes are abstract to mypy alone.
-            self.key = _key(path / NODE_KEY, Ed25519PrivateKey)  # type: ignore[type-abstract]
-            self.member_key = _key(path / MEMBER_KEY, Ed25519PrivateKey)  # type: ignore[type-abstract]
-            self.seal_key = _key(path / SEAL_KEY, X25519PrivateKey)  # type: ignore[type-abstract]
+            self.key = _key(path / NODE_KEY, Ed25519PrivateKey, self.vault)  # type: ignore[type-abstract]
+            self.member_key = self._member_key(links)
+            self.seal_key = _key(path / SEAL_KEY, X25519PrivateKey, self.vault)  # type: ignore[type-abstract]
         except BaseException:
             self.close()
             raise
@@ -101,6 +103,13 @@ class Home:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _member_key(self, links: bool) -> Ed25519PrivateKey | None:
+        """None in a home that was linked, or is about to be: it has its member's certificate, and never the key."""
+        path = self.path / MEMBER_KEY
+        if not path.exists() and (links or (self.path / CERTIFICATE).exists()):
+            return None
+        return _key(path, Ed25519PrivateKey, self.vault)  # type: ignore[type-abstract]
 
     def close(self) -> None:
         """Take the socket's file away and let the next node in."""
@@ -114,12 +123,18 @@ class Home:
         os.close(self._lock)
 
     def settings(
-        self, *, name: str | None = None, member_name: str | None = None, listen: str | None = None
+        self,
+        *,
+        name: str | None = None,
+        member_name: str | None = None,
+        listen: str | None = None,
+        announce: Sequence[str] = (),
+        mdns: bool | None = None,
     ) -> Settings:
         """What was remembered, changed by what is given now, and remembered so.
 
         `listen` is a multiaddress; with port 0 two free neighbouring ports are picked, once: addresses that others
-        know stay right over restarts.
+        know stay right over restarts. `announce`: HOST or HOST:PORT; "none" forgets what was remembered.
         """
         path = self.path / SETTINGS
         known = _read_settings(path)
@@ -132,6 +147,8 @@ class Home:
             name=_checked_name(name or known.get("name") or _machine_name()),
             member_name=_checked_name(member_name or known.get("member_name") or _login_name()),
             listen=chosen,
+            announce=_announced(path, announce, known.get("announce", ""), chosen),
+            mdns=_switch(path, "mdns", known.get("mdns", "on") if mdns is None else "on" if mdns else "off"),
             **{key: _seconds(path, key, known[key]) for key in (SILENCE_KEY, HANG_KEY, INTERVAL_KEY) if key in known},
         )
         now = known | {key: str(value) for key, value in asdict(settings).items()}
@@ -185,6 +202,19 @@ def _host_and_port(text: str) -> tuple[str, str]:
 
 
 # --- the folder and its lock -----------------------------------------------------------------------------------
+@contextlib.contextmanager
+def stopped_home(path: Path) -> Iterator[None]:
+    """Hold the home at `path`, which must be there, so that no node starts meanwhile. Raises Refused."""
+    if not path.is_dir():
+        raise Refused("no-home", f"There is no home at {path}", remedy="name another --home")
+    check_place(path)
+    handle = _locked(path / LOCK)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
 def _make_private_folder(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -215,33 +245,24 @@ def _locked(path: Path) -> int:
 
 
 # --- keys ------------------------------------------------------------------------------------------------------
-def _key(path: Path, kind: type[PrivateKey]) -> PrivateKey:
+def _key(path: Path, kind: type[PrivateKey], vault: Vault) -> PrivateKey:
     """The private key in `path`, made when there is none."""
-    if not path.exists():
-        made = kind.generate()
-        write_atomically(path, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        return made
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise Refused(
-            "key-not-private",
-            f"The key {path} can be read by others (mode {mode:04o})",
-            remedy=f"chmod 600 {path}; if somebody may have copied it, remove this node from its groups",
+    if path.exists():
+        return read_key(path, kind, vault)
+    made = kind.generate()
+    write_key(path, made, vault)
+    return made
+
+
+def _check_node_key(home: Path) -> None:
+    """Raise FednodeError where the node's key is gone and its certificate is not, as after an import that was cut off:
+    with a new key this would be another node without a word."""
+    if (home / CERTIFICATE).exists() and not (home / NODE_KEY).exists():
+        raise FednodeError(
+            f"The key {home / NODE_KEY} is gone, and its certificate is there",
+            remedy="put back a copy of it, or fednode key import a backup (once more, if that was cut off); without "
+            "either begin with an empty home (--home FOLDER)",
         )
-    try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except (ValueError, TypeError, OSError) as error:
-        raise _not_a_key(path, str(error)) from None
-    if not isinstance(key, kind):
-        raise _not_a_key(path, f"it holds a {type(key).__name__.lstrip('_')}")
-    return key
-
-
-def _not_a_key(path: Path, why: str) -> FednodeError:
-    return FednodeError(
-        f"The key {path} cannot be read: {why}",
-        remedy="put back a copy of it; without one, move it away and the node gets a new identity",
-    )
 
 
 # --- settings --------------------------------------------------------------------------------------------------
@@ -267,6 +288,24 @@ def _seconds(path: Path, key: str, text: str) -> float:
     if not 0 < seconds < math.inf:
         raise _bad_settings(path, f"{key} is {text[:40]!r}, not a number of seconds")
     return seconds
+
+
+def _announced(path: Path, given: Sequence[str], known: str, listen: str) -> str:
+    if given == (NONE,):
+        return ""
+    port = host_and_port(listen)[1]
+    try:
+        return " ".join(outside_address(text, port) for text in given or known.split())
+    except Refused as refused:
+        if given:
+            raise
+        raise _bad_settings(path, f"announce: {refused.what}") from None
+
+
+def _switch(path: Path, key: str, text: str) -> str:
+    if text not in ("on", "off"):
+        raise _bad_settings(path, f"{key} is {text[:40]!r}, neither on nor off")
+    return text
 
 
 def _bad_settings(path: Path, why: str) -> FednodeError:

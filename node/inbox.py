@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from node.group_place import GroupPlace
+from node.inbox_gone import Gone, gone, gone_items
 from node.inbox_items import (
     DISK_LOW_BYTES,
     Joiner,
@@ -58,7 +59,7 @@ class Inbox:
         self._told: list[Json] | None = None
         self._recorded: list[Json] = []
         self._recorded_at = float("-inf")
-        self._joiners: dict[GroupId, tuple[int, list[Joiner]]] = {}
+        self._members: dict[GroupId, tuple[int, list[Joiner], list[Gone]]] = {}
         self._troubled_since: dict[str, float] = {}
 
     # --- what is asked ---------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ class Inbox:
     async def _items(self) -> list[Json]:
         seen = await self._seen.load()
         answers = proposal_items([*self._proposed()])
-        looks = [*self._troubles(), *self._paused(), *self._joined(), *await self._record_items()]
+        looks = [*self._troubles(), *self._paused(), *self._came_and_went(), *await self._record_items()]
         open_ = [each for each in newest_first([*answers, *looks]) if each["id"] not in seen]
         return sorted(open_, key=lambda each: each["needs"] != "answer")[:ITEMS_MAX]
 
@@ -153,13 +154,16 @@ class Inbox:
         ]
         return paused_items(noted, self._node.now())[:KIND_MAX]
 
-    def _joined(self) -> Iterator[Json]:
+    def _came_and_went(self) -> Iterator[Json]:
+        """Who came into our groups and who is out of them. A log is read when it has grown, and not before."""
+        me, now = self._node.identity.node_id, self._node.now()
         for group, place in self._node.groups.places.items():
-            known = self._joiners.get(group)
+            known, state = self._members.get(group), place.state()
             if known is None or known[0] != len(place.log):
-                known = (len(place.log), joiners(place.log, place.state(), self._node.identity.node_id))
-                self._joiners[group] = known
-            yield from joiner_items(known[1], group, place.state().name, self._node.now())
+                known = (len(place.log), joiners(place.log, state, me), gone(place.log, state, me))
+                self._members[group] = known
+            yield from joiner_items(known[1], group, state.name, now)
+            yield from gone_items(known[2], group, state.name, now)
 
     def _troubles(self) -> list[Json]:
         """What this node cannot do now. What has ended and comes back is news again."""

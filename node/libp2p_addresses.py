@@ -1,4 +1,4 @@
-"""Addresses: which sockets a node listens on, what it announces, and where a multiaddress leads.
+"""Which sockets a node listens on, and the addresses under which others reach them.
 
 We bind our sockets ourselves, without SO_REUSEPORT: the library sets it, and then two nodes share a port without a word
 and each gets half of the other's callers.
@@ -6,49 +6,17 @@ and each gets half of the other's callers.
 
 import errno
 import ipaddress
-import re
 import socket
 
 import psutil
 import trio
 
+from node.reach import host_and_port, multiaddress
 from protocol.errors import FednodeError
 
 BACKLOG = 128
 # A peer whose machine vanished without a word: its connection goes after about a minute instead of two hours.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-
-_MULTIADDRESS = re.compile(r"/(ip4|ip6|dns|dns4|dns6)/([^/]{1,253})/tcp/(\d{1,5})(?:/p2p/[A-Za-z0-9]+)?")
-
-
-def host_and_port(address: str) -> tuple[str, int]:
-    """Where `/ip4/HOST/tcp/PORT` and its like lead. Raises FednodeError for any other form."""
-    match = _MULTIADDRESS.fullmatch(address)
-    if match is None or int(match[3]) > 65_535 or not _is_host(match[1], match[2]):
-        raise FednodeError(
-            f"{address[:120]!r} is not an address that a node can listen on or dial",
-            remedy="write it like /ip4/192.0.2.7/tcp/4001",
-        )
-    return match[2], int(match[3])
-
-
-def _is_host(kind: str, host: str) -> bool:
-    if kind.startswith("dns"):
-        return True
-    try:
-        return ipaddress.ip_address(host).version == (4 if kind == "ip4" else 6)
-    except ValueError:
-        return False
-
-
-def multiaddress(host: str, port: int) -> str:
-    return f"/ip6/{host}/tcp/{port}" if ":" in host else f"/ip4/{host}/tcp/{port}"
-
-
-def entrance_beside(address: str) -> str:
-    """The entrance's address where none is given: the next port, or any where any will do."""
-    host, port = host_and_port(address)
-    return multiaddress(host, port + 1 if port else 0)
 
 
 async def bind(address: str) -> trio.SocketListener:

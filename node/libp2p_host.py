@@ -28,22 +28,32 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
-from node.libp2p_addresses import host_and_port
+from node.dialling import Race
+from node.door import Places
 from node.libp2p_faults import Faults
-from node.libp2p_secure import CountedConnection, DoorShut, SteadyYamux, Upgrader
+from node.libp2p_secure import Charge, CountedConnection, DoorShut, SteadyYamux, Upgrader
 from node.libp2p_stream import FrameStream
+from node.reach import host_and_port
 from node.seams import StreamHandler, TrafficCounters, Unreachable
-from protocol.errors import FednodeError
+from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.keys import NodeId
-from protocol.limits import DIAL_DEADLINE_S, GROUP_MEMBERS_MAX
+from protocol.limits import (
+    DIAL_DEADLINE_S,
+    GROUP_MEMBERS_MAX,
+    HANDSHAKE_DEADLINE_S,
+    HANDSHAKES_MAX,
+    SOURCE_HANDSHAKES_MAX,
+)
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus  # type checkers see trio through stubs that the library brings; they lack it
 
 log = logging.getLogger("fednode.network")
 
-HANDSHAKES_MAX = 128  # inbound at once; each may take its deadline, and a flood must not take our memory
 _FAREWELL_S = 1.0  # for all goodbyes together, when the host stops
+_TELLING_S = 0.5  # of a dial's deadline, kept for saying what came of each address
+# A peer that hung up at two addresses does so at all. At one, it may be somebody who passes bytes on to the peer.
+_REFUSALS_MAX = 2
 _SOMEWHERE = Multiaddr("/ip4/0.0.0.0/tcp/0")  # the library wants the listener's address for its log lines
 
 # A window update for every read doubles the frames; the library looks at this variable at every read.
@@ -73,11 +83,16 @@ class _NoAutoConnector(AutoConnector):
         return
 
 
+class NotSpoken(Unreachable):
+    """The peer is there, and does not know the protocol."""
+
+
 class Libp2pHost:
     """A host under one identity. Start `run` in a nursery before anything else is asked of it.
 
     Args:
         streams_max: on one connection at once; a peer that opens more is hung up on.
+        charge: told who did that, or anything else that no honest peer does, and what.
         faults: links that a test has broken, if that is switched on.
     """
 
@@ -88,10 +103,12 @@ class Libp2pHost:
         counters: TrafficCounters,
         *,
         streams_max: int,
+        charge: Charge,
         faults: Faults | None = None,
     ) -> None:
         _quieten()
         self._counters = counters
+        self._charge = charge
         self._faults = faults
         self._new_connection = CountedConnection if faults is None else faults.connection
         peer_id = ID.from_pubkey(key_pair.public_key)
@@ -105,12 +122,13 @@ class Libp2pHost:
             outbound_stream_protocol_negotiation_timeout=DIAL_DEADLINE_S,
             inbound_stream_protocol_negotiation_timeout=DIAL_DEADLINE_S,
         )
-        upgrader = Upgrader(noise, streams_max)
+        upgrader = Upgrader(noise, streams_max, charge)
         self.swarm = Swarm(peer_id, peerstore, upgrader, [], RetryConfig(max_retries=0), limits)
         self.swarm.auto_connector = _NoAutoConnector(self.swarm)
         self.host = BasicHost(self.swarm, disable_identify_address_discovery=True)
         self._drop_what_the_library_serves()
-        self._handshakes = 0
+        self._handshakes = Places(HANDSHAKES_MAX, SOURCE_HANDSHAKES_MAX)
+        self._reached: dict[NodeId, str] = {}  # the address at which each peer answered last
         self._nursery: trio.Nursery | None = None
 
     def _drop_what_the_library_serves(self) -> None:
@@ -170,24 +188,30 @@ class Libp2pHost:
     def on_connections(self, notifee: INotifee) -> None:
         self.swarm.register_notifee(notifee)
 
-    async def welcome(self, stream: trio.SocketStream, bytes_max: int | None = None) -> SwarmConn | None:
-        """Take in an accepted socket: handshake, door, muxer. None, and the socket closed, when that fails."""
+    async def welcome(
+        self,
+        stream: trio.SocketStream,
+        bytes_max: int | None = None,
+        watch: Callable[[CountedConnection], None] = lambda connection: None,
+    ) -> SwarmConn | None:
+        """Take in an accepted socket: handshake, door, muxer. None, and the socket closed, when that fails, takes
+        longer than HANDSHAKE_DEADLINE_S, or too many are at it. `watch` gets the connection before anything else."""
         connection = self._new_connection(stream, False, self._counters, bytes_max)
-        if self._handshakes >= HANDSHAKES_MAX:
-            connection.hang_up()
-            return None
-        self._handshakes += 1
-        try:
-            muxer = await self.swarm.upgrade_inbound_raw_conn(connection, _SOMEWHERE)
-        except Exception as error:  # noqa: BLE001 - a stranger's garbage raises anything in the library
-            log.debug("an inbound connection came to nothing: %r", error)
-            connection.hang_up()
-            return None
-        except BaseException:
-            connection.hang_up()
-            raise
-        finally:
-            self._handshakes -= 1
+        watch(connection)
+        with self._handshakes.place(connection.source) as held:
+            if not held:
+                connection.hang_up()
+                return None
+            try:
+                with trio.fail_after(HANDSHAKE_DEADLINE_S):
+                    muxer = await self.swarm.upgrade_inbound_raw_conn(connection, _SOMEWHERE)
+            except Exception as error:  # noqa: BLE001 - a stranger's garbage raises anything in the library
+                log.debug("an inbound connection came to nothing: %r", error)
+                connection.hang_up()
+                return None
+            except BaseException:
+                connection.hang_up()
+                raise
         return next((each for each in self.connections(muxer.peer_id) if each.muxed_conn is muxer), None)
 
     def connections(self, peer: ID) -> list[SwarmConn]:
@@ -196,26 +220,47 @@ class Libp2pHost:
         return [each for each in found if not each.is_closed and not muxer_of(each).cut]
 
     async def connect(self, peer: NodeId, addresses: Sequence[str], bytes_max: int | None = None) -> SwarmConn:
-        """A new connection, through the first of `addresses` that leads to `peer`. Set a deadline around it.
+        """A new connection, through the first of `addresses` that leads to `peer`, beginning with the one that did so
+        last. Set a deadline around it.
 
         Raises Unreachable; its `refused` is set when the peer answered and hung up.
         """
-        failures = []
-        for position, address in enumerate(addresses):
-            left = trio.current_effective_deadline() - trio.current_time()
-            with trio.move_on_after(max(left, 0.0) / (len(addresses) - position)) as attempt:
-                try:
-                    return await self._dial(peer, address, bytes_max)
-                except Exception as error:  # as in welcome
-                    if isinstance(error.__cause__, DoorShut):
-                        raise _refused(peer) from error
-                    failures.append(f"{address}: {_short(error)}")
-            if attempt.cancelled_caught:
-                failures.append(f"{address}: no answer")
+        refusals: list[Exception] = []
+
+        def is_final(error: Exception) -> bool:
+            if isinstance(error.__cause__, DoorShut):
+                refusals.append(error)
+            return len(refusals) >= _REFUSALS_MAX
+
+        race = Race(
+            lambda address: self._dial(peer, address, bytes_max),
+            self._discard,
+            is_final,
+        )
+        last = self._reached.get(peer)
+        addresses = sorted(addresses, key=lambda address: address != last)  # stable: the others keep their order
+        with trio.move_on_at(trio.current_effective_deadline() - _TELLING_S):
+            await race.run(addresses)
+        if race.found is not None:
+            self._remember(peer, race.found[0])
+            return race.found[1]
+        if refusals:
+            raise _refused(peer) from refusals[0]
+        failures = [f"{address}: {_failure(race.failures.get(address))}" for address in addresses]
         raise Unreachable(
             f"Node {peer} cannot be reached ({'; '.join(failures) or 'no address of it is known'})",
             remedy="check that it runs, and that a firewall lets its port through",
+            tried=failures,
         )
+
+    def _discard(self, connection: SwarmConn) -> None:
+        self.spawn(connection.close)
+
+    def _remember(self, peer: NodeId, address: str) -> None:
+        self._reached.pop(peer, None)
+        self._reached[peer] = address
+        if len(self._reached) > GROUP_MEMBERS_MAX:
+            del self._reached[next(iter(self._reached))]
 
     async def _dial(self, peer: NodeId, address: str, bytes_max: int | None) -> SwarmConn:
         host, port = host_and_port(address)
@@ -244,7 +289,7 @@ class Libp2pHost:
             if stream is not None:
                 self.spawn(stream.reset)
             if isinstance(error, ProtocolNotSupportedError):
-                raise Unreachable(
+                raise NotSpoken(
                     f"Node {peer} does not speak {protocol}", remedy="run the same version of fednode on both"
                 ) from error
             if isinstance(error, Exception):
@@ -263,6 +308,8 @@ class Libp2pHost:
                 await handler(frames)
             except FednodeError as error:
                 log.info("a stream of %s from %s was reset: %s", protocol, frames.peer, error.what)
+                if isinstance(error, RemoteProtocolError):
+                    self._charge(frames.peer, "malformed", error.what)
                 await frames.reset()
             except Exception:
                 log.exception("the handler of %s failed; the stream from %s is reset", protocol, frames.peer)
@@ -296,8 +343,12 @@ def _refused(peer: NodeId) -> Unreachable:
     )
 
 
+def _failure(error: BaseException | None) -> str:
+    return "no answer" if error is None else _short(error)
+
+
 def _short(error: BaseException) -> str:
     """The innermost cause in a few words."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    while isinstance(error, BaseExceptionGroup) or error.__cause__ is not None:
+        error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error
     return (str(error) or type(error).__name__)[:120]

@@ -19,17 +19,21 @@ from libp2p.network.stream.net_stream import NetStream
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from node.conduct import Conduct
 from node.door import Door
-from node.feeds import PeerRegister
-from node.libp2p_addresses import announced, bind, entrance_beside
+from node.feeds import PeerRegister, anybody
+from node.libp2p_addresses import announced, bind
 from node.libp2p_entrance import Libp2pEntrance
 from node.libp2p_faults import Faults
 from node.libp2p_gossip import Libp2pGossip
-from node.libp2p_host import Libp2pHost, muxer_of
+from node.libp2p_host import Libp2pHost, NotSpoken, muxer_of
 from node.libp2p_secure import GatedNoise
 from node.libp2p_stream import FrameStream
+from node.libp2p_version import ask_version, serve_version
+from node.reach import entrance_beside
 from node.seams import (
     ENTRANCE_PROTOCOL,
+    VERSION_PROTOCOL,
     Gossip,
     PeerChange,
     PeerTraffic,
@@ -38,9 +42,10 @@ from node.seams import (
     TrafficCounters,
     Unreachable,
 )
+from node.versions import Versions
 from protocol.errors import FednodeError, LocalProtocolError
 from protocol.keys import NodeId, node_id_of, public_key_of
-from protocol.limits import DIAL_DEADLINE_S
+from protocol.limits import DIAL_DEADLINE_S, PEER_STREAMS_MAX
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -48,7 +53,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("fednode.network")
 
 HANDSHAKE_BYTES_MAX = 64 * 1024  # from whoever dials us, until it has proved a name that we admit; about 400 are needed
-STREAMS_MAX = 256  # on one member's connection at once; a node needs five
 
 Admits = Callable[[NodeId], bool]
 
@@ -83,19 +87,29 @@ class Libp2pNetwork:
         self._node_id = node_id_of(public_key_of(key))
         self._listen = tuple(listen)
         self._listen_for_strangers = tuple(entrances) or tuple(entrance_beside(address) for address in listen)
-        self._door = Door()
+        self._door = Door(trio.current_time)
+        self._door.conduct.on_refusal = self._cut_off
+        self.versions = Versions()
         key_pair = create_new_key_pair(key.private_bytes_raw())
-        noise = GatedNoise(key_pair, self._door.knock)
+        noise = GatedNoise(key_pair, self._door)
         self._faults = Faults.from_environment()
-        self._inner = Libp2pHost(key_pair, noise, self._door.counters, streams_max=STREAMS_MAX, faults=self._faults)
+        self._inner = Libp2pHost(
+            key_pair,
+            noise,
+            self._door.counters,
+            streams_max=PEER_STREAMS_MAX,
+            charge=self.conduct.fault,
+            faults=self._faults,
+        )
         self._peers = PeerRegister()
-        self._inner.on_connections(_Watcher(self._peers))
+        self._inner.on_connections(_Watcher(self._peers, self._came_up))
+        serve_version(self._inner, self._frames, self.versions)
         self._gossip = Libp2pGossip(self._inner.host, self._door, self._inner.guarded)
-        self._entrance = Libp2pEntrance(key_pair, self._door, self._faults)
+        self._entrance = Libp2pEntrance(key_pair, self._door, self.versions, self._faults)
         self._known: dict[NodeId, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         self._dialling: dict[NodeId, trio.Lock] = {}
-        self._addresses: list[str] = []
-        self._entrance_addresses: list[str] = []
+        self._doors: list[trio.SocketListener] = []
+        self._entrances: list[trio.SocketListener] = []
 
     @property
     def node_id(self) -> NodeId:
@@ -105,11 +119,18 @@ class Libp2pNetwork:
     def counters(self) -> TrafficCounters:
         return self._door.counters
 
+    @property
+    def conduct(self) -> Conduct:
+        return self._door.conduct
+
+    def trouble(self, peer: NodeId) -> str:
+        return self.conduct.trouble(peer) or self.versions.trouble(peer)
+
     def addresses(self) -> list[str]:
-        return list(self._addresses)
+        return [address for door in self._doors for address in announced(door)]
 
     def entrance_addresses(self) -> list[str]:
-        return list(self._entrance_addresses)
+        return [address for entrance in self._entrances for address in announced(entrance)]
 
     async def run(self, task_status: "TaskStatus[Libp2pNetwork]" = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and serve until cancelled. Raises FednodeError when an address cannot be had or the library breaks."""
@@ -119,8 +140,7 @@ class Libp2pNetwork:
         except BaseException:
             await _close_all(doors)
             raise
-        self._addresses = [address for door in doors for address in announced(door)]
-        self._entrance_addresses = [address for entrance in entrances for address in announced(entrance)]
+        self._doors, self._entrances = doors, entrances
         try:
             await self._serve(doors, entrances, task_status)
         except BaseExceptionGroup as group:
@@ -136,8 +156,7 @@ class Libp2pNetwork:
                 raise cancelled from None
             await trio.lowlevel.checkpoint()
         finally:
-            self._addresses = []
-            self._entrance_addresses = []
+            self._doors, self._entrances = [], []
             with trio.CancelScope(shield=True):
                 await _close_all([*doors, *entrances])
 
@@ -165,8 +184,9 @@ class Libp2pNetwork:
     def set_door(self, admits: Admits) -> None:
         self._door.set(admits)
         for peer in self._peers.connected:
-            if not admits(peer):
+            if not self._door.admits(peer):
                 self._cut_off(peer)
+        self._gossip.look_again()
 
     def learn(self, peer: NodeId, addresses: Sequence[str], entrance_addresses: Sequence[str] = ()) -> None:
         self._known[peer] = (tuple(addresses), tuple(entrance_addresses))
@@ -188,16 +208,19 @@ class Libp2pNetwork:
             ) from None
 
     async def _open_inside(self, peer: NodeId, protocol: str, addresses: Sequence[str]) -> FrameStream:
-        if not self._door.admits(peer):
-            raise Unreachable(f"Node {peer} is in none of our groups", remedy="let it join first")
+        self._door.check_may_dial(peer)
         connection = await self._connection(peer, addresses)
         try:
             stream = await self._inner.open_stream(connection, protocol)
+        except NotSpoken as unknown:
+            asked = self._frames(await self._inner.open_stream(connection, VERSION_PROTOCOL))
+            raise await ask_version(asked, self.versions) or unknown from None
         except Unreachable:
             if connection in self._inner.connections(_id(peer)):
                 raise
             # It had died without our knowing: once more, over a new one.
             stream = await self._inner.open_stream(await self._connection(peer, addresses), protocol)
+        self.versions.agreed(peer)
         return self._frames(stream)
 
     async def _connection(self, peer: NodeId, addresses: Sequence[str]) -> SwarmConn:
@@ -237,8 +260,8 @@ class Libp2pNetwork:
     async def publish(self, topic: str, data: bytes) -> None:
         await self._gossip.publish(topic, data)
 
-    def subscribe(self, topic: str) -> AsyncIterator[Gossip]:
-        return self._gossip.subscribe(topic)
+    def subscribe(self, topic: str, readers: Admits = anybody) -> AsyncIterator[Gossip]:
+        return self._gossip.subscribe(topic, readers)
 
     def peer_changes(self) -> AsyncIterator[PeerChange]:
         return self._peers.feed()
@@ -254,6 +277,11 @@ class Libp2pNetwork:
         for connection in self._inner.connections(_id(peer)):
             await connection.close()
 
+    def _came_up(self, peer: NodeId) -> None:
+        """A connection stands. The door may have been shut while it came up."""
+        if not self._door.admits(peer):
+            self._cut_off(peer)
+
     def _cut_off(self, peer: NodeId) -> None:
         for connection in self._inner.connections(_id(peer)):
             muxer_of(connection).cut_off()
@@ -263,14 +291,16 @@ class Libp2pNetwork:
 class _Watcher(INotifee):
     """Tells the register of connections that come and go; of streams and listeners nobody wants to know."""
 
-    def __init__(self, peers: PeerRegister) -> None:
+    def __init__(self, peers: PeerRegister, came_up: Callable[[NodeId], None]) -> None:
         self._peers = peers
+        self._came_up = came_up
         self._counted: set[INetConn] = set()
 
     async def connected(self, network: INetwork, conn: INetConn) -> None:
         if not conn.is_closed:  # it may have died before the library told us that it lives
             self._counted.add(conn)
             self._peers.up(NodeId(conn.muxed_conn.peer_id.to_base58()))
+            self._came_up(NodeId(conn.muxed_conn.peer_id.to_base58()))
 
     async def disconnected(self, network: INetwork, conn: INetConn) -> None:
         if conn in self._counted:

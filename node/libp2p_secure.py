@@ -8,7 +8,8 @@ import logging
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from weakref import WeakKeyDictionary
+from functools import partial
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import trio
 from libp2p.abc import IMuxedConn, IMuxedStream, IRawConnection, ISecureConn
@@ -28,16 +29,28 @@ from libp2p.stream_muxer.yamux import yamux
 from libp2p.transport.exceptions import MuxerUpgradeFailure
 from libp2p.transport.upgrader import TransportUpgrader
 
+from node.conduct import Allowance, Fault
+from node.door import Door, source_of
 from node.libp2p_addresses import keep_alive
 from node.seams import TrafficCounters
 from protocol.keys import NodeId
-from protocol.limits import DIAL_DEADLINE_S, SEND_DEADLINE_S
+from protocol.limits import (
+    DIAL_DEADLINE_S,
+    PEER_STREAMS_BURST,
+    PEER_STREAMS_PER_S,
+    PEER_UNCLAIMED_BYTES_MAX,
+    PEER_UNCLAIMED_BYTES_PER_S,
+    PEER_UNREAD_BYTES_MAX,
+    SEND_DEADLINE_S,
+)
 
 log = logging.getLogger("fednode.network")
 
 GOODBYE_S = 0.3  # to get the last frames out and say that we leave; a peer that hangs need not be told
 WRITE_QUEUE_FRAMES = 4  # of 64 KiB each, so that the next frame is made while one is sent
 SIGN_OF_LIFE_S = 5.0  # a connection silent for so long is asked for a sign; often enough for an election's timing
+Charge = Callable[[NodeId, Fault, str], None]  # told of a fault: whose, of which kind, what it did
+
 SIGNS_MISSED_MAX = 2  # then it is cut, after 15 to 20 s; a node on a busy machine answers in one
 
 
@@ -54,11 +67,18 @@ class CountedConnection(RawConnection):
         super().__init__(TrioTCPStream(stream), initiator)
         keep_alive(stream)
         self._socket = stream.socket
+        self.source = source_of_stream(stream)
         self._counters = counters
         self.peer: NodeId | None = None  # once it has proved its name
         self.bytes_left = bytes_max
         self.bytes_sent = self.bytes_received = 0
         self.heard_at = trio.current_time()
+        self.on_end: Callable[[], None] | None = None  # called once, when it is hung up
+        self.on_bytes: Callable[[], None] | None = None  # called whenever some have come
+
+    @property
+    def is_open(self) -> bool:
+        return self._socket.fileno() >= 0
 
     def belongs_to(self, peer: NodeId) -> None:
         """The peer has proved its name."""
@@ -69,6 +89,8 @@ class CountedConnection(RawConnection):
         self._counters.bytes_received += len(data)
         self.bytes_received += len(data)
         self.heard_at = trio.current_time()
+        if self.on_bytes is not None:
+            self.on_bytes()
         if self.bytes_left is not None:
             self.bytes_left -= len(data)
             if self.bytes_left < 0:
@@ -84,29 +106,51 @@ class CountedConnection(RawConnection):
     def hang_up(self) -> None:
         """Close the socket now. Whoever waits for it is woken; never blocks, never fails."""
         self._socket.close()
+        on_end, self.on_end = self.on_end, None
+        if on_end is not None:
+            on_end()
+
+
+def source_of_stream(stream: trio.SocketStream) -> str:
+    """Where a socket's other end is, as its attempts are counted; "" where the connection is over already."""
+    try:
+        return source_of(str(stream.socket.getpeername()[0]))
+    except OSError:
+        return ""
 
 
 class GatedNoise(NoiseTransport):
-    """Noise that hangs up on whom `admits` does not admit, as soon as the handshake has proved the name."""
+    """Noise that hangs up on whom `door` does not let in, as soon as the handshake has proved the name."""
 
-    def __init__(self, key_pair: KeyPair, admits: Callable[[NodeId], bool]) -> None:
+    def __init__(self, key_pair: KeyPair, door: Door) -> None:
         super().__init__(key_pair, new_x25519_key_pair().private_key)
-        self._admits = admits
+        self._door = door
 
     async def secure_inbound(self, conn: IRawConnection) -> ISecureConn:
-        return await self._gate(conn, await super().secure_inbound(conn))
+        session = await super().secure_inbound(conn)
+        peer = _proved(session)
+        entered = self._door.enter(peer)
+        if entered:
+            assert isinstance(conn, CountedConnection)
+            conn.on_end = partial(self._door.leave, peer)
+        return await self._gate(conn, session, entered)
 
     async def secure_outbound(self, conn: IRawConnection, peer_id: ID) -> ISecureConn:
-        return await self._gate(conn, await super().secure_outbound(conn, peer_id))
+        session = await super().secure_outbound(conn, peer_id)
+        return await self._gate(conn, session, self._door.knock(_proved(session)))
 
-    async def _gate(self, conn: IRawConnection, session: ISecureConn) -> ISecureConn:
-        peer = NodeId(session.get_remote_peer().to_base58())
-        if self._admits(peer):
+    async def _gate(self, conn: IRawConnection, session: ISecureConn, is_admitted: bool) -> ISecureConn:
+        peer = _proved(session)
+        if is_admitted:
             assert isinstance(conn, CountedConnection)
-            conn.bytes_left = None  # a member may send what it likes
+            conn.bytes_left = None  # a member may send what it likes: blobs are large
             return session
         await session.close()
         raise HandshakeFailure(f"{peer} is not admitted")
+
+
+def _proved(session: ISecureConn) -> NodeId:
+    return NodeId(session.get_remote_peer().to_base58())
 
 
 class DoorShut(MuxerUpgradeFailure):
@@ -120,11 +164,19 @@ class SteadyYamux(yamux.Yamux):
     out, and with it the whole connection is lost. Here one task writes. A connection cut by `cut_off` says so in `cut`.
     """
 
-    def __init__(self, session: ISecureConn, peer_id: ID, connection: CountedConnection, streams_max: int) -> None:
+    def __init__(
+        self, session: ISecureConn, peer_id: ID, connection: CountedConnection, streams_max: int, charge: Charge
+    ) -> None:
         super().__init__(session, peer_id, is_initiator=session.is_initiator)
         self.connection = connection
         self.cut = False
         self._streams_max = streams_max
+        self._charge = charge
+        now = trio.current_time()
+        self._openings = Allowance(PEER_STREAMS_BURST, PEER_STREAMS_PER_S, now)
+        self._unclaimed = Allowance(PEER_UNCLAIMED_BYTES_MAX, PEER_UNCLAIMED_BYTES_PER_S, now)
+        self.beside: WeakSet[SteadyYamux] = WeakSet()  # the muxers of all connections to this peer
+        self._owed = 0  # bytes received, less those that were read or wait for it, less those counted as unclaimed
         self._to_write, self._written = trio.open_memory_channel[bytes](WRITE_QUEUE_FRAMES)
         self._all_written = trio.Event()
 
@@ -190,10 +242,41 @@ class SteadyYamux(yamux.Yamux):
     async def accept_stream(self) -> IMuxedStream:
         stream = await super().accept_stream()
         if len(self.streams) > self._streams_max:
-            log.warning("%s opened more than %d streams at once; hanging up", self.peer_id, self._streams_max)
-            self.cut_off()
+            self._too_much(f"it opened more than {self._streams_max} streams at once")
             raise MuxedConnUnavailable("too many streams")
+        if not self._openings.take(1, trio.current_time()):
+            self._too_much(f"it opened more than {PEER_STREAMS_PER_S} streams a second")
+            raise MuxedConnUnavailable("too many streams a second")
         return stream
+
+    async def _read_data_body(self, length: int) -> bytes:
+        """The body of a frame. The library takes it in, and keeps it, however much the window allows, and for streams
+        that there are not, too; a peer that keeps to its windows comes nowhere near these bounds."""
+        unread = self._unread()
+        others = sum(other._unread() for other in self.beside if other is not self and not other.cut)
+        if unread + others + length > PEER_UNREAD_BYTES_MAX:
+            self._too_much(f"it sent {unread + length} bytes that nobody has read yet")
+            raise ConnectionClosedError("too much that nobody reads", transport="tcp")
+        if (lost := self._owed - unread) > 0:  # of the frames before: their streams were closed, or never there
+            self._owed -= lost
+            if not self._unclaimed.take(lost, trio.current_time()):
+                self._too_much("it sent on and on to streams that nobody reads")
+                raise ConnectionClosedError("too much to streams that nobody reads", transport="tcp")
+        data = await super()._read_data_body(length)
+        self._owed += len(data)
+        return data
+
+    def _unread(self) -> int:
+        return sum(map(len, self.stream_buffers.values()))
+
+    async def read_stream(self, stream_id: int, n: int = -1) -> bytes:
+        data = await super().read_stream(stream_id, n)
+        self._owed -= len(data)
+        return data
+
+    def _too_much(self, what: str) -> None:
+        self.cut_off()
+        self._charge(NodeId(self.peer_id.to_base58()), "overrun", what)
 
     def _sweep_stale_streams(self, now: float | None = None) -> int:
         """The library's, twice a minute; it forgets that a reader's last wait leaves an event behind."""
@@ -230,11 +313,13 @@ class Upgrader(TransportUpgrader):
     Ours because the library's builds its own Yamux whatever class it is given.
     """
 
-    def __init__(self, noise: NoiseTransport, streams_max: int) -> None:
+    def __init__(self, noise: NoiseTransport, streams_max: int, charge: Charge) -> None:
         offered = {TProtocol(yamux.PROTOCOL_ID): yamux.Yamux}
         super().__init__({NOISE_ID: noise}, offered, negotiate_timeout=int(DIAL_DEADLINE_S))
         self._streams_max = streams_max
+        self._charge = charge
         self._connections: WeakKeyDictionary[ISecureConn, CountedConnection] = WeakKeyDictionary()
+        self._of_peers: WeakValueDictionary[ID, WeakSet[SteadyYamux]] = WeakValueDictionary()
 
     async def upgrade_security(
         self, raw_conn: IRawConnection, is_initiator: bool, peer_id: ID | None = None
@@ -250,4 +335,7 @@ class Upgrader(TransportUpgrader):
             await self.muxer_multistream.select_transport(conn)
         except (MultiselectError, MultiselectClientError) as error:
             raise DoorShut(f"{peer_id} hung up after the handshake") from error
-        return SteadyYamux(conn, peer_id, self._connections.pop(conn), self._streams_max)
+        muxer = SteadyYamux(conn, peer_id, self._connections.pop(conn), self._streams_max, self._charge)
+        muxer.beside = self._of_peers.setdefault(peer_id, muxer.beside)
+        muxer.beside.add(muxer)
+        return muxer

@@ -68,6 +68,11 @@ class FrameStream:
     def peer(self) -> NodeId:
         return self._peer
 
+    @property
+    def source(self) -> str:
+        """Where the peer dials from, as node.door.source_of has it."""
+        return str(self._yamux.conn.connection.source)
+
     async def send_frame(self, frame: bytes) -> None:
         if len(frame) > FRAME_BYTES_MAX:
             raise LocalProtocolError(f"A frame of {len(frame)} bytes is over the limit", remedy="send it in parts")

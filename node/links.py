@@ -11,13 +11,14 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING
 
 import msgpack
 import trio
 
 from node.seams import CONTROL_PROTOCOL, Network, Stream, StreamClosed, Unreachable
-from protocol.errors import LocalProtocolError, RemoteProtocolError
+from protocol.errors import LocalProtocolError, RemoteProtocolError, UnknownKind
 from protocol.keys import NodeId
 from protocol.limits import (
     FRAME_BYTES_MAX,
@@ -38,7 +39,12 @@ FRAME_PATIENCE_S = 60.0  # what could not be sent for so long says what is no lo
 OUTBOX_BYTES_MAX = 4 * FRAME_BYTES_MAX
 # A simulation gives one frame to many nodes: what is in it then is in memory once.
 _REMEMBERED_FRAMES = 16
+_REMEMBERED_LONG_FRAMES = 2  # of up to FRAME_BYTES_MAX, with what is in them
+_SHORT_FRAME_BYTES = 64 * 1024
 IDLE_S = 60.0  # nothing to send for so long, and nobody keeps the link: it is let go
+# Pauses differ by so much: nodes that lost one and the same peer must not all dial it in one breath when it is back.
+_JITTER_SHARES = (0.75, 1.25)
+HURRY_S = 5.0  # between two pauses that are cut short for new addresses: who says new ones all the time gains nothing
 READ_S = 0.3  # for a peer to read what has just gone out: a connection that ends takes along what lies unread
 
 OnMessage = Callable[[NodeId, str, bytes], Awaitable[None]]
@@ -75,6 +81,8 @@ class _Link:
         self.kept = False
         self.tended = False
         self.dropped = 0
+        self.failure: Unreachable | None = None  # why it could not be opened the last time that was tried
+        self.hurried_at = float("-inf")
         self._changed = trio.Event()
         self._back = trio.Event()
         self._empty = trio.Event()
@@ -148,7 +156,7 @@ class Links:
 
     Args:
         on_message: called with peer, channel and payload, one call at a time for each peer and in the order of sending.
-            A RemoteProtocolError from it resets the stream that the message came on.
+            A RemoteProtocolError from it resets the stream that the message came on; an UnknownKind does not.
     """
 
     def __init__(self, network: Network, on_message: OnMessage) -> None:
@@ -157,6 +165,7 @@ class Links:
         self._links: dict[NodeId, _Link] = {}
         self._heard: dict[NodeId, float] = {}
         self._turns: dict[NodeId, trio.Lock] = {}
+        self._jitter = Random(network.node_id)  # other pauses on every node, and in a simulation always the same
         self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
@@ -209,12 +218,24 @@ class Links:
                 link.kept = False
                 link.ring()
 
+    def hurry(self, peer: NodeId) -> None:
+        """`peer` may be found elsewhere now: dial it at once, if it is being dialled at all, and pause less again."""
+        link = self._links.get(peer)
+        if link is not None and not link.connected and trio.current_time() - link.hurried_at >= HURRY_S:
+            link.hurried_at = trio.current_time()
+            link.peer_is_back()
+
     def status(self) -> list[LinkStatus]:
         peers = dict.fromkeys([*self._links, *self._heard])
         return [self._status(self._links.get(peer) or _Link(peer)) for peer in peers]
 
     def _status(self, link: _Link) -> LinkStatus:
         return LinkStatus(link.peer, link.connected, self._heard.get(link.peer), len(link.outbox), link.dropped)
+
+    def failure(self, peer: NodeId) -> Unreachable | None:
+        """Why no link to `peer` could be opened the last time that was tried, if it could not."""
+        link = self._links.get(peer)
+        return link.failure if link is not None else None
 
     def last_heard(self, peer: NodeId) -> float | None:
         """When `peer`'s last message came, by trio's clock."""
@@ -242,7 +263,8 @@ class Links:
                 # A link that held for a while is opened again at once; one that cannot be opened, ever less often.
                 well = lasted > max(pause, REDIAL_FIRST_S)
                 pause = 0.0 if well else min(max(2 * pause, REDIAL_FIRST_S), REDIAL_LAST_S)
-                if pause and link.is_wanted and await link.wait_for_peer(pause):
+                jittered = pause * self._jitter.uniform(*_JITTER_SHARES)
+                if pause and link.is_wanted and await link.wait_for_peer(jittered):
                     pause = 0.0
         finally:
             link.tended = False
@@ -253,7 +275,9 @@ class Links:
             stream = await self._network.open(link.peer, CONTROL_PROTOCOL)
         except Unreachable as error:
             log.debug("no link to %s: %s", link.peer, error.what)
+            link.failure = error
             return 0.0
+        link.failure = None
         begun = trio.current_time()
         link.connected = True
         try:
@@ -296,9 +320,14 @@ class Links:
                 frame = await stream.receive_frame(FRAME_BYTES_MAX)
             except StreamClosed:
                 return
+            if pause := self._network.conduct.heard(stream.peer, len(frame)):
+                await trio.sleep(pause)
             channel, payload = _unpack(frame)
             self._heard[stream.peer] = trio.current_time()
-            await self._dispatch(stream.peer, channel, payload)
+            try:
+                await self._dispatch(stream.peer, channel, payload)
+            except UnknownKind as unknown:
+                log.debug("overlooked a message of %s: %s", stream.peer, unknown.what)
 
     async def _dispatch(self, peer: NodeId, channel: str, payload: bytes) -> None:
         """One call at a time for each peer, also while its old stream is not yet read to the end."""
@@ -324,8 +353,11 @@ def _pack(channel: str, payload: bytes) -> bytes:
     return frame
 
 
-@remembered(_REMEMBERED_FRAMES)
 def _unpack(frame: bytes) -> tuple[str, bytes]:
+    return _unpack_short(frame) if len(frame) <= _SHORT_FRAME_BYTES else _unpack_long(frame)
+
+
+def _unpack_frame(frame: bytes) -> tuple[str, bytes]:
     try:
         message = msgpack.unpackb(frame, use_list=False)
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
@@ -334,3 +366,7 @@ def _unpack(frame: bytes) -> tuple[str, bytes]:
         case (str(channel), bytes(payload)) if len(channel) <= NAME_CHARACTERS_MAX:
             return channel, payload
     raise RemoteProtocolError("A control frame is not a channel and a payload")
+
+
+_unpack_short = remembered(_REMEMBERED_FRAMES)(_unpack_frame)
+_unpack_long = remembered(_REMEMBERED_LONG_FRAMES)(_unpack_frame)

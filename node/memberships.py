@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from node.group_place import GroupPlace
 from node.names import PREFIX_CHARACTERS_MIN
 from node.operation_words import Names, author_names, in_words, names_of, why_void
+from node.own_nodes import OwnNodes
 from node.service import Json, NotFound
 from protocol.errors import FednodeError, Refused
 from protocol.fields import as_text
@@ -18,6 +19,7 @@ from protocol.keys import GroupId, Hash, MemberId
 from protocol.operation_kinds import InviteRevoke, MemberLeave, MemberRemove, MemberRole
 from protocol.operations import OpenOperation
 from protocol.times import date_text
+from protocol.why_out import why_in_vain
 from tracker.rows import iso
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class Memberships:
     def __init__(self, node: "Node", place_of: PlaceOf) -> None:
         self._node = node
         self._place_of = place_of
+        self.own_nodes = OwnNodes(node)
         self._told: dict[GroupId, Hash] = {}  # the removals, or departures, of ourselves that the owner was told of
 
     async def remove(self, group: str, member: str, reason: str) -> Json:
@@ -83,12 +86,12 @@ class Memberships:
         }
 
     async def look(self, place: GroupPlace) -> None:
-        """The group's log has grown by a removal or a departure: if it is ours, tell the owner, and end our part in the
-        group's runs, which go on without us."""
-        former = place.out()
-        if former is None or self._told.get(place.group) == former.operation:
+        """The group's log has grown: if we are out by that, tell the owner, and end our part in the group's runs, which
+        go on without us."""
+        ruling = place.out() or place.revoked()
+        if ruling is None or self._told.get(place.group) == ruling.operation:
             return
-        self._told[place.group] = former.operation
+        self._told[place.group] = ruling.operation
         text = out_text(place)
         log.warning("%s", text)
         self._node.hub.publish({"type": "note", "text": text})
@@ -106,6 +109,8 @@ class Memberships:
         place = self._place_of(group)
         if place.out() is not None:
             raise Refused("out", out_text(place), remedy="ask an admin of the group for a new invitation")
+        if place.revoked() is not None:
+            raise Refused("out", out_text(place), remedy="set this machine up anew, and link it again: fednode link")
         return place
 
     def _done(self, place: GroupPlace, operation: OpenOperation) -> Json:
@@ -115,8 +120,15 @@ class Memberships:
 
 def out_text(place: GroupPlace) -> str:
     """Why this node is out of the group, as a sentence."""
-    former, name = place.out(), place.state().name
-    assert former is not None
+    former, revoked, name = place.out(), place.revoked(), place.state().name
+    if former is None:
+        assert revoked is not None
+        by = names_of(place.log).node(revoked.by)
+        return f"This node was revoked in {name} by its own member's node {by} on {date_text(revoked.at)}"
+    if former.void:
+        by = names_of(place.log).of(former.by)
+        when = date_text(former.at)
+        return f"This node's member was let into {name} by {by} on {when}, but {why_in_vain(former)}"
     if not former.removed:
         return f"This node's member left {name} on {date_text(former.at)}"
     why = f": {former.reason}" if former.reason else ""
@@ -126,7 +138,10 @@ def out_text(place: GroupPlace) -> str:
 
 def out_view(place: GroupPlace) -> Json | None:
     """How this node came to be out of the group, or None while it is in."""
-    former = place.out()
+    former, revoked = place.out(), place.revoked()
+    if former is None and revoked is not None:
+        facts = {"removed": True, "by": names_of(place.log).of(revoked.by), "at": iso(revoked.at), "reason": ""}
+        return {**facts, "text": out_text(place)}
     if former is None:
         return None
     by = names_of(place.log).of(former.by)
@@ -147,12 +162,29 @@ def former_views(place: GroupPlace) -> list[Json]:
             "member_id": member_id,
             "name": former.was.name,
             "role": former.was.role,
-            "removed": former.removed,
+            "removed": former.removed or bool(former.void),
             "by": names.of(former.by),
             "at": iso(former.at),
-            "reason": former.reason,
+            "reason": why_in_vain(former) if former.void else former.reason,
         }
         for member_id, former in place.state().former.items()
+        if names is not None
+    ]
+
+
+def revoked_views(place: GroupPlace) -> list[Json]:
+    """The nodes that are out for good while their member goes on, as docs/api.md has it."""
+    names = names_of(place.log) if place.state().revoked else None
+    return [
+        {
+            "node_id": node_id,
+            "name": revoked.was.name,
+            "member_id": revoked.was.member_id,
+            "member": names.member(revoked.was.member_id),
+            "by": names.node(revoked.by),
+            "at": iso(revoked.at),
+        }
+        for node_id, revoked in place.state().revoked.items()
         if names is not None
     ]
 

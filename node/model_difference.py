@@ -98,10 +98,25 @@ class _Reader:
         length = int.from_bytes(self.take(8), "little")
         if length > HEADER_BYTES_MAX:
             raise _no_model(f"its header claims {length} bytes")
-        entries: Json = json.loads(self.take(length))
+        try:
+            entries = json.loads(self.take(length))
+        except (ValueError, RecursionError):
+            entries = None
+        if not isinstance(entries, dict):
+            raise _no_model("its header is no table")
         entries.pop("__metadata__", None)
+        for name, entry in entries.items():
+            if not _is_sound(entry):
+                raise _no_model(f"tensor {name[:80]!r} has no dtype, shape and place that go together")
         place: Callable[[tuple[str, Json]], int] = lambda named: named[1]["data_offsets"][0]  # noqa: E731 - typed
         return sorted(entries.items(), key=place)
+
+
+def _is_sound(entry: object) -> bool:
+    match entry:
+        case {"dtype": str(dtype), "shape": list(), "data_offsets": [int(start), int(end)]}:
+            return dtype in _DTYPES and 0 <= start <= end and (end - start) % np.dtype(_DTYPES[dtype]).itemsize == 0
+    return False
 
 
 def _no_model(why: str) -> FednodeError:

@@ -14,35 +14,43 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from node.bulk import Bulk, Transfer
 from node.datasets import DataSets
+from node.doctor import CLOCK_QUESTION
 from node.group_keys import KEY_CHANNEL
 from node.group_place import GroupPlace
 from node.groups import PRESENCE_CHANNEL, SYNC_CHANNEL, Groups
 from node.histories import HISTORY_QUESTION
 from node.hub import Hub
 from node.identity import Identity, Keys, load_identity
+from node.linking import Linker
 from node.links import Links
 from node.log_share import LOGS_QUESTION, LogShare
 from node.node_service import Service
 from node.peer_history import PeerHistory
 from node.peer_links import PING_CHANNEL, PONG_CHANNEL, PeerLinks
 from node.policy import Policy
+from node.profile import Profile
 from node.prometheus import Counts
 from node.questions import Questions
 from node.record_log import RecordHandler
 from node.retention import Retention
 from node.runs import RUN_CHANNEL, Runs
+from node.sealing import Vault
 from node.seams import Disk, Network, Record, Trainer
+from node.siblings import SIBLING_CHANNEL, SiblingNodes
 from node.task_files import TaskFiles
 from node.views import log_view
-from protocol.errors import FednodeError, RemoteProtocolError
+from node.whereabouts import ADDRESS_CHANNEL
+from node.witness import Witness
+from protocol.errors import FednodeError, UnknownKind
 from protocol.keys import BlobId, NodeId, RunId
-from protocol.operation_kinds import MemberLeave, MemberRemove
 from protocol.operations import OpenOperation
 from protocol.presence import Capacity, Presence
 from tracker.rows import LogRow, NodeRow
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
+
+    from node.mdns import LocalNetwork
 
 log = logging.getLogger("fednode.node")
 
@@ -51,19 +59,21 @@ class Node:
     """One node on its four seams.
 
     Args:
-        key, member_key, seal_key: its identity.
+        key, member_key, seal_key: its identity. A node that was linked has no member's key.
         name, member_name: what people call the node and its owner.
+        vault: seals the groups' keys on the disk; None leaves them in clear.
         random: the source of everything random. For a real node, the system's (nonces and keys come from it).
         capacity: measured anew at every call.
         now: the wall clock, seconds since 1970.
         home: where it lives, for people to read.
+        outside: multiaddresses of its door that outsiders can dial, as its owner says.
     """
 
     def __init__(
         self,
         *,
         key: Ed25519PrivateKey,
-        member_key: Ed25519PrivateKey,
+        member_key: Ed25519PrivateKey | None,
         seal_key: X25519PrivateKey,
         name: str,
         network: Network,
@@ -74,7 +84,9 @@ class Node:
         version: str,
         capacity: Callable[[], Capacity],
         member_name: str = "",
+        vault: Vault | None = None,
         home: str = "",
+        outside: Sequence[str] = (),
         now: Callable[[], float] = time.time,
     ) -> None:
         self.network = network
@@ -83,6 +95,7 @@ class Node:
         self.record = record
         self.version = version
         self.home = home
+        self._outside = tuple(outside)
         self.pid = os.getpid()
         self.now = now
         self.random = random
@@ -91,10 +104,14 @@ class Node:
         self.counts = Counts()
         self.started_at = now()
         self.stopping = trio.Event()
-        self._keys = Keys(key, member_key, seal_key.private_bytes_raw())
+        self.local_network: LocalNetwork | None = None
+        self._keys = Keys(key, member_key, seal_key.private_bytes_raw(), vault or Vault())
         self._name = name
         self._member_name = member_name or name
         self.identity: Identity
+        self.siblings: SiblingNodes
+        self.profile: Profile
+        self.linker: Linker
         self.groups: Groups
         self.runs: Runs
         self.data_sets: DataSets
@@ -104,9 +121,7 @@ class Node:
 
     async def __aenter__(self) -> Self:
         """Read everything that the node had. It talks to nobody before `run`."""
-        self.identity = await load_identity(self._keys, self._name, self._member_name, self.disk, self.now)
-        self.policy = Policy(self.disk, self.identity.member_id)
-        await self.policy.load()
+        await self._load_owner()
         self.data_sets = DataSets(self.disk, self.trainer.offload, _datetime(self.now))
         await self.data_sets.load()
         self.task_files = TaskFiles(self.disk, self.trainer.offload)
@@ -120,18 +135,26 @@ class Node:
             self.network,
             self.disk,
             self.links,
+            self.siblings,
             version=self.version,
             now=self.now,
             random=self.random,
             describe=self._describe,
             on_operations=self._on_operations,
             on_presence=self._on_presence,
+            on_entered=self.profile.entered,
+            outside=self._outside,
         )
+        self.witness = Witness(self.identity, self.groups.places, say=self.groups.say, random=self.random)
         self.retention = Retention(self)
         await self.retention.load()
         self.questions = Questions(
             self.network,
-            {HISTORY_QUESTION: self._tell_history, LOGS_QUESTION: LogShare(self).answer},
+            {
+                HISTORY_QUESTION: self._tell_history,
+                LOGS_QUESTION: LogShare(self).answer,
+                CLOCK_QUESTION: self._tell_time,
+            },
             self.groups.member_of,
         )
         self.runs = Runs(
@@ -153,9 +176,26 @@ class Node:
             moved=self._on_moved,
         )
         self.service = Service(self)
-        self.record.add(self._node_row(self.identity.node_id, self._name, self.identity.member_id, self.version, "{}"))
+        self.note_identity()
         await self.groups.load()
+        await self.siblings.look_into_groups()
         return self
+
+    async def _load_owner(self) -> None:
+        """Whose node this is, and what goes with it."""
+        self.identity = await load_identity(self._keys, self._name, self._member_name, self.disk, self.now)
+        self.policy = Policy(self.disk, self.identity.member_id)
+        await self.policy.load()
+        self.profile = Profile(self)
+        await self.profile.load()
+        self.siblings = SiblingNodes(self)
+        await self.siblings.load()
+        self.linker = Linker(self)
+
+    def note_identity(self) -> None:
+        """Record who this node is, and whose."""
+        identity = self.identity
+        self.record.add(self._node_row(identity.node_id, identity.name, identity.member_id, self.version, "{}"))
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -174,8 +214,24 @@ class Node:
             nursery.start_soon(self.bulk.run)
             await nursery.start(self.runs.run)
             nursery.start_soon(self.groups.run)
+            nursery.start_soon(self.siblings.run)
+            nursery.start_soon(self.witness.run)
             nursery.start_soon(self.service.publish_changes)
             task_status.started()
+
+    async def live_on_local_network(self) -> None:
+        """Tell the local network of this node, and listen there for others, until cancelled."""
+        from node.mdns import LocalNetwork  # simulated nodes have no such network
+
+        whereabouts = self.groups.whereabouts
+        self.local_network = LocalNetwork(
+            self.identity.node_id,
+            addresses=self.network.addresses,
+            entrance_addresses=self.network.entrance_addresses,
+            is_searching=whereabouts.is_searching,
+            on_sighting=whereabouts.sighted,
+        )
+        await self.local_network.run()
 
     # --- what comes in -------------------------------------------------------------------------------------------
     async def _on_message(self, peer: NodeId, channel: str, payload: bytes) -> None:
@@ -185,14 +241,18 @@ class Node:
             await self.runs.on_message(peer, payload)
         elif channel == PRESENCE_CHANNEL:
             self.groups.on_presence(peer, payload)
+        elif channel == ADDRESS_CHANNEL:
+            self.groups.whereabouts.on_message(peer, payload)
         elif channel == KEY_CHANNEL:
             await self.groups.keys.on_message(peer, payload)
+        elif channel == SIBLING_CHANNEL:
+            await self.siblings.on_message(peer, payload)
         elif channel == PING_CHANNEL:
             self.peer_links.on_ping(peer, payload)
         elif channel == PONG_CHANNEL:
             self.peer_links.on_pong(peer, payload)
         else:
-            raise RemoteProtocolError(f"{peer} speaks on a channel {channel!r} that this node does not know")
+            raise UnknownKind(f"{peer} speaks on a channel {channel!r} that this node does not know")
 
     async def _on_operations(self, place: GroupPlace, operations: Sequence[OpenOperation]) -> None:
         certified = {operation.certificate.node_id for operation in operations if operation.certificate}
@@ -200,8 +260,9 @@ class Node:
             if node_id in certified:
                 self.record.add(self._node_row(node_id, entry.name, entry.member_id, "", "{}"))
         self.service.mark_group(place.group)
-        if any(isinstance(operation.payload, MemberRemove | MemberLeave) for operation in operations):
-            await self.service.memberships.look(place)
+        await self.siblings.look(place, operations)
+        await self.service.memberships.look(place)
+        self.witness.look(place)
         await self.runs.on_operations(place, operations)
 
     def _on_presence(self, place: GroupPlace, presence: Presence) -> None:
@@ -224,6 +285,9 @@ class Node:
 
     def _tell_history(self, peer: NodeId, request: bytes) -> AsyncGenerator[bytes, None]:
         return self.runs.histories.answer(peer, request)
+
+    def _tell_time(self, peer: NodeId, request: bytes) -> AsyncGenerator[bytes, None]:
+        return self.service.doctor.tell_time(peer, request)
 
     def _may_read(self, peer: NodeId, blob: BlobId) -> bool:
         return self.runs.may_read(peer, blob)

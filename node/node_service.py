@@ -11,6 +11,7 @@ import trio
 from node.artifacts import Artifacts
 from node.data_views import DataViews
 from node.devices import Devices
+from node.doctor import Doctor
 from node.group_place import GroupPlace
 from node.inbox import Inbox
 from node.known_run import KnownRun
@@ -20,6 +21,7 @@ from node.model_names import run_named
 from node.names import id_named
 from node.predict import Predictor
 from node.prometheus import prometheus_text
+from node.reach import host_and_port, outside_address
 from node.registry import Registry
 from node.run_curves import RunCurves
 from node.run_direction import extend_run, resume_run, stop_run
@@ -28,9 +30,12 @@ from node.run_proposal import Proposals
 from node.service import Asked, Json, LogPage, LogsQuery, ModelFile, NotFound
 from node.store_care import StoreCare
 from node.system_views import SystemViews
+from node.token_words import reach_view
 from node.views import group_view, metric_view, peer_view, peers_view, status_view
 from protocol.errors import FednodeError, Refused
+from protocol.invitation import read_token
 from protocol.keys import GroupId, NodeId, RunId
+from protocol.token_text import DEVICE_LINK, kind_of
 from tracker.asking import answered
 from tracker.rows import MetricRow, iso
 
@@ -65,6 +70,7 @@ class Service:
         self.system = SystemViews(node, self._run_id, self._node_id)
         self.curves = RunCurves(node, self._run_id, self._node_id, self._catch_up)
         self.devices = Devices(node)
+        self.doctor = Doctor(node)
         self.memberships = Memberships(node, self._place)
         self.run_list = RunList(node, self._catch_up)
 
@@ -95,11 +101,14 @@ class Service:
             raise Refused("group-exists", f"A group is called {name!r} already", remedy="choose another name")
         return group_view(self._node, await self._node.groups.create(name))
 
-    async def invite(self, group: str | None, role: str, uses: int, expires_s: int) -> Json:
+    async def invite(
+        self, group: str | None, role: str, uses: int, expires_s: int, addresses: Sequence[str] = ()
+    ) -> Json:
         if not 0 < expires_s <= _EXPIRES_S_MAX:
             raise Refused("bad-expiry", f"An invitation cannot last {expires_s} s", remedy="give up to a year")
         place = self._place(group)
-        operation, token = await self._node.groups.invite(place, role, uses, expires_s)
+        outside = tuple(outside_address(address, self._port()) for address in addresses)
+        operation, token = await self._node.groups.invite(place, role, uses, expires_s, outside)
         entry = place.state().invitations[operation.hash]
         return {
             "token": token,
@@ -109,9 +118,19 @@ class Service:
             "uses": entry.uses,
             "expires_at": iso(entry.expires_at),
             "invite_id": operation.hash,
+            **reach_view(read_token(token).entrances),
         }
 
+    def _port(self) -> int:
+        """The door's: where a router forwards the same port, it need not be said."""
+        listening = self._node.network.addresses()
+        return host_and_port(listening[0])[1] if listening else 0
+
     async def join(self, token: str) -> Json:
+        if kind_of(token) is DEVICE_LINK:
+            member = await self._node.linker.use(token)
+            identity = self._node.identity
+            return {"member_id": identity.member_id, "member": member, "node_id": identity.node_id}
         place, invitation, admitter = await self._node.groups.join(token)
         state = place.state()
         us = state.member_of(self._node.identity.node_id)

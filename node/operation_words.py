@@ -15,9 +15,12 @@ from protocol.operation_kinds import (
     KeyRotate,
     MemberAdmit,
     MemberLeave,
+    MemberProfile,
     MemberRemove,
     MemberRole,
     NodeBind,
+    NodeRevoke,
+    RulingWitness,
     RunExtend,
     RunPropose,
     RunResume,
@@ -35,7 +38,7 @@ _WHY = {
     "not-proposing": "observers propose no runs",
     "too-many-invitations": "too many invitations were out",
     "unknown-invitation": "there was no such invitation",
-    "revoked": "the invitation had been revoked",
+    "revoked": "the invitation, or the node, had been revoked",
     "used-up": "the invitation had been used up by others",
     "expired": "the invitation had expired",
     "bad-proof": "the joiner did not prove that it held the invitation's secret",
@@ -57,6 +60,9 @@ _WHY = {
     "not-of-the-group": "the key was made for somebody who is not in the group",
     "bad-epoch": "another key came first",
     "bad-keys": "the list of recipients is cut",
+    "not-its-member": "only its own member revokes a node",
+    "revoking-itself": "no node revokes itself",
+    "no-such-node": "the member had no such node",
 }
 
 
@@ -118,6 +124,12 @@ def in_words(log: GroupLog, names: Names, operation: OpenOperation) -> str:
             )
         case NodeBind() if certificate is not None:
             return f"added node {certificate.node_name} of {names.member(certificate.member_id)}"
+        case NodeRevoke() if operation.revocation is not None:
+            return f"revoked node {names.node(operation.revocation.node_id)}, for good"
+        case MemberProfile(name=name, organisation=organisation, contact=contact):
+            return f"gave as its name {', '.join(filter(None, (name, organisation, contact)))}"
+        case RulingWitness():
+            return "bore witness to what had been decided about admins and nodes"
         case MemberRemove(member=member, reason=reason):
             return f"removed {names.member(member)}{_because(reason)}"
         case MemberLeave():

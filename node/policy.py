@@ -30,7 +30,7 @@ class Policy:
         self.rules: tuple[str, ...] = DEFAULT_RULES
         self.logs: LogPolicy = "none"
         self._disk = disk
-        self._member = member
+        self.owner = member
 
     async def load(self) -> None:
         raw = await self._disk.read(_FILE)
@@ -66,6 +66,6 @@ class Policy:
         wanted = {"all", f"proposer:{proposer}", f"proposer:{member}"}
         if manifest.task.name is not None:
             wanted.add(f"task:{manifest.task.name}")
-        if member == self._member:
+        if member == self.owner:
             wanted.add("mine")
         return not wanted.isdisjoint(self.rules)

@@ -18,11 +18,12 @@ from node.seams import Network, Stream, StreamClosed
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.keys import NodeId
 from protocol.limits import FRAME_BYTES_MAX
+from protocol.version import PROTOCOL_VERSION
 from protocol.wire import Wire, pack, unpack
 
 log = logging.getLogger("fednode.questions")
 
-QUESTION_PROTOCOL = "/fednode/question/1"
+QUESTION_PROTOCOL = f"/fednode/question/{PROTOCOL_VERSION}"
 REQUEST_BYTES_MAX = 16 * 1024  # a question names what it is about, it does not carry it
 REQUEST_DEADLINE_S = 10.0  # who has opened a stream says at once what for
 FRAME_DEADLINE_S = 20.0  # between two frames of an answer: a busy disk answers in two seconds

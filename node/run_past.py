@@ -119,7 +119,7 @@ def peek(raw: bytes) -> tuple[Hash, int, Hash]:
     try:
         fields = msgpack.unpackb(body, use_list=False)
         return hash_of(body), int(fields["round"]), Hash(fields["previous"])
-    except (ValueError, KeyError, TypeError, msgpack.exceptions.UnpackException):
+    except (ValueError, KeyError, TypeError, OverflowError, msgpack.exceptions.UnpackException):
         raise RemoteProtocolError("What stands where a checkpoint belongs is none") from None
 
 

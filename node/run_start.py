@@ -111,7 +111,7 @@ def check_start(known: KnownRun, start: RunStart) -> list[NodeId]:
     if all(note.role == "observer" for note in notes):
         raise RemoteProtocolError("all of its nodes only observe")
     state = known.place.state()
-    members = {*state.nodes, *(node for former in state.former.values() for node in former.nodes)}
+    members = {*state.nodes, *state.revoked, *(node for former in state.former.values() for node in former.nodes)}
     if len(notes) > known.manifest.roster.nodes_max or any(note.node not in members for note in notes):
         raise RemoteProtocolError("it names more nodes than the manifest allows, or one that never was a member's")
     for note in notes:

@@ -9,22 +9,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
+from node.conduct import Conduct
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId
+from protocol.version import PROTOCOL_VERSION
 
 T = TypeVar("T")
 
-ENTRANCE_PROTOCOL = "/fednode/entrance/1"  # the only one that a stranger may speak
-CONTROL_PROTOCOL = "/fednode/control/1"
-BLOB_PROTOCOL = "/fednode/blob/1"
+ENTRANCE_PROTOCOL = f"/fednode/entrance/{PROTOCOL_VERSION}"  # the only one that a stranger may speak
+CONTROL_PROTOCOL = f"/fednode/control/{PROTOCOL_VERSION}"
+BLOB_PROTOCOL = f"/fednode/blob/{PROTOCOL_VERSION}"
+# What a node asks whose protocol the other end does not know: it has no version, and never changes (protocol.version).
+VERSION_PROTOCOL = "/fednode/version"
 
 
 class Unreachable(FednodeError):
-    """The peer could not be reached within the deadline, or its door refused us (`refused` is then true)."""
+    """The peer could not be reached within the deadline, or its door refused us (`refused` is then true). `tried`: each
+    address, and what came of it."""
 
-    def __init__(self, what: str, *, remedy: str, refused: bool = False) -> None:
+    def __init__(self, what: str, *, remedy: str, refused: bool = False, tried: Sequence[str] = ()) -> None:
         super().__init__(what, remedy=remedy)
         self.refused = refused
+        self.tried = tuple(tried)
 
 
 class StreamClosed(FednodeError):
@@ -100,6 +106,13 @@ class Network(Protocol):
     @property
     def counters(self) -> TrafficCounters: ...
 
+    @property
+    def conduct(self) -> Conduct:
+        """Where faults of peers are told: who makes too many is hung up on and refused for a while."""
+
+    def trouble(self, peer: NodeId) -> str:
+        """Why nothing goes between us and `peer` now: it is refused, or of another version; "" where neither is so."""
+
     def addresses(self) -> list[str]:
         """Where members can dial us, as multiaddresses without the peer id."""
 
@@ -107,14 +120,16 @@ class Network(Protocol):
         """Where strangers can knock."""
 
     def set_door(self, admits: Callable[[NodeId], bool]) -> None:
-        """From now on let in, and dial, only peers for which `admits` is true. The door starts closed to all."""
+        """From now on let in, and dial, only peers for which `admits` is true; hang up on the others, and look again at
+        whom each topic is for. The door starts closed to all."""
 
     def learn(self, peer: NodeId, addresses: Sequence[str], entrance_addresses: Sequence[str] = ()) -> None:
         """Remember where to dial `peer`; replaces what was known. Never blocks."""
 
     async def open(self, peer: NodeId, protocol: str) -> Stream:
         """A new stream to `peer`, dialling if need be: through the entrances for ENTRANCE_PROTOCOL, else through the
-        doors. Raises Unreachable within DIAL_DEADLINE_S."""
+        doors. Raises Unreachable within DIAL_DEADLINE_S, and OtherVersion where the peer says that it speaks other
+        versions than ours."""
 
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         """Serve `protocol`. A handler's exception resets that stream only."""
@@ -122,8 +137,10 @@ class Network(Protocol):
     async def publish(self, topic: str, data: bytes) -> None:
         """Gossip `data` (at most GOSSIP_BYTES_MAX). Best effort: anti-entropy makes good what is lost."""
 
-    def subscribe(self, topic: str) -> AsyncIterator[Gossip]:
-        """Messages of others on `topic` from now on. The subscription ends when its iterator is closed."""
+    def subscribe(self, topic: str, readers: Callable[[NodeId], bool] = lambda peer: True) -> AsyncIterator[Gossip]:
+        """Messages of others on `topic` from now on. The subscription ends when its iterator is closed.
+
+        Only peers for which `readers` is true are told of the topic, get its messages and are heard on it."""
 
     def peer_changes(self) -> AsyncIterator[PeerChange]:
         """First the peers connected now, then every change."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Literal, Protocol
 
 from node.seams import TaskOutput
+from node.service_doctor import DoctorService
 from node.service_members import MembershipService
 from node.service_runs import RunListService
 from protocol.errors import Refused
@@ -319,6 +320,9 @@ class NodeService(Protocol):
     @property
     def devices(self) -> DeviceService: ...
 
+    @property
+    def doctor(self) -> DoctorService: ...
+
     async def status(self) -> Json: ...
 
     async def stop(self) -> None:
@@ -332,7 +336,9 @@ class NodeService(Protocol):
 
     async def group(self, group: str) -> Json: ...
 
-    async def invite(self, group: str | None, role: str, uses: int, expires_s: int) -> Json: ...
+    async def invite(
+        self, group: str | None, role: str, uses: int, expires_s: int, addresses: Sequence[str] = ()
+    ) -> Json: ...
 
     async def join(self, token: str) -> Json: ...
 

@@ -2,11 +2,16 @@
 
 from typing import Any, Protocol
 
+from node.service_nodes import OwnNodesService
+
 Json = dict[str, Any]
 
 
 class MembershipService(Protocol):
     """Who is in a group. Each change answers with the operation that says it, in the shape of the history."""
+
+    @property
+    def own_nodes(self) -> OwnNodesService: ...
 
     async def remove(self, group: str, member: str, reason: str) -> Json: ...
 

@@ -6,7 +6,7 @@ import trio
 
 from node.group_place import GroupPlace
 from node.known_run import KnownRun
-from node.memberships import former_views, invitation_state, out_view
+from node.memberships import former_views, invitation_state, out_view, revoked_views
 from node.operation_words import names_of
 from protocol.keys import NodeId
 from protocol.presence import stale_after_s
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 ROSTER_SHOWN_MAX = 4096
+
+
+TROUBLES_SHOWN_MAX = 20  # more of a kind say no more than these
 
 
 def status_view(node: "Node") -> Json:
@@ -32,6 +35,8 @@ def status_view(node: "Node") -> Json:
         "uptime_s": round(node.now() - node.started_at, 3),
         "addresses": node.network.addresses(),
         "entrance_addresses": node.network.entrance_addresses(),
+        "announced": list(node.groups.announcer.outside),
+        "local_network": _local_network(node),
         "groups": [
             {"group_id": place.group, "name": place.state().name, "out": out_view(place)}
             for place in node.groups.places.values()
@@ -43,7 +48,22 @@ def status_view(node: "Node") -> Json:
         "stranger_bytes": counters.stranger_bytes,
         "refused_at_door": counters.refused_at_door,
         "trouble": node.record.trouble,
+        "peers_in_trouble": _peers_in_trouble(node),
     }
+
+
+def _peers_in_trouble(node: "Node") -> list[Json]:
+    """The nodes of our groups with which nothing goes, and why: refused for a while, or of another version."""
+    names = {peer: entry.name for place in node.groups.places.values() for peer, entry in place.state().nodes.items()}
+    found = [(peer, name, node.network.trouble(peer)) for peer, name in names.items()]
+    told = [{"node_id": peer, "name": name, "trouble": trouble} for peer, name, trouble in found if trouble]
+    return told[:TROUBLES_SHOWN_MAX]
+
+
+def _local_network(node: "Node") -> Json:
+    """Whether the node is told of, and listens, on the local network, and what keeps it from it."""
+    there = node.local_network
+    return {"on": there is not None, "trouble": there.trouble if there else ""}
 
 
 def group_view(node: "Node", place: GroupPlace) -> Json:
@@ -64,6 +84,8 @@ def group_view(node: "Node", place: GroupPlace) -> Json:
                 "member_id": member_id,
                 "name": member.name,
                 "role": member.role,
+                "organisation": member.organisation,
+                "contact": member.contact,
                 "admitted_at": iso(member.admitted_at),
                 "admitted_by": names.of(member.by),
                 "nodes": [{"node_id": node_id, "name": state.nodes[node_id].name} for node_id in member.nodes],
@@ -85,6 +107,7 @@ def group_view(node: "Node", place: GroupPlace) -> Json:
             for invite_id, entry in state.invitations.items()
         ],
         "former": former_views(place),
+        "revoked": revoked_views(place),
     }
 
 
@@ -125,6 +148,7 @@ def peer_view(node: "Node", peer: NodeId) -> Json:
         "capacity": capacity.model_dump(mode="json") if capacity else {},
         "data_sets": len(node.data_sets.all()) if is_self else presence.data_sets if presence else 0,
         "link": node.peer_links.view(peer),
+        "trouble": node.network.trouble(peer),
     }
 
 

@@ -12,27 +12,30 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from protocol import group_rules as rules
 from protocol.admission import AdmissionStatement
 from protocol.entrance_messages import (
-    KNOWN_ADDRESSES_MAX,
     Admitted,
     Challenge,
     Hello,
     Introduce,
+    LinkHello,
+    LinkProof,
     LogPart,
     Proof,
+    SiblingHello,
     open_entrance_message,
     refusal_of,
 )
 from protocol.entrance_outputs import Close, HostOutput, KeepOperations, send
 from protocol.errors import Refused, RemoteProtocolError
-from protocol.fields import NodeAddresses
 from protocol.group_author import append
 from protocol.group_key import GroupKey, seal_to
 from protocol.group_log import GroupLog
 from protocol.group_reducer import NodeTooOld, check_has_room_for, check_invitation_is_open
 from protocol.group_state import GroupState
 from protocol.identity import NodeCertificate, open_certificate
-from protocol.introduction_host import IntroductionHost
+from protocol.introduction_host import IntroductionHost, not_a_member
 from protocol.keys import GroupId, NodeId, node_id_of, public_key_of
+from protocol.limits import KNOWN_ADDRESSES_MAX
+from protocol.link_host import LinkDesk, LinkHost
 from protocol.operation_kinds import MemberAdmit, NodeBind, Payload
 from protocol.sync import first_batch
 from protocol.wire import Wire
@@ -40,17 +43,18 @@ from protocol.wire import Wire
 
 @dataclass(frozen=True, slots=True)
 class Hosted:
-    """One group that this node is in. `known`: where its nodes can be dialled."""
+    """One group that this node is in. `known`: address records of its nodes."""
 
     log: GroupLog
     group_key: GroupKey
-    known: tuple[NodeAddresses, ...] = ()
+    known: tuple[bytes, ...] = ()
 
 
 class EntranceHost:
     """One stranger's conversation. `peer` is its name as the stream has authenticated it.
 
-    `nonce` (32 bytes) and `ephemeral_secret` (32 bytes) are random and used for this conversation alone.
+    `nonce` (32 bytes) and `ephemeral_secret` (32 bytes) are random and used for this conversation alone. `desk`: for
+    further nodes of our own member.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class EntranceHost:
         peer: NodeId,
         nonce: bytes,
         ephemeral_secret: bytes,
+        desk: LinkDesk | None = None,
     ) -> None:
         self._groups = groups
         self._key = key
@@ -70,6 +75,8 @@ class EntranceHost:
         self._ephemeral_secret = ephemeral_secret
         self._challenged: tuple[Hello, NodeCertificate] | None = None
         self._introduction: IntroductionHost | None = None
+        self._desk = desk
+        self._link: LinkHost | None = None
         self.ended = False
 
     def receive(self, frame: bytes, *, now: int) -> list[HostOutput]:
@@ -83,11 +90,13 @@ class EntranceHost:
             raise RemoteProtocolError("A stranger went on talking after the end")
         try:
             match message:
-                case Hello() if self._challenged is None and self._introduction is None:
+                case LinkHello() | LinkProof() | SiblingHello() if not (self._challenged or self._introduction):
+                    return self._on_own(message, now)
+                case Hello() if not (self._challenged or self._introduction or self._link):
                     return self._on_hello(message, now)
                 case Proof() if self._challenged is not None:
                     return self._on_proof(*self._challenged, message, now)
-                case Introduce() if self._challenged is None:
+                case Introduce() if not (self._challenged or self._link):
                     return self._on_introduce(message)
         except Refused as refused:
             return self._refuse(refused)
@@ -148,16 +157,15 @@ class EntranceHost:
     def _hosted(self, group: GroupId) -> Hosted:
         hosted = self._groups.get(group)
         if hosted is None:
-            raise Refused(
-                "unknown-group", f"This node is in no group {group[:12]}", remedy="knock at a node of that group"
-            )
+            raise _unknown()
         return hosted
 
     def _check_admissible(self, state: GroupState, hello: Hello, certificate: NodeCertificate, now: int) -> None:
+        invitation = state.invitations.get(hello.invite_id)
+        if invitation is None:
+            raise _unknown()  # before anything that tells a stranger of the group
         rules.only_admins_and_members_admit(state, self._node_id)
-        if not hello.invite_id:
-            rules.owner_must_be_a_member(state, certificate.member_id)
-        check_invitation_is_open(rules.invitation_must_exist(state, hello.invite_id), now)
+        check_invitation_is_open(invitation, now)
         check_has_room_for(state, certificate)
 
     def _admit(
@@ -184,10 +192,23 @@ class EntranceHost:
 
     def _on_introduce(self, message: Introduce) -> list[HostOutput]:
         if self._introduction is None:
-            self._introduction = IntroductionHost(self._hosted(message.group).log, self._peer)
+            hosted = self._groups.get(message.group)
+            if hosted is None:
+                raise not_a_member()
+            self._introduction = IntroductionHost(hosted.log, self._peer)
         outputs, refused = self._introduction.receive(message)
         self.ended = any(isinstance(output, Close) for output in outputs)
         return [*outputs, *self._refuse(refused)] if refused else outputs
+
+    def _on_own(self, message: LinkHello | LinkProof | SiblingHello, now: int) -> list[HostOutput]:
+        """Docs/protocol.md §10: one more node of this node's member."""
+        if self._desk is None:
+            raise Refused("not-linking", "This node links no machines", remedy="knock at another")
+        if self._link is None:
+            self._link = LinkHost(self._desk, me=self._node_id, peer=self._peer, nonce=self._nonce)
+        outputs = self._link.receive(message, now)
+        self.ended = any(isinstance(output, Close) for output in outputs)
+        return outputs
 
     def _refuse(self, refused: Refused) -> list[HostOutput]:
         return self._end(refusal_of(refused), refused)
@@ -195,6 +216,16 @@ class EntranceHost:
     def _end(self, message: Wire, refused: Refused | None = None) -> list[HostOutput]:
         self.ended = True
         return [send(message), Close(refused)]
+
+
+def _unknown() -> Refused:
+    """One answer for a group that we are not in and for an invitation that it does not have: who has no good invitation
+    does not learn who is in which group, nor what it is called."""
+    return Refused(
+        "unknown-invitation",
+        "This node knows no such invitation",
+        remedy="knock at another node of the group, or ask for a new invitation",
+    )
 
 
 def _parts(log: GroupLog) -> list[tuple[bytes, ...]]:

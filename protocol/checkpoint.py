@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 from protocol.errors import RemoteProtocolError
 from protocol.keys import BlobId, Hash, NodeId, RunId
 from protocol.limits import CHECKPOINT_BYTES_MAX, NODE_ID_CHARACTERS_MAX, ROSTER_NODES_MAX, SIGNED_NOTE_BYTES_MAX
-from protocol.remembered import remembered
+from protocol.remembered import remembered, remembered_bytes
 from protocol.signing import Signed, open_signed, sign
 from protocol.wire import Wire, hash_of, pack
 
@@ -54,8 +54,9 @@ SPANS_MAX = 8  # in one note: each kind once, and room for one of the round befo
 Reason = Annotated[str, Field(max_length=500)]
 Outcome = Literal["", "finished", "stopped", "failed"]
 NOTHING = Hash("")
-# Notes of some 600 bytes that are opened again and again, a few of each node and round; 20 MB with what they say.
-_REMEMBERED_NOTES = 16_384
+# Notes of some 600 bytes that are opened again and again, a few of each node and round: ten thousand of them, 20 MB
+# with what they say. By their bytes, for anybody can sign notes of 16 KiB.
+_REMEMBERED_NOTES_BYTES = 6 * 1024 * 1024
 # Of what a whole roster has signed: it comes with the proposal, again with the commit, and from our own journal.
 _REMEMBERED_CHECKPOINTS = 4
 _REMEMBERED_STARTS = 4  # of the runs that go on at once
@@ -333,7 +334,7 @@ def check_certificate(
     raise RemoteProtocolError(f"The certificate of round {round_number} lacks a majority of the {len(voters)} voters")
 
 
-@lru_cache(maxsize=_REMEMBERED_NOTES)
+@remembered_bytes(_REMEMBERED_NOTES_BYTES)
 def _open_note(kind: type[N], raw: bytes) -> Signed[N]:
     """A small signed note. The same bytes come again and again: with each proposal, commit and repetition."""
     return open_signed(kind, raw, _TAGS[kind], SIGNED_NOTE_BYTES_MAX)

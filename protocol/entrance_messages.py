@@ -1,30 +1,32 @@
 """What is said at the entrance, where strangers knock. Rules: docs/protocol.md §4.
 
 A joiner says Hello, is challenged, proves, and is admitted with the log and the group's key. A member whose admission
-has not been heard of introduces itself. Every answer may be a Refusal.
+has not been heard of introduces itself. A machine with a device token becomes one more node of the host's member, and
+such a node shows itself to its siblings (docs/protocol.md §10). Every answer may be a Refusal.
 """
 
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 
+from protocol.address_record import RawAddressRecords
 from protocol.errors import Refused
 from protocol.fields import (
     Bytes32,
     GroupIdText,
     HashOrEmpty,
     HashText,
-    NodeAddresses,
+    Name,
     SignatureBytes,
     Text,
     as_text,
 )
 from protocol.group_key import SEALED_KEY_BYTES
 from protocol.limits import EPOCH_MAX, FRAME_BYTES_MAX, SYNC_HEADS_MAX, SYNC_OPERATIONS_MAX
-from protocol.operation_kinds import RawCertificate
+from protocol.operation_kinds import RawCertificate, RawRevocation
+from protocol.siblings import GroupsTold, RawCertificates, RawRevocations
 from protocol.wire import Wire, unpack
 
-KNOWN_ADDRESSES_MAX = 64  # of nodes, given to a joiner: enough to find the rest of the group through
 SHOWN_HASHES_MAX = SYNC_HEADS_MAX + 64
 RawOperations = Annotated[tuple[bytes, ...], Field(max_length=SYNC_OPERATIONS_MAX)]
 
@@ -60,13 +62,13 @@ class LogPart(Wire):
 class Admitted(Wire):
     """The joiner is in. `operations`: the last part of the log. `sealed_key`: the key of `epoch`, for the joiner alone.
 
-    `known`: where members' nodes can be dialled, as far as the admitter knows."""
+    `known`: address records of members' nodes, as far as the admitter has them."""
 
     type: Literal["admitted"] = "admitted"
     operations: RawOperations
     epoch: Annotated[int, Field(ge=0, le=EPOCH_MAX)]
     sealed_key: Annotated[bytes, Field(min_length=SEALED_KEY_BYTES, max_length=SEALED_KEY_BYTES)]
-    known: Annotated[tuple[NodeAddresses, ...], Field(max_length=KNOWN_ADDRESSES_MAX)]
+    known: RawAddressRecords
 
 
 class Introduce(Wire):
@@ -103,7 +105,65 @@ class Refusal(Wire):
         return Refused(self.code, self.what, remedy=self.remedy)
 
 
-EntranceMessage = Hello | Challenge | Proof | LogPart | Admitted | Introduce | Ask | Welcome | Refusal
+class LinkHello(Wire):
+    """A machine knocks with a device token, named by its id. It is challenged as a joiner is."""
+
+    type: Literal["link-hello"] = "link-hello"
+    link_id: HashText
+
+
+class LinkProof(Wire):
+    """What the new node's certificate is to say, its consent to it, and the proof that it holds the token's seed."""
+
+    type: Literal["link-proof"] = "link-proof"
+    node_name: Name
+    seal_key: Bytes32
+    consent: SignatureBytes
+    signature: SignatureBytes
+
+
+class Linked(Wire):
+    """The knocking node is the member's: its certificate, what is known of its siblings, the groups that await it, and
+    address records, the host's own first."""
+
+    type: Literal["linked"] = "linked"
+    certificate: RawCertificate
+    certificates: RawCertificates
+    revocations: RawRevocations
+    groups: GroupsTold
+    known: RawAddressRecords
+
+
+class SiblingHello(Wire):
+    """One of the host's member's nodes, of which the host may not have heard yet, shows its certificate."""
+
+    type: Literal["sibling-hello"] = "sibling-hello"
+    certificate: RawCertificate
+
+
+class Revoked(Wire):
+    """The knocking node is no node of its member any more, by that member's own signed word."""
+
+    type: Literal["revoked"] = "revoked"
+    revocation: RawRevocation
+
+
+EntranceMessage = (
+    Hello
+    | Challenge
+    | Proof
+    | LogPart
+    | Admitted
+    | Introduce
+    | Ask
+    | Welcome
+    | Refusal
+    | LinkHello
+    | LinkProof
+    | Linked
+    | SiblingHello
+    | Revoked
+)
 _ENTRANCE_MESSAGE = cast(type[EntranceMessage], cast(Any, Annotated[EntranceMessage, Field(discriminator="type")]))
 
 

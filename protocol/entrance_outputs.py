@@ -22,6 +22,12 @@ class KeepOperations:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepSiblings:
+    """What is known of the member's nodes has changed. Make it durable before any later output; then tell the others,
+    and open the door anew."""
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """The host's end is done: close the stream once the frames before are sent. `refused`: why, for the node's log."""
 
@@ -35,7 +41,7 @@ class TurnedAway:
     reason: Refused
 
 
-HostOutput = SendFrame | KeepOperations | Close
+HostOutput = SendFrame | KeepOperations | KeepSiblings | Close
 
 
 def send(message: Wire) -> SendFrame:

@@ -28,6 +28,10 @@ class RemoteProtocolError(FednodeError):
         super().__init__(what, remedy=remedy)
 
 
+class UnknownKind(RemoteProtocolError):
+    """A peer said something of a kind that this version does not know: a newer one may. Overlook it, and go on."""
+
+
 class Refused(FednodeError):
     """A rule says no to a request that is well formed.
 

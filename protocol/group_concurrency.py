@@ -5,12 +5,13 @@ later and does not rest on it is concurrent with it. Sets of rulings are integer
 written to freeze everybody's nodes, then cost little.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 
-from protocol.group_rulings import RANKS, Place, bits_of, verdicts
+from protocol.group_finality import Electorate, Electorates, Support
+from protocol.group_rulings import RANKS, Place, Whom, bits_of, verdicts, whom
 from protocol.group_state import Ruling
-from protocol.keys import Hash, MemberId
+from protocol.keys import Hash, NodeId
 
 
 class Rulings:
@@ -23,8 +24,8 @@ class Rulings:
         self._among = 0  # those that count here
         self._below: dict[Hash, int] = {}  # the rulings that an operation rests on; none where it is missing
         self._beside: dict[Hash, int] = {}  # those that are concurrent with it, likewise
-        self._about: dict[tuple[MemberId, int], int] = {}  # by whom they are about, and the rank that is left to it
-        self._resting: dict[MemberId, dict[tuple[Hash, int], int]] = {}  # on what that member wrote, and by what rank
+        self._about: dict[tuple[Whom, int], int] = {}  # by whom they are about, and the rank that is left to it
+        self._resting: dict[Whom, dict[tuple[Hash, int], int]] = {}  # on what that member or node wrote, by what rank
         self._beaten_by: list[int] = []
         self._beats: list[int] = []
         self._codes: dict[int, str] = {}  # the verdicts on those that are void
@@ -35,8 +36,15 @@ class Rulings:
         self._in_company = 0  # those that came when there was something that is concurrent with them
         self._is_settled = True
         self._must_fold_again = False
+        self._support = Support()
+        self._may_be_final = 0
+        self._contested = 0  # of these: which void one another with some other ruling
+        self._watched = 0  # the rulings that may be final, and those
+        self._is_counted = True  # whether the support has not changed since it was asked
+        self._finals: dict[int, int] = {}  # against which others these are final
+        self._answers: dict[tuple[int, int], tuple[tuple[int, ...], bool]] = {}  # whether one is, and as of which moves
 
-    def accepted(self, operation: Hash, dependencies: Iterable[Hash]) -> None:
+    def accepted(self, operation: Hash, author: NodeId, dependencies: Iterable[Hash]) -> None:
         """The log has a new operation."""
         if not self._rulings:
             return
@@ -47,6 +55,7 @@ class Rulings:
         beside = self._among & ~below
         if below:
             self._below[operation] = below
+            self._note_support(author, below)
         if beside:
             self._beside[operation] = beside
 
@@ -71,13 +80,29 @@ class Rulings:
         self._among |= bit
         self._entangled |= (bit | beats | beaten_by) if beats | beaten_by else 0
         self._in_company |= bit if concurrent else 0
-        about = ruling.member, RANKS[ruling.role]
+        about = whom(ruling), RANKS[ruling.role]
         self._about[about] = self._about.get(about, 0) | bit
         for ground in ruling.grounds:
-            resting = self._resting.setdefault(ground.by, {})
             key = ground.operation, RANKS[ground.needs]
-            resting[key] = resting.get(key, 0) | bit
+            for author in (ground.by, ground.node):
+                resting = self._resting.setdefault(author, {})
+                resting[key] = resting.get(key, 0) | bit
         self._is_settled = False
+        self._watch(ruling, number, beats & beaten_by)
+
+    def _watch(self, ruling: Ruling, number: int, mutual: int) -> None:
+        bit = 1 << number
+        self._may_be_final |= bit if ruling.council else 0
+        contested = mutual & self._may_be_final | (bit if mutual and ruling.council else 0)
+        self._contested |= contested
+        self._watched |= self._may_be_final | (bit | mutual if contested else 0)
+        author = ruling.grounds[0].node
+        self._support.is_by(author, number)
+        self._note_support(author, self._below.get(ruling.operation, 0) | bit)
+
+    def _note_support(self, author: NodeId, on: int) -> None:
+        if self._support.built(author, on, self._watched) and self._contested:
+            self._is_counted = False
 
     def _beaters(self, ruling: Ruling) -> int:
         """The rulings that take away what `ruling`, or anything that it rests on by right, needs."""
@@ -86,24 +111,32 @@ class Rulings:
             beside = self._beside.get(ground.operation, 0)
             for rank in range(RANKS[ground.needs]) if beside else ():
                 found |= self._about.get((ground.by, rank), 0) & beside
+            if beside:
+                found |= self._about.get((ground.node, RANKS[None]), 0) & beside
         return found
 
     def _beaten(self, ruling: Ruling, number: int) -> int:
         """The rulings from which `ruling`, whose bit is `number`, takes that away."""
         found = 0
-        for (operation, needs), resting in self._resting.get(ruling.member, {}).items():
+        for (operation, needs), resting in self._resting.get(whom(ruling), {}).items():
             if RANKS[ruling.role] < needs and self._beside.get(operation, 0) >> number & 1:
                 found |= resting
         return found
 
-    def settle(self) -> bool:
-        """Reach the verdicts. True when what was folded before must be folded again."""
-        if self._is_settled:
+    def settle(self, electorates: Electorates) -> bool:
+        """Reach the verdicts. True when what was folded before must be folded again. `electorates`: tells who is asked
+        whether a ruling is final."""
+        if self._is_settled and self._is_counted:
             return False
+        finals = self._find_finals(electorates)
+        self._is_counted = True
+        if self._is_settled and finals == self._finals:
+            return False
+        self._finals = finals
         self._is_settled = True
         before, judged = self._codes, self._judged
         among = self._among & self._entangled
-        self._codes = verdicts(among, self._beaten_by, self._beats, self._place_of, self._dropped)
+        self._codes = verdicts(among, *self._without_the_overruled(), self._place_of, self._dropped)
         self._judged = len(self._rulings)
         changed = any(number < judged for number, _ in self._codes.items() ^ before.items())
         new = (number for number in range(judged, self._judged) if number not in self._codes)
@@ -111,6 +144,52 @@ class Rulings:
         self._must_fold_again = False
         self._standing = self._among & ~sum(1 << number for number in self._codes)
         return must_fold_again
+
+    def _find_finals(self, electorates: Electorates) -> dict[int, int]:
+        """Of each ruling that a junior made, and that is final against a senior's but not the other way round, the
+        latter."""
+        finals: dict[int, int] = {}
+        for number in bits_of(self._contested & self._among):
+            others = self._beaten_by[number] & self._beats[number] & self._among & self._support.against(number)
+            for other in bits_of(others):
+                if self._place_of(other) < self._place_of(number) and self._prevails(number, other, electorates):
+                    finals[number] = finals.get(number, 0) | 1 << other
+        return finals
+
+    def _prevails(self, number: int, other: int, electorates: Electorates) -> bool:
+        moves = self._support.moves(number, other)
+        known = self._answers.get((number, other))
+        if known is None or known[0] != moves:
+            for_one, for_other = self._rulings[number], self._rulings[other]
+            prevails = self._is_final(number, other, electorates(for_one, for_other)) and not self._is_final(
+                other, number, electorates(for_other, for_one)
+            )
+            self._answers[number, other] = known = moves, prevails
+        return known[1]
+
+    def _is_final(self, number: int, other: int, electorate: Electorate) -> bool:
+        return self._support.is_final(number, other, electorate)
+
+    def _without_the_overruled(self) -> tuple[Sequence[int], Sequence[int]]:
+        """By what each ruling is beaten, and what it beats: a final one not by what it is final against."""
+        if not self._finals:
+            return self._beaten_by, self._beats
+        beaten_by, beats = list(self._beaten_by), list(self._beats)
+        for number, others in self._finals.items():
+            beaten_by[number] &= ~others
+            for other in bits_of(others):
+                beats[other] &= ~(1 << number)
+        return beaten_by, beats
+
+    def unwitnessed(self, nodes: Callable[[Ruling], Collection[NodeId]]) -> bool:
+        """Whether a ruling stands that wants witnesses, and on which none of `nodes`, who are asked about it, has
+        built."""
+        return any(
+            self._rulings[number].wants_witnesses
+            and bool(asked := nodes(self._rulings[number]))
+            and not self._support.has_built(asked, number)
+            for number in bits_of(self._may_be_final & self._standing)
+        )
 
     @property
     def are_any(self) -> bool:
@@ -120,7 +199,7 @@ class Rulings:
     def _place_of(self, number: int) -> Place:
         return self._rulings[number].seniority, self._rulings[number].place
 
-    def against(self, operation: Hash, concerned: Iterable[tuple[MemberId, int]]) -> tuple[Ruling, ...]:
+    def against(self, operation: Hash, concerned: Iterable[tuple[Whom, int]]) -> tuple[Ruling, ...]:
         """The rulings that stand, are concurrent with `operation`, and leave to somebody `concerned` no more than that
         rank."""
         beside = self._beside.get(operation, 0) & self._standing
@@ -129,6 +208,10 @@ class Rulings:
             for rank in range(highest + 1):
                 about |= self._about.get((member, rank), 0)
         return tuple(self._rulings[number] for number in bits_of(beside & about))
+
+    def beside(self, operation: Hash) -> tuple[Ruling, ...]:
+        """All rulings that stand and are concurrent with `operation`."""
+        return tuple(self._rulings[number] for number in bits_of(self._beside.get(operation, 0) & self._standing))
 
     def verdict(self, operation: Hash) -> str:
         """What voids the ruling, or "" where it stands, and for all that is no ruling."""
@@ -156,13 +239,27 @@ class Rulings:
             self._dropped = {}
             self._is_settled, self._must_fold_again = False, True
 
-    def within(self, past: Collection[Hash]) -> "Rulings":
+    def within(self, past: Collection[Hash], author_of: Callable[[Hash], NodeId]) -> "Rulings":
         """As they are in a part of the log, `past` with all that it rests on: a ruling's own past is the same in both.
         Nothing may be added to it."""
         part = copy(self)
         part._among = sum(1 << number for ruling, number in self._numbers.items() if ruling in past)
         part._codes, part._dropped, part._is_settled = {}, {}, False
+        part._finals, part._answers = {}, {}
+        if part._contested & part._among:
+            part._support = self._support_within(past, author_of)
         return part
+
+    def _support_within(self, past: Collection[Hash], author_of: Callable[[Hash], NodeId]) -> Support:
+        support = Support()
+        for ruling in self._rulings:
+            support.is_by(ruling.grounds[0].node, self._numbers[ruling.operation])
+        for operation in past:
+            number = self._numbers.get(operation)
+            on = self._below.get(operation, 0) | (0 if number is None else 1 << number)
+            if on:
+                support.built(author_of(operation), on, self._watched)
+        return support
 
     def copy(self) -> "Rulings":
         other = copy(self)
@@ -170,4 +267,5 @@ class Rulings:
         other._below, other._beside, other._about = dict(self._below), dict(self._beside), dict(self._about)
         other._resting = {member: dict(resting) for member, resting in self._resting.items()}
         other._beaten_by, other._beats = list(self._beaten_by), list(self._beats)
+        other._support, other._answers = self._support.copy(), dict(self._answers)
         return other

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field, replace
 
 from protocol.errors import RemoteProtocolError
 from protocol.group_concurrency import Rulings
+from protocol.group_departures import with_spoilt_key
+from protocol.group_finality import Electorate, asked_nodes, electorate_of
 from protocol.group_history import GroupHistory
 from protocol.group_reducer import apply, as_ruling, check_not_too_old
 from protocol.group_rulings import RULINGS, concerned_by
-from protocol.group_state import GroupState
-from protocol.keys import GroupId, Hash, NodeId
+from protocol.group_state import GroupState, Ruling
+from protocol.keys import GroupId, Hash, MemberId, NodeId
+from protocol.operation_kinds import KeyRotate
 from protocol.operations import OpenOperation, open_operation
 from protocol.waiting_room import WaitingRoom
 from protocol.wire import hash_of
@@ -59,6 +62,10 @@ class GroupLog:
         self._rulings = Rulings()
         self._sound: GroupState | None = None  # the last state that was found to void no ruling that stands
         self._pasts: dict[frozenset[Hash], GroupState] = {}  # of the last rulings: all that these rest on, and they
+        self._commons: dict[frozenset[tuple[Hash, ...]], tuple[frozenset[Hash], GroupState]] = {}  # of the last pairs
+        self._known_out: dict[Hash, frozenset[MemberId]] = {}  # by new key: of whose being out its maker knew
+        # Of all pairs that were ever asked for: so the state of one pair's past never has to ask for an earlier pair's.
+        self._electorates: dict[tuple[Hash, Hash], Electorate] = {}
 
     def __len__(self) -> int:
         return len(self._operations)
@@ -155,12 +162,13 @@ class GroupLog:
         other._bindings = dict(self._bindings)
         other._waiting, other._history = self._waiting.copy(), self._history.copy()
         other._rulings = self._rulings.copy()
+        other._electorates = dict(self._electorates)
         return other
 
     def _folded(self) -> GroupState:
         """The state, too old or not. Where the fold voids a ruling that was thought to stand, it begins again."""
         while True:
-            if self._rulings.settle():
+            if self._rulings.settle(self._electorate):
                 self._history.inserted_at(0)
             state = self._history.state(len(self._order), self._step)
             if state is self._sound or not self._rulings.drop(state.refused):
@@ -168,7 +176,23 @@ class GroupLog:
                 return state
 
     def _step(self, state: GroupState, position: int) -> GroupState:
-        return _step(state, self._operations[self._order[position][1]], self._rulings)
+        operation = self._operations[self._order[position][1]]
+        after = _step(state, operation, self._rulings)
+        if isinstance(operation.payload, KeyRotate) and operation.hash not in after.refused:
+            in_vain = {member for member, former in state.former.items() if former.void}
+            if not in_vain <= self._knew_out(operation, in_vain):
+                return with_spoilt_key(after, operation.payload.epoch)
+        return after
+
+    def _knew_out(self, operation: OpenOperation, members: Collection[MemberId]) -> frozenset[MemberId]:
+        """Which `members` were out as far as the operation's author knew."""
+        if not members:
+            return frozenset()
+        known = self._known_out.get(operation.hash)
+        if known is None:
+            past = self._past_state(operation, self.ancestors(operation.dependencies))
+            known = self._known_out[operation.hash] = frozenset(past.former)
+        return known
 
     def _place(self, hash_: Hash) -> tuple[int, Hash]:
         return self._depths[hash_], hash_
@@ -194,7 +218,7 @@ class GroupLog:
     def _insert(self, operation: OpenOperation) -> None:
         hash_, author = operation.hash, operation.author
         depth = 1 + max((self._depths[dependency] for dependency in operation.dependencies), default=-1)
-        self._rulings.accepted(hash_, operation.dependencies)
+        self._rulings.accepted(hash_, author, operation.dependencies)
         if isinstance(operation.payload, RULINGS):
             self._add_ruling(operation, depth)
         self._rulings.reconsider()
@@ -218,11 +242,49 @@ class GroupLog:
         past = self._operations.keys() if is_last else self.ancestors(operation.dependencies)
         state = self._folded() if is_last else self._past_state(operation, past)
         ruling = as_ruling(state, operation, (depth, operation.hash))
-        author = state.members.get(ruling.author)
-        if author is not None and author.grounds:
-            ruling = replace(ruling, seniority=self._place(author.grounds[0].operation))
+        author, node = state.members.get(ruling.author), state.nodes.get(operation.author)
+        if author is not None and author.grounds and node is not None and node.ground is not None:
+            admission, binding = author.grounds[0].operation, node.ground.operation
+            ruling = replace(ruling, seniority=(self._place(admission), self._place(binding)))
+            ruling = replace(
+                ruling, wants_witnesses=bool(ruling.council) and not self._is_of_a_younger_node(ruling, state)
+            )
         self._rulings.add(ruling, () if is_last else self._operations.keys() - past)
         self._remember(frozenset([operation.hash]), apply(state, operation, (), ruling.fault))
+
+    def _is_of_a_younger_node(self, ruling: Ruling, past: GroupState) -> bool:
+        """Whether a node revoked one that came later, which cannot undo it."""
+        ground = past.nodes[ruling.node].ground if ruling.node else None
+        return ground is not None and self._place(ground.operation) > ruling.seniority[1]
+
+    def _electorate(self, ruling: Ruling, other: Ruling) -> Electorate:
+        """Who is asked whether `ruling` is final against `other`."""
+        electorate = self._electorates.get((ruling.operation, other.operation))
+        if electorate is None:
+            common_past, common = self._common(ruling.operation, other.operation)
+            electorate = electorate_of(ruling, other, common, common_past)
+            self._electorates[ruling.operation, other.operation] = electorate
+        return electorate
+
+    def _common(self, one: Hash, other: Hash) -> tuple[frozenset[Hash], GroupState]:
+        """All that both rest on, and the state of that. Of a flood that rests on the same it is found once."""
+        rest_on = frozenset(self._operations[each].dependencies for each in (one, other))
+        known = self._commons.get(rest_on)
+        if known is None:
+            past = frozenset(set.intersection(*map(self.ancestors, rest_on)))
+            tips = past - {below for hash_ in past for below in self._operations[hash_].dependencies}
+            known = self._commons[rest_on] = past, self._pasts.get(tips) or self._fold_part(past)
+            self._remember(tips, known[1])
+            if len(self._commons) > _PASTS_MAX:
+                del self._commons[next(iter(self._commons))]
+        return known
+
+    def asks(self, node: NodeId) -> bool:
+        """Whether a removal of an admin, or a loss of that role, or a revocation of a member's older node stands, about
+        which `node`'s member is asked (docs/protocol.md §3) and has written nothing since."""
+        state = self._folded()
+        member = state.nodes[node].member_id if node in state.nodes else None
+        return member is not None and self._rulings.unwitnessed(lambda ruling: asked_nodes(ruling, member, node))
 
     def _past_state(self, operation: OpenOperation, past: Collection[Hash]) -> GroupState:
         """The state of what `operation` rests on, which is a part of the log: `past`."""
@@ -236,10 +298,10 @@ class GroupLog:
         return state
 
     def _fold_part(self, past: Collection[Hash]) -> GroupState:
-        rulings = self._rulings.within(past)
+        rulings = self._rulings.within(past, lambda hash_: self._operations[hash_].author)
         order = [self._operations[hash_] for _, hash_ in self._order if hash_ in past]
         while True:
-            rulings.settle()
+            rulings.settle(self._electorate)
             state = GroupState(self.group)
             for operation in order:
                 state = _step(state, operation, rulings)
@@ -280,5 +342,10 @@ class GroupLog:
 
 
 def _step(state: GroupState, operation: OpenOperation, rulings: Rulings) -> GroupState:
-    against = rulings.against(operation.hash, concerned_by(state, operation)) if rulings.are_any else ()
+    if not rulings.are_any:
+        against: tuple[Ruling, ...] = ()
+    elif isinstance(operation.payload, KeyRotate):
+        against = rulings.beside(operation.hash)
+    else:
+        against = rulings.against(operation.hash, concerned_by(state, operation))
     return apply(state, operation, against, rulings.verdict(operation.hash))

@@ -11,9 +11,11 @@ from protocol import group_rules as rules
 from protocol import group_rulings as rulings
 from protocol.admission import AdmissionStatement
 from protocol.errors import FednodeError, Refused
+from protocol.fields import Role
+from protocol.group_departures import is_out_already, with_spoilt_key, without_joiner, without_member, without_node
 from protocol.group_key import recipients_of
+from protocol.group_run_effects import RUN_EFFECTS
 from protocol.group_state import (
-    FormerMember,
     Ground,
     GroupState,
     InvitationEntry,
@@ -21,11 +23,9 @@ from protocol.group_state import (
     NodeEntry,
     Rotation,
     Ruling,
-    RunEntry,
-    RunStopped,
 )
-from protocol.identity import NodeCertificate
-from protocol.keys import Hash, MemberId, RunId
+from protocol.identity import NodeCertificate, NodeRevocation
+from protocol.keys import Hash, MemberId, NodeId
 from protocol.operation_kinds import (
     GroupCreate,
     InvitePost,
@@ -33,15 +33,15 @@ from protocol.operation_kinds import (
     KeyRotate,
     MemberAdmit,
     MemberLeave,
+    MemberProfile,
     MemberRemove,
     MemberRole,
     NodeBind,
+    NodeRevoke,
     Payload,
-    RunExtend,
+    RulingWitness,
     RunPropose,
-    RunResume,
     RunStart,
-    RunStop,
 )
 from protocol.operations import OpenOperation
 
@@ -62,7 +62,8 @@ def apply(state: GroupState, operation: OpenOperation, against: Sequence[Ruling]
 
 
 def _refuse(state: GroupState, operation: OpenOperation, code: str) -> GroupState:
-    return replace(state, refused={**state.refused, operation.hash: code})
+    refused = replace(state, refused={**state.refused, operation.hash: code})
+    return without_joiner(refused, operation, code) if isinstance(operation.payload, MemberAdmit) else refused
 
 
 def judge(state: GroupState, operation: OpenOperation, against: Sequence[Ruling] = ()) -> GroupState:
@@ -70,19 +71,22 @@ def judge(state: GroupState, operation: OpenOperation, against: Sequence[Ruling]
     payload = operation.payload
     if against:
         rulings.check_against(state, operation, against)
-        if isinstance(payload, MemberRemove | MemberRole) and _is_out_by(state, payload.member, against):
-            return state  # two admins had the same thought
+        if is_out_already(state, operation, against):
+            return state  # two had the same thought
         if isinstance(payload, RunPropose | RunStart):
             before = rulings.as_it_was(state, operation, against)
             return replace(state, runs=_EFFECTS[type(payload)](before, operation, payload).runs)
     if payload is None:
         return _note_unknown(state, operation)
-    return _EFFECTS[type(payload)](state, operation, payload)
+    after = _EFFECTS[type(payload)](state, operation, payload)
+    if isinstance(payload, KeyRotate) and any(ruling.role is None for ruling in against):
+        return with_spoilt_key(after, payload.epoch)
+    return after
 
 
 def as_ruling(past: GroupState, operation: OpenOperation, place: tuple[int, Hash]) -> Ruling:
-    """`operation`, a removal, a departure or a change of role, as it looks from its own past. Its seniority is not yet
-    in it: that is for whoever knows the order."""
+    """`operation`, one of RULINGS, as it looks from its own past. Its seniority is not yet in it: that is for whoever
+    knows the order."""
     payload = operation.payload
     author = rulings.member_of_node(past, operation.author) or MemberId("")
     try:
@@ -90,7 +94,8 @@ def as_ruling(past: GroupState, operation: OpenOperation, place: tuple[int, Hash
         fault = ""
     except Refused as refusal:
         fault = refusal.code
-    own = Ground(operation.hash, author, "observer" if isinstance(payload, MemberLeave) else "admin")
+    of_its_own = isinstance(payload, MemberLeave | NodeRevoke)
+    own = Ground(operation.hash, author, operation.author, "observer" if of_its_own else "admin")
     return Ruling(
         operation.hash,
         place,
@@ -98,7 +103,9 @@ def as_ruling(past: GroupState, operation: OpenOperation, place: tuple[int, Hash
         payload.member if isinstance(payload, MemberRemove | MemberRole) else author,
         payload.role if isinstance(payload, MemberRole) else None,
         fault,
-        grounds=(own, *rulings.grounds_of(past, author)),
+        grounds=(own, *rulings.grounds_of(past, author, operation.author)),
+        node=NodeId(operation.revocation.node_id if operation.revocation else ""),
+        council=past.members if not fault and rulings.takes_from_an_admin_or_a_node(past, operation) else {},
     )
 
 
@@ -125,9 +132,10 @@ def _create_group(state: GroupState, operation: OpenOperation, payload: GroupCre
     certificate = _certificate(operation)
     founded = replace(state, name=payload.name)
     # As any other's admission and invitation: what the founder becomes later takes neither its seniority nor its say.
-    grounds = (Ground(operation.hash, certificate.member_id, "admin"),) * _GROUNDS_OF_ADMISSION
+    ground = Ground(operation.hash, certificate.member_id, operation.author, "admin")
+    grounds = (ground,) * _GROUNDS_OF_ADMISSION
     founder = Member(certificate.member_name, "admin", operation.body.claimed_at, (), operation.author, grounds)
-    return _with_member(founded, certificate, founder)
+    return _with_member(founded, certificate, founder, ground)
 
 
 def _post_invitation(state: GroupState, operation: OpenOperation, payload: InvitePost) -> GroupState:
@@ -155,7 +163,7 @@ def _admit_member(state: GroupState, operation: OpenOperation, payload: MemberAd
     certificate = _certificate(operation)
     if certificate.member_id in state.members:
         # Two admitters at once, or a second node with the same token: nobody new, so nothing is used up.
-        return _with_node(state, certificate)
+        return _with_node(state, certificate, _ground(state, operation, "member"))
     statement = AdmissionStatement(
         group=state.group_id,
         invite_id=payload.invite_id,
@@ -169,11 +177,11 @@ def _admit_member(state: GroupState, operation: OpenOperation, payload: MemberAd
     check_invitation_is_open(entry, payload.admitted_at)
     check_has_room_for(state, certificate)
     rules.the_removed_need_a_newer_invitation(state, payload.invite_id, certificate.member_id)
-    admitter = state.nodes[operation.author].member_id
-    grounds = (Ground(operation.hash, admitter, "member"), Ground(payload.invite_id, entry.posted_by, "admin"))
+    ground = _ground(state, operation, "member")
+    grounds = (ground, Ground(payload.invite_id, entry.posted_by, entry.by, "admin"))
     joiner = Member(certificate.member_name, entry.role, payload.admitted_at, (), operation.author, grounds)
     former = {member: former for member, former in state.former.items() if member != certificate.member_id}
-    admitted = _with_member(replace(state, former=former), certificate, joiner)
+    admitted = _with_member(replace(state, former=former), certificate, joiner, ground)
     used = replace(entry, used=entry.used + 1)
     return replace(admitted, invitations={**state.invitations, payload.invite_id: used})
 
@@ -189,54 +197,21 @@ def check_has_room_for(state: GroupState, certificate: NodeCertificate) -> None:
     """Raises Refused when the certificate's owner cannot become a member."""
     rules.group_must_have_room(state)
     rules.node_belongs_to_one_member_for_ever(state, certificate)
+    rules.a_revoked_node_is_never_bound_again(state, certificate)
 
 
 def _remove_member(state: GroupState, operation: OpenOperation, payload: MemberRemove) -> GroupState:
     rules.only_admins_remove(state, operation.author)
     rules.whoever_goes_of_its_own_will_leaves(state, operation.author, payload.member)
     rules.only_members_are_ruled_on(state, payload.member)
-    return _without_member(state, operation, payload.member, payload.reason, removed=True)
+    return without_member(state, operation, payload.member, payload.reason, removed=True)
 
 
 def _leave(state: GroupState, operation: OpenOperation, payload: MemberLeave) -> GroupState:
     rules.author_must_be_a_bound_node(state, operation.author)
     member_id = state.nodes[operation.author].member_id
     rules.the_last_admin_stays(state, member_id, None)
-    return _without_member(state, operation, member_id, "", removed=False)
-
-
-def _without_member(
-    state: GroupState, operation: OpenOperation, member_id: MemberId, reason: str, *, removed: bool
-) -> GroupState:
-    member = state.members[member_id]
-    former = FormerMember(
-        member,
-        {node: state.nodes[node] for node in member.nodes},
-        operation.hash,
-        operation.author,
-        operation.body.claimed_at,
-        removed,
-        reason,
-        frozenset(state.invitations),
-    )
-    invitations = {
-        invite_id: replace(entry, revoked=True) if removed and entry.posted_by == member_id else entry
-        for invite_id, entry in state.invitations.items()
-    }
-    return replace(
-        state,
-        invitations=invitations,
-        members={other: entry for other, entry in state.members.items() if other != member_id},
-        nodes={node: entry for node, entry in state.nodes.items() if entry.member_id != member_id},
-        former={**state.former, member_id: former},
-        # Also those that were not sealed to it: it may have made them, or had them handed when it came.
-        rotations={epoch: replace(rotation, is_good=False) for epoch, rotation in state.rotations.items()},
-    )
-
-
-def _is_out_by(state: GroupState, member_id: MemberId, against: Sequence[Ruling]) -> bool:
-    former = state.former.get(member_id)
-    return former is not None and any(ruling.operation == former.operation for ruling in against)
+    return without_member(state, operation, member_id, "", removed=False)
 
 
 def _change_role(state: GroupState, operation: OpenOperation, payload: MemberRole) -> GroupState:
@@ -245,7 +220,7 @@ def _change_role(state: GroupState, operation: OpenOperation, payload: MemberRol
     rules.the_last_admin_stays(state, payload.member, payload.role)
     if member.role == payload.role:
         return state  # else its holder's say would rest on whoever repeats it
-    ground = Ground(operation.hash, state.nodes[operation.author].member_id, "admin")
+    ground = _ground(state, operation, "admin")
     changed = replace(member, role=payload.role, grounds=(*member.grounds[:_GROUNDS_OF_ADMISSION], ground))
     return replace(state, members={**state.members, payload.member: changed})
 
@@ -262,69 +237,60 @@ def _rotate_key(state: GroupState, operation: OpenOperation, payload: KeyRotate)
 def _bind_node(state: GroupState, operation: OpenOperation, payload: NodeBind) -> GroupState:
     certificate = _certificate(operation)
     rules.nodes_are_bound_by_their_member_or_an_admitter(state, operation.author, certificate.member_id)
-    return _with_node(state, certificate)
+    of_its_own = state.nodes[operation.author].member_id == certificate.member_id
+    return _with_node(state, certificate, _ground(state, operation, "observer" if of_its_own else "member"))
 
 
-def _propose_run(state: GroupState, operation: OpenOperation, payload: RunPropose) -> GroupState:
-    rules.observers_do_not_propose(state, operation.author)
-    proposer = operation.author
-    entry = RunEntry(proposer, state.nodes[proposer].member_id, payload.manifest, operation.body.claimed_at)
-    return _with_run(state, RunId(operation.hash), entry)
+def _revoke_node(state: GroupState, operation: OpenOperation, payload: NodeRevoke) -> GroupState:
+    revocation = _revocation(operation)
+    member = rules.a_node_is_revoked_by_another_of_its_member(state, operation.author, revocation)
+    was = rules.only_bound_nodes_are_revoked(state, revocation)
+    return without_node(state, operation, revocation.node_id, member, was)
 
 
-def _start_run(state: GroupState, operation: OpenOperation, payload: RunStart) -> GroupState:
+def _describe_member(state: GroupState, operation: OpenOperation, payload: MemberProfile) -> GroupState:
+    member = rules.author_must_be_a_bound_node(state, operation.author)
+    described = replace(member, name=payload.name, organisation=payload.organisation, contact=payload.contact)
+    return replace(state, members={**state.members, state.nodes[operation.author].member_id: described})
+
+
+def _witness(state: GroupState, operation: OpenOperation, payload: RulingWitness) -> GroupState:
     rules.author_must_be_a_bound_node(state, operation.author)
-    entry = rules.run_must_exist(state, payload.run)
-    rules.only_the_proposer_starts(entry, operation.author)
-    rules.only_the_first_start_counts(entry)
-    return _with_run(state, payload.run, replace(entry, start=payload.start, starter=operation.author))
+    return state
 
 
-def _stop_run(state: GroupState, operation: OpenOperation, payload: RunStop) -> GroupState:
-    entry = rules.run_must_exist(state, payload.run)
-    rules.only_proposers_and_admins_direct(state, entry, operation.author)
-    rules.only_the_first_stop_counts(entry)
-    stop = RunStopped(operation.author, payload.reason, operation.hash)
-    return _with_run(state, payload.run, replace(entry, stop=stop, was_stopped=True))
+def _ground(state: GroupState, operation: OpenOperation, needs: Role) -> Ground:
+    return Ground(operation.hash, state.nodes[operation.author].member_id, operation.author, needs)
 
 
-def _resume_run(state: GroupState, operation: OpenOperation, payload: RunResume) -> GroupState:
-    entry = rules.run_must_exist(state, payload.run)
-    rules.only_proposers_and_admins_direct(state, entry, operation.author)
-    stop = rules.a_resumption_lifts_the_stop_that_it_names(entry, payload.stop)
-    return _with_run(state, payload.run, replace(entry, stop=stop, resumed=entry.resumed | {payload.checkpoint} - {""}))
+def _with_member(state: GroupState, certificate: NodeCertificate, member: Member, ground: Ground) -> GroupState:
+    with_member = replace(state, members={**state.members, certificate.member_id: member})
+    return _with_node(with_member, certificate, ground)
 
 
-def _extend_run(state: GroupState, operation: OpenOperation, payload: RunExtend) -> GroupState:
-    entry = rules.run_must_exist(state, payload.run)
-    rules.only_proposers_and_admins_direct(state, entry, operation.author)
-    rounds = rules.the_furthest_extension_counts(entry, payload.rounds)
-    return _with_run(state, payload.run, replace(entry, rounds=rounds))
-
-
-def _with_run(state: GroupState, run: RunId, entry: RunEntry) -> GroupState:
-    return replace(state, runs={**state.runs, run: entry})
-
-
-def _with_member(state: GroupState, certificate: NodeCertificate, member: Member) -> GroupState:
-    return _with_node(replace(state, members={**state.members, certificate.member_id: member}), certificate)
-
-
-def _with_node(state: GroupState, certificate: NodeCertificate) -> GroupState:
+def _with_node(state: GroupState, certificate: NodeCertificate, ground: Ground) -> GroupState:
     member = rules.owner_must_be_a_member(state, certificate.member_id)
     rules.node_belongs_to_one_member_for_ever(state, certificate)
+    rules.a_revoked_node_is_never_bound_again(state, certificate)
     rules.only_newer_certificates_replace(state, certificate)
-    if certificate.node_id not in state.nodes:
+    bound = state.nodes.get(certificate.node_id)
+    if bound is None:
         rules.member_must_have_room(member)
         member = replace(member, nodes=(*member.nodes, certificate.node_id))
         state = replace(state, members={**state.members, certificate.member_id: member})
-    node = NodeEntry(certificate.member_id, certificate.node_name, certificate.seal_key, certificate.issued_at)
+    first = ground if bound is None else bound.ground
+    node = NodeEntry(certificate.member_id, certificate.node_name, certificate.seal_key, certificate.issued_at, first)
     return replace(state, nodes={**state.nodes, certificate.node_id: node})
 
 
 def _certificate(operation: OpenOperation) -> NodeCertificate:
     assert operation.certificate is not None  # open_operation opens it for every kind that carries one
     return operation.certificate
+
+
+def _revocation(operation: OpenOperation) -> NodeRevocation:
+    assert operation.revocation is not None  # as above
+    return operation.revocation
 
 
 _GROUNDS_OF_ADMISSION = 2  # of a member's grounds: the admission and its invitation; the last change of role follows
@@ -338,9 +304,8 @@ _EFFECTS: dict[type[Payload], Callable[[GroupState, OpenOperation, Any], GroupSt
     MemberRole: _change_role,
     KeyRotate: _rotate_key,
     NodeBind: _bind_node,
-    RunPropose: _propose_run,
-    RunStart: _start_run,
-    RunStop: _stop_run,
-    RunResume: _resume_run,
-    RunExtend: _extend_run,
+    NodeRevoke: _revoke_node,
+    MemberProfile: _describe_member,
+    RulingWitness: _witness,
+    **RUN_EFFECTS,
 }

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from protocol.admission import AdmissionStatement, proof_is_valid
 from protocol.errors import Refused
 from protocol.fields import Role
-from protocol.group_state import GroupState, InvitationEntry, Member, RunEntry, RunStopped
-from protocol.identity import NodeCertificate
+from protocol.group_state import GroupState, InvitationEntry, Member, NodeEntry, RunEntry, RunStopped
+from protocol.identity import NodeCertificate, NodeRevocation
 from protocol.keys import Hash, MemberId, NodeId, RunId
 from protocol.limits import EPOCH_MAX, EPOCH_STEP, GROUP_MEMBERS_MAX, NODES_PER_MEMBER_MAX, OUTSTANDING_INVITATIONS_MAX
 from protocol.times import date_text
+from protocol.why_out import why_revoked
 
 
 def author_must_be_a_bound_node(state: GroupState, author: NodeId) -> Member:
@@ -215,12 +216,13 @@ def node_belongs_to_one_member_for_ever(state: GroupState, certificate: NodeCert
     """A node that is bound to one member is never bound to another."""
     bound = state.nodes.get(certificate.node_id)
     former = None if bound else state.former_of(certificate.node_id)
-    before = bound or (former.nodes[certificate.node_id] if former else None)
+    revoked = state.revoked.get(certificate.node_id)
+    before = bound or (former.nodes[certificate.node_id] if former else revoked.was if revoked else None)
     if before is not None and before.member_id != certificate.member_id:
-        owner = former.was if former else state.members[before.member_id]
+        owner = former.was if former else state.members.get(before.member_id)
         raise Refused(
             "bound-to-another",
-            f"Node {certificate.node_id} belongs to {owner.name} already",
+            f"Node {certificate.node_id} belongs to {owner.name if owner else before.member_id} already",
             remedy="join with a node that has a key of its own",
         )
 
@@ -240,6 +242,43 @@ def member_must_have_room(member: Member) -> None:
             f"{member.name} has {len(member.nodes)} nodes in the group, the most that one member can",
             remedy="use one of them, or another group",
         )
+
+
+def a_node_is_revoked_by_another_of_its_member(state: GroupState, author: NodeId, revocation: NodeRevocation) -> Member:
+    """A node is revoked by another node of the same member, with the word of the member's own key; so a member's last
+    node is not revoked: the member leaves, or is removed."""
+    member = author_must_be_a_bound_node(state, author)
+    if state.nodes[author].member_id != revocation.member_id:
+        raise Refused(
+            "not-its-member",
+            f"{member.name} cannot revoke a node of another member",
+            remedy="ask its member to revoke it, or remove the member: fednode group remove MEMBER",
+        )
+    if author == revocation.node_id:
+        raise Refused(
+            "revoking-itself",
+            "A node does not revoke itself",
+            remedy="revoke it from another node of yours, or leave the group: fednode group leave",
+        )
+    return member
+
+
+def only_bound_nodes_are_revoked(state: GroupState, revocation: NodeRevocation) -> NodeEntry:
+    """Only a node that is bound to the member is revoked."""
+    node = state.nodes.get(revocation.node_id)
+    if node is None or node.member_id != revocation.member_id:
+        raise Refused(
+            "no-such-node",
+            f"{revocation.node_id} is no node of {state.members[revocation.member_id].name} in {state.name}",
+            remedy="see fednode nodes for those that there are",
+        )
+    return node
+
+
+def a_revoked_node_is_never_bound_again(state: GroupState, certificate: NodeCertificate) -> None:
+    """A node that was revoked is never bound again in the group."""
+    if certificate.node_id in state.revoked:
+        raise why_revoked(state, certificate.node_id)
 
 
 def run_must_exist(state: GroupState, run: RunId) -> RunEntry:

@@ -1,6 +1,7 @@
 """Which rulings stand where their authors did not know of each other, and what else a ruling voids.
 
-A ruling is a removal, a departure or a change of role. Two operations are concurrent when neither rests on the other.
+A ruling is a removal, a departure, a change of role or a node's revocation. Two operations are concurrent when neither
+rests on the other.
 What is here decides by who is who and what rests on what alone, so everybody finds the same: docs/protocol.md §3.
 """
 
@@ -11,7 +12,7 @@ from protocol.checkpoint import RunStart as StartedRun
 from protocol.checkpoint import open_ready
 from protocol.errors import Refused, RemoteProtocolError
 from protocol.fields import Role
-from protocol.group_state import Ground, GroupState, Ruling
+from protocol.group_state import Ground, GroupState, NodeEntry, Ruling
 from protocol.identity import NodeCertificate
 from protocol.keys import Hash, MemberId, NodeId, RunId
 from protocol.limits import OPERATION_BYTES_MAX
@@ -24,39 +25,69 @@ from protocol.operation_kinds import (
     MemberRemove,
     MemberRole,
     NodeBind,
+    NodeRevoke,
     RunPropose,
     RunStart,
 )
 from protocol.operations import OpenOperation
 from protocol.wire import unpack
 
-RULINGS = (MemberRemove, MemberLeave, MemberRole)
+RULINGS = (MemberRemove, MemberLeave, MemberRole, NodeRevoke)
 RANKS: Mapping[Role | None, int] = {None: 0, "observer": 1, "member": 2, "admin": 3}
 _OF_ADMINS = (InvitePost, InviteRevoke, MemberRemove, MemberRole, KeyRotate)
-Place = tuple[tuple[int, Hash], tuple[int, Hash]]  # of an author's admission, and of its ruling
+Place = tuple[tuple[tuple[int, Hash], tuple[int, Hash]], tuple[int, Hash]]  # of an author's seniority, of its ruling
+Whom = MemberId | NodeId  # a ruling is about: a member, or one node of one
 BEATEN, SENIOR_STAYS = "beaten", "senior-stays"
 
 
 def check_against(state: GroupState, operation: OpenOperation, against: Sequence[Ruling]) -> None:
     """Raises Refused where one of the standing rulings `against` which `operation` was written voids it."""
     author = member_of_node(state, operation.author)
+    needs = needed_role(operation, author)
     for ruling in against:
-        a_removal_voids_readmission(ruling, operation.certificate)
-        a_ruling_voids_what_it_takes_away(ruling, author, needed_role(operation, author))
+        if ruling.node:
+            a_revocation_voids_a_binding(ruling, operation.certificate)
+            a_revocation_voids_what_its_node_did(ruling, operation.author, needs)
+        else:
+            a_removal_voids_readmission(ruling, operation.certificate)
+            a_ruling_voids_what_it_takes_away(ruling, author, needs)
         payload = operation.payload
-        if isinstance(payload, RunStart) and author is not None and (ruling.member, ruling.role) == (author, None):
+        if isinstance(payload, RunStart) and author is not None and _puts_out(ruling, author, operation.author):
             a_start_beside_a_removal_needs_others(state, author, payload.run, payload.start)
 
 
-def concerned_by(state: GroupState, operation: OpenOperation) -> list[tuple[MemberId, int]]:
+def concerned_by(state: GroupState, operation: OpenOperation) -> list[tuple[Whom, int]]:
     """On whom a concurrent ruling matters to `operation`, if it leaves to them no more than that rank."""
     author, payload = member_of_node(state, operation.author), operation.payload
-    concerned = [] if author is None else [(author, RANKS["admin"])]
+    concerned: list[tuple[Whom, int]] = [(operation.author, RANKS[None])]
+    if author is not None:
+        concerned.append((author, RANKS["admin"]))
     if operation.certificate is not None:
-        concerned.append((operation.certificate.member_id, RANKS[None]))
+        concerned += [(operation.certificate.member_id, RANKS[None]), (operation.certificate.node_id, RANKS[None])]
     if isinstance(payload, MemberRemove | MemberRole):
         concerned.append((payload.member, RANKS[None]))
+    if operation.revocation is not None:
+        concerned.append((operation.revocation.node_id, RANKS[None]))
     return concerned
+
+
+def whom(ruling: Ruling) -> Whom:
+    """Whom `ruling` is about."""
+    return ruling.node or ruling.member
+
+
+def takes_from_an_admin_or_a_node(past: GroupState, operation: OpenOperation) -> bool:
+    """Whether this ruling may become final: it puts out an admin, or makes it less; or it revokes a node."""
+    payload = operation.payload
+    if isinstance(payload, MemberRemove | MemberRole):
+        member = past.members.get(payload.member)
+        gets = payload.role if isinstance(payload, MemberRole) else None
+        return member is not None and member.role == "admin" and gets != "admin"
+    return operation.revocation is not None
+
+
+def _puts_out(ruling: Ruling, member: MemberId, node: NodeId) -> bool:
+    return ruling.role is None and whom(ruling) in (member, node)
 
 
 def a_removal_voids_readmission(ruling: Ruling, certificate: NodeCertificate | None) -> None:
@@ -72,6 +103,18 @@ def a_ruling_voids_what_it_takes_away(ruling: Ruling, author: MemberId | None, n
     that proposals and starts of runs stand."""
     if ruling.member == author and needs is not None and RANKS[ruling.role] < RANKS[needs]:
         raise Refused(BEATEN, "An admin took away the right to do this meanwhile", remedy="ask an admin of the group")
+
+
+def a_revocation_voids_what_its_node_did(ruling: Ruling, author: NodeId, needs: Role | None) -> None:
+    """A revocation beats whatever the revoked node did concurrently; except that proposals and starts of runs stand."""
+    if ruling.node == author and needs is not None:
+        raise Refused(BEATEN, "The node that said this was revoked meanwhile", remedy="say it from another node")
+
+
+def a_revocation_voids_a_binding(ruling: Ruling, certificate: NodeCertificate | None) -> None:
+    """A node that was revoked concurrently with another binding of it is not back by that."""
+    if certificate is not None and ruling.node == certificate.node_id:
+        raise Refused(BEATEN, "The node was revoked meanwhile", remedy="link a node with a key of its own")
 
 
 def a_start_beside_a_removal_needs_others(state: GroupState, author: MemberId, run: RunId, raw_start: bytes) -> None:
@@ -99,40 +142,59 @@ def needed_role(operation: OpenOperation, author: MemberId | None) -> Role | Non
 
 
 def member_of_node(state: GroupState, node: NodeId) -> MemberId | None:
-    """Whose node it is, or was before its member was put out."""
+    """Whose node it is, or was before it, or its member, was put out."""
+    entry = _entry_of(state, node)
+    return None if entry is None else entry.member_id
+
+
+def _entry_of(state: GroupState, node: NodeId) -> NodeEntry | None:
     if node in state.nodes:
-        return state.nodes[node].member_id
-    return next((member for member, former in state.former.items() if node in former.nodes), None)
+        return state.nodes[node]
+    if node in state.revoked:
+        return state.revoked[node].was
+    return next((former.nodes[node] for former in state.former.values() if node in former.nodes), None)
 
 
 def as_it_was(state: GroupState, operation: OpenOperation, against: Sequence[Ruling]) -> GroupState:
     """The state before the rulings `against` which a run was proposed or started took its author's right to do so."""
     author = member_of_node(state, operation.author)
-    if author is None or not any(ruling.member == author for ruling in against):
+    if author is None or not any(whom(ruling) in (author, operation.author) for ruling in against):
         return state
     former = state.former.get(author)
     if former is not None and any(ruling.operation == former.operation for ruling in against):
         members, nodes = {**state.members, author: former.was}, {**state.nodes, **former.nodes}
         state = replace(state, members=members, nodes=nodes)
+    revoked = state.revoked.get(operation.author)
+    if revoked is not None and author in state.members and any(each.operation == revoked.operation for each in against):
+        state = replace(state, nodes={**state.nodes, operation.author: revoked.was})
     if author not in state.members or state.members[author].role != "observer":
         return state
     return replace(state, members={**state.members, author: replace(state.members[author], role="member")})
 
 
-def grounds_of(state: GroupState, author: MemberId) -> tuple[Ground, ...]:
-    """All that `author` being what it is rests on: its own grounds, those of their authors, and so on."""
+def grounds_of(state: GroupState, author: MemberId, node: NodeId) -> tuple[Ground, ...]:
+    """All that `author`, and its `node`, being what they are rests on: their own grounds, those of who said these, and
+    so on."""
     found: dict[Ground, None] = {}
-    unvisited, visited = [author], {author}
+    unvisited: list[Whom] = [author, node]
+    visited = set(unvisited)
     while unvisited:
-        member_id = unvisited.pop()
-        former = state.former.get(member_id)
-        member = state.members.get(member_id) or (former.was if former else None)
-        for ground in member.grounds if member else ():
+        for ground in _own_grounds(state, unvisited.pop()):
             found[ground] = None
-            if ground.by not in visited:
-                visited.add(ground.by)
-                unvisited.append(ground.by)
+            further: set[Whom] = {ground.by, ground.node}
+            further -= visited
+            visited |= further
+            unvisited += sorted(further)
     return tuple(found)
+
+
+def _own_grounds(state: GroupState, of: Whom) -> tuple[Ground, ...]:
+    former = state.former.get(MemberId(of))
+    member = state.members.get(MemberId(of)) or (former.was if former else None)
+    if member is not None:
+        return member.grounds
+    entry = _entry_of(state, NodeId(of))
+    return (entry.ground,) if entry is not None and entry.ground is not None else ()
 
 
 def verdicts(

@@ -15,10 +15,11 @@ _NOBODY, _NO_MEMBER, _FIRST = NodeId(""), MemberId(""), (0, Hash(""))
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """An operation on which what somebody is in the group rests, its author's member, and the role it took."""
+    """An operation on which what somebody is in the group rests, its author's member and node, and the role it took."""
 
     operation: Hash
     by: MemberId
+    node: NodeId
     needs: Role
 
 
@@ -27,7 +28,7 @@ class Member:
     """`admitted_at`: seconds, as signed by the admitter (by the creator for itself). `nodes`: in order of binding.
 
     `grounds`: the admission, its invitation, and the last change of the role; for the group's creator its creation is
-    both of the first. `by`: the node that admitted it.
+    both of the first. `by`: the node that admitted it. `organisation`, `contact`: what it says of itself.
     """
 
     name: str
@@ -36,21 +37,37 @@ class Member:
     nodes: tuple[NodeId, ...]
     by: NodeId = _NOBODY
     grounds: tuple[Ground, ...] = field(default=(), repr=False)
+    organisation: str = ""
+    contact: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeEntry:
-    """`seal_key`: X25519 public key. `issued_at`: of the certificate that counts now, seconds."""
+    """`seal_key`: X25519 public key. `issued_at`: of the certificate that counts now, seconds. `ground`: what bound it
+    first."""
 
     member_id: MemberId
     name: str
     seal_key: bytes
     issued_at: int
+    ground: Ground | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedNode:
+    """A node that is out for good, while its member goes on. `operation`: the revocation, by another node of that
+    member, `at` the time it claims, in seconds. `was`: the node as it was before."""
+
+    was: NodeEntry
+    operation: Hash
+    by: NodeId
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
 class FormerMember:
     """A member that is out. `operation`: the removal or departure, by a node, `at` the time it claims, in seconds.
+    `void`: of a joiner who was never in, the code of the rule that voids its admission, which is the `operation` then.
 
     `was`, `nodes`: the member, and its nodes, as they were before. `invitations`: those that were out already."""
 
@@ -62,15 +79,19 @@ class FormerMember:
     removed: bool
     reason: str = ""
     invitations: frozenset[Hash] = frozenset()
+    void: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """A removal, a departure or a change of role, as it looks from its own past. Rules: docs/protocol.md §3.
+    """A removal, a departure, a change of role or a revocation, as it looks from its own past. Rules: docs/protocol.md
+    §3.
 
-    `member`: whom it is about, with `role` from then on, None for out. `author`: whose node says it. `fault`: the code
-    of the rule that voids it already by its own past, or "". `place`, `seniority`: in canonical order, its own and that
-    of its author's admission. `grounds`: itself, and what made its author what it is.
+    `member`: whom it is about, with `role` from then on, None for out. `node`: the one of its nodes that it is about,
+    "" for all that the member is. `author`: whose node says it. `fault`: the code of the rule that voids it already by
+    its own past, or "". `place`, `seniority`: in canonical order, its own and those of its author's admission and of
+    its author's node. `grounds`: itself, and what made its author what it is. `council`: the members before it, where
+    it may become final; else nobody. `wants_witnesses`: until it is.
     """
 
     operation: Hash
@@ -79,8 +100,11 @@ class Ruling:
     member: MemberId
     role: Role | None
     fault: str = ""
-    seniority: tuple[int, Hash] = _FIRST
+    seniority: tuple[tuple[int, Hash], tuple[int, Hash]] = (_FIRST, _FIRST)
     grounds: tuple[Ground, ...] = ()
+    node: NodeId = _NOBODY
+    council: Mapping[MemberId, Member] = field(default_factory=dict, repr=False)
+    wants_witnesses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +168,7 @@ class RunEntry:
 class GroupState:
     """The group now. Mappings are in canonical order and must not be changed.
 
-    `former`: who is out, and was not let in again. `rotations`: by epoch.
+    `former`: who is out, and was not let in again. `revoked`: the nodes that are out for good. `rotations`: by epoch.
     `refused`: the operations that a rule voided, with the rule's code.
     `unknown_critical`: the kinds that this version does not know and must not ignore.
     """
@@ -156,6 +180,7 @@ class GroupState:
     invitations: Mapping[Hash, InvitationEntry] = field(default_factory=dict)
     runs: Mapping[RunId, RunEntry] = field(default_factory=dict)
     former: Mapping[MemberId, FormerMember] = field(default_factory=dict)
+    revoked: Mapping[NodeId, RevokedNode] = field(default_factory=dict)
     rotations: Mapping[int, Rotation] = field(default_factory=dict)
     refused: Mapping[Hash, str] = field(default_factory=dict)
     unknown_critical: frozenset[str] = frozenset()
@@ -178,4 +203,5 @@ class GroupState:
 
         The key with which the group began, epoch 0, is everybody's: it is good while nobody was put out or has left."""
         good = [epoch for epoch, rotation in self.rotations.items() if rotation.is_good]
-        return (*sorted(good, reverse=True), *(() if self.former else (0,)))
+        everybody = not self.former and not self.revoked and len(good) == len(self.rotations)
+        return (*sorted(good, reverse=True), *((0,) if everybody else ()))

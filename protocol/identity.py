@@ -12,6 +12,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.fields import Bytes32, MemberIdText, Name, NodeIdText, Seconds, SignatureBytes, require_name
 from protocol.group_key import seal_key_is_usable
 from protocol.keys import (
+    MemberId,
     NodeId,
     member_id_of,
     member_public_key,
@@ -55,16 +56,25 @@ def make_certificate(
     issued_at: int,
 ) -> bytes:
     """The raw certificate. A later one (`issued_at`, seconds) of the same node replaces its name and seal key."""
-    member_id, node_id = member_id_of(public_key_of(member_key)), node_id_of(public_key_of(node_key))
     body = NodeCertificate(
-        member_id=member_id,
-        node_id=node_id,
+        member_id=member_id_of(public_key_of(member_key)),
+        node_id=node_id_of(public_key_of(node_key)),
         member_name=require_name(member_name, "a member"),
         node_name=require_name(node_name, "a node"),
         seal_key=seal_key,
         issued_at=issued_at,
-        node_consent=node_key.sign(_consent(member_id, node_id, seal_key)),
+        node_consent=consent_to(member_id_of(public_key_of(member_key)), node_key, seal_key),
     )
+    return sign_certificate(member_key, body)
+
+
+def consent_to(member_id: MemberId, node_key: Ed25519PrivateKey, seal_key: bytes) -> bytes:
+    """The node's word that it belongs to `member_id`, and that `seal_key` is its own."""
+    return node_key.sign(_consent(member_id, node_id_of(public_key_of(node_key)), seal_key))
+
+
+def sign_certificate(member_key: Ed25519PrivateKey, body: NodeCertificate) -> bytes:
+    """The raw certificate. The caller has `body`'s consent from the node; `open_certificate` checks it."""
     return sign(member_key, CERTIFICATE_TAG, body)
 
 

@@ -11,16 +11,14 @@ from protocol.entrance_outputs import Close, HostOutput, KeepOperations, send
 from protocol.errors import Refused, RemoteProtocolError
 from protocol.group_log import GroupLog
 from protocol.group_reducer import NodeTooOld
-from protocol.group_state import FormerMember, GroupState
 from protocol.keys import NodeId
 from protocol.limits import INTRODUCTION_BYTES_MAX, SYNC_HEADS_MAX
 from protocol.operations import OpenOperation
-from protocol.times import date_text
+from protocol.why_out import why_out
 
 # Every operation costs us a check of its signature, whoever made it up. A guest shows some tens before it knows what we
 # hold, and then in an order in which each has its place.
 UNPLACED_MAX = 256
-FORMER_CODES = ("removed", "left")  # of the refusals for nodes of former members
 
 
 class IntroductionHost:
@@ -64,26 +62,15 @@ class IntroductionHost:
             self._asked = True
             holds = dict.fromkeys((*self._log.heads()[:SYNC_HEADS_MAX], *self._log.sample()))
             return [*outputs, send(Ask(holds=tuple(holds)))], None
-        former = state.former_of(self._peer)
-        if former is not None:
-            return outputs, how_it_went(state, former)
-        return outputs, Refused(
-            "not-a-member", "What was shown makes this node no member's", remedy="join with an invitation first"
-        )
+        reason = why_out(state, self._peer)
+        if reason is not None:
+            return outputs, reason
+        return outputs, not_a_member()
 
 
-def how_it_went(state: GroupState, former: FormerMember) -> Refused:
-    """For a node of a former member: who put it out, when and why."""
-    by = state.nodes.get(former.by)
-    what = (
-        f"was removed from {state.name} by {by.name if by else former.by}" if former.removed else f"left {state.name}"
-    )
-    why = f": {former.reason}" if former.reason else ""
-    return Refused(
-        FORMER_CODES[0 if former.removed else 1],
-        f"{former.was.name} {what} on {date_text(former.at)}{why}",
-        remedy="ask an admin of the group for a new invitation",
-    )
+def not_a_member() -> Refused:
+    """Where the group is not known here, too: a stranger does not learn who is in which."""
+    return Refused("not-a-member", "What was shown makes this node no member's", remedy="join with an invitation first")
 
 
 def _add_all(log: GroupLog, operations: Iterable[bytes]) -> tuple[list[OpenOperation], int, RemoteProtocolError | None]:

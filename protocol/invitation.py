@@ -116,6 +116,23 @@ def open_token(text: str, *, now: int) -> Invitation:
     Raises:
         Refused: code not-a-token, newer-token, truncated, mistyped, forged or expired, each with what to do.
     """
+    invitation = read_token(text)
+    if now > invitation.expires_at:
+        raise Refused(
+            "expired",
+            f"The invitation to {invitation.group_name} expired on {date_text(invitation.expires_at)}, and by this"
+            f" machine's clock it is {date_text(now)}",
+            remedy="ask for a new invitation, or set this machine's clock if it is wrong",
+        )
+    return invitation
+
+
+def read_token(text: str) -> Invitation:
+    """What a token says, expired or not, without using it.
+
+    Raises:
+        Refused: code not-a-token, newer-token, truncated, mistyped or forged, each with what to do.
+    """
     raw = token_payload(text)
     try:
         signed = open_signed(TokenBody, raw, INVITATION_TAG, PAYLOAD_BYTES_MAX)
@@ -126,12 +143,6 @@ def open_token(text: str, *, now: int) -> Invitation:
             remedy="ask the one who invited you for a new one, over a channel that you trust",
         ) from None
     body, inviter = signed.body, signed.node_id
-    if now > body.expires_at:
-        raise Refused(
-            "expired",
-            f"The invitation to {body.group_name} expired on {date_text(body.expires_at)}",
-            remedy="ask for a new invitation, or set this machine's clock if it is wrong",
-        )
     return Invitation(
         group=GroupId(body.group.hex()),
         group_name=body.group_name,

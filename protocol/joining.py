@@ -6,6 +6,7 @@ invitation is what the token says, and that the group's rules have let this node
 
 from dataclasses import dataclass
 
+from protocol.address_record import records_of_nodes
 from protocol.admission import AdmissionStatement, prove, seed_public_key
 from protocol.entrance_messages import (
     Admitted,
@@ -18,7 +19,6 @@ from protocol.entrance_messages import (
 )
 from protocol.entrance_outputs import SendFrame, TurnedAway, send
 from protocol.errors import Refused, RemoteProtocolError
-from protocol.fields import NodeAddresses
 from protocol.group_key import GroupKey, open_sealed
 from protocol.group_log import GroupLog
 from protocol.group_reducer import NodeTooOld
@@ -29,16 +29,17 @@ from protocol.keys import GroupId, Hash, NodeId
 from protocol.limits import JOIN_LOG_BYTES_MAX
 
 # Refusals that say nothing about the joiner: another node of the group may well let it in.
-TRY_ANOTHER_ENTRANCE = frozenset({"unknown-group", "unknown-invitation", "not-admitting", "not-a-member"})
+TRY_ANOTHER_ENTRANCE = frozenset({"unknown-invitation", "not-admitting", "not-a-member"})
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """We are in. Make the log's operations and the key durable, then open the door to its nodes and dial `known`."""
+    """We are in. Make the log's operations and the key durable, then open the door to its nodes and dial them where
+    `known`, their address records, says."""
 
     log: GroupLog
     group_key: GroupKey
-    known: tuple[NodeAddresses, ...]
+    known: tuple[bytes, ...]
 
 
 JoinOutput = SendFrame | Joined | TurnedAway
@@ -130,7 +131,7 @@ class Joining:
         except NodeTooOld as error:
             return TurnedAway(Refused("too-old", error.what, remedy=error.remedy))
         key = open_sealed(self._seal_secret, message.sealed_key, self._log.group, message.epoch)
-        return Joined(self._log, key, message.known)
+        return Joined(self._log, key, records_of_nodes(message.known, state))
 
     def _end(self, output: Joined | TurnedAway) -> list[JoinOutput]:
         self.ended = True

@@ -16,17 +16,54 @@ SEND_DEADLINE_S = 10.0  # a peer that takes nothing for so long is frozen or gon
 OUTBOX_FRAMES_MAX = 256  # per peer; a peer that is so far behind gets the newest state when it is back
 REDIAL_FIRST_S = 0.5  # doubling from here …
 REDIAL_LAST_S = 30.0  # … to here: a node that is back is found again within half a minute
+# Between two witnesses of one node in a group: who puts admins out and in again cannot make everybody write all the time.
+WITNESS_GAP_S = 600.0
 ANTI_ENTROPY_S = 30.0  # a lost gossip message is made good within this time
 PRESENCE_S = 60.0  # slower as the group grows, so that presence costs the same for all
 PING_BYTES = 8  # of a nonce that nobody guesses while the answer is on its way
 PRESENCE_STALE_S = 200.0  # three announcements missed
 SYNC_OPERATIONS_MAX = 256  # in one answer; more come in further answers
 
+# --- what one peer may take of us ------------------------------------------------------------------------------
+# Members' limits lie far above the honest peak: of nodes that train together, in a storm of faults too, none hears more
+# than 40 control messages or 256 KiB of them in a second from another. Blobs have no rate: the line is theirs.
+PEER_CONNECTIONS_MAX = 24  # from one peer at once; it may dial all of our ADDRESSES_MAX at once, and keeps one of them
+PEER_STREAMS_MAX = 256  # on one connection at once; control, gossip, blobs and questions are about ten
+PEER_STREAMS_PER_S = 10  # opened by one peer, in the long run, after …
+PEER_STREAMS_BURST = 512  # … so many at once: each costs a negotiation of some CPU-ms
+PEER_FRAMES_PER_S = 200  # control messages of one peer, in the long run: beyond it they are read more slowly, after …
+PEER_FRAMES_BURST = 4000  # … so many at once: what had piled up while a link was down
+PEER_CONTROL_BYTES_PER_S = 32 * 1024 * 1024  # of the same: the longest commit, ten times a second …
+PEER_CONTROL_BYTES_BURST = 256 * 1024 * 1024  # … and the longest log, four times over
+PEER_GOSSIP_PER_S = (
+    100  # messages handed on by one peer, its own or others', in the long run; what is more is dropped, …
+)
+PEER_GOSSIP_BURST = 4000  # … which anti-entropy makes good: the announcements of a large group that starts at once
+PEER_GOSSIP_BYTES_PER_S = 4 * 1024 * 1024  # eight of the longest a second, in the long run, after …
+PEER_GOSSIP_BYTES_BURST = 64 * 1024 * 1024  # … so many: then the stream is read more slowly
+# From one peer, received and not yet read: one of Yamux's largest windows and half as much. It is kept in pieces that
+# grow, so a node grows by twice as much at worst.
+PEER_UNREAD_BYTES_MAX = 24 * 1024 * 1024
+PEER_UNCLAIMED_BYTES_MAX = 256 * 1024 * 1024  # sent to streams that nobody reads (any more), less …
+PEER_UNCLAIMED_BYTES_PER_S = 1024 * 1024  # … so much, forgiven: what was under way when we closed a stream
+HANDSHAKES_MAX = 128  # inbound at once; a flood must not take our memory
+SOURCE_HANDSHAKES_MAX = 32  # of one address, or IPv6 /64: a hospital's nodes behind one address that all start at once
+HANDSHAKE_DEADLINE_S = 15.0  # from the socket to the muxer: three exchanges, each over the slowest line in 4 s
+# --- faults: what a peer does that no honest node does ----------------------------------------------------------
+FAULT_SCORE_MAX = 100.0  # at this the peer is hung up on and refused for a while
+FAULT_FORGIVEN_PER_S = 0.2  # a lone fault is forgotten after a minute or two
+REFUSE_FIRST_S = 60.0  # for so long, doubling with each time from here …
+REFUSE_LAST_S = 3600.0  # … to here
+REFUSALS_FORGOTTEN_S = 86_400.0  # a day without a fault, and it begins anew
 # --- the entrance ----------------------------------------------------------------------------------------------
-ENTRANCE_STREAMS_MAX = 8  # at once: joining is rare
+ENTRANCE_STREAMS_MAX = 16  # conversations at once: joining is rare
+ENTRANCE_SOURCE_STREAMS_MAX = 8  # of one address, or IPv6 /64: half, so that nobody alone takes all
 ENTRANCE_BYTES_MAX = 4 * 1024 * 1024  # read from one stranger's stream: a long log and nothing more
+ENTRANCE_HELD_BYTES_MAX = 4 * ENTRANCE_BYTES_MAX  # from all strangers who are here together: it may lie here unread
 ENTRANCE_DEADLINE_S = 30.0  # for a whole conversation with a stranger
-ENTRANCE_ATTEMPTS_PER_MINUTE = 30  # over all strangers: a flood must not cost more than signature checks
+ENTRANCE_ATTEMPTS_PER_MINUTE = 120  # over all strangers: a flood must not cost more than signature checks
+ENTRANCE_SOURCE_ATTEMPTS_PER_MINUTE = 30  # of one address, or IPv6 /64: a quarter, which leaves room for others
+ENTRANCE_PEER_ATTEMPTS_PER_MINUTE = 20  # of one node; one that introduces itself knocks every five seconds
 OUTSTANDING_INVITATIONS_MAX = 1000  # per group
 
 # --- blobs -----------------------------------------------------------------------------------------------------
@@ -49,6 +86,9 @@ EPOCH_STEP = 4096  # … this, and within a step by lot: so two rotations at onc
 ADDRESSES_MAX = 16  # of one node and kind: every interface of a well-connected machine
 ADDRESS_CHARACTERS_MAX = 256  # a relayed address with a DNS name and two peer ids has about 200
 ENTRANCES_MAX = 8  # in one invitation: one of eight nodes is up
+ADDRESS_RECORD_BYTES_MAX = 10 * 1024  # 16 + 16 addresses of the longest have about 8.5 KiB
+KNOWN_ADDRESSES_MAX = 64  # records of nodes, given at once: enough to find the rest of the group through
+HINTS_MAX = 4  # for one node, heard on the local network: a machine with two cards has two
 PRESENCE_BYTES_MAX = 16 * 1024  # 16 + 16 addresses and 64 runs have about 12 KiB
 
 # --- runs ------------------------------------------------------------------------------------------------------

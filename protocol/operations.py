@@ -14,19 +14,20 @@ from pydantic import AfterValidator, Field
 
 from protocol.errors import Refused, RemoteProtocolError
 from protocol.fields import HashOrEmpty, HashText, Seconds
-from protocol.identity import NodeCertificate, open_certificate
+from protocol.identity import NodeCertificate, NodeRevocation, open_certificate, open_revocation
 from protocol.keys import GroupId, Hash, NodeId
 from protocol.limits import OPERATION_BYTES_MAX, OPERATION_PARENTS_MAX
-from protocol.operation_kinds import PAYLOADS, GroupCreate, MemberAdmit, NodeBind, Payload
+from protocol.operation_kinds import PAYLOADS, GroupCreate, MemberAdmit, NodeBind, NodeRevoke, Payload
+from protocol.remembered import remembered_bytes
 from protocol.signing import ENVELOPE_OVERHEAD_BYTES, open_signed, sign
 from protocol.wire import Wire, pack, unpack
 
 OPERATION_TAG = "operation"
 OPERATION_BODY_BYTES_MAX = OPERATION_BYTES_MAX - ENVELOPE_OVERHEAD_BYTES
-# Many simulated nodes, and every second delivery of gossip, open the same bytes again. Of small ones many are
-# remembered: 4,096 × 4 KiB, read and raw, stay under 40 MB, and an ordinary group's take about 8. Of large ones, such
-# as the start of a run of a thousand nodes, the last few.
-_REMEMBERED_OPERATIONS = 4096
+# Many simulated nodes, and every second delivery of gossip, open the same bytes again. Of small ones so many bytes are
+# remembered, which are some 4,000 ordinary ones, and with what they say four times as much. Of large ones, such as the
+# start of a run of a thousand nodes, the last few.
+_REMEMBERED_OPERATIONS_BYTES = 4 * 1024 * 1024
 _REMEMBERED_LARGE_OPERATIONS = 4
 _SMALL_BYTES_MAX = 4096
 
@@ -56,7 +57,7 @@ class Operation(Wire):
 class OpenOperation:
     """An operation that is well formed and well signed. `payload` is None for a kind that this version does not know.
 
-    `certificate` is the opened one of the payload, where it carries one.
+    `certificate` and `revocation` are the opened ones of the payload, where it carries one.
     """
 
     raw: bytes
@@ -65,6 +66,7 @@ class OpenOperation:
     body: Operation
     payload: Payload | None
     certificate: NodeCertificate | None
+    revocation: NodeRevocation | None = None
 
     @property
     def group(self) -> GroupId:
@@ -128,11 +130,12 @@ def _open(raw: bytes) -> OpenOperation:
     certificate = None
     if isinstance(payload, GroupCreate | MemberAdmit | NodeBind):
         certificate = open_certificate(payload.certificate)
-    operation = OpenOperation(raw, signed.hash, signed.node_id, body, payload, certificate)
+    revocation = open_revocation(payload.revocation) if isinstance(payload, NodeRevoke) else None
+    operation = OpenOperation(raw, signed.hash, signed.node_id, body, payload, certificate, revocation)
     if creates and certificate is not None and certificate.node_id != operation.author:
         raise RemoteProtocolError("A group was created by a node other than its certificate names")
     return operation
 
 
-_open_small = lru_cache(maxsize=_REMEMBERED_OPERATIONS)(_open)
+_open_small = remembered_bytes(_REMEMBERED_OPERATIONS_BYTES)(_open)
 _open_large = lru_cache(maxsize=_REMEMBERED_LARGE_OPERATIONS)(_open)

@@ -11,12 +11,12 @@ from typing import Annotated
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field
 
+from protocol.address_record import RawAddressRecord, open_address_record
 from protocol.errors import Refused, RemoteProtocolError
-from protocol.fields import Addresses, GroupIdText, Name, NodeAddresses, NodeIdText, RunIdText, Seconds
+from protocol.fields import GroupIdText, Name, NodeIdText, RunIdText, Seconds
 from protocol.group_state import GroupState
 from protocol.keys import GroupId, NodeId
 from protocol.limits import PRESENCE_BYTES_MAX, PRESENCE_S, PRESENCE_STALE_S
-from protocol.remembered import remembered
 from protocol.signing import Signed, open_signed, sign
 from protocol.wire import Wire
 
@@ -45,22 +45,19 @@ class Capacity(Wire):
 class Presence(Wire):
     """`sequence` never goes back, not even over a restart: begin at the clock's milliseconds.
 
-    `announced_at`: the announcer's clock, seconds; for people to read. `data_sets`: how many, never which."""
+    `where`: the node's address record. `announced_at`: the announcer's clock, seconds; for people to read.
+    `data_sets`: how many, never which."""
 
     node_id: NodeIdText
     group: GroupIdText
     name: Name
     version: Name
-    addresses: Addresses
-    entrance_addresses: Addresses
+    where: RawAddressRecord
     capacity: Capacity
     runs: Annotated[tuple[RunIdText, ...], Field(max_length=RUNS_SHOWN_MAX)]
     data_sets: Count
     announced_at: Seconds
     sequence: Count
-
-    def where(self) -> NodeAddresses:
-        return _where(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +81,6 @@ def stale_after_s(nodes: int) -> float:
 def announce(key: Ed25519PrivateKey, presence: Presence) -> bytes:
     """The announcement, for gossip. `presence.node_id` must be the node whose key is `key`."""
     return sign(key, PRESENCE_TAG, presence)
-
-
-@remembered(_REMEMBERED_ANNOUNCEMENTS)
-def _where(presence: Presence) -> NodeAddresses:
-    return NodeAddresses(
-        node_id=presence.node_id,
-        addresses=presence.addresses,
-        entrance_addresses=presence.entrance_addresses,
-    )
 
 
 @lru_cache(maxsize=_REMEMBERED_ANNOUNCEMENTS)
@@ -123,6 +111,8 @@ class PresenceBook:
         presence = signed.body
         if signed.node_id != presence.node_id or presence.group != self._group:
             raise RemoteProtocolError(f"Node {signed.node_id} announced another node, or another group")
+        if open_address_record(presence.where).node_id != presence.node_id:
+            raise RemoteProtocolError(f"Node {signed.node_id} announced where another node is")
         if not state.admits(presence.node_id):
             raise Refused(
                 "not-a-member", f"Node {presence.node_id} is no member's", remedy="nothing to do; it is not listened to"

@@ -1,4 +1,4 @@
-"""Results of pure functions, remembered for the very values that they came from.
+"""Results of pure functions, remembered for the very values, or the same bytes, that they came from.
 
 Whoever opens a message with a thousand signed entries opens it again with the commit that follows; a simulation hands
 one and the same message to a thousand nodes. What was checked once of the same frozen value need not be checked again:
@@ -37,3 +37,38 @@ def remembered(size: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return recall
 
     return decorate
+
+
+def remembered_bytes(bytes_max: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Have a function remember its last results, for so many bytes as have `bytes_max` together: its last argument.
+
+    For what opens bytes that anybody may send: however long or many they are, what is kept of them stays bounded. What
+    it raises is not remembered. Called by position.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        known: dict[tuple[object, ...], R] = {}  # the oldest first
+        held = 0
+
+        def recall(*args: P.args, **kwargs: P.kwargs) -> R:
+            nonlocal held
+            found = known.get(args)
+            if found is None:
+                found = function(*args, **kwargs)
+                known[args] = found
+                held += _size_of(args)
+                while held > bytes_max:
+                    oldest = next(iter(known))
+                    held -= _size_of(oldest)
+                    del known[oldest]
+            return found
+
+        return recall
+
+    return decorate
+
+
+def _size_of(arguments: tuple[object, ...]) -> int:
+    raw = arguments[-1]
+    assert isinstance(raw, bytes)
+    return len(raw)

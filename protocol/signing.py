@@ -5,9 +5,9 @@ made for one purpose is worth nothing for another.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated, Generic, TypeVar
 
+from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field
 
@@ -18,8 +18,10 @@ from protocol.wire import Wire, hash_of, pack, unpack
 FORMAT_VERSION = 1
 ENVELOPE_OVERHEAD_BYTES = 256  # keys, signature, tag and msgpack's own bytes around a body
 # Simulations hand one and the same signed bytes to many nodes, and gossip hands them twice to one: checking again
-# would tell nothing new. At about 300 bytes an entry this is some 20 MB at the most.
+# would tell nothing new. Remembered is a hash of what was checked, for anybody can send half a megabyte under a wrong
+# signature. At about 150 bytes an entry this is some 10 MB at the most.
 _REMEMBERED_SIGNATURES = 65_536
+_known_signatures: dict[bytes, bool] = {}  # the oldest first
 
 B = TypeVar("B", bound=Wire)
 
@@ -81,9 +83,16 @@ def open_signed(kind: type[B], raw: bytes, tag: str, body_bytes_max: int) -> Sig
     return Signed(raw, hash_of(raw), unpack(kind, envelope.b, body_bytes_max), hash_of(envelope.b), envelope.k)
 
 
-@lru_cache(maxsize=_REMEMBERED_SIGNATURES)
 def _envelope_signature_is_valid(public_key: bytes, tag: str, version: int, body: bytes, signature: bytes) -> bool:
-    return signature_is_valid(public_key, _signed_bytes(tag, version, body), signature)
+    signed = _signed_bytes(tag, version, body)
+    name = blake3(public_key + signature + signed).digest()  # the first two have one length always
+    known = _known_signatures.get(name)
+    if known is None:
+        known = signature_is_valid(public_key, signed, signature)
+        if len(_known_signatures) >= _REMEMBERED_SIGNATURES:
+            del _known_signatures[next(iter(_known_signatures))]
+        _known_signatures[name] = known
+    return known
 
 
 def _signed_bytes(tag: str, version: int, raw_body: bytes) -> bytes:

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import msgpack
 from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, ErrorDetails
 
-from protocol.errors import RemoteProtocolError
+from protocol.errors import RemoteProtocolError, UnknownKind
 from protocol.keys import Hash
 from protocol.remembered import remembered
 
@@ -109,7 +109,9 @@ def _unpack(kind: type[T], raw: bytes, bytes_max: int) -> T:
     try:
         return adapter.validate_python(value)  # type: ignore[return-value]
     except ValidationError as error:
-        raise RemoteProtocolError(f"A {name} does not fit {_complaint(error)}") from None
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        what = f"A {name} does not fit {_complaint(first)}"
+        raise (UnknownKind if _is_of_unknown_kind(first) else RemoteProtocolError)(what) from None
 
 
 def _adapter_of(kind: object) -> tuple[TypeAdapter[object], int]:
@@ -119,9 +121,13 @@ def _adapter_of(kind: object) -> tuple[TypeAdapter[object], int]:
     return found
 
 
-def _complaint(error: ValidationError) -> str:
-    """The first thing that is wrong, and where, in one bounded line."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+def _is_of_unknown_kind(error: ErrorDetails) -> bool:
+    """Whether the message's own kind, and not that of something in it, is none that we know."""
+    return error["type"] == "union_tag_invalid" and not error["loc"]
+
+
+def _complaint(first: ErrorDetails) -> str:
+    """What is wrong, and where, in one bounded line."""
     place = ".".join(str(part)[:_PLACE_CHARACTERS_MAX] for part in first["loc"]) or "the whole"
     return _UNFIT.sub("\ufffd", f"at {place[:_PLACE_CHARACTERS_MAX]}: {first['msg']}"[:_COMPLAINT_CHARACTERS_MAX])
 

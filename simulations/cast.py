@@ -19,16 +19,20 @@ from node.node import Node
 from node.seams import Trainer
 from node.shares import SAMPLES_PER_NODE_MIN, DigitsSplit, digits_split
 from protocol.errors import FednodeError
-from protocol.limits import ENTRANCE_ATTEMPTS_PER_MINUTE
+from protocol.keys import NodeId
+from protocol.limits import ENTRANCE_SOURCE_ATTEMPTS_PER_MINUTE
 from simulations.disk import ChunkPool
 from simulations.faults import cohorts_of, numbers_of
-from simulations.liars import AGGREGATOR_LIES, LyingTrainer, make_liar
+from simulations.knocker import TOKEN_TRICKS, knock, token_for
+from simulations.liars import AGGREGATOR_LIES, TRAINER_LIES, LyingTrainer, make_liar
 from simulations.network import SimulatedWorld
 from simulations.network_wires import WireProfile
 from simulations.record import SharedStore
+from simulations.rogues import MEMBER_LIES, misbehave
 from simulations.scenario import Cohort, Profile, Scenario
 from simulations.seeded_group import Placed, place_group
-from simulations.simulated_node import EPOCH_S, SimulatedNode, in_process_trainer
+from simulations.simulated_node import EPOCH_S, SimulatedNode, in_process_trainer, keys_of
+from simulations.stranger import Stranger, stranger_key
 from simulations.watch import Watch
 
 if TYPE_CHECKING:
@@ -39,8 +43,9 @@ log = logging.getLogger("fednode.simulated")
 GROUP = "simulation"
 DATA = "digits"
 # An entrance takes so many attempts a minute; waiting costs nothing in virtual time.
-JOIN_PAUSE_S = 60.0 / ENTRANCE_ATTEMPTS_PER_MINUTE
+JOIN_PAUSE_S = 60.0 / ENTRANCE_SOURCE_ATTEMPTS_PER_MINUTE
 INVITATION_S = 30 * 86_400
+FIRST_STRANGER = 1_000_000  # far from all numbers of the cast
 ORDINARY = Cohort(name="others", count=1)
 
 
@@ -75,7 +80,8 @@ class Cast:
         self._together = together
         self._pool = ChunkPool()
         self._paths: list[Path] = []
-        self._token = ""
+        self._token = ""  # of all who join, but for those whose cohorts share one of their own
+        self._tokens: dict[str, str] = {}
         for number in range(nodes):
             self.nodes.append(self._make(number))
         self.late = frozenset(node.number for node in self.nodes if self.cohort_of(node.number).join_at_s)
@@ -84,6 +90,11 @@ class Cast:
     def liars(self) -> frozenset[int]:
         """The nodes that lie as aggregators."""
         return frozenset(n.number for n in self.nodes if self.cohort_of(n.number).lies in AGGREGATOR_LIES)
+
+    @property
+    def rogues(self) -> frozenset[int]:
+        """The nodes that do not keep the group's rules."""
+        return frozenset(n.number for n in self.nodes if self.cohort_of(n.number).lies in MEMBER_LIES)
 
     def cohort_of(self, number: int) -> Cohort:
         for cohort in self.scenario.cohort:
@@ -112,6 +123,9 @@ class Cast:
             on_life=partial(self._corrupt, cohort),
         )
         node.disk.slow_s = cohort.disk_write_s
+        if cohort.one_member:
+            first = keys_of(self.cohorts[cohort.name][0], self._seed)
+            node.keys = replace(node.keys, member_key=first.member_key)
         return node
 
     def _on_append(self, number: int, watch: Watch, journal: str, record: bytes) -> None:
@@ -119,9 +133,9 @@ class Cast:
 
     def _trainer(self, cohort: Cohort, number: int, folder: Path) -> Trainer:
         honest = in_process_trainer(cohort.samples_per_s, self._together)(number, folder)
-        if cohort.lies is None or cohort.lies in AGGREGATOR_LIES:
+        if cohort.lies not in TRAINER_LIES:
             return honest
-        return LyingTrainer(honest, cohort.lies, cohort.lies_from_round, f"lies of {number} of {self._seed}")
+        return LyingTrainer(honest, str(cohort.lies), cohort.lies_from_round, f"lies of {number} of {self._seed}")
 
     def _corrupt(self, cohort: Cohort, node: Node) -> None:
         if cohort.lies in AGGREGATOR_LIES:
@@ -151,10 +165,7 @@ class Cast:
         self._paths = split.write(self._folder / "data")
         early = [node for node in self.nodes if node.number not in self.late]
         if self.scenario.placed:
-            placed = [
-                Placed(Keys(n.keys.key, n.keys.member_key, n.keys.seal_key.private_bytes_raw()), n.name, n.disk)
-                for n in early
-            ]
+            placed = [self._placed(node) for node in early]
             random = Random(f"group of {self._seed}")
             await place_group(self._world, placed, GROUP, now_s=int(EPOCH_S), random=random)
         for node in early:
@@ -162,13 +173,26 @@ class Cast:
         founder = self._up(0).service
         if not self.scenario.placed:
             await founder.create_group(GROUP)
-        joiners = len(self.nodes) if not self.scenario.placed else len(self.late)
-        if joiners:
-            self._token = (await founder.invite(None, "member", joiners, INVITATION_S))["token"]
+        await self._invite(self._up(0))
         if not self.scenario.placed:
             for node in early[1:]:
                 await self._join(node)
                 await trio.sleep(JOIN_PAUSE_S)
+
+    def _placed(self, node: SimulatedNode) -> Placed:
+        keys, cohort = node.keys, self.cohort_of(node.number)
+        whose = f"node-{self.cohorts[cohort.name][0]}" if cohort.one_member else ""
+        seal = keys.seal_key.private_bytes_raw()
+        return Placed(Keys(keys.key, keys.member_key, seal), node.name, node.disk, whose, cohort.role)
+
+    async def _invite(self, founder: Node) -> None:
+        """One token for all who join, and one that lets one in for each word of their cohorts."""
+        sharing = {number: self.cohort_of(number).token for number in self.late if self.cohort_of(number).token}
+        joiners = len(self.nodes) if not self.scenario.placed else len(self.late) - len(sharing)
+        if joiners:
+            self._token = (await founder.service.invite(None, "member", joiners, INVITATION_S))["token"]
+        for word in sorted(set(sharing.values())):
+            self._tokens[word] = (await founder.service.invite(None, "member", 1, INVITATION_S))["token"]
 
     def _split(self, split: DigitsSplit) -> DigitsSplit:
         """The shares, cut down for cohorts that have less."""
@@ -194,11 +218,15 @@ class Cast:
             if node.node is not None:
                 try:
                     await self._equip(node.node, node.number)
-                    await node.node.service.join(self._token)
+                    await node.node.service.join(self.token_of(node.number))
                     return
                 except FednodeError as error:
                     log.info("%s could not join yet: %s", node.name, error)
             await trio.sleep(JOIN_PAUSE_S)
+
+    def token_of(self, number: int) -> str:
+        """The token that this node joins with."""
+        return self._tokens.get(self.cohort_of(number).token) or self._token
 
     def _up(self, number: int) -> Node:
         node = self.nodes[number].node
@@ -215,6 +243,30 @@ class Cast:
                 nursery.start_soon(self._come, nursery, node, cohort.join_at_s + place * cohort.join_every_s)
             if cohort.leave_at_s:
                 nursery.start_soon(self._go, node, cohort.leave_at_s)
+            if cohort.lies in MEMBER_LIES:
+                nursery.start_soon(misbehave, node, str(cohort.lies), self._seed)
+        for number in range(self.scenario.strangers):
+            self._let_in_a_stranger(nursery, number, self.scenario.tricks[number % len(self.scenario.tricks)])
+
+    def _let_in_a_stranger(self, nursery: trio.Nursery, number: int, trick: str) -> None:
+        """Into the world; into the group is what it must never come."""
+        victims = [node.node_id for node in self.nodes]
+        if trick in TOKEN_TRICKS:
+            nursery.start_soon(self._knock, number, trick, victims)
+            return
+        topic = next(iter(self._up(0).groups.places.values())).topic
+        random = Random(f"stranger {number} of {self._seed}")
+        stranger = Stranger(self._world, stranger_key(number, self._seed), random, victims, topic)
+        nursery.start_soon(stranger.live, (trick,))
+
+    async def _knock(self, number: int, trick: str, victims: list[NodeId]) -> None:
+        used = next((self.token_of(number) for number in sorted(self.late)), "")
+        token = await token_for(trick, self._up(0), used)
+        folder = self._folder / f"stranger-{number}"
+        folder.mkdir()
+        trainer = partial(self._trainer, ORDINARY)
+        node = SimulatedNode(FIRST_STRANGER + number, self._seed, self._world, self._store, folder, trainer)
+        await knock(node, trick, token, self._world, victims)
 
     async def _come(self, nursery: trio.Nursery, node: SimulatedNode, after_s: float) -> None:
         await trio.sleep(after_s)

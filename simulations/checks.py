@@ -45,6 +45,12 @@ def _checks(scenario: Scenario, nodes: int, rounds: int, played: Played) -> Iter
         yield _commit_within(wanted.commit_within_s, played)
     if wanted.refused:
         yield _refused(scenario, nodes, played)
+    if wanted.out is not None:
+        out = _named(scenario, nodes, wanted.out)
+        yield Check("out", played.out == out, f"{_names(played.out)}; expected {_names(out)}")
+    if wanted.members is not None:
+        same = played.members == wanted.members
+        yield Check("members", same, f"{played.members} in the group; expected {wanted.members}")
     if wanted.deposed:
         liars = _named(scenario, nodes, wanted.deposed) & played.lied  # whose turn to aggregate came
         yield Check("deposed", liars <= played.deposed, f"{_names(played.deposed)}; who lied: {_names(liars)}")

@@ -10,6 +10,7 @@ from random import Random
 
 from simulations.scenario import FaultKeys, Phase, Scenario
 
+FOR_GOOD = ("remove", "revoke")  # whatever is said of how long
 AGGREGATOR = -1  # in place of a node's number: whoever aggregates when the fault comes
 FAULTS_MAX = 5000  # of one simulation
 
@@ -32,16 +33,20 @@ class Fault:
     silent: bool = False
     value: float = 0.0
     aggregator_in: str = "either"
+    by: int | None = None
+    knocks: bool = False
 
     def __str__(self) -> str:
         who = ", ".join("the aggregator" if node == AGGREGATOR else f"node-{node}" for node in self.nodes)
         if self.peer is not None:
             who += f" and {'the aggregator' if self.peer == AGGREGATOR else f'node-{self.peer}'}"
+        if self.by is not None:
+            who += f" by node-{self.by}"
         when = f"at {self.at_s:.3f} s" if self.at_s is not None else f"when round {self.round} is {self.phase}"
         side = "" if self.aggregator_in == "either" else f", the aggregator in the {self.aggregator_in}"
         return (
             f"{self.kind}{' silently' if self.silent else ''} {who}{side} {when} "
-            f"{f'for {self.for_s:.3f} s' if self.for_s else 'for good'}"
+            f"{f'for {self.for_s:.3f} s' if self.for_s and self.kind not in FOR_GOOD else 'for good'}"
         )
 
 
@@ -56,7 +61,10 @@ def cohorts_of(scenario: Scenario, nodes: int) -> dict[str, tuple[int, ...]]:
 
 
 def numbers_of(who: str, cohorts: Mapping[str, tuple[int, ...]], nodes: int) -> tuple[int, ...]:
-    """The numbers behind a node's name, a cohort's, or `all`; nodes that this simulation is too small for are none."""
+    """The numbers behind a node's name, a cohort's, several of these with + between, or `all`; nodes that this
+    simulation is too small for are none."""
+    if "+" in who:
+        return tuple(sorted({number for part in who.split("+") for number in numbers_of(part, cohorts, nodes)}))
     if who == "all":
         return tuple(range(nodes))
     if who in cohorts:
@@ -120,6 +128,8 @@ def _fault(
         silent=keys.silent,
         value=keys.value,
         aggregator_in=keys.aggregator_in if keys.kind == "partition" else "either",
+        by=next(iter(numbers_of(keys.by, cohorts, nodes)), None) if keys.by else None,
+        knocks=keys.knocks,
     )
 
 

@@ -15,6 +15,7 @@ import trio
 from protocol.keys import NodeId
 from simulations.faults import AGGREGATOR, Fault
 from simulations.network_wires import Wire
+from simulations.put_out import PuttingOut
 from simulations.simulated_node import SimulatedNode
 from simulations.watch import Watch, WatchedWorld
 
@@ -31,6 +32,7 @@ class Injector:
         faults: what is to happen.
         nodes: by number.
         aggregator: who aggregates now, as seen from outside.
+        seed: of the simulation.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Injector:
         world: WatchedWorld,
         watch: Watch,
         aggregator: Callable[[], NodeId | None],
+        seed: int,
     ) -> None:
         self.injected: list[Fault] = []  # as they were planned
         self.begins: list[float] = []  # virtual times
@@ -50,6 +53,7 @@ class Injector:
         self._world = world
         self._watch = watch
         self._aggregator = aggregator
+        self._putting_out = PuttingOut(nodes, world, seed)
         self._waiting: dict[tuple[str, int], list[Fault]] = {}
         for fault in faults:
             if fault.phase is not None:
@@ -152,6 +156,9 @@ class Injector:
             case "corrupt-blob":
                 for node in self._chosen(fault):
                     node.disk.damage_newest_blob()
+            case "remove" | "revoke":
+                assert self._nursery is not None
+                await self._putting_out.strike(fault, self._nursery, self._dies)
             case "slow-link":
                 await self._slow_links(fault)
             case "flap":
@@ -166,13 +173,16 @@ class Injector:
         killed = [node for node in self._chosen(fault) if node.is_up]
         for node in killed:
             node.kill()
-            self._watch.tell("dies", node.node_id, node.node_id, {})
+            self._dies(node)
         for node in self._chosen(fault):
             self._world.muted.discard(node.node_id)
         if fault.for_s:  # else they are gone, and that is over
             await self._lasting(fault.for_s)
             for node in killed:
                 self._bring_back(node)
+
+    def _dies(self, node: SimulatedNode) -> None:
+        self._watch.tell("dies", node.node_id, node.node_id, {})
 
     def _bring_back(self, node: SimulatedNode) -> None:
         assert self._nursery is not None
@@ -202,7 +212,7 @@ class Injector:
                 node.disk.is_full = False
                 if node.is_up:
                     node.kill()
-                    self._watch.tell("dies", node.node_id, node.node_id, {})
+                    self._dies(node)
                     self._bring_back(node)
 
     async def _slow_links(self, fault: Fault) -> None:

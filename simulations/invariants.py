@@ -63,6 +63,7 @@ class Facts:
     model: str
     outcome: str
     roster: tuple[str, ...] = ()
+    contributors: tuple[str, ...] = ()  # whose updates are in it
 
 
 class Invariants:
@@ -110,6 +111,9 @@ class Invariants:
 
     def roster_of(self, name: str) -> tuple[str, ...]:
         return self.checkpoints[name].roster if name in self.checkpoints else ()
+
+    def contributors_of(self, name: str) -> tuple[str, ...]:
+        return self.checkpoints[name].contributors if name in self.checkpoints else ()
 
     def on_happening(self, happening: Happening) -> None:
         if self.violation is not None:
@@ -295,8 +299,15 @@ class Invariants:
         name = checkpoint_hash(envelope)
         if name not in self.checkpoints:
             body = signed_body(envelope)
+            used = (update["offer"] for update in body["updates"] if not update["refused"])
             self.checkpoints[name] = Facts(
-                body["round"], body["previous"], body["voters"], body["model"], body["outcome"], body["roster"]
+                round=body["round"],
+                previous=body["previous"],
+                voters=body["voters"],
+                model=body["model"],
+                outcome=body["outcome"],
+                roster=body["roster"],
+                contributors=tuple(signed_body(offer)["node"] for offer in used),
             )
         return name
 

@@ -92,10 +92,6 @@ def outsiders(node: SimulatedNode) -> Wrong | None:
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------
-def converged(nodes: Iterable[SimulatedNode], run: RunId, twin: Invariants) -> bool:
-    return diverged(nodes, run, twin) is None
-
-
 def diverged(nodes: Iterable[SimulatedNode], run: RunId, twin: Invariants) -> str | None:
     """How the nodes that are up differ: in their groups' logs, their newest commit, or whether they hold its model."""
     logs: dict[frozenset[str], str] = {}

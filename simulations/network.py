@@ -65,6 +65,7 @@ class SimulatedWorld:
         self._subscribers: dict[str, dict[NodeId, SimulatedNetwork]] = {}
         self._holding: dict[SimulatedStream, None] = {}
         self._observers: list[Callable[[SimulatedEvent], None]] = []
+        self._listeners: list[Callable[[bytes], None]] = []
         self.has_ended = False
 
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
@@ -101,7 +102,13 @@ class SimulatedWorld:
         """Call `observer` with everything that happens from now on."""
         self._observers.append(observer)
 
+    def on_frame(self, listener: Callable[[bytes], None]) -> None:
+        """Call `listener` with every frame that is sent from now on, as whoever had every key could overhear it."""
+        self._listeners.append(listener)
+
     def observe(self, kind: str, source: NodeId, target: NodeId, data: bytes = b"") -> None:
+        for listener in self._listeners if kind == "frame" else ():
+            listener(data)
         if self._observers:
             checksum = zlib.crc32(data) if len(data) < _LONG_BYTES else _checksum_of_long(data)
             event = SimulatedEvent(trio.current_time(), kind, source, target, len(data), checksum)
@@ -263,7 +270,7 @@ class SimulatedWorld:
     def gossip(self, author: SimulatedNetwork, topic: str, data: bytes) -> None:
         now = trio.current_time()
         for node_id, reader in self._subscribers.get(topic, {}).items():
-            if reader is author or not reader.is_connected:
+            if reader is author or not reader.is_connected or not author.is_for(topic, node_id):
                 continue
             if not self._gossip_finds_a_way(author.node_id, node_id, topic):
                 continue

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from node.door import Door, EntranceBounds
-from node.feeds import GossipRegister, PeerRegister
+from node.conduct import Conduct
+from node.door import Door, EntranceBounds, source_of
+from node.feeds import GossipRegister, PeerRegister, anybody
 from node.seams import (
     ENTRANCE_PROTOCOL,
     Gossip,
@@ -18,7 +19,8 @@ from node.seams import (
     TrafficCounters,
     Unreachable,
 )
-from protocol.errors import FednodeError, LocalProtocolError
+from node.versions import OtherVersion, Versions
+from protocol.errors import FednodeError, LocalProtocolError, Refused, RemoteProtocolError
 from protocol.keys import NodeId
 from protocol.limits import DIAL_DEADLINE_S, ENTRANCE_BYTES_MAX, ENTRANCE_DEADLINE_S, GOSSIP_BYTES_MAX
 from simulations.network_stream import SimulatedConnection, SimulatedStream
@@ -38,7 +40,9 @@ class SimulatedNetwork:
 
     def __init__(self, world: "SimulatedWorld", node_id: NodeId, host: str) -> None:
         self.world = world
-        self.door = Door()
+        self.door = Door(trio.current_time)
+        self.door.conduct.on_refusal = self._cut_off
+        self.versions = Versions()
         self._node_id = node_id
         self._host = host
         self._bounds = EntranceBounds(self.door.counters, trio.current_time)
@@ -55,8 +59,20 @@ class SimulatedNetwork:
         return self._node_id
 
     @property
+    def source(self) -> str:
+        """Where it dials from, as an entrance counts it."""
+        return source_of(self._host)
+
+    @property
     def counters(self) -> TrafficCounters:
         return self.door.counters
+
+    @property
+    def conduct(self) -> Conduct:
+        return self.door.conduct
+
+    def trouble(self, peer: NodeId) -> str:
+        return self.conduct.trouble(peer) or self.versions.trouble(peer)
 
     def addresses(self) -> list[str]:
         return [f"/ip4/{self._host}/tcp/{DOOR_PORT}"]
@@ -88,7 +104,7 @@ class SimulatedNetwork:
     def set_door(self, admits: Callable[[NodeId], bool]) -> None:
         self.door.set(admits)
         for connection, other in self.connections:
-            if not connection.entrance and not admits(other.node_id):
+            if not connection.entrance and not self.door.admits(other.node_id):
                 self._hang_up(connection)
 
     def learn(self, peer: NodeId, addresses: Sequence[str], entrance_addresses: Sequence[str] = ()) -> None:
@@ -97,8 +113,8 @@ class SimulatedNetwork:
     async def open(self, peer: NodeId, protocol: str) -> Stream:
         if peer == self._node_id:
             raise LocalProtocolError("A node has no stream to itself", remedy="call the function instead")
-        if protocol != ENTRANCE_PROTOCOL and not self.door.admits(peer):
-            raise Unreachable(f"Node {peer} is in none of our groups", remedy="let it join first")
+        if protocol != ENTRANCE_PROTOCOL:
+            self.door.check_may_dial(peer)
         try:
             with trio.fail_after(DIAL_DEADLINE_S):
                 return await self._open(peer, protocol)
@@ -117,7 +133,11 @@ class SimulatedNetwork:
             raise self._unreachable(peer, "closed the connection")
         handler = target._handlers.get(protocol)
         if handler is None:
+            target.versions.note(self._node_id, self.versions.ours)
+            if trouble := self.versions.note(peer, target.versions.ours):
+                raise OtherVersion(trouble[0], remedy=trouble[1])
             raise self._unreachable(peer, f"does not speak {protocol}")
+        self.versions.agreed(peer)
         return self._join(connection, target, protocol, handler)
 
     def _join(
@@ -142,7 +162,7 @@ class SimulatedNetwork:
         raise self._unreachable(peer, "cannot be reached" if addresses else "has no address that is known")
 
     def _knock_at(self, target: "SimulatedNetwork", entrance: bool) -> SimulatedConnection:
-        if not (target._bounds.attempt() if entrance else target.door.knock(self._node_id)):
+        if not (target._bounds.attempt(self.source) if entrance else target.door.knock(self._node_id)):
             self.world.observe("refused", self._node_id, target.node_id)
             raise Unreachable(
                 f"Node {target.node_id} does not let us in",
@@ -168,10 +188,14 @@ class SimulatedNetwork:
             self.counters.bytes_sent += len(data)
             self.world.gossip(self, topic, data)
 
-    def subscribe(self, topic: str) -> AsyncIterator[Gossip]:
+    def subscribe(self, topic: str, readers: Callable[[NodeId], bool] = anybody) -> AsyncIterator[Gossip]:
         return self._gossip.feed(
-            topic, lambda: self.world.subscribed(topic, self), lambda: self.world.unsubscribed(topic, self)
+            topic, lambda: self.world.subscribed(topic, self), lambda: self.world.unsubscribed(topic, self), readers
         )
+
+    def is_for(self, topic: str, peer: NodeId) -> bool:
+        """Whether a topic is for `peer`, as this node reads it."""
+        return self._gossip.is_for(topic, peer)
 
     def peer_changes(self) -> AsyncIterator[PeerChange]:
         return self._peers.feed()
@@ -183,6 +207,9 @@ class SimulatedNetwork:
 
     async def disconnect(self, peer: NodeId) -> None:
         await trio.lowlevel.checkpoint()
+        self._cut_off(peer)
+
+    def _cut_off(self, peer: NodeId) -> None:
         for connection, other in self.connections:
             if not connection.entrance and other.node_id == peer:
                 self._hang_up(connection)
@@ -211,7 +238,7 @@ class SimulatedNetwork:
             self._peers.down(other.node_id)
 
     def heard(self, topic: str, gossip: Gossip) -> None:
-        if self._nursery is not None and self.door.admits(gossip.peer):
+        if self._nursery is not None and self.door.admits(gossip.peer) and self.is_for(topic, gossip.peer):
             self.counters.bytes_received += len(gossip.data)
             self._gossip.heard(topic, gossip)
 
@@ -228,6 +255,8 @@ class SimulatedNetwork:
                 await handler(stream)
         except FednodeError as error:
             log.info("a stream of %s from %s was reset: %s", stream.protocol, stream.peer, error.what)
+            if isinstance(error, RemoteProtocolError) and stream.protocol != ENTRANCE_PROTOCOL:
+                self.conduct.fault(stream.peer, "malformed", error.what)
             await stream.reset()
         except Exception:
             log.exception("the handler of %s failed; the stream from %s is reset", stream.protocol, stream.peer)
@@ -237,7 +266,9 @@ class SimulatedNetwork:
 
     async def _serve_stranger(self, stream: SimulatedStream, handler: StreamHandler) -> None:
         stream.bound(ENTRANCE_BYTES_MAX)
-        with self._bounds.conversation(), trio.move_on_after(ENTRANCE_DEADLINE_S) as deadline:
+        if self.door.conduct.refuses(stream.peer) or not self._bounds.attempt_of(stream.peer):
+            raise Refused("too-often", f"{stream.peer} has just been here", remedy="try again in a minute")
+        with self._bounds.conversation(stream.source), trio.move_on_after(ENTRANCE_DEADLINE_S) as deadline:
             await handler(stream)
         if deadline.cancelled_caught:
             log.info("the conversation with %s at the entrance took too long", stream.peer)

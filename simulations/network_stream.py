@@ -84,6 +84,11 @@ class SimulatedStream:
     def peer(self) -> NodeId:
         return self._its.node_id
 
+    @property
+    def source(self) -> str:
+        """Where the peer dials from, as node.door.source_of has it."""
+        return self._its.source
+
     def bound(self, bytes_max: int) -> None:
         """Reset this stream when more than `bytes_max` come in."""
         self._bytes_left = bytes_max

@@ -25,13 +25,13 @@ from simulations.deterministic import run_deterministically, until
 from simulations.faults import Fault, plan_faults
 from simulations.injector import Injector
 from simulations.invariants import Facts, Invariants, Violation
-from simulations.invariants_all import Bounds, Progress, broken, converged, diverged, outsiders
+from simulations.invariants_all import Bounds, Progress, broken, diverged, outsiders
+from simulations.invariants_group import GroupTwin
 from simulations.network import SimulatedWorld
 from simulations.phases import Phases
 from simulations.record import SharedStore
 from simulations.scenario_read import Read
 from simulations.simulated_node import SimulatedNode
-from simulations.stranger import intrude
 from simulations.trace import Trace
 from simulations.watch import Happening, Watch, WatchedWorld, readable
 
@@ -78,6 +78,8 @@ class Played:
     refused: dict[int, set[str]] = field(default_factory=dict)  # codes, by the node's number
     lied: set[int] = field(default_factory=set)  # as aggregators, before others
     deposed: set[int] = field(default_factory=set)
+    out: set[int] = field(default_factory=set)  # of the group, in the end
+    members: int = 0
     violation: Violation | None = None
     last: list[str] = field(default_factory=list)  # what happened before the violation, for people
 
@@ -149,13 +151,14 @@ class Play:
         self._number_of = {node.node_id: node.number for node in self._cast.nodes}
         liars = frozenset(self._cast.nodes[number].node_id for number in self._cast.liars)
         self._twin = Invariants(self._starting, self._holds, liars)
+        self._group = GroupTwin(self._cast.nodes, self._cast.rogues, self._twin)
         self._phases = Phases(self._twin, self._on_phase)
         self._injector: Injector | None = None
         if isinstance(self._world, WatchedWorld):
             self._watch.listen(self._twin.on_happening)
             self._watch.listen(self._phases.on_happening)
             self._watch.listen(self._on_happening)
-            self._injector = Injector(faults, self._cast.nodes, self._world, self._watch, self._aggregator)
+            self._injector = Injector(faults, self._cast.nodes, self._world, self._watch, self._aggregator, seed)
         self._rounds = read.rounds
         self._run = RunId("")
         self._manifest: Manifest | None = None
@@ -172,19 +175,12 @@ class Play:
                 if self._injector is not None:
                     await nursery.start(self._injector.run)
                 await self._cast.come_and_go(nursery)
-                self._let_strangers_in(nursery)
                 await self._until_the_end()
                 await self._take_down()
                 nursery.cancel_scope.cancel()
         if deadline.cancelled_caught:
             self._twin.report("progress", f"it is not over after {self._read.scenario.virtual_max_s:.0f} virtual s")
         self.played.violation = self._twin.violation
-
-    def _let_strangers_in(self, nursery: trio.Nursery) -> None:
-        victims = [node.node_id for node in self._cast.nodes]
-        topic = next(iter(self._up()[0].groups.places.values())).topic
-        for number in range(self._read.scenario.strangers):
-            nursery.start_soon(intrude, self._world, number, self._seed, victims, topic)
 
     async def _start_run(self) -> None:
         founder = self._up()[0]
@@ -205,7 +201,8 @@ class Play:
             await trio.sleep(look_every_s)
             self._tell("training")
             if self._injector is not None:
-                progress.look(self._injector, {node.node_id for node in self._cast.nodes if node.is_up})
+                self._group.look()
+                progress.look(self._injector, {node.node_id for node in self._alive() if not self._group.is_out(node)})
                 self._look_at_nodes(bounds)
         if self._injector is not None:
             self.played.fault_begins = [at - began for at in self._injector.begins]
@@ -236,10 +233,14 @@ class Play:
         if self._injector is None:
             return
         with trio.move_on_after(SETTLE_S):
-            await until(lambda: converged(self._alive(), self._run, self._twin))
-        wrong = diverged(self._alive(), self._run, self._twin)
-        if wrong is not None:
+            await until(lambda: self._differing() is None and self._group.wrong() is None)
+        if wrong := self._differing():
             self._twin.report("convergence", wrong)
+        if wrong := self._group.wrong():
+            self._twin.report("one group", wrong)
+
+    def _differing(self) -> str | None:
+        return diverged(self._group.inside(), self._run, self._twin)
 
     def _is_over(self) -> bool:
         return bool(self._twin.outcome) or (self._injector is None and self._have_all_ended()) or self._is_given_up()
@@ -257,6 +258,8 @@ class Play:
         if node.node is None:
             return not node.is_wanted
         known = node.node.runs.known.get(self._run)
+        if self._group.is_out(node) or node.number in self._cast.rogues:
+            return True
         if known is None:
             return not node.node.groups.places  # it has not joined
         return known.driver.ended.is_set() if known.driver is not None else known.is_over
@@ -271,7 +274,8 @@ class Play:
         played = self.played
         played.run_id = self._run
         played.virtual_s = round(trio.current_time(), 3)
-        seen = await self._up()[0].service.run(self._run)
+        one = next((node.node for node in self._group.inside() if node.node is not None), self._up()[0])
+        seen = await one.service.run(self._run)
         played.outcome, played.rounds_committed = seen["state"], seen["round"]
         played.accuracy, played.aggregator, played.elections = (
             seen["accuracy"],
@@ -283,7 +287,8 @@ class Play:
             played.deposed = {self._number_of[node] for node in self._twin.deposed}
             played.lied = {self._number_of[node] for node in self._twin.lied}
             played.rounds_committed = max(0, self._twin.committed_round)
-        for row in await self._up()[0].service.rounds(self._run):
+        played.out, played.members = self._group.out(), self._group.members()
+        for row in await one.service.rounds(self._run):
             self._take_refusals(row)
         if self._twin.violation is not None:
             played.last = self._last_words(self._twin.violation)

@@ -22,9 +22,11 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 TrainerLie = Literal["nan", "huge-norm", "sign-flip", "noise"]
 AggregatorLie = Literal["wrong-sum", "dropped-update", "two-checkpoints"]
+MemberLie = Literal["fork", "backdate", "flood", "garbage"]
+StrangerTrick = Literal["noise", "flood", "replay", "forged-token", "revoked-token", "expired-token", "used-token"]
 FaultKind = Literal[
     "kill", "freeze", "cut", "deafen", "isolate", "partition", "flap", "slow-link", "slow-disk", "full-disk",
-    "corrupt-blob",
+    "corrupt-blob", "remove", "revoke",
 ]  # fmt: skip
 Phase = Literal[
     "voted", "elected", "reissued", "offered", "received", "proposed", "stored", "acknowledged", "committed",
@@ -69,7 +71,12 @@ class Cohort(Wire):
     join_at_s: Seconds = Field(default=0.0, description="when they join the group; 0: they are in it from the start")
     join_every_s: Seconds = Field(default=0.0, description="between one joining and the next")
     leave_at_s: Seconds = Field(default=0.0, description="when they go for good; 0: never")
-    lies: TrainerLie | AggregatorLie | None = Field(default=None, description="how they cheat")
+    role: Literal["member", "admin"] = Field(default="member", description="what they are in the group from the start")
+    one_member: bool = Field(default=False, description="whether they are nodes of one member; else each has its own")
+    token: str = Field(
+        default="", max_length=40, description="joiners of cohorts that give one word share a token good for one use"
+    )
+    lies: TrainerLie | AggregatorLie | MemberLie | None = Field(default=None, description="how they cheat")
     lies_from_round: int = Field(default=1, ge=1, le=ROUNDS_MAX, description="the first round that they cheat in")
 
     @model_validator(mode="after")
@@ -85,10 +92,12 @@ class FaultKeys(Wire):
     kind: FaultKind = Field(description="what happens")
     node: str = Field(
         default="random",
-        description="to whom: node-3, a cohort, aggregator, random, each (one after another) or all",
+        description="to whom: node-3, a cohort, several with + between, aggregator, random, each (one by one) or all",
     )
     share: Share = Field(default=0.0, description="of all nodes, how many at once where node is random; 0: one")
     peer: str = Field(default="random", description="of cut and deafen: the other end")
+    by: str = Field(default="", description="of remove and revoke: whose node does it; left out: the first that may")
+    knocks: bool = Field(default=False, description="of remove and revoke: whether its key goes on knocking")
     at_s: Seconds | None = Field(default=None, description="when")
     every_s: Seconds | None = Field(default=None, description="again and again, so many seconds apart")
     until_s: Seconds = Field(default=0.0, description="the end of every_s and per_minute")
@@ -135,6 +144,10 @@ class Checks(Wire):
     commit_within_s: Seconds | None = Field(default=None, description="the next commit, after each fault's end")
     virtual_s_max: Seconds | None = Field(default=None, description="how long it may take")
     deposed: tuple[str, ...] = Field(default=(), description="who must have been deposed, having lied")
+    out: tuple[str, ...] | None = Field(
+        default=None, description="who must be out of the group in the end, and no others"
+    )
+    members: int | None = Field(default=None, ge=1, le=NODES_MAX, description="how many the group must have in the end")
 
 
 class Scenario(Wire):
@@ -153,6 +166,9 @@ class Scenario(Wire):
     fault: Annotated[tuple[FaultKeys, ...], Field(max_length=ENTRIES_MAX)] = Field(default=())
     strangers: int = Field(
         default=0, ge=0, le=ENTRIES_MAX, description="nodes of nobody's group that knock, talk and gossip all the time"
+    )
+    tricks: Annotated[tuple[StrangerTrick, ...], Field(min_length=1, max_length=ENTRIES_MAX)] = Field(
+        default=("noise",), description="what strangers do: the first the first of these, and so on"
     )
     checks: Checks = Checks()
     run_file: str = Field(default="", max_length=1000, description="a configuration beside this file")

@@ -156,10 +156,12 @@ def _unknown_nodes(scenario: Scenario) -> Iterator[str]:
     places = [(f"link {n}: {end}", getattr(link, end), {"all"}) for n, link in enumerate(scenario.link, 1)
               for end in ("source", "target")]  # fmt: skip
     for number, fault in enumerate(scenario.fault, 1):
-        places.append((f"fault {number}: node", fault.node, {"aggregator", "random", "each", "all"}))
+        words = {"aggregator", "random", "each", "all"} if "+" not in fault.node else set()
+        places += [(f"fault {number}: node", who, words) for who in fault.node.split("+")]
         places.append((f"fault {number}: peer", fault.peer, {"aggregator", "random"}))
-    for key in ("refused", "deposed"):
-        places += [(f"checks.{key}", who, {"all"}) for who in getattr(scenario.checks, key)]
+        places.append((f"fault {number}: by", fault.by, {""}))
+    for key in ("refused", "deposed", "out"):
+        places += [(f"checks.{key}", who, {"all"}) for who in getattr(scenario.checks, key) or ()]
     for place, who, words in places:
         if who not in words | cohorts and not _is_node_name(who):
             allowed = ", ".join(sorted(words | cohorts))

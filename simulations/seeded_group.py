@@ -11,18 +11,19 @@ from random import Random
 
 import msgpack
 
-from node.address_book import ADDRESSES, pack_addresses, unpack_addresses
+from node.address_book import ADDRESSES, pack_records, unpack_records
 from node.group_place import as_stored
 from node.groups import INDEX
 from node.identity import Identity, Keys, load_identity
+from protocol.address_record import AddressRecord, make_address_record
 from protocol.admission import AdmissionStatement, prove
-from protocol.fields import NodeAddresses
+from protocol.fields import Role
 from protocol.group_author import append, create_group
 from protocol.group_key import GROUP_KEY_BYTES, GroupKey
 from protocol.group_log import GroupLog
 from protocol.invitation import invite
-from protocol.keys import GroupId, Hash
-from protocol.operation_kinds import MemberAdmit
+from protocol.keys import GroupId, Hash, MemberId
+from protocol.operation_kinds import MemberAdmit, MemberRole, NodeBind, Payload
 from simulations.disk import SimulatedDisk
 from simulations.network import SimulatedWorld
 
@@ -38,12 +39,14 @@ class Placed:
     name: str
     disk: SimulatedDisk
     member_name: str = ""  # as the node's, when empty
+    role: Role = "member"  # but for the founder, who is admin
 
 
 async def place_group(
     world: SimulatedWorld, nodes: Sequence[Placed], name: str, *, now_s: int, random: Random
 ) -> GroupId:
-    """Make a group of all `nodes`, of which the first is founder and admin and the others members, on their disks.
+    """Make a group of all `nodes`, of which the first is founder and admin, on their disks. Nodes with one member key
+    are nodes of one member.
 
     Call it in trio, in the world whose nodes they will be and before any of them starts; again, with other nodes or the
     same, for another group. Afterwards make each Node with the same keys, names and disk: it is in the group when
@@ -57,14 +60,15 @@ async def place_group(
     log = _found(identities[0], name, now_s, random)
     if len(identities) > 1:
         _admit(log, identities, now_s, random)
+        _promote(log, identities, [node.role for node in nodes], now_s)
     files, journals = as_stored(log, {0: GroupKey(0, random.randbytes(GROUP_KEY_BYTES))})
-    where = [_addresses(world, identity) for identity in identities]
-    packed = pack_addresses(where)
+    where = [_record(world, identity) for identity in identities]
+    packed = pack_records(where)
     for node in nodes:
         index = msgpack.unpackb(await node.disk.read(INDEX) or b"\x90")
         files[INDEX] = msgpack.packb([*index, log.group])
-        known = unpack_addresses(await node.disk.read(ADDRESSES) or b"\x90")
-        files[ADDRESSES] = pack_addresses(dict.fromkeys((*known, *where))) if known else packed
+        known = unpack_records(await node.disk.read(ADDRESSES) or b"\x90")
+        files[ADDRESSES] = pack_records(dict.fromkeys((*known, *where))) if known else packed
         node.disk.place(files, journals)
     return log.group
 
@@ -85,15 +89,27 @@ def _admit(log: GroupLog, identities: Sequence[Identity], now_s: int, random: Ra
         founder.keys.node,
         seed=seed,
         role="member",
-        uses=len(others),
+        uses=len({other.member_id for other in others} - {founder.member_id}) or 1,
         expires_at=now_s + _INVITATION_LASTS_S,
         entrances=(),
         now=now_s,
     )
+    members: set[MemberId] = {founder.member_id}
     for joiner in others:
-        append(
-            log, founder.keys.node, _admission(log, founder, joiner, posted.hash, seed, now_s, random), claimed_at=now_s
-        )
+        payload: Payload = NodeBind(certificate=joiner.certificate)
+        if joiner.member_id not in members:
+            payload = _admission(log, founder, joiner, posted.hash, seed, now_s, random)
+        append(log, founder.keys.node, payload, claimed_at=now_s)
+        members.add(joiner.member_id)
+
+
+def _promote(log: GroupLog, identities: Sequence[Identity], roles: Sequence[Role], now_s: int) -> None:
+    """The founder gives each member what it is besides a member."""
+    wanted = {identity.member_id: role for identity, role in zip(identities, roles, strict=True) if role != "member"}
+    for member, role in wanted.items():
+        if member != identities[0].member_id:
+            payload = MemberRole(member=member, role=role)
+            append(log, identities[0].keys.node, payload, claimed_at=now_s)
 
 
 def _admission(
@@ -117,6 +133,9 @@ def _admission(
     )
 
 
-def _addresses(world: SimulatedWorld, identity: Identity) -> NodeAddresses:
+def _record(world: SimulatedWorld, identity: Identity) -> bytes:
     addresses, entrance_addresses = world.addresses_of(identity.node_id)
-    return NodeAddresses(node_id=identity.node_id, addresses=addresses, entrance_addresses=entrance_addresses)
+    record = AddressRecord(
+        node_id=identity.node_id, addresses=addresses, entrance_addresses=entrance_addresses, sequence=0
+    )
+    return make_address_record(identity.keys.node, record)

@@ -111,6 +111,7 @@ class SimulatedNode:
         self.lives = 0
         self.is_wanted = False  # up, or about to be
         self.is_retired = False  # it has gone for good
+        self.clock_late_s = 0.0  # how much its wall clock is late
         self.node: Node | None = None  # while it is up
         self._seed = seed
         self._world = world
@@ -185,7 +186,7 @@ class SimulatedNode:
                 cpu_cores=2, memory_bytes=8 * _GIBIBYTE, memory_free_bytes=4 * _GIBIBYTE, disk_free_bytes=64 * _GIBIBYTE
             ),
             home=str(self.folder),
-            now=virtual_now,
+            now=lambda: virtual_now() - self.clock_late_s,
         )
 
     def run_records(self, run: RunId) -> list[Any]:

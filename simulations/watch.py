@@ -79,11 +79,12 @@ class WatchedWorld(SimulatedWorld):
     def __init__(self, random: Random, profile: WireProfile, watch: Watch) -> None:
         super().__init__(random, profile)
         self.muted: set[NodeId] = set()
+        self.disowned: set[NodeId] = set()  # whose keys others have: what they say is no node's word
         self._watch = watch
 
     def observe(self, kind: str, source: NodeId, target: NodeId, data: bytes = b"") -> None:
         super().observe(kind, source, target, data)
-        if kind == "frame":
+        if kind == "frame" and source not in self.disowned:
             self._watch.on_frame(source, target, data)
 
     def carry(self, stream: SimulatedStream, item: Item, size: int) -> None:

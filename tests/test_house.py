@@ -25,7 +25,7 @@ PROTOCOL_MAY_IMPORT = {"protocol", "msgpack", "cryptography", "blake3", "pydanti
 # many minutes; or pace a recorded stream as it was in life.
 MAY_SLEEP = {
     *("tests/real/real_node.py", "tests/real/fault_script.py"),
-    *("tests/saturated.py", "tests/tui/tui_server.py"),
+    *("tests/saturated.py", "tests/tui/tui_server.py", "tests/real/hostile_scene.py", "tests/real/hostile_crowds.py"),
 }
 SLEEPS = {"time.sleep", "trio.sleep", "asyncio.sleep", "sleep"}
 UNFINISHED = re.compile("|".join(["TO" + "DO", "FIX" + "ME", r"\bXX" + r"X\b"]))

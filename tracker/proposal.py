@@ -61,8 +61,11 @@ def configuration_of(parameters: Sequence[Json]) -> Json:
 
 
 def _value(text: str, kind: str) -> Any:
-    """What is long or nested stays text: it is for people to read."""
-    return json.loads(text) if kind in ("int", "float", "bool") else text
+    """What is long or nested stays text: it is for people to read. So does what is no number by an import's word."""
+    try:
+        return json.loads(text) if kind in ("int", "float", "bool") else text
+    except (ValueError, RecursionError):
+        return text
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Json]:

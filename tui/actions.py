@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tui.drawing.words import date_text
 from tui.facts.asks import asking
 from tui.facts.commands import CommandSpec, Path, prefilled
 from tui.facts.consequences import consequence
-from tui.facts.fields import Json, items, number, text
+from tui.facts.fields import Json, items, moment, number, text
 from tui.facts.forms import Field, at_most, length_of_time, reason_field, seconds, whole_number
 from tui.facts.inbox import Proposal, proposal_of
 from tui.facts.nodes import ROLES, TOLD_OF_ROLES
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 NAME_CHARACTERS_MAX = 80
 USES_MAX = 10_000
 EXPIRES_S_MAX = 366 * 86_400
+LINK_EXPIRES = "1h"
 TOKEN_BEGINS = "fednode"
 ID_CHARACTERS = 12  # of a run whose name is not its own
 
@@ -45,6 +47,8 @@ class Actions:
             ("group", "create"): ("Create a group", self.create_group),
             ("invite",): ("Invite somebody", self.invite),
             ("join",): ("Join a group with a token", self.join),
+            ("link",): ("Link a device: make another machine a node of yours", self.link),
+            ("profile",): ("Change what you say of yourself", self.profile),
         }
 
     async def load(self) -> None:
@@ -124,11 +128,11 @@ class Actions:
             try:
                 return told(await line.run(words, columns, hear))
             finally:
-                self._look_again()
+                self.look_again()
 
         self._app.push_screen(CommandWindow(line.shown(words), run))
 
-    def _look_again(self) -> None:
+    def look_again(self) -> None:
         """Something was changed by our doing: whatever is in sight is asked anew."""
         self._app.questions.ask_anew()
         self._app.post_message(StateMoved())
@@ -208,7 +212,7 @@ class Actions:
         async def send(values: dict[str, str]) -> Then:
             made = await self._app.feed.tell("POST", "groups", name=values["name"])
             self._app.tell(f"group {text(made, 'name')} is there; let others in with an invitation")
-            return self._look_again
+            return self.look_again
 
         name = Field("name", "name", "what everybody will call it", needed=True, check=at_most(NAME_CHARACTERS_MAX))
         intro = "Begin a group, with you as its admin. Others enter by invitation."
@@ -232,7 +236,7 @@ class Actions:
         made = await self._app.feed.tell("POST", "invitations", **body, expires_s=seconds(values["expires"]))
         uses = "once" if number(made, "uses") == 1 else f"{number(made, 'uses')} times"
         said = f"Who has it enters {text(made, 'group')} as {text(made, 'role')}, {uses}, within {values['expires']}."
-        self._look_again()
+        self.look_again()
         return partial(self._app.push_screen, TokenWindow("Invitation", said, text(made, "token")))
 
     def join(self) -> None:
@@ -241,7 +245,7 @@ class Actions:
         async def send(values: dict[str, str]) -> Then:
             entered = await self._app.feed.tell("POST", "join", token="".join(values["token"].split()))
             self._app.tell(f"you are in {text(entered, 'name')} as {text(entered, 'role')}")
-            return self._look_again
+            return self.look_again
 
         def check(token: str) -> str:
             begins = token.lower().startswith(TOKEN_BEGINS) or TOKEN_BEGINS.startswith(token.lower())
@@ -251,6 +255,48 @@ class Actions:
         token = Field("token", "token", told, needed=True, check=check, is_token=True)
         intro = "A member of the group must be reachable: it lets you in."
         open_form(self._app, Form("Join a group", intro, [token], send))
+
+    def link(self) -> None:
+        """Ask how long the token is to be good for, and show it."""
+        told = "15m, 1h, 1d; as short as it takes you to go to the other machine"
+        expires = Field("expires", "good for", told, LINK_EXPIRES, needed=True, check=length_of_time(EXPIRES_S_MAX))
+        intro = "Another machine of yours becomes your node, in all of your groups at once, by a token that works once."
+        open_form(self._app, Form("Link a device", intro, [expires], self._link))
+
+    async def _link(self, values: dict[str, str]) -> Then:
+        made = await self._app.feed.tell("POST", "nodes", "link", expires_s=seconds(values["expires"]))
+        said = (
+            f"On the other machine: fednode start --link TOKEN. Good for one machine, until "
+            f"{date_text(moment(made, 'expires_at'))}. Whoever uses it is you: show it to nobody."
+        )
+        self.look_again()
+        return partial(self._app.push_screen, TokenWindow("Device link", said, text(made, "token")))
+
+    def profile(self) -> None:
+        """Change what everybody in one's groups reads about oneself."""
+        self._app.run_worker(self._profile(), group="commands")
+
+    async def _profile(self) -> None:
+        try:
+            now = await self._app.feed.ask(asking("profile"))
+        except FeedError as error:
+            self._app.tell(str(error), severity="error")
+            return
+        check = at_most(NAME_CHARACTERS_MAX)
+        fields = [
+            Field("name", "name", "what you are called", needed=True, check=check),
+            Field("organisation", "organisation", "where you belong; may stay empty", check=check),
+            Field("contact", "contact", "how people reach you: mail, telephone; may stay empty", check=check),
+        ]
+
+        async def send(values: dict[str, str]) -> Then:
+            await self._app.feed.tell("PUT", "profile", **values)
+            self._app.tell("your profile is on its way to your groups")
+            return self.look_again
+
+        values = {field.name: text(now, field.name) for field in fields}
+        intro = "Everybody in your groups reads it, as your claim: nobody checks it."
+        open_form(self._app, Form("Profile", intro, fields, send, values=values))
 
     # --- proposing -----------------------------------------------------------------------------------------------
     def propose(self) -> None:
@@ -277,7 +323,7 @@ class Actions:
         made: Json = await self._app.feed.tell("POST", "runs", config=config, group=group or None)
         self._draft = ""
         self._app.tell(f"{text(made, 'name')} is proposed")
-        self._look_again()
+        self.look_again()
         return partial(self._app.look_at_run, text(made, "run_id"))
 
 

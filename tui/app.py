@@ -328,8 +328,19 @@ class Dashboard(HabitsApp):
     def look_at_node(self, node_id: str) -> None:
         """Go to the view of nodes, with this one under the cursor."""
         self.action_view("devices")
+        self.query_one(DevicesView).turn_to(own=False)
         self.view.table("nodes").move_to(node_id)
         self.paint()
+
+    def look_at_group(self, group_id: str) -> None:
+        """Go to the view of groups, with this one in it."""
+        self.query_one(GroupView).look_at(group_id)
+        self.action_view("group")
+
+    def look_at_own(self) -> None:
+        """Go to one's own nodes."""
+        self.action_view("devices")
+        self.query_one(DevicesView).turn_to(own=True)
 
     def deeds(self) -> list[Deed]:
         """Everything the palette offers."""
@@ -337,6 +348,7 @@ class Dashboard(HabitsApp):
         deeds += [
             Deed(f"Go to {name}", f"key {key}", partial(self.action_view, name)) for name, (key, _) in VIEWS.items()
         ]
+        deeds.append(Deed("Go to own nodes, device links, profile, doctor", "keys 5 o", self.look_at_own))
         for run in self.state.runs()[:RUNS_OFFERED_MAX]:
             deeds.append(Deed(f"Look at run {run.name}", run.state.lower(), partial(self.look_at_run, run.run_id)))
         deeds.append(Deed("Next kind of curve", "key m", partial(self.action_curve, 1)))

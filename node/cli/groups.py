@@ -1,13 +1,14 @@
 """fednode group, invite, join."""
 
-import shutil
-import sys
 from typing import Any
 
 import click
 
 from node.cli import members, show
 from node.cli.common import Answer, common_options, seconds_of
+from node.cli.qr import qr_code
+from node.cli.tokens import token_given
+from protocol.errors import Refused
 
 
 @click.group()
@@ -143,39 +144,36 @@ def _how(former: dict[str, Any]) -> str:
 @click.option(
     "--expires", callback=seconds_of, default="7d", show_default=True, help="How long it is good for: 12h, 7d."
 )
+@click.option(
+    "--addr",
+    "addresses",
+    metavar="HOST[:PORT]",
+    multiple=True,
+    help="Where outsiders reach this node: a name or an address, and the port that your router forwards to the node's "
+    "(with the next one, to the entrance). Stands first in the token, and members are told it while the node runs.",
+)
 @click.option("--qr", is_flag=True, help="Draw the token as a QR code, too, for another machine's camera.")
 @common_options
 @click.pass_obj
-def invite(answer: Answer, group: str | None, role: str, uses: int, expires: int, qr: bool) -> None:
+def invite(
+    answer: Answer, group: str | None, role: str, uses: int, expires: int, addresses: tuple[str, ...], qr: bool
+) -> None:
     """Print a token that lets somebody into a group.
 
     Send it over a channel that you trust: whoever has it may enter, as often as --uses says.
     """
-    made = answer.client().invite(group=group, role=role, uses=uses, expires_s=expires)
+    made = answer.client().invite(group=group, role=role, uses=uses, expires_s=expires, addresses=addresses)
     answer.give(made, made["token"])
     if qr and not answer.json:
-        click.echo(_qr_code(made["token"]), err=True)
+        click.echo(qr_code(made["token"]), err=True)
     times = "once" if uses == 1 else f"{uses} times"
     answer.hint(f"It lets a {role} into {made['group']}, {times}, until {show.moment(made['expires_at'])}.")
+    if made["warning"]:
+        answer.hint(f"{made['warning']}.")
+    if addresses:
+        answer.hint(f"So that members find this node there for good: fednode start --announce {addresses[0]}")
     answer.hint("On the other machine: fednode start --detach, then fednode join TOKEN")
-
-
-def _qr_code(token: str) -> str:
-    """The token as a QR code of half blocks, light on dark; in capitals, which make it smaller and mean the same."""
-    import io
-
-    import segno
-
-    code, drawn = segno.make_qr(token.upper(), error="l"), io.StringIO()
-    code.terminal(drawn, border=2, compact=True)
-    lines = drawn.getvalue().splitlines()
-    width = shutil.get_terminal_size().columns
-    if len(lines[0]) > width:
-        return (
-            f"The QR code is {len(lines[0])} columns wide and this terminal {width}: make it wider, or send the text."
-        )
-    white_on_black = click.style("", fg="bright_white", bg="black", reset=False) if sys.stderr.isatty() else ""
-    return "\n".join(f"{white_on_black}{line}{click.style('') if white_on_black else ''}" for line in lines)
+    answer.hint("(fednode join - reads it from the terminal, and keeps it out of the shell's history.)")
 
 
 @click.command()
@@ -183,8 +181,32 @@ def _qr_code(token: str) -> str:
 @common_options
 @click.pass_obj
 def join(answer: Answer, token: str) -> None:
-    """Enter a group with TOKEN, or - to read the token from standard input."""
-    text = sys.stdin.read() if token == "-" else token
-    entered = answer.client().join("".join(text.split()))  # mail programs break long lines
+    """Enter a group with TOKEN.
+
+    - for TOKEN reads it from standard input, so that it does not stay in the shell's history. What a token says, before
+    it is used: fednode token show.
+    """
+    text = token_given(token)
+    if said := _what_it_lets_into(text):
+        answer.hint(said)
+    entered = answer.client().join(text)
+    if "group_id" not in entered:  # it was a device token
+        answer.give(entered, lambda: f"This machine is a node of {entered['member']} now.")
+        answer.hint("It enters your groups by itself, as soon as it reaches your other nodes: fednode nodes")
+        return
     answer.give(entered, lambda: f"You are in {entered['name']} as {entered['role']}.")
     answer.hint("Next: fednode peers, fednode data add NAME PATH, fednode run list")
+
+
+def _what_it_lets_into(text: str) -> str:
+    """What the token says, before the node knocks with it, which may take half a minute; "" where it says nothing
+    good, and the node will say why."""
+    from protocol.invitation import read_token  # pydantic: not before it is needed
+    from protocol.times import date_text
+
+    try:
+        invitation = read_token(text)
+    except Refused:
+        return ""
+    until = date_text(invitation.expires_at)
+    return f"Knocking at {invitation.group_name} as {invitation.role}; the invitation is good until {until}."

@@ -144,7 +144,7 @@ def parameter(text: str, kind: str) -> Value:
         return text
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # an import may hold any text
         return text
 
 

@@ -8,9 +8,9 @@ import click
 from fednode_client import Client
 from node.cli import show
 from node.cli.common import Answer, common_options
+from node.names import PREFIX_CHARACTERS_MIN
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-_WHO_HELP = "MEMBER is a member's name, as fednode group show has it, or its id."
 
 
 def group_option(function: Function) -> Function:
@@ -62,21 +62,18 @@ def remove(answer: Answer, member: str, reason: str, group: str | None, yes: boo
     """
     client = answer.client()
     entry = _the_group(client, group)
-    nodes = [
-        node["name"]
-        for each in entry["members"]
-        if member in (each["name"], each["member_id"])
-        for node in each["nodes"]
-    ]
+    found = member_meant(entry, member)
+    who = found["name"] if found else member
+    nodes = [node["name"] for node in found["nodes"]] if found else []
     with_nodes = f" and its nodes ({', '.join(nodes)})" if nodes else ""
-    _sure(
+    sure(
         answer,
         yes,
-        f"This removes {member}{with_nodes} from {entry['name']}: their connections are cut at once, runs go on without"
+        f"This removes {who}{with_nodes} from {entry['name']}: their connections are cut at once, runs go on without"
         " them, and they come back only by a new invitation.",
     )
     done = client.remove_member(entry["group_id"], member, reason)
-    answer.give(done, lambda: f"{member} is out of {done['group']}. Its nodes are cut off; a new key is on its way.")
+    answer.give(done, lambda: f"{who} is out of {done['group']}. Its nodes are cut off; a new key is on its way.")
 
 
 @click.command()
@@ -95,7 +92,7 @@ def leave(answer: Answer, group: str | None, yes: bool) -> None:
     """
     client = answer.client()
     entry = _the_group(client, group)
-    _sure(
+    sure(
         answer,
         yes,
         f"This leaves {entry['name']} with all your nodes: your part in its runs ends, and you come back only by an"
@@ -185,6 +182,19 @@ def group_log(answer: Answer, group: str | None, limit: int, before: str | None)
         answer.hint(f"Further back: fednode group log --before {show.short(found['previous'])}")
 
 
+def member_meant(group: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """The member that the node will take `name` for, or None where that is none or several: then it refuses."""
+    members = group["members"]
+    rules: tuple[Callable[[dict[str, Any]], bool], ...] = (
+        lambda each: each["member_id"] == name,
+        lambda each: each["name"] == name,
+        lambda each: any(name in (node["node_id"], node["name"]) for node in each["nodes"]),
+        lambda each: len(name) >= PREFIX_CHARACTERS_MIN and each["member_id"].startswith(name),
+    )
+    found = next((matching for rule in rules if (matching := [each for each in members if rule(each)])), [])
+    return found[0] if len(found) == 1 else None
+
+
 def _who(operation: dict[str, Any]) -> str:
     """The member, and its node where that is called otherwise."""
     member, node = operation["by_member"], operation["by_name"]
@@ -206,7 +216,7 @@ def _the_group(client: Client, group: str | None) -> dict[str, Any]:
     raise click.UsageError(f"This node is in {len(found)} groups ({names}): name the one that is meant.")
 
 
-def _sure(answer: Answer, yes: bool, consequences: str) -> None:
+def sure(answer: Answer, yes: bool, consequences: str) -> None:
     """Ask before it is done. Without a person to answer, --yes must have been given."""
     if yes:
         return

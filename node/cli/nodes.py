@@ -10,6 +10,8 @@ from fednode_client import ClientError
 from fednode_endpoints import home_path
 from node.cli import show
 from node.cli.common import EXIT_FAILED, Answer, common_options
+from node.cli.passphrases import handed_over, home_passphrase, passphrase_option
+from node.cli.tokens import token_given
 
 STOP_WAIT_S = 15.0  # three times what a node allows itself
 STOP_POLL_S = 0.05
@@ -19,14 +21,37 @@ LIFELINE_GRACE_S = 8.0  # a node allows itself 5 s to stop in order
 @click.command()
 @click.option("--name", help="What others call this node. Remembered. [default: this machine's name]")
 @click.option("--member-name", help="What others call you. Remembered. [default: your login name]")
+@click.option("--organisation", help="Your organisation, as you say it to your groups. See fednode profile.")
+@click.option("--contact", help="How others reach you, as you say it to your groups. See fednode profile.")
+@click.option(
+    "--link",
+    metavar="TOKEN",
+    help="On a new machine: make it one of your nodes, by the device token that fednode link prints on another. - "
+    "reads it from standard input.",
+)
 @click.option(
     "--listen",
     metavar="ADDRESS",
     help="Where others reach this node: PORT, ADDRESS or ADDRESS:PORT. Remembered; strangers with an invitation knock "
     "at the next port. [default: all addresses, a free port]",
 )
+@click.option(
+    "--announce",
+    metavar="HOST[:PORT]",
+    multiple=True,
+    help="Where outsiders reach this node, when a router forwards PORT and the next one to it; a name is looked up when "
+    "it is dialled. Remembered; none forgets it.",
+)
+@click.option(
+    "--mdns/--no-mdns",
+    default=None,
+    help="Whether to find members, and be found, on the local network without their address. Remembered. "
+    "[default: --mdns]",
+)
 @click.option("--detach", is_flag=True, help="Run in the background, with the log in the node's folder.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@passphrase_option
+@click.option("--passphrase-fd", type=int, hidden=True, help="A pipe that the passphrase comes through.")
 @click.option("--ready-fd", type=int, hidden=True)
 @click.option("--lifeline-fd", type=int, hidden=True, help="A pipe: the node stops when its other end is closed.")
 @common_options
@@ -34,20 +59,29 @@ LIFELINE_GRACE_S = 8.0  # a node allows itself 5 s to stop in order
 def start(
     answer: Answer,
     /,
+    announce: tuple[str, ...],
+    mdns: bool | None,
     detach: bool,
     log_format: str,
     ready_fd: int | None,
     lifeline_fd: int | None,
+    passphrase_file: str | None,
+    passphrase_fd: int | None,
     **remembered: str | None,
 ) -> int:
     """Start this machine's node.
 
-    The first start makes the node's identity and the member's (yours), picks a port and remembers it. To run several
-    nodes as one member, copy member.key into the other node's folder before its first start.
+    The first start makes the node's identity and the member's (yours), picks a port and remembers it. To make a further
+    machine a node of yours, with all your groups: fednode link on this one, and --link on the other.
     """
     home = home_path(answer.home)
+    if remembered["link"] is not None:
+        remembered["link"] = token_given(remembered["link"])
+    passphrase = handed_over(passphrase_fd) if passphrase_fd is not None else home_passphrase(home, passphrase_file)
     if detach:
-        return _start_detached(answer, home, log_format, remembered)
+        reached = [word for address in announce for word in ("--announce", address)]
+        reached += [] if mdns is None else ["--mdns" if mdns else "--no-mdns"]
+        return _start_detached(answer, home, log_format, remembered, passphrase, reached)
     if lifeline_fd is not None:  # before what takes seconds to import
         from node.lifeline import end_with
 
@@ -62,27 +96,42 @@ def start(
             name=remembered["name"],
             member_name=remembered["member_name"],
             listen=listen_address(listen) if listen else None,
+            announce=announce,
+            mdns=mdns,
             log_format="json" if log_format == "json" else "text",
             json=answer.json,
             debug=answer.debug,
             ready_fd=ready_fd,
+            passphrase=passphrase,
+            link=remembered["link"],
+            organisation=remembered["organisation"],
+            contact=remembered["contact"],
         )
     )
 
 
-def _start_detached(answer: Answer, home: Path, log_format: str, remembered: dict[str, str | None]) -> int:
+def _start_detached(
+    answer: Answer,
+    home: Path,
+    log_format: str,
+    remembered: dict[str, str | None],
+    passphrase: str | None,
+    reached: list[str],
+) -> int:
     from node.detach import start_detached
 
-    arguments = ["--home", str(home), "--log-format", log_format]
+    arguments = ["--home", str(home), "--log-format", log_format, *reached]
     for option, value in remembered.items():
         arguments += [f"--{option.replace('_', '-')}", value] if value else []
     arguments += ["--debug"] if answer.debug else []
-    told = start_detached(home, arguments)
+    told = start_detached(home, arguments, passphrase)
     if "status" in told:
         answer.give(told["status"], lambda: show.running_node(told["status"]))
         return 0
     error = told["error"]
-    answer.fail(ClientError(error["what"], remedy=error["remedy"]))
+    failure = ClientError(error["what"], remedy=error["remedy"])
+    failure.code = error["code"]
+    answer.fail(failure)
     return int(error.get("exit", EXIT_FAILED))
 
 
@@ -136,6 +185,9 @@ def peers(answer: Answer) -> None:
     show.table(
         ["NAME", "NODE", "STATE", "LAST SEEN", "CORES", "MEMORY", "GPUS", "RUNS"], [_row(peer) for peer in found]
     )
+    for peer in found:
+        if peer.get("trouble"):
+            answer.hint(f"{peer['name']}: {peer['trouble']}")
     if len(found) == 1:
         answer.hint("Nobody else yet. Let somebody in: fednode invite")
 

@@ -111,10 +111,12 @@ def running_node(status: dict[str, Any]) -> str:
             ("  home", status["home"]),
             *(("  address", address) for address in status["addresses"]),
             *(("  entrance", address) for address in status["entrance_addresses"]),
+            *(("  announced", address) for address in status["announced"]),
             ("  groups", groups or "none yet"),
             ("  peers", f"{status['peers_connected']} connected"),
             ("  runs", f"{status['runs_active']} going on"),
             ("  trouble", status.get("trouble", "")),
+            *(("  trouble", f"{peer['name']}: {peer['trouble']}") for peer in status.get("peers_in_trouble", ())),
             ("  traffic", f"{size(status['bytes_sent'])} sent, {size(status['bytes_received'])} received"),
         ]
     )

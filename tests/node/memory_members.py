@@ -14,11 +14,52 @@ def operation_json(kind: str, text: str, **changes: Any) -> Json:
     return {**facts, "parents": [], "previous": "", "bytes": 300, **changes}
 
 
+class MemoryOwnNodes:
+    """Ann's two nodes; the laptop was linked, and the old one is revoked."""
+
+    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+        self._calls = calls
+        self.told = {"name": "Ann", "organisation": "", "contact": ""}
+
+    def _node(self, name: str, **changes: Any) -> Json:
+        facts: Json = {"node_id": f"12D3KooW{name}", "name": name, "is_self": False, "holds_member_key": False}
+        facts |= {"issued_at": "2026-01-01T00:00:00Z", "connected": True, "last_heard_at": None, "groups": ["study"]}
+        return {**facts, "revoked_at": None, **changes}
+
+    async def listed(self) -> Json:
+        nodes = [
+            self._node("alpha", is_self=True, holds_member_key=True),
+            self._node("lap\x1b[2Jtop"),
+            self._node("old", connected=False, groups=[], revoked_at="2026-01-02T00:00:00Z"),
+        ]
+        link = {"link_id": "cd" * 32, "expires_at": "2026-01-01T01:00:00Z", "used_by": "laptop"}
+        return {"member_id": "MAnn", "member": "Ann", "holds_member_key": True, "nodes": nodes, "links": [link]}
+
+    async def link(self, expires_s: int) -> Json:
+        self._calls.append(("link", expires_s))
+        return {"link_id": "cd" * 32, "token": "fednode-link1-abc", "expires_at": "2026-01-01T01:00:00Z"}
+
+    async def revoke(self, node: str) -> Json:
+        self._calls.append(("revoke-node", node))
+        if node == "alpha":
+            raise Refused("revoking-itself", "A node does not revoke itself", remedy="do it on another node")
+        return {"node_id": f"12D3KooW{node}", "name": node, "groups": ["study"]}
+
+    async def profile(self) -> Json:
+        return dict(self.told)
+
+    async def set_profile(self, **changes: str | None) -> Json:
+        self._calls.append(("profile", changes))
+        self.told |= {key: value for key, value in changes.items() if value is not None}
+        return dict(self.told)
+
+
 class MemoryMembers:
     """Ann is an admin of the group, Bo a member; there is one invitation."""
 
     def __init__(self, calls: list[tuple[Any, ...]]) -> None:
         self._calls = calls
+        self.own_nodes = MemoryOwnNodes(calls)
 
     def _done(self, kind: str, text: str) -> Json:
         return {"group_id": "ab" * 32, "group": "study", **operation_json(kind, text)}

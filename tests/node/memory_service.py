@@ -130,6 +130,21 @@ class MemoryDevices:
         return [{"node_id": NODE, "name": "alpha", "samples": {"cpu_percent": [["2026", 9.0]]}, "history": history}]
 
 
+class MemoryDoctor:
+    """One thing is well, and one is not."""
+
+    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+        self._calls = calls
+        self.checks = [
+            {"name": "keys", "state": "ok", "text": "all is well", "remedy": ""},
+            {"name": "reach", "state": "warning", "text": "b\x1b[2Jeta: away\nnow", "remedy": "wait"},
+        ]
+
+    async def look(self) -> Json:
+        self._calls.append(("doctor",))
+        return {"checks": self.checks}
+
+
 class MemoryService:
     """Answers in the shapes of docs/api.md. `batches` is what the event stream gives after its snapshot."""
 
@@ -147,6 +162,7 @@ class MemoryService:
         self.log_lines: list[Json] = []
         self.system = MemorySystem(self.calls)
         self.devices = MemoryDevices(self.calls)
+        self.doctor = MemoryDoctor(self.calls)
         self.curves = MemoryCurves(self.calls)
         self.artifacts = MemoryArtifacts()
         self.inbox = MemoryInbox(self.calls)
@@ -170,6 +186,8 @@ class MemoryService:
             "uptime_s": 93784.0,
             "addresses": ["/ip4/127.0.0.1/tcp/20001"],
             "entrance_addresses": ["/ip4/127.0.0.1/tcp/20002"],
+            "announced": [],
+            "local_network": {"on": True, "trouble": ""},
             "groups": [{"group_id": "ab" * 32, "name": name} for name in self.group_names],
             "runs_active": len(self.all_runs),
             "peers_connected": 0,
@@ -234,11 +252,15 @@ class MemoryService:
             raise NotFound("no-such-group", f"No group is called {group!r}", remedy="see fednode group list")
         return self._group(group)
 
-    async def invite(self, group: str | None, role: str, uses: int, expires_s: int) -> Json:
-        self.calls.append(("invite", group, role, uses, expires_s))
+    async def invite(
+        self, group: str | None, role: str, uses: int, expires_s: int, addresses: Sequence[str] = ()
+    ) -> Json:
+        self.calls.append(("invite", group, role, uses, expires_s, *addresses))
         return {"token": "fed1token", "group_id": "ab" * 32, "group": "g", "role": role, "uses": uses} | {
             "expires_at": "2026-01-08T00:00:00Z",
             "invite_id": "i1",
+            "entrances": [],
+            "warning": "",
         }
 
     async def join(self, token: str) -> Json:

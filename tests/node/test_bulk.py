@@ -215,6 +215,7 @@ def test_a_bad_source_is_dropped_for_a_good_one(answers: Answers) -> None:
             fetched = await here.bulk.fetch(blob, [bad.node_id, good.node_id], len(TWO_CHUNKS))
         assert fetched == Fetched(good.node_id, len(TWO_CHUNKS))
         assert await here.disk.read_blob(blob) == TWO_CHUNKS
+        assert good.node_id not in one.conduct._standings
 
     run_on_simulated(test)
 
@@ -227,6 +228,24 @@ def test_a_lie_about_an_only_chunk_is_found() -> None:
         blob = await there.disk.put_blob(b"truth")
         assert blob == blob_id_of(chunk_hashes_of(b"truth"), 5)
         assert (await here.bulk.fetch(blob, [bad.node_id, good.node_id], 5)).source == good.node_id
+
+    run_on_simulated(test)
+
+
+def test_who_gives_false_bytes_again_and_again_is_refused() -> None:
+    """docs/protocol.md §4.18: and who does not have a blob, or may not give it, never is."""
+
+    async def test(ground: Ground) -> None:
+        one, liar, honest = await ground.nodes(3)
+        here = await _place(ground, one)
+        await _place(ground, honest, may_read=lambda peer, blob: False)
+        _serve(liar, lambda index: [OK, _list_frame(b"truth"), b"a lie"])
+        blob = blob_id_of(chunk_hashes_of(b"truth"), 5)
+        for _ in range(20):
+            with pytest.raises(FednodeError):
+                await here.bulk.fetch(blob, [liar.node_id, honest.node_id], 5)
+        assert "false-data" in one.trouble(liar.node_id)
+        assert one.trouble(honest.node_id) == ""
 
     run_on_simulated(test)
 

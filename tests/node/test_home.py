@@ -221,3 +221,15 @@ def test_a_workers_limits_are_read_from_the_settings(tmp_path: Path) -> None:
             (tmp_path / "settings.json").write_text(json.dumps(known | {"worker_hang_s": wrong}))
             with pytest.raises(FednodeError, match=r"worker_hang_s is .* not a number of seconds"):
                 home.settings()
+
+
+def test_a_linked_home_never_gets_a_members_key(tmp_path: Path) -> None:
+    """Neither before the token was used, nor at a later start."""
+    with Home(tmp_path / "a", links=True) as home:
+        assert home.member_key is None
+        first = public_key_of(home.key)
+    (tmp_path / "a" / "certificate").write_bytes(b"what the linking node has signed")
+    with Home(tmp_path / "a") as home:
+        assert home.member_key is None
+        assert public_key_of(home.key) == first
+    assert not (tmp_path / "a" / "member.key").exists()

@@ -11,6 +11,7 @@ from memory_service import MemoryService, serving
 
 from fednode import Client, RequestRefused
 from node.cli import cli
+from node.cli.members import member_meant
 
 
 @pytest.fixture
@@ -81,6 +82,24 @@ def test_a_member_is_removed_after_a_question(service: MemoryService) -> None:
     assert "Bo is out of study" in done("group", "remove", "Bo", "--reason", "gone", stdin="y\n").stdout
     assert service.calls == [("remove", "ab" * 32, "Bo", "gone")]
     assert json.loads(done("group", "remove", "Bo", "--yes", "--json").stdout)["kind"] == "member.remove"
+
+
+def test_the_question_names_who_is_meant_however_they_are_called(service: MemoryService) -> None:
+    (group,) = Client(service.home).groups()["groups"]
+    bo = next(each for each in group["members"] if each["name"] == "Bo")
+    (node,) = bo["nodes"]
+    for called in (node["name"], node["node_id"], bo["member_id"]):
+        assert "removes Bo and its nodes (beta) from study" in run("group", "remove", called, stdin="n\n").stderr
+    assert "removes Zoe from study" in run("group", "remove", "Zoe", stdin="n\n").stderr
+
+
+def test_a_member_is_meant_as_the_node_takes_it() -> None:
+    members = [
+        {"member_id": "Mabcdef", "name": "Ann", "nodes": [{"node_id": "12D3KooWx", "name": "alpha"}]},
+        {"member_id": "Mabcxyz", "name": "alpha", "nodes": []},
+    ]
+    names = {called: member_meant({"members": members}, called) for called in ("alpha", "Mabcd", "Mabc", "Mab", "zoe")}
+    assert [entry["name"] if entry else None for entry in names.values()] == ["alpha", "Ann", None, None, None]
 
 
 def test_a_program_must_say_yes(service: MemoryService) -> None:

@@ -90,6 +90,8 @@ def test_an_answer_comes_whole_and_in_order() -> None:
 
 
 def test_a_refusal_says_why_and_what_to_do() -> None:
+    """docs/protocol.md §11.6: also of a kind that this node does not know."""
+
     async def test(ground: Ground) -> None:
         asker, _, other = await pair(ground)
         with pytest.raises(Refused, match=r"says: That is mine\. To fix: ask the owner") as refusal:

@@ -9,6 +9,7 @@ from group_helpers import (
     NOW,
     WEEK,
     Person,
+    address_record,
     secret,
 )
 
@@ -21,7 +22,8 @@ from protocol.joining import Joined, Joining, JoinOutput
 from protocol.keys import GroupId
 from protocol.wire import Wire, pack
 
-KNOWN = (NodeAddresses(node_id=ANN.node_id, addresses=("/ip4/192.0.2.7/tcp/4001",)),)
+KNOWN = (address_record(ANN),)
+ENTRANCES = (NodeAddresses(node_id=ANN.node_id, entrance_addresses=("/ip4/192.0.2.7/tcp/4002",)),)
 
 
 @dataclass
@@ -43,15 +45,22 @@ def token(log: GroupLog, *, uses: int = 1, role: Role = "member", number: int = 
         role=role,
         uses=uses,
         expires_at=NOW + WEEK,
-        entrances=KNOWN,
+        entrances=ENTRANCES,
         now=NOW,
     )
     return open_token(text, now=NOW)
 
 
-def host(log: GroupLog, *, by: Person = ANN, peer: Person = BOB, nonce: object = 1) -> EntranceHost:
+def host(
+    log: GroupLog,
+    *,
+    by: Person = ANN,
+    peer: Person = BOB,
+    nonce: object = 1,
+    known: tuple[bytes, ...] = KNOWN,
+) -> EntranceHost:
     return EntranceHost(
-        {log.group: Hosted(log, GROUP_KEY, KNOWN)},
+        {log.group: Hosted(log, GROUP_KEY, known)},
         by.key,
         peer=peer.node_id,
         nonce=secret("nonce", nonce),

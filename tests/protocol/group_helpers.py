@@ -7,6 +7,7 @@ from hashlib import sha256
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import settings
 
+from protocol.address_record import AddressRecord, make_address_record
 from protocol.admission import AdmissionStatement, prove, seed_public_key
 from protocol.fields import Role
 from protocol.group_author import append, create_group
@@ -72,6 +73,21 @@ class Person:
             seal_key=seal_key_of(self.seal_secret),
             issued_at=self.issued_at,
         )
+
+
+def address_record(
+    who: Person,
+    addresses: tuple[str, ...] = ("/ip4/192.0.2.7/tcp/4001",),
+    entrance_addresses: tuple[str, ...] = (),
+    *,
+    sequence: int = 1,
+    key: Ed25519PrivateKey | None = None,
+) -> bytes:
+    """Where the person's node is, by its own word, or by that of whoever has `key`."""
+    record = AddressRecord(
+        node_id=who.node_id, addresses=addresses, entrance_addresses=entrance_addresses, sequence=sequence
+    )
+    return make_address_record(key or who.key, record)
 
 
 ANN, BOB, CAT, DAN, EVE = (Person(name) for name in ("ann", "bob", "cat", "dan", "eve"))

@@ -1,7 +1,9 @@
 """Properties of the whole: one set of operations, one state (docs/protocol.md §3.1), and replicas that agree (§5.3)."""
 
+import itertools
 from dataclasses import replace
 from functools import cache, cached_property
+from random import Random
 
 from group_helpers import (
     ANN,
@@ -11,8 +13,10 @@ from group_helpers import (
     EVE,
     NOW,
     Person,
+    add_all,
     admission,
     admit,
+    bind,
     converse,
     force,
     new_group,
@@ -22,15 +26,20 @@ from group_helpers import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_verdicts import verdicts
+from slow_verdicts import takes_away, verdicts
 
 from protocol.admission import seed_public_key
 from protocol.errors import Refused
+from protocol.fields import Role
+from protocol.group_concurrency import Rulings
+from protocol.group_departures import with_spoilt_key
+from protocol.group_finality import electorate_of
 from protocol.group_key import GroupKey, commitment_of, seal_to_all
 from protocol.group_log import GroupLog
 from protocol.group_reducer import apply, as_ruling
 from protocol.group_rulings import RULINGS
 from protocol.group_state import GroupState, Ruling
+from protocol.identity import make_revocation
 from protocol.keys import Hash, RunId
 from protocol.limits import EPOCH_STEP
 from protocol.operation_kinds import (
@@ -38,10 +47,13 @@ from protocol.operation_kinds import (
     InviteRevoke,
     KeyRotate,
     MemberLeave,
+    MemberProfile,
     MemberRemove,
     MemberRole,
     NodeBind,
+    NodeRevoke,
     Payload,
+    RulingWitness,
     RunPropose,
     RunStart,
     RunStop,
@@ -49,24 +61,39 @@ from protocol.operation_kinds import (
 from protocol.operations import OpenOperation
 
 PEOPLE = [ANN, BOB, CAT, DAN]
+AUTHORS = [*PEOPLE, Person("ann-2", member="ann"), Person("dan-2", member="dan")]
 JOINERS = [EVE, *(Person(name) for name in ("fay", "gil", "hal", "ida"))]
 ROLES = ("member", "observer", "admin")
 Step = tuple[int, int, int]
-STEPS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 10), st.integers(0, 9)), min_size=5, max_size=40)
+STEPS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 12), st.integers(0, 9)), min_size=5, max_size=40)
+# Among four admins: Dan removes Ann and she him; or her second node revokes the first, and that the second. Then there
+# are witnesses on either side, and whatever else happens before and after.
+_ANYTHING = st.tuples(st.integers(0, 5), st.sampled_from((4, 6, 7, 9, 11, 12)), st.integers(0, 35))
+_WITNESS = st.tuples(st.integers(0, 5), st.just(12), st.integers(0, 7))
+_PAIR = st.sampled_from(([(3, 7, 0), (0, 7, 19)], [(4, 11, 21), (0, 11, 4)], [(3, 9, 24), (0, 7, 19)]))
+QUARRELS = st.builds(
+    lambda before, pair, witnesses, after: before + pair + witnesses + after,
+    st.lists(_ANYTHING, max_size=3),
+    _PAIR,
+    st.lists(_WITNESS, max_size=6),
+    st.lists(_ANYTHING, max_size=10),
+)
 
 
 class World:
     """Some replicas, each written to by whoever is near it, that hear of each other now and then."""
 
-    def __init__(self) -> None:
+    def __init__(self, roles: tuple[Role, ...] = ROLES) -> None:
         log = new_group()
-        for person, role in zip((BOB, CAT, DAN), ROLES, strict=True):
+        for person, role in zip((BOB, CAT, DAN), roles, strict=True):
             admit(log, person, role=role)
+        for node, person in zip(AUTHORS[4:], (ANN, DAN), strict=True):
+            bind(log, node, by=person)
         self.seeds: dict[Hash, bytes] = dict(post(log, uses=1 + number) for number in range(3))
         self.replicas = [log, log.copy(), log.copy()]
 
     def step(self, who: int, action: int, detail: int) -> None:
-        log, author = self.replicas[detail % 3], PEOPLE[who]
+        log, author = self.replicas[detail % 3], AUTHORS[who]
         if action == 6:
             converse(log, self.replicas[(detail + 1) % 3])
             return
@@ -85,11 +112,11 @@ class World:
         runs = list(log.state().runs)
         invitations = [invite_id for invite_id in log.state().invitations if invite_id in self.seeds]
         if action == 0:
-            key = seed_public_key(secret("seed", PEOPLE.index(author), detail))
+            key = seed_public_key(secret("seed", AUTHORS.index(author), detail))
             return InvitePost(seed_public_key=key, role=ROLES[detail % 3], uses=1 + detail % 2, expires_at=NOW + detail)
         if action == 1 and invitations:
             invite_id = invitations[detail % len(invitations)]
-            joiner = JOINERS[(PEOPLE.index(author) + detail) % 5]
+            joiner = JOINERS[(AUTHORS.index(author) + detail) % 5]
             return admission(
                 log, joiner, invite_id, self.seeds[invite_id], by=author, admitted_at=NOW + 5 * (detail % 2)
             )
@@ -104,13 +131,19 @@ class World:
             run = RunId(runs[detail % len(runs)])
             return RunStart(run=run, start=b"s") if detail % 2 else RunStop(run=run, reason="")
         if action == 7:
-            return MemberRemove(member=(PEOPLE + JOINERS)[detail % 9].member_id, reason="")
+            return MemberRemove(member=(PEOPLE + JOINERS)[(detail + detail // 9) % 9].member_id, reason="")
         if action == 8:
             return MemberLeave()
         if action == 9:
-            return MemberRole(member=PEOPLE[detail % 4].member_id, role=ROLES[(detail + PEOPLE.index(author)) % 3])
+            return MemberRole(member=PEOPLE[detail % 4].member_id, role=ROLES[(detail + AUTHORS.index(author)) % 3])
         if action == 10:
             return rotation(log, epoch=EPOCH_STEP * (1 + detail % 3) + detail)
+        if action == 11:
+            node = (*AUTHORS, Person(f"more-{detail}", member=author.name))[detail % 7]
+            return NodeRevoke(revocation=make_revocation(author.member_key, node.node_id, issued_at=NOW))
+        if action == 12:
+            name = f"{author.name} {detail}"
+            return RulingWitness() if detail < 8 else MemberProfile(name=name, organisation="", contact="")
         return None
 
 
@@ -142,12 +175,43 @@ class Twin:
     def ruling(self, hash_: Hash) -> Ruling:
         past = self.state(self.pasts[hash_])
         ruling = as_ruling(past, self.by_hash[hash_], self.place(hash_))
-        grounds = past.members[ruling.author].grounds if ruling.author in past.members else ()
-        return replace(ruling, seniority=self.place(grounds[0].operation)) if grounds else ruling
+        node = past.nodes.get(self.by_hash[hash_].author)
+        if node is None:
+            return ruling
+        admission = past.members[ruling.author].grounds[0].operation
+        return replace(ruling, seniority=(self.place(admission), self.place(node.ground.operation)))
 
     def concurrent(self, one: Hash, other: Hash) -> bool:
         return one != other and one not in self.pasts[other] and other not in self.pasts[one]
 
+    def finals(self, rulings: list[Ruling], hashes: frozenset[Hash]) -> set[tuple[Hash, Hash]]:
+        """The rulings that may be and are final against a senior's, where that is not final, too; and the other."""
+        return {
+            (one.operation, other.operation)
+            for one in rulings
+            for other in rulings
+            if one.council
+            and takes_away(one, other, self.concurrent)
+            and takes_away(other, one, self.concurrent)
+            and (other.seniority, other.place) < (one.seniority, one.place)
+            and self.is_final(one, other, hashes)
+            and not self.is_final(other, one, hashes)
+        }
+
+    def is_final(self, one: Ruling, other: Ruling, hashes: frozenset[Hash]) -> bool:
+        common = self.pasts[one.operation] & self.pasts[other.operation]
+        electorate = electorate_of(one, other, self.state(common), common)
+        votes = 0
+        for nodes in electorate:
+            below = [self.pasts[hash_] | {hash_} for hash_ in hashes if self.by_hash[hash_].author in nodes]
+            is_for, is_against = (
+                any(this in past and that not in past for past in below)
+                for this, that in ((one.operation, other.operation), (other.operation, one.operation))
+            )
+            votes += is_for and not is_against
+        return 2 * votes > len(electorate)
+
+    @cache  # noqa: B019
     def state(self, hashes: frozenset[Hash]) -> GroupState:
         """Sort by depth and hash, apply one by one; and again, as long as a ruling turns out to be void."""
         ordered = [self.by_hash[hash_] for hash_ in sorted(hashes, key=self.place)]
@@ -155,8 +219,9 @@ class Twin:
             return GroupState(next(iter(self.by_hash.values())).group)
         rulings = [self.ruling(each.hash) for each in ordered if isinstance(each.payload, RULINGS)]
         dropped: dict[Hash, str] = {}
+        finals = self.finals([ruling for ruling in rulings if not ruling.fault], hashes)
         while True:
-            codes = verdicts(rulings, self.concurrent, dropped)
+            codes = verdicts(rulings, self.concurrent, dropped, finals)
             state = GroupState(ordered[0].group)
             for each in ordered:
                 against = [
@@ -164,7 +229,11 @@ class Twin:
                     for ruling in rulings
                     if not codes[ruling.operation] and self.concurrent(ruling.operation, each.hash)
                 ]
-                state = apply(state, each, against, codes.get(each.hash, ""))
+                before, state = state, apply(state, each, against, codes.get(each.hash, ""))
+                if isinstance(each.payload, KeyRotate) and each.hash not in state.refused:
+                    in_vain = {member for member, former in before.former.items() if former.void}
+                    if in_vain - self.state(self.pasts[each.hash]).former.keys():
+                        state = with_spoilt_key(state, each.payload.epoch)
             void = [each.hash for each in ordered if codes.get(each.hash) == "" and each.hash in state.refused]
             if not void:
                 return state
@@ -183,8 +252,8 @@ def rotation(log: GroupLog, epoch: int) -> KeyRotate:
     return KeyRotate(epoch=epoch, commitment=commitment_of(key), sealed=sealed)
 
 
-def histories(steps: list[Step]) -> World:
-    world = World()
+def histories(steps: list[Step], roles: tuple[Role, ...] = ROLES) -> World:
+    world = World(roles)
     for step in steps:
         world.step(*step)
     return world
@@ -194,7 +263,17 @@ def histories(steps: list[Step]) -> World:
 @given(STEPS, st.randoms(use_true_random=False))
 def test_the_state_depends_on_the_set_alone(steps: list[Step], random):
     """§3.1: whatever the order of arrival, however often, looked at in between or not; equal to the dumb twin's."""
-    world = histories(steps)
+    look_at(histories(steps), random)
+
+
+@settings(max_examples=300)
+@given(QUARRELS, st.randoms(use_true_random=False))
+def test_quarrels_end_alike_everywhere(steps: list[Step], random):
+    """§3.43: admins who put each other out, and others who build on that, or on something else."""
+    look_at(histories(steps, ("admin", "admin", "admin")), random)
+
+
+def look_at(world: World, random: Random) -> None:
     everything = [operation for replica in world.replicas for operation in replica]
     expected = dumb_state(list({operation.hash: operation for operation in everything}.values()))
     for look in (True, False):
@@ -207,6 +286,26 @@ def test_the_state_depends_on_the_set_alone(steps: list[Step], random):
         assert log.missing() == ()
         assert log.state() == expected
         assert list(log.state().members) == list(expected.members)
+
+
+@settings(max_examples=150)
+@given(STEPS)
+def test_a_good_key_is_had_by_nobody_who_is_out(steps: list[Step]):
+    """§5.10: whoever it was sealed to is in; and when all have heard of all, an admin makes one that is good."""
+    world = histories(steps)
+    log = world.replicas[0].copy()
+    for replica in world.replicas:
+        add_all(log, replica)
+        state = log.state()
+        good = [state.rotations[epoch] for epoch in state.good_epochs() if epoch]
+        assert all(rotation.recipients <= state.nodes.keys() and rotation.by in state.nodes for rotation in good)
+    admin = next(
+        (author for author in AUTHORS if getattr(state.member_of(author.node_id), "role", "") == "admin"), None
+    )
+    if admin is not None:  # else one of those whom the admins let in is
+        epoch = (max(state.rotations, default=0) // EPOCH_STEP + 1) * EPOCH_STEP
+        say(log, admin, rotation(log, epoch))
+        assert log.state().good_epochs()[0] == epoch
 
 
 @settings(max_examples=150)
@@ -245,3 +344,20 @@ def test_the_world_reaches_interesting_places():
     assert len(state.members) >= 7
     assert len(state.runs) > 5
     assert {"used-up", "expired", "not-an-admin", "revoked"} <= set(state.refused.values())
+
+
+def test_quarrels_reach_finality(monkeypatch):
+    """§3.43: see that the random ones do, too."""
+    found = []
+    plain = Rulings._find_finals
+
+    def noted(self, electorates):
+        finals = plain(self, electorates)
+        found.append(finals)
+        return finals
+
+    monkeypatch.setattr(Rulings, "_find_finals", noted)
+    pair = [(3, 7, 0), (0, 7, 19)]
+    for who in itertools.product(range(6), repeat=2):
+        look_at(histories(pair + [(each, 12, 3) for each in who], ("admin", "admin", "admin")), Random(3))
+    assert sum(map(bool, found)) > 5

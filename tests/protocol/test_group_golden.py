@@ -9,7 +9,22 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from group_helpers import ANN, BOB, CAT, GROUP_KEY, NOW, WEEK, admission, admit, bind, new_group, post, say, secret
+from group_helpers import (
+    ANN,
+    BOB,
+    CAT,
+    GROUP_KEY,
+    NOW,
+    WEEK,
+    address_record,
+    admission,
+    admit,
+    bind,
+    new_group,
+    post,
+    say,
+    secret,
+)
 
 from protocol.entrance_messages import (
     Admitted,
@@ -26,7 +41,7 @@ from protocol.entrance_messages import (
 from protocol.fields import NodeAddresses
 from protocol.group_key import commitment_of, open_gossip, open_sealed, seal_gossip, seal_to, seal_to_all
 from protocol.group_log import GroupLog
-from protocol.identity import open_certificate
+from protocol.identity import make_revocation, open_certificate
 from protocol.invitation import TokenBody, make_token, open_token
 from protocol.keys import GroupId, Hash, RunId
 from protocol.limits import EPOCH_STEP
@@ -35,8 +50,11 @@ from protocol.operation_kinds import (
     InviteRevoke,
     KeyRotate,
     MemberLeave,
+    MemberProfile,
     MemberRemove,
     MemberRole,
+    NodeRevoke,
+    RulingWitness,
     RunExtend,
     RunPropose,
     RunResume,
@@ -85,8 +103,19 @@ def a_later_log() -> GroupLog:
     return log
 
 
+def a_newest_log() -> GroupLog:
+    """What came after that: revocations of nodes, profiles, witnesses."""
+    log = new_group(name="newest")
+    second = type(ANN)("ann-2", member="ann")
+    bind(log, second, by=ANN)
+    say(log, ANN, NodeRevoke(revocation=make_revocation(ANN.member_key, second.node_id, issued_at=NOW)))
+    say(log, ANN, MemberProfile(name="Ann", organisation="St. Mary", contact=""))
+    say(log, ANN, RulingWitness())
+    return log
+
+
 def operations() -> dict[str, bytes]:
-    later = {f"operation {operation.body.kind}": operation.raw for operation in a_later_log()}
+    later = {f"operation {operation.body.kind}": operation.raw for operation in (*a_newest_log(), *a_later_log())}
     return later | {f"operation {operation.body.kind}": operation.raw for operation in a_log()}
 
 
@@ -100,7 +129,7 @@ def entrance() -> dict[str, bytes]:
         Challenge(nonce=secret("nonce")),
         Proof(signature=bytes(range(64))),
         LogPart(operations=(b"one", b"two")),
-        Admitted(operations=(b"three",), epoch=1, sealed_key=sealed, known=ADDRESSES),
+        Admitted(operations=(b"three",), epoch=1, sealed_key=sealed, known=(address_record(ANN),)),
         Introduce(group=GroupId(hash_), operations=(b"one",), last=True),
         Ask(holds=(hash_,)),
         Welcome(),
@@ -126,8 +155,7 @@ def others() -> dict[str, bytes]:
         group=log.group,
         name="bob-node",
         version="0.1.0",
-        addresses=("/ip4/192.0.2.8/tcp/4001",),
-        entrance_addresses=(),
+        where=address_record(BOB, ("/ip4/192.0.2.8/tcp/4001",), ()),
         capacity=Capacity(
             cpu_cores=2, memory_bytes=3, memory_free_bytes=2, disk_free_bytes=1, gpus=("H100",), load_1m=0.5
         ),
@@ -138,6 +166,7 @@ def others() -> dict[str, bytes]:
     )
     return {
         "later log": pack_plain({"operations": [operation.raw for operation in a_later_log()]}),
+        "newest log": pack_plain({"operations": [operation.raw for operation in a_newest_log()]}),
         "certificate": ANN.certificate,
         "token": make_token(ANN.key, token).encode(),
         "presence": announce(BOB.key, presence),
@@ -204,6 +233,12 @@ def test_the_old_bytes_are_understood():
     ]
     assert state.good_epochs() == (EPOCH_STEP,)
     assert not state.refused
+    newest = GroupLog(open_operation(golden["operation node.revoke"]).group)
+    for raw in msgpack.unpackb(golden["newest log"])["operations"]:
+        newest.add(raw)
+    (member,) = newest.state().members.values()
+    assert (member.name, member.organisation, len(member.nodes)) == ("Ann", "St. Mary", 1)
+    assert len(newest.state().revoked) == 1
     assert CAT.node_id not in log.state().nodes
     assert admit(log, CAT).author == ANN.node_id
 

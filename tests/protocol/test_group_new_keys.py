@@ -1,12 +1,13 @@
 """The group's key is made anew (docs/protocol.md §5.9 to §5.11)."""
 
-from group_helpers import ANN, BOB, CAT, DAN, EVE, add_all, admit, say
+from group_helpers import ANN, BOB, CAT, DAN, EVE, Person, add_all, admit, bind, say
+from test_group_revocations import revoke
 from test_group_rulings import merged, remove, rotate
 from test_group_state import CROWD, refused_with
 
 from protocol.group_key import commitment_of, open_sealed, sealed_for
 from protocol.limits import EPOCH_STEP
-from protocol.operation_kinds import KeyRotate
+from protocol.operation_kinds import KeyRotate, RunPropose
 
 
 def test_a_key_is_sealed_to_the_nodes_of_the_group():
@@ -62,3 +63,37 @@ def test_a_key_is_not_good_once_its_maker_or_whoever_came_later_is_out():
     admit(log, EVE)
     say(log, ANN, remove(EVE))
     assert log.state().good_epochs() == ()
+
+
+def test_a_key_is_not_good_once_a_node_that_has_it_is_revoked():
+    """§5.10, §3.39"""
+    log = CROWD.copy()
+    second = Person("bob-2", member="bob")
+    bind(log, second, by=BOB)
+    say(log, ANN, rotate(log, EPOCH_STEP))
+    say(log, BOB, revoke(second))
+    assert log.state().good_epochs() == ()
+    say(log, ANN, rotate(log, 2 * EPOCH_STEP))
+    assert log.state().good_epochs() == (2 * EPOCH_STEP,)
+
+
+def test_a_key_is_good_only_where_its_maker_knew_of_every_removal():
+    """§5.10: Bob and Cat are removed, each without the other's knowing, and the new keys are sealed to Cat and to Bob;
+    or a key is made by who has not even heard of somebody that was let in, handed the key, and put out."""
+    for removed in range(2):
+        here, there = CROWD.copy(), CROWD.copy()
+        say(here, ANN, remove((BOB, CAT)[removed]))
+        say(here, ANN, rotate(here, EPOCH_STEP + 1))
+        say(there, DAN, remove((CAT, BOB)[removed]))
+        say(there, DAN, rotate(there, EPOCH_STEP + 2))
+        assert merged(here, there).good_epochs() == ()
+        add_all(here, there)
+        say(here, ANN, rotate(here, EPOCH_STEP + 3))
+        assert here.state().good_epochs() == (EPOCH_STEP + 3,)
+    here, there = CROWD.copy(), CROWD.copy()
+    admit(here, EVE)
+    say(here, ANN, remove(EVE))
+    for number in range(5):
+        say(there, DAN, RunPropose(manifest=bytes([number + 1])))
+    say(there, DAN, rotate(there, EPOCH_STEP))  # after the removal in canonical order
+    assert merged(here, there).good_epochs() == ()

@@ -112,7 +112,7 @@ def test_showing_somebody_elses_admission_is_no_use():
 
 
 def test_a_voided_admission_is_no_use():
-    """§4.12: the host knows of an earlier use of the invitation."""
+    """§4.12, §3.46: the host knows of an earlier use of the invitation, and says so."""
     log = new_group()
     admit(log, CAT)
     invite_id, seed = post(log)
@@ -122,7 +122,7 @@ def test_a_voided_admission_is_no_use():
     loser, loser_log, winner_log = (BOB, one, two) if second.hash < first.hash else (EVE, two, one)
     end, _, _ = talk(Introduction(loser_log, loser.node_id), host(winner_log, peer=loser))
     assert isinstance(end, TurnedAway)
-    assert end.reason.code == "not-a-member"
+    assert end.reason.code == "used-up"
 
 
 def test_a_stranger_leaves_nothing_behind():

@@ -142,7 +142,7 @@ def test_the_host_refuses_what_its_own_clock_says_is_expired():
 
 
 def test_a_host_of_another_group_refuses():
-    """§4.5, §4.10: and the joiner knows to try another entrance."""
+    """§4.5, §4.10, §4.21: and the joiner knows to try another entrance."""
     log = new_group()
     other = GroupLog(GroupId("0" * 64))
     at = EntranceHost(
@@ -152,7 +152,7 @@ def test_a_host_of_another_group_refuses():
         nonce=bytes(32),
         ephemeral_secret=secret("e"),
     )
-    assert talk(joiner(token(log)), at).turned_away == "unknown-group"
+    assert talk(joiner(token(log)), at).turned_away == "unknown-invitation"
 
 
 def test_an_observer_admits_nobody():
@@ -164,7 +164,7 @@ def test_an_observer_admits_nobody():
 
 def test_which_refusals_are_about_the_host():
     """§4.10"""
-    assert {"unknown-group", "unknown-invitation", "not-admitting", "not-a-member"} == TRY_ANOTHER_ENTRANCE
+    assert {"unknown-invitation", "not-admitting", "not-a-member"} == TRY_ANOTHER_ENTRANCE
     assert not {"revoked", "used-up", "expired", "bad-proof", "forged", "bad-certificate"} & TRY_ANOTHER_ENTRANCE
 
 
@@ -263,7 +263,7 @@ def test_a_members_new_node_needs_no_invitation():
     assert result.joined is not None
     assert log.state().members[CAT.member_id].nodes == (CAT.node_id, cat_2.node_id)
     assert [type(operation.payload) for operation in result.kept[0].operations] == [NodeBind]
-    assert talk(joiner(None, EVE, group=log.group), host(log, peer=EVE)).turned_away == "not-a-member"
+    assert talk(joiner(None, EVE, group=log.group), host(log, peer=EVE)).turned_away == "unknown-invitation"
 
 
 def test_a_newer_certificate_is_bound_on_rejoining():

@@ -1,7 +1,7 @@
 """Presence (docs/protocol.md §5.5, §5.6)."""
 
 import pytest
-from group_helpers import ANN, BOB, EVE, NOW, Person, admit, new_group
+from group_helpers import ANN, BOB, EVE, NOW, Person, address_record, admit, new_group
 
 from protocol.errors import Refused, RemoteProtocolError
 from protocol.keys import GroupId
@@ -22,8 +22,7 @@ def presence(who: Person = BOB, **changes: object) -> Presence:
         "group": LOG.group,
         "name": f"{who.name}-node",
         "version": "0.1.0",
-        "addresses": ("/ip4/192.0.2.7/tcp/4001",),
-        "entrance_addresses": (),
+        "where": address_record(who),
         "capacity": CAPACITY,
         "runs": (),
         "data_sets": 1,
@@ -74,6 +73,13 @@ def test_nobody_announces_another_node_or_group():
         book.hear(announce(BOB.key, presence(group=GroupId("0" * 64))), STATE, now=1.0)
 
 
+def test_nobody_announces_where_another_node_is():
+    """§12.3: not even by a record that this node has signed itself."""
+    for where in (address_record(ANN), address_record(BOB, key=EVE.key)):
+        with pytest.raises(RemoteProtocolError):
+            PresenceBook(LOG.group).hear(announce(BOB.key, presence(where=where)), STATE, now=0.0)
+
+
 def test_stale_ones_and_those_who_left_are_not_present():
     """§5.6: by the hearer's own clock."""
     book = PresenceBook(LOG.group)
@@ -108,6 +114,6 @@ def test_the_longest_announcement_fits():
     """§5.6: sixteen addresses of each kind, and as many runs as are shown."""
     longest = tuple(f"/dns4/{'x' * 150}/tcp/{port}" for port in range(4000, 4016))
     runs = tuple(f"{number:064x}" for number in range(64))
-    raw = announce(BOB.key, presence(addresses=longest, entrance_addresses=longest, runs=runs, name="n" * 80))
+    raw = announce(BOB.key, presence(where=address_record(BOB, longest, longest), runs=runs, name="n" * 80))
     assert len(raw) < PRESENCE_BYTES_MAX
     PresenceBook(LOG.group).hear(raw, STATE, now=0.0)

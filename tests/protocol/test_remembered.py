@@ -1,48 +1,46 @@
-"""Results are remembered for the very same values, and for few of them."""
+"""What is remembered of the bytes that others send stays bounded, whatever they send (docs/protocol.md §2)."""
 
-import pytest
+import os
+import tracemalloc
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol.errors import RemoteProtocolError
-from protocol.remembered import remembered
+from protocol.keys import public_key_of
+from protocol.operations import OPERATION_TAG, open_operation
+from protocol.remembered import remembered_bytes
+from protocol.signing import Envelope
+from protocol.wire import pack
+
+LONG_BYTES = 400_000
 
 
-def test_only_the_very_same_value_is_looked_up() -> None:
-    asked: list[tuple[int, ...]] = []
+def test_what_is_remembered_by_bytes_goes_by_bytes() -> None:
+    opened: list[bytes] = []
 
-    @remembered(2)
-    def total(values: tuple[int, ...]) -> int:
-        asked.append(values)
-        return sum(values)
+    @remembered_bytes(10)
+    def read(kind: str, raw: bytes) -> str:
+        opened.append(raw)
+        return kind + raw.decode()
 
-    one, equal = tuple(range(1, 4)), tuple(range(1, 4))
-    assert one is not equal
-    assert [total(one), total(one), total(equal), total(one)] == [6, 6, 6, 6]
-    assert len(asked) == 2
-
-
-def test_the_oldest_is_forgotten_beyond_the_size() -> None:
-    asked: list[int] = []
-
-    @remembered(2)
-    def length(value: list[int]) -> int:
-        asked.append(id(value))
-        return len(value)
-
-    values: list[list[int]] = [[], [1], [1, 2]]
-    for value in (*values, values[2], values[1], values[0]):
-        assert length(value) == len(value)
-    assert asked == [id(value) for value in (*values, values[0])]
+    for raw in (b"one", b"two", b"one", b"three", b"one", b"four", b"two", b"a long one"):
+        assert read("is ", raw) == "is " + raw.decode()
+    # "one", the oldest, had to go for "three", and so on; what is as long as all goes in alone.
+    assert opened == [b"one", b"two", b"three", b"one", b"four", b"two", b"a long one"]
 
 
-def test_a_refusal_is_not_remembered_as_an_answer() -> None:
-    tries: list[bytes] = []
-
-    @remembered(2)
-    def check(raw: bytes) -> None:
-        tries.append(raw)
-        raise RemoteProtocolError("no")
-
-    for _ in range(2):
-        with pytest.raises(RemoteProtocolError):
-            check(b"x")
-    assert len(tries) == 2
+def test_long_bodies_under_wrong_signatures_are_not_kept() -> None:
+    key = public_key_of(Ed25519PrivateKey.generate())
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            raw = pack(Envelope(t=OPERATION_TAG, v=1, b=os.urandom(LONG_BYTES), k=key, s=bytes(64)))
+            try:
+                open_operation(raw)
+            except RemoteProtocolError:
+                continue
+            raise AssertionError("it was opened")
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 10 * LONG_BYTES

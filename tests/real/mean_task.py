@@ -1,12 +1,14 @@
 """A task of a member's own for the tests with real processes: the mean of the node's digits, learned round by round.
 
-It needs no torch, so its worker is up in a moment. Parameter `pause_s`: how long training takes at least. Option
-`breaks` of a data set: the round in which training fails there.
+It needs no torch, so its worker is up in a moment. Parameter `pause_s`: how long training takes at least;
+`until`, the path of a file: from round 3 on, training takes until it is there. Option `breaks` of a data set: the round
+in which training fails there.
 """
 
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,7 @@ import numpy.typing as npt
 import fednode
 
 TICK_S = 0.02
+HELD_FROM_ROUND = 3
 PIXELS = 64
 
 Model = dict[str, npt.NDArray[np.float32]]
@@ -30,6 +33,9 @@ class Mean(fednode.Task):
 
     def train(self, model: Model, data: fednode.Data, this_round: fednode.Round) -> fednode.Result:
         self._take_time(float(self.parameters.get("pause_s", 0)))
+        if this_round.number >= HELD_FROM_ROUND and "until" in self.parameters:
+            while not Path(str(self.parameters["until"])).exists():
+                self._take_time(TICK_S)
         if this_round.number == self.breaks:
             print("about to break")
             raise ZeroDivisionError("broken on purpose")

@@ -124,6 +124,7 @@ class Study:
         task: str = "",
         *,
         pause_s: float = 0.05,
+        until: Path | None = None,
         data: str = "digits",
         timing: str = QUICK,
     ) -> str:
@@ -131,7 +132,7 @@ class Study:
         self._runs += 1
         config = CONFIGURATION.format(
             name=f"run-{self._runs}",
-            task=task or MEAN.format(pause_s=pause_s),
+            task=task or MEAN.format(pause_s=pause_s) + (f'until = "{until}"\n' if until else ""),
             data=data,
             rounds=rounds,
             nodes=len(self.nodes),

@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.real, pytest.mark.skipif(not hasattr(os, "pidfd_open")
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    (tmp_path / "temporary").mkdir()
-    return {**os.environ, "TMPDIR": str(tmp_path / "temporary"), "PYTHONUNBUFFERED": "1"}
+    (tmp_path / "t").mkdir()
+    return {**os.environ, "TMPDIR": str(tmp_path / "t"), "PYTHONUNBUFFERED": "1"}
 
 
 def told_by(environment: dict[str, str], *arguments: str) -> tuple[dict[str, Any], str]:
@@ -70,7 +70,7 @@ def test_no_rounds_start_and_stop_everything(environment, tmp_path):
     assert (told["run"], told["rounds_committed"], told["accuracy_final"], told["elections"]) == (None, 0, None, 0)
     assert "1 joined" in said
     assert not any(Path(home).exists() for home in told["homes"])
-    assert not list((tmp_path / "temporary").iterdir())
+    assert not list((tmp_path / "t").iterdir())
 
 
 def test_a_folder_with_something_in_it_is_left_alone(environment, tmp_path):
@@ -157,7 +157,7 @@ def test_no_process_stays_behind(environment, tmp_path, number):
             assert process.returncode == 128 + number
             assert process.stdout is not None
             assert "Interrupted. Every process of the demo has ended" in process.stdout.read()
-            assert not list((tmp_path / "temporary").iterdir())
+            assert not list((tmp_path / "t").iterdir())
 
 
 @pytest.mark.slow

@@ -108,7 +108,7 @@ def _of_another_signer(**changes: object) -> Tamper:
 REFUSED = {
     "mistyped": (_mistyped, "mistyped", "was changed on its way"),
     "truncated": (lambda token: token[:-9], "truncated", "cut short"),
-    "no token": (lambda token: "hello", "not-a-token", "no invitation token"),
+    "no token": (lambda token: "hello", "not-a-token", "This is no token"),
     "newer": (lambda token: token.replace("fednode1-", "fednode2-"), "newer-token", "version 2"),
     "altered": (_altered, "forged", "made or altered by somebody who may not"),
     "used up": (lambda token: token, "used-up", "used up"),

@@ -80,7 +80,7 @@ def test_the_stores_disk_is_full_while_a_run_goes_on(lone: Study) -> None:
             "data",
             "            return fednode.Data.split",
             "            raise OSError('it is gone')\n            return fednode.Data.split",
-            "Loading the data failed at data_task.py, line 29, in data: OSError: it is gone",
+            "Loading the data failed at data_task.py, line 32, in data: OSError: it is gone",
             "raise OSError('it is gone')",
         ),
         (
@@ -117,7 +117,7 @@ def test_a_task_that_cannot_be_imported_fails_the_run(lone: Study) -> None:
     (alpha,) = lone.nodes
     run = propose(lone, "lacking", "import numpy as np", "import numpy as np\nimport no_such_module")
     alpha.wait_for_end(run)
-    reason = "Loading the task failed at lacking_task.py, line 12, in <module>: ModuleNotFoundError"
+    reason = "Loading the task failed at lacking_task.py, line 14, in <module>: ModuleNotFoundError"
     assert f"FAILED (the run could not start: the starting model could not be made: {reason}" in shown(
         alpha, "run", "show", run
     )

@@ -14,7 +14,9 @@ from simulations.scenario_read import shipped_names
 # Smaller than they are shipped, where that still shows what they are for.
 SIZES = {"quiet-week": (3, 2), "churn": (7, 4), "mass-join": (6, 14), "split-brain": (5, 20), "liars": (8, 4),
          "flapping-links": (5, 8), "rolling-restarts": (5, 10), "storm": (5, 6), "stragglers": (6, 3),
-         "slow-disk": (5, 10), "aggregator-lost": (5, 12), "lying-aggregators": (7, 12)}  # fmt: skip
+         "slow-disk": (5, 10), "aggregator-lost": (5, 12), "lying-aggregators": (7, 12),
+         "removals": (9, 12), "mutual-removal": (7, 10), "used-twice": (8, 10), "hostile-strangers": (7, 10),
+         "rogue-members": (9, 12)}  # fmt: skip
 NOT_SO_SMALL = {"accuracy_min"}  # a few rounds on fewer data reach less
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from textwrap import dedent, indent
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from tui.drawing.chart import End as CurveEnd
@@ -98,6 +98,8 @@ def test_a_chart_fits_any_size(size):
     st.integers(1, 60),
     st.integers(1, 20),
 )
+@example([5e-324], 0, 60, 20)
+@example([5e-324, -5e-324], 0, 60, 20)
 def test_any_values_can_be_drawn(values, first_round, width, height):
     points = [(first_round + i, value) for i, value in enumerate(values)]
     draw_chart(curve_set({"n": points}, points), {}, width, height)

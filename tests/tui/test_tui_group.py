@@ -7,7 +7,7 @@ from tui_stage import play, stage
 from fednode import ClientError
 from tui.facts.history import history_of
 from tui.facts.nodes import Group
-from tui.views.group_rows import entry_text, history_rows, invitation_rows, member_rows
+from tui.views.group_rows import entry_text, history_rows, invitation_rows, member_rows, member_text
 
 FORMER = {
     "member_id": "member-eli",
@@ -46,10 +46,21 @@ def test_rows_say_who_is_in_and_who_is_out():
     group = Group.of(group_json())
     rows = [[cell.text for cell in row.cells[:3]] for row in member_rows(group)]
     assert rows[0] == ["anna", "admin", "ward-north, radiology"]
-    assert rows[-1] == ["eli", "out", "removed by anna: left the hospital"]
+    assert rows[-2] == ["eli", "out", "removed by anna: left the hospital"]
+    assert rows[-1] == ["old-laptop of anna", "revoked", "revoked by ward-north"]
+    assert [cell.text for cell in member_rows(group)[1].cells[3:5]] == ["South Hospital, Radiology", "+49 30 1234567"]
     states = {row.key: row.cells[3].text for row in invitation_rows(group)}
     assert states == {"inv-3f9a": "open", "inv-7c21": "revoked"}
     assert next(iter(invitation_rows(group))).key == "inv-3f9a"  # the newest first
+
+
+def test_a_member_in_full_has_its_nodes_and_says_what_is_only_claimed():
+    group = Group.of(group_json())
+    text = member_text(group, group.members[0])
+    for part in ("of North Hospital", "anna@north.example, as claimed", "radiology  12D3KooWeeeeee004rad"):
+        assert part in text
+    assert "old-laptop  12D3KooWoldlaptop  revoked by ward-north 2026-11-21" in text
+    assert "contact      –" in member_text(group, group.members[2])
 
 
 def test_what_does_not_count_says_so_without_colour():
@@ -86,6 +97,32 @@ def test_the_view_shows_all_three_and_an_entry_in_full():
             await on.press("escape")
             asked = [each for each in client.asked if "history" in str(each)]
             assert len(asked) == 1
+
+    play(scene)
+
+
+def test_enter_shows_a_member_in_full():
+    async def scene():
+        async with stage(client_of(), (80, 24)) as on:
+            await at_group(on, "j", "enter")
+            assert "of South Hospital, Radiology" in on.text()
+            assert "+49 30 1234567, as claimed" in on.text()
+            await on.press("escape", "G", "enter")
+            assert "revoked by ward-north" in on.text()
+
+    play(scene)
+
+
+def test_an_item_leads_to_its_group():
+    async def scene():
+        client = client_of(group_json(), group_json(group_id="g-2", name="other"))
+        async with stage(client, (120, 36)) as on:
+            on.app.look_at_group("g-2")
+            await at_group(on)
+            assert "other (2 of 2, o: next)" in on.text()
+            on.app.look_at_group("gone")
+            await on.settle()
+            assert "hospital-study (1 of 2, o: next)" in on.text()
 
     play(scene)
 

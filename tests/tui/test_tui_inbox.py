@@ -1,7 +1,7 @@
 """The inbox in the dashboard: its badge, its pages, and answers given by keys."""
 
 import pytest
-from tui_answers_inbox import ANSWERS, ITEMS
+from tui_answers_inbox import ANSWERS, GONE, ITEMS
 from tui_fakes import FakeClient, recorded, rounds_answer
 from tui_pictures import compare
 from tui_stage import play, stage
@@ -142,6 +142,25 @@ def test_enter_goes_to_the_group_where_there_is_no_run():
             assert on.app.query_one("#views").current == "view-group"
             await on.press("escape")
             assert on.app.query_one("#views").current == "view-inbox"
+
+    play(scene)
+
+
+def test_who_is_out_is_read_and_put_away():
+    async def scene():
+        client = client_of([*GONE, *ITEMS[1:2]], **{"revoked-1": {}})
+        async with stage(client, (120, 36)) as on:
+            await at_inbox(on, "j")
+            text = on.text()
+            assert "⊘ Your node old-laptop" in text
+            assert "− eve is out of hospital-study" in text
+            assert "key: have an admin remove you, and join anew" in text
+            compare("inbox-revoked_120x36", text)
+            await on.press("d")
+            await on.until(lambda: told(client, "seen"))
+            assert told(client, "seen") == [("revoked-1", {})]
+            await on.press("enter")
+            assert on.app.query_one("#views").current == "view-group"
 
     play(scene)
 

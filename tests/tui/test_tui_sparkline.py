@@ -1,7 +1,7 @@
 """Sparklines: what is known is always seen, what nobody knows never; and the facts that they are drawn of."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tui.drawing.sparkline import BLOCKS, columns, sparkline, tall_sparkline
@@ -42,6 +42,7 @@ def test_a_value_stands_between_points_but_not_through_an_absence():
     st.integers(0, 40),
     st.integers(1, 5),
 )
+@example([(0.0, 0.0)], 0.0, 5e-324, 2, 1)
 def test_anything_can_be_drawn(points, start, span, width, height):
     drawn = columns(sorted(points, key=lambda point: point[0]), start, start + span, width)
     assert len(drawn) == width

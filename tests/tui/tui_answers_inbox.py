@@ -95,3 +95,24 @@ ITEMS = [
         "record and our part in runs. Make room there, or see fednode store prune.",
     ),
 ]
+GONE = [
+    item(
+        "revoked-1",
+        "revoked",
+        "Your node old-laptop was revoked in hospital-study",
+        "ward-north has put it out. It is out for good, and the group's messages get a new key. If it was none of you, "
+        "somebody has your member's key: have an admin remove you, and join anew.",
+        ("group", "seen"),
+        group_id="g-hospital",
+    ),
+    item(
+        "gone-1",
+        "gone",
+        "eve is out of hospital-study: its invitation was used twice",
+        "chen let eve in while others elsewhere let somebody in by the same invitation, which did not have room for "
+        "all. Who came first has stayed, and the group's messages get a new key. If eve belongs to hospital-study, "
+        "an admin can send a new invitation.",
+        ("group", "seen"),
+        group_id="g-hospital",
+    ),
+]

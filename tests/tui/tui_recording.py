@@ -11,6 +11,10 @@ from datetime import UTC, datetime, timedelta
 
 NAMES = ("ward-north", "ward-south", "icu", "lab", "radiology")
 MEMBERS = ("anna", "ben", "chen", "dana")
+CLAIMED = {
+    "anna": {"organisation": "North Hospital", "contact": "anna@north.example"},
+    "ben": {"organisation": "South Hospital, Radiology", "contact": "+49 30 1234567"},
+}
 START = datetime(2026, 11, 21, 14, 0, 0, tzinfo=UTC)
 CAPACITY = {
     "cpu_cores": 8,
@@ -108,6 +112,7 @@ class Recorder:
         members = [
             {"member_id": f"member-{name}", "name": name, "role": "admin" if k == 0 else "member"}
             | {"admitted_at": "2026-11-20T09:30:00Z"}
+            | CLAIMED.get(name, {"organisation": "", "contact": ""})
             | {"nodes": [{"node_id": n, "name": self.names[j]} for j, n in enumerate(self.ids) if j % 4 == k]}
             for k, name in enumerate(MEMBERS)
         ]
@@ -119,6 +124,10 @@ class Recorder:
             "operations": 14,
             "heads": ["9b"],
             "members": members,
+            "revoked": [
+                {"node_id": "12D3KooWoldlaptop", "name": "old-laptop", "member_id": "member-anna", "member": "anna"}
+                | {"by": "ward-north", "at": "2026-11-21T08:15:00Z"}
+            ],
             "invitations": [invitation],
         }
 

@@ -26,6 +26,7 @@ LABELS_FROM_WIDTH = 40  # below it the names would leave too little room for the
 NAME_WIDTH_MAX = 14
 TICK_ROWS = 3  # one y label in so many rows, about
 TICK_COLUMNS = 8  # one x label in so many columns, about
+SIZE_LEAST = 1e-300  # parts of smaller figures come to nothing in floating point: they are drawn as zeros
 FLAT = 1e-9  # curves whose values differ by less than this part of them are flat, and still need a range
 
 
@@ -207,7 +208,8 @@ def _value_range(curves: CurveSet) -> tuple[float, float]:
     values = [value for points in _lines(curves) for _, value in points]
     low, high = min(values), max(values)
     size = max(abs(low), abs(high))
-    air = (high - low) * 0.04 if high - low > FLAT * size else 0.5 * (size or 1.0)
+    size = size if size > SIZE_LEAST else 1.0
+    air = (high - low) * 0.04 if high - low > FLAT * size else 0.5 * size
     if low >= 0 and high <= 1:
         return max(low - air, 0.0), min(high + air, 1.0)
     return low - air, high + air

@@ -12,6 +12,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 LEVELS = len(BLOCKS)
 # A value stands until the next one, but no longer than so many of the line's usual intervals: then nobody knows.
 STANDS_FOR = 2.5
+STRETCH_LEAST = 1e-9  # of time in a column: no clock tells less, and by far less one cannot divide
 
 Points = Sequence[tuple[float, float]]
 Values = Sequence[float | None]
@@ -19,9 +20,8 @@ Values = Sequence[float | None]
 
 def columns(points: Points, start: float, end: float, width: int) -> list[float | None]:
     """`width` stretches of the time from `start` to `end`: in each the mean of its points, or what still stands."""
-    if width <= 0 or end <= start:
+    if width <= 0 or (size := (end - start) / width) < STRETCH_LEAST:
         return [None] * max(width, 0)
-    size = (end - start) / width
     sums = [[0.0, 0] for _ in range(width)]
     for time, value in points:
         at = math.ceil((time - start) / size) - 1  # a stretch ends with its last moment, so the newest has its place

@@ -23,6 +23,10 @@ DESTROYS: dict[Path, Consequence] = {
         "The member's nodes are cut off at once; runs go on without them. It comes back only by a new invitation."
     ),
     ("group", "leave"): Consequence("All your nodes leave the group. You come back only by an invitation."),
+    ("nodes", "revoke"): Consequence(
+        "The node is out of all groups and away from your other nodes, for good. Its machine comes back only with a "
+        "new home and a new device token."
+    ),
     ("group", "revoke-invitation"): Consequence("Nobody enters by this invitation any more."),
     ("data", "remove"): Consequence("The node forgets the data set. The data itself stays where it is."),
     ("run", "decline"): Consequence("This node will then take no part in the run."),
@@ -52,7 +56,13 @@ HARMLESS: frozenset[Path] = frozenset(
         ("group", "show"),
         ("invite",),
         ("join",),
+        ("token", "show"),
+        ("link",),
+        ("nodes", "list"),
+        ("doctor",),
+        ("key", "show"),
         ("peers",),
+        ("profile",),
         ("data", "add"),
         ("data", "list"),
         ("data", "show"),
@@ -101,6 +111,10 @@ HARMLESS: frozenset[Path] = frozenset(
 
 LEFT_OUT: dict[Path, str] = {
     ("tui",): "it is what one is looking at, and needs the terminal for itself",
+    **dict.fromkeys(
+        (("key", "protect"), ("key", "unprotect"), ("key", "export"), ("key", "import")),
+        "it asks for a passphrase at a terminal, and works while the node is stopped",
+    ),
     ("web",): "it serves the dashboard to browsers for as long as it runs, which one wants to outlive this one",
 }
 

@@ -184,7 +184,7 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member of a group, with the names of its nodes."""
+    """One member of a group, with the names and ids of its nodes. `organisation`, `contact`: as it claims."""
 
     member_id: str
     name: str
@@ -192,6 +192,9 @@ class Member:
     admitted_at: datetime | None
     nodes: tuple[str, ...]
     admitted_by: str = ""
+    node_ids: tuple[str, ...] = ()
+    organisation: str = ""
+    contact: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +203,18 @@ class FormerMember:
 
     member_id: str
     name: str
+    since: datetime | None
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedNode:
+    """One node of a member that is out for good. `how`: in words."""
+
+    node_id: str
+    name: str
+    member: str
+    member_id: str
     since: datetime | None
     how: str
 
@@ -229,6 +244,7 @@ class Group:
     members: tuple[Member, ...]
     invitations: tuple[Invitation, ...]
     former: tuple[FormerMember, ...] = ()
+    revoked: tuple[RevokedNode, ...] = ()
     out: str = ""  # why our node is out of it, in words
 
     @classmethod
@@ -241,6 +257,7 @@ class Group:
             members=tuple(map(_member, items(source, "members"))),
             invitations=tuple(map(_invitation, items(source, "invitations"))),
             former=tuple(map(_former, items(source, "former"))),
+            revoked=tuple(map(_revoked, items(source, "revoked"))),
             out=text(object_of(source, "out"), "text") or text(source, "turned_away"),
         )
 
@@ -253,6 +270,9 @@ def _member(source: Json) -> Member:
         admitted_at=moment(source, "admitted_at"),
         nodes=tuple(name_of(node, "name", "node_id") for node in items(source, "nodes")),
         admitted_by=text(source, "admitted_by"),
+        node_ids=tuple(text(node, "node_id") for node in items(source, "nodes")),
+        organisation=text(source, "organisation"),
+        contact=text(source, "contact"),
     )
 
 
@@ -264,6 +284,18 @@ def _former(source: Json) -> FormerMember:
         name=name_of(source, "name", "member_id"),
         since=moment(source, "at"),
         how=f"{how}: {reason}" if reason else how,
+    )
+
+
+def _revoked(source: Json) -> RevokedNode:
+    by = text(source, "by")
+    return RevokedNode(
+        node_id=text(source, "node_id"),
+        name=name_of(source, "name", "node_id"),
+        member=name_of(source, "member", "member_id"),
+        member_id=text(source, "member_id"),
+        since=moment(source, "at"),
+        how=f"revoked by {by}" if by else "revoked",
     )
 
 

@@ -1,5 +1,6 @@
 """A group: who is in it with which role, which invitations are out, and what was signed in it, in words."""
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar
@@ -10,8 +11,8 @@ from textual.containers import Horizontal, Vertical
 from textual.events import Resize
 
 from tui.drawing.grid import ListRows, matching
-from tui.drawing.picture import Line, Picture, Span
-from tui.drawing.words import counted, shortened
+from tui.drawing.picture import Picture, Span
+from tui.drawing.words import counted
 from tui.facts.asks import Ask, Wish, asking
 from tui.facts.forms import Field, reason_field
 from tui.facts.glance import Glance
@@ -25,6 +26,7 @@ from tui.views.group_rows import (
     history_rows,
     invitation_rows,
     member_rows,
+    member_text,
     state_of,
 )
 from tui.views.view import View
@@ -49,7 +51,7 @@ class GroupView(View):
     """Members and invitations, and beside or below them the history; one group at a time."""
 
     DEFAULT_CSS = """
-    GroupView #group-told { height: 3; display: none; }
+    GroupView #group-told { height: 4; display: none; }
     GroupView.-told #group-told { display: block; }
     GroupView #group-halves { height: 1fr; layout: vertical; }
     GroupView.-beside #group-halves { layout: horizontal; }
@@ -74,7 +76,7 @@ class GroupView(View):
         ("I", "invite somebody"),
         ("L", "leave the group; asks once"),
         ("o", "the next of our groups"),
-        ("Enter", "a signed operation in full"),
+        ("Enter", "a member, or a signed operation, in full"),
     )
 
     def __init__(self, *, id: str) -> None:
@@ -95,6 +97,12 @@ class GroupView(View):
 
     def on_resize(self, event: Resize) -> None:
         self.set_class(event.size.width >= BESIDE_CELLS, "-beside")
+
+    def look_at(self, group_id: str) -> None:
+        """Show this of our groups from the next look on, if it is one."""
+        if group_id != self._chosen:
+            self._chosen = group_id
+            self._asked, self._shown = PAGE_OPERATIONS, (None, ListRows())
 
     # What is shown
 
@@ -131,7 +139,7 @@ class GroupView(View):
     def _show_told(self, group: Group | None) -> None:
         told = group.out if group is not None else ""
         self.set_class(bool(told), "-told")
-        self.query_one("#group-told", PictureView).show(partial(_told_line, told))
+        self.query_one("#group-told", PictureView).show(partial(_told_lines, told))
 
     def _show_history(self, glance: Glance, group: Group) -> None:
         table, answers, ask = self.table("history"), glance.state.answers, self._history(group)
@@ -153,13 +161,17 @@ class GroupView(View):
             self._asked = min(self._asked * 3, OPERATIONS_MAX)
 
     def on_row_entered(self, message: RowEntered) -> None:
-        group = self._group()
-        if message.table != "history" or group is None:
+        group, member = self._group(), self._member()
+        if group is None:
             return
-        message.stop()
-        signed = self.dashboard.state.answers.read(self._history(group), history_of).find(message.key)
-        if signed is not None:
-            self.dashboard.push_screen(Dialog("A signed operation", entry_text(signed)))
+        if message.table == "members" and member is not None:
+            message.stop()
+            self.dashboard.push_screen(Dialog("A member", member_text(group, member)))
+        elif message.table == "history":
+            message.stop()
+            signed = self.dashboard.state.answers.read(self._history(group), history_of).find(message.key)
+            if signed is not None:
+                self.dashboard.push_screen(Dialog("A signed operation", entry_text(signed)))
 
     # What can be done
 
@@ -189,8 +201,7 @@ class GroupView(View):
             return
         group = self._group()
         at = groups.index(group) if group in groups else 0
-        self._chosen = groups[(at + 1) % len(groups)].group_id
-        self._asked, self._shown = PAGE_OPERATIONS, (None, ListRows())
+        self.look_at(groups[(at + 1) % len(groups)].group_id)
         self.dashboard.paint()
 
     def action_invite(self) -> None:
@@ -290,6 +301,6 @@ class GroupView(View):
         return asking("groups", group.group_id, "history", limit=self._asked)
 
 
-def _told_line(told: str, width: int, height: int) -> Picture:
-    line: Line = (Span(shortened(f"! {told}", width), "bad"),)
-    return Picture(width, min(height, 1), (line,) if height else ())
+def _told_lines(told: str, width: int, height: int) -> Picture:
+    lines = textwrap.wrap(f"! {told}", max(width, 8), max_lines=max(height, 1), placeholder=" …")
+    return Picture(width, height, tuple((Span(line, "bad"),) for line in lines[:height]))

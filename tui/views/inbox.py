@@ -114,7 +114,7 @@ class InboxView(View):
         elif "node" in item.actions and item.node_id:
             self.dashboard.look_at_node(item.node_id)
         elif "group" in item.actions:
-            self.dashboard.action_view("group")
+            self.dashboard.look_at_group(item.group_id)
 
     def action_close(self) -> None:
         """Back to the list where the page has its place; else one step out, as everywhere."""

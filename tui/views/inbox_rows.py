@@ -18,6 +18,8 @@ SIGNS = {
     "proposal": ("?", "warn"),
     "proposals": ("?", "warn"),
     "joiner": ("+", "good"),
+    "gone": ("−", "warn"),
+    "revoked": ("⊘", "warn"),
     "refused-updates": ("⊘", "warn"),
     "failed-audit": ("✗", "bad"),
     "failed-run": ("!", "bad"),
@@ -27,10 +29,10 @@ SIGNS = {
 }
 KEY_COLUMNS = 28  # of the configuration's keys; most are shorter
 INDENT = 2
-NOTHING = "Nothing waits for you. Runs that others propose, who joins, and what went wrong will be here."
+NOTHING = "Nothing waits for you. Runs that others propose, who joins and who is out, and what went wrong will be here."
 NOTHING_IN_RECORD = (
     "Nothing in this record waits to be seen. A record tells of refused updates, failed runs and failed audits; who "
-    "joins, and how full the disk is, only a running node tells."
+    "joins and who is out, and how full the disk is, only a running node tells."
 )
 
 

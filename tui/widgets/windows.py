@@ -106,7 +106,7 @@ class CommandWindow(ModalScreen[None]):
 
 
 class TokenWindow(ModalScreen[None]):
-    """An invitation's token: to copy with y, and as a QR code where there is room for it."""
+    """A token, of an invitation or a device link: to copy with y, and as a QR code where there is room for it."""
 
     DEFAULT_CSS = """
     TokenWindow { align: center middle; background: $background 60%; }

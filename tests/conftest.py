@@ -1,0 +1,49 @@
+"""What holds for all tests: what ends with them, how several processes share them, how often garbage is looked for."""
+
+import gc
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+# Python looks for garbage after every 700 new objects. In a process that holds torch and all of the tests, looking took
+# more than a third of the dashboard's tests' time.
+OBJECTS_UNTIL_GARBAGE = (50_000, 20, 20)
+MARK = "FEDNODE_TESTS"  # in the environment of the tests and of all that they start
+SWEPT_WITHIN_S = 60.0
+_sweeper = pytest.StashKey["subprocess.Popen[bytes]"]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    gc.set_threshold(*OBJECTS_UNTIL_GARBAGE)
+    if hasattr(config, "workerinput"):  # who started us has a sweeper
+        # From .../popen-gw0 to .../0: paths of sockets must be short.
+        base = Path(config.option.basetemp)
+        config.option.basetemp = str(base.with_name(base.name.removeprefix("popen-gw")))
+        return
+    mark = os.environ[MARK] = uuid.uuid4().hex
+    clean = {name: value for name, value in os.environ.items() if name != MARK}
+    command = [sys.executable, str(Path(__file__).with_name("sweeper.py")), MARK, mark]
+    config.stash[_sweeper] = subprocess.Popen(command, stdin=subprocess.PIPE, env=clean, start_new_session=True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if (sweeper := config.stash.get(_sweeper, None)) is not None:
+        os.environ.pop(MARK, None)
+        sweeper.communicate(timeout=SWEPT_WITHIN_S)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Whole files go to one process, so that what a module's tests share is made once. All of tests/real is as one
+    file: two groups of real nodes would take the machine's time from each other."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/real" if nodeid.startswith("tests/real/") else super()._split_scope(nodeid)
+
+    return Files(config, log)

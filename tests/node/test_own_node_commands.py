@@ -1,0 +1,104 @@
+"""One's own nodes and one's profile, through the local API and on the command line."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from memory_service import MemoryService, serving
+
+from fednode import Client, RequestRefused
+from node.cli import cli
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryService]:
+    home = tmp_path / "home"
+    monkeypatch.setenv("FEDNODE_HOME", str(home))
+    with serving(home) as service:
+        yield service
+
+
+def run(*arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(cli, list(arguments), input=stdin, prog_name="fednode")
+
+
+def done(*arguments: str, stdin: str | None = None) -> Result:
+    result = run(*arguments, stdin=stdin)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_the_api_hands_everything_on(service: MemoryService) -> None:
+    client = Client(service.home)
+    assert next(each["name"] for each in client.nodes()["nodes"]) == "alpha"
+    assert client.link_node(600)["token"].startswith("fednode-link1-")
+    assert client.revoke_node("laptop")["groups"] == ["study"]
+    assert client.profile()["organisation"] == ""
+    assert client.set_profile(organisation="St. Anna")["organisation"] == "St. Anna"
+    assert client.set_profile(organisation="")["organisation"] == ""
+    changes = {"name": None, "organisation": "St. Anna", "contact": None}
+    assert service.calls == [
+        ("link", 600),
+        ("revoke-node", "laptop"),
+        ("profile", changes),
+        ("profile", {**changes, "organisation": ""}),
+    ]
+
+
+def test_the_api_refuses_what_does_not_fit(service: MemoryService) -> None:
+    client = Client(service.home)
+    for wrong in (
+        lambda: client.link_node(0),
+        lambda: client.link_node(-5),
+        lambda: client.revoke_node(""),
+        lambda: client.revoke_node("x" * 201),
+    ):
+        with pytest.raises(RequestRefused) as caught:
+            wrong()
+        assert caught.value.status == 400
+    with pytest.raises(RequestRefused) as caught:
+        client.revoke_node("alpha")
+    assert (caught.value.status, caught.value.code) == (409, "revoking-itself")
+
+
+def test_a_token_is_printed_alone(service: MemoryService) -> None:
+    result = done("link", "--expires", "10m")
+    assert result.stdout == "fednode-link1-abc\n"
+    assert "--link TOKEN" in result.stderr
+    assert service.calls == [("link", 600)]
+    drawn = done("link", "--qr")
+    assert drawn.stdout == "fednode-link1-abc\n"
+    assert len(drawn.stderr.splitlines()) > 5
+    assert json.loads(done("link", "--qr", "--json").stdout)["token"] == "fednode-link1-abc"
+    assert service.calls[-1] == ("link", 3600)
+
+
+@pytest.mark.parametrize("command", [["nodes"], ["nodes", "list"]])
+def test_ones_nodes_are_listed(service: MemoryService, command: list[str]) -> None:
+    shown = done(*command).stdout
+    assert "this node" in shown
+    assert "revoked 2026-01-02" in shown
+    assert "\x1b[2J" not in shown
+    assert json.loads(done(*command, "--json").stdout)["member_id"] == "MAnn"
+
+
+def test_whoever_revokes_is_asked_first(service: MemoryService) -> None:
+    result = run("nodes", "revoke", "laptop", stdin="n\n")
+    assert result.exit_code != 0
+    assert "for good" in result.output
+    assert service.calls == []
+    assert "laptop is revoked in study" in done("nodes", "revoke", "laptop", stdin="y\n").output
+    assert json.loads(done("nodes", "revoke", "laptop", "--yes", "--json").stdout)["groups"] == ["study"]
+    refused = run("nodes", "revoke", "alpha", "--yes")
+    assert refused.exit_code == 4
+    assert "does not revoke itself" in refused.output
+
+
+def test_the_profile_is_shown_and_changed(service: MemoryService) -> None:
+    assert "(not said)" in done("profile").stdout
+    shown = done("profile", "--organisation", "St. Anna", "--contact", "ann@anna.example").stdout
+    assert "St. Anna" in shown
+    assert json.loads(done("profile", "--json").stdout)["contact"] == "ann@anna.example"
+    assert done("profile", "--contact", "").stdout.count("(not said)") == 1
