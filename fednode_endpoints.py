@@ -70,6 +70,10 @@ class Endpoints(Generic[Answer]):
         """{"link_id", "token", "expires_at"}: a device token, which makes one more machine a node of yours."""
         return self._post("nodes", "link", expires_s=expires_s)
 
+    def revoke_link(self, link: str) -> Answer:
+        """{"link_id", "expires_at"}: a device token that nobody has used is taken back."""
+        return self._call("DELETE", path_of("nodes", "links", link))
+
     def revoke_node(self, node: str) -> Answer:
         """{"node_id", "name", "groups"}: one of your nodes is shut out of everything, for good."""
         return self._post("nodes", "revoke", node=node)
@@ -100,10 +104,14 @@ class Endpoints(Generic[Answer]):
         uses: int = 1,
         expires_s: int = 604_800,
         addresses: Sequence[str] | None = None,
+        qr: bool | None = None,
     ) -> Answer:
-        """{"token", "expires_at", "warning", …}. `addresses`: HOST or HOST:PORT where outsiders reach the node, too."""
+        """{"token", "expires_at", "warning", …}. `addresses`: HOST or HOST:PORT where outsiders reach the node, too.
+        `qr`: a token so short that its QR code fits a screen."""
         given = list(addresses) if addresses else None
-        return self._post("invitations", group=group, role=role, uses=uses, expires_s=expires_s, addresses=given)
+        return self._post(
+            "invitations", group=group, role=role, uses=uses, expires_s=expires_s, addresses=given, qr=qr or None
+        )
 
     def join(self, token: str) -> Answer:
         return self._post("join", token=token, deadline_s=LONG_DEADLINE_S)

@@ -29,7 +29,8 @@ class AddressBook:
     ) -> None:
         self._network = network
         self._disk = disk
-        self._me = me
+        self.me = self._me = me
+        self.on_ours: Callable[[AddressRecord], None] = lambda record: None  # of us, newer than what was made here
         self._changed = changed
         self._known: dict[NodeId, tuple[bytes, AddressRecord]] = {}
         self._hints: dict[NodeId, dict[tuple[str, str], None]] = {}
@@ -39,27 +40,30 @@ class AddressBook:
         """Read what was remembered. A damaged file is as good as none: addresses are learned anew."""
         try:
             for raw in unpack_records(await self._disk.read(ADDRESSES) or b"\x90"):
-                self.learn(raw)
+                self.learn(raw, is_made_here=True)
         except (ValueError, TypeError, RemoteProtocolError):
             self._known.clear()
         self._is_saved = True
 
-    def learn(self, raw: bytes) -> None:
+    def learn(self, raw: bytes, *, is_made_here: bool = False) -> None:
         """Take a record in, unless a newer one of its node is here. Raises RemoteProtocolError for a forged one.
 
-        The caller asks whether the node is one that matters here.
+        The caller asks whether the node is one that matters here, and says when it has made the record itself.
         """
         record = open_address_record(raw)
         node = NodeId(record.node_id)
         before = self._known.get(node)
-        if node == self._me or not is_newer(record, before and before[1]):
+        if not is_newer(record, before and before[1]):
             return
         self._known.pop(node, None)  # so that the newest stand last
         self._known[node] = raw, record
         self._is_saved = False
         if len(self._known) > _NODES_MAX:
             del self._known[next(iter(self._known))]
-        self._tell(node, is_new=before is None or before[1].where() != record.where())
+        if node != self._me:  # our own is only remembered, so that the next one's sequence is higher
+            self._tell(node, is_new=before is None or before[1].where() != record.where())
+        elif not is_made_here:
+            self.on_ours(record)
 
     def hint(self, node: NodeId, door: str, entrance: str) -> None:
         """`node`, of which the caller knows that we want it, may be found there. Of hints the newest few are kept."""

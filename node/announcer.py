@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from node.address_book import AddressBook
 from node.identity import Identity
 from node.reach import OUTSIDE_MAX, entrance_beside
 from node.seams import Network
-from protocol.address_record import AddressRecord, make_address_record
+from protocol.address_record import SEQUENCE_MAX, AddressRecord, make_address_record
 from protocol.fields import NodeAddresses
 from protocol.keys import GroupId
 from protocol.limits import ADDRESSES_MAX
@@ -21,6 +22,7 @@ class Announcer:
     """Makes announcements.
 
     Args:
+        addresses: remembers this node's own record among the others'.
         outside: where outsiders reach this node's door, for what a router forwards; the entrance has the next port.
         describe: this node's capacity, the ids of its open runs, and how many data sets it has.
         now: the wall clock, in seconds since 1970.
@@ -30,6 +32,7 @@ class Announcer:
         self,
         identity: Identity,
         network: Network,
+        addresses: AddressBook,
         *,
         version: str,
         now: Callable[[], float],
@@ -42,6 +45,7 @@ class Announcer:
         self._now = now
         self._describe = describe
         self._outside = tuple(outside)[:OUTSIDE_MAX]
+        self._addresses = addresses
         self._sequence = 0
         self._record: tuple[NodeAddresses, bytes] | None = None
         self._newest: dict[GroupId, tuple[float, bytes]] = {}  # with when it was made, by trio's clock
@@ -61,10 +65,9 @@ class Announcer:
     def outside(self) -> tuple[str, ...]:
         return self._outside
 
-    def add_outside(self, addresses: Sequence[str]) -> None:
-        """Announce `addresses` too, before the others, until this node stops."""
-        self._outside = tuple(dict.fromkeys((*addresses, *self._outside)))[:OUTSIDE_MAX]
-        self._newest.clear()
+    def renew(self) -> None:
+        """Have the record signed anew, with a sequence above all that is known of ours, before it is told again."""
+        self._record = None
 
     def record(self) -> bytes:
         """This node's address record: signed anew when its addresses are others than before."""
@@ -77,11 +80,13 @@ class Announcer:
                 sequence=self._next_sequence(),
             )
             self._record = where, make_address_record(self._identity.keys.node, record)
+            self._addresses.learn(self._record[1], is_made_here=True)
         return self._record[1]
 
     def _next_sequence(self) -> int:
-        """Higher than all before, also than those before a restart."""
-        self._sequence = max(self._sequence + 1, int(self._now() * 1000))
+        """Higher than all before, and than that of the record before a restart: the clock may have been wrong then."""
+        before = max(self._sequence, self._addresses.sequence(self._identity.node_id))
+        self._sequence = min(max(before + 1, int(self._now() * 1000)), SEQUENCE_MAX)
         return self._sequence
 
     def newest(self, group: GroupId) -> bytes:

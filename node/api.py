@@ -93,7 +93,9 @@ class _Handlers:
 
     async def invite(self, request: Request) -> Response:
         body = await body_of(request, Invite)
-        return answer(await self.service.invite(body.group, body.role, body.uses, body.expires_s, body.addresses))
+        return answer(
+            await self.service.invite(body.group, body.role, body.uses, body.expires_s, body.addresses, qr=body.qr)
+        )
 
     async def join(self, request: Request) -> Response:
         body = await body_of(request, Join)

@@ -47,6 +47,7 @@ class Invite(Body):
     uses: int = Field(default=1, ge=1, le=USES_MAX)
     expires_s: int = Field(default=604_800, ge=1, le=EXPIRES_S_MAX)
     addresses: Annotated[list[AddressText], Field(max_length=OUTSIDE_MAX)] = []
+    qr: bool = False
 
 
 class Join(Body):

@@ -35,6 +35,9 @@ def node_routes(service: NodeService) -> list[Route]:
         body = await body_of(request, MakeLink)
         return answer(await service.memberships.own_nodes.link(body.expires_s))
 
+    async def revoke_link(request: Request) -> Response:
+        return answer(await service.memberships.own_nodes.revoke_link(request.path_params["link"]))
+
     async def revoke(request: Request) -> Response:
         body = await body_of(request, RevokeNode)
         return answer(await service.memberships.own_nodes.revoke(body.node))
@@ -49,6 +52,7 @@ def node_routes(service: NodeService) -> list[Route]:
     return [
         route("GET", "/v1/nodes", listed),
         route("POST", "/v1/nodes/link", link),
+        route("DELETE", "/v1/nodes/links/{link}", revoke_link),
         route("POST", "/v1/nodes/revoke", revoke),
         route("GET", "/v1/profile", profile),
         route("PUT", "/v1/profile", set_profile),

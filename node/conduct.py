@@ -19,6 +19,8 @@ from protocol.limits import (
     PEER_CONTROL_BYTES_PER_S,
     PEER_FRAMES_BURST,
     PEER_FRAMES_PER_S,
+    PEER_MEMBERSHIP_BYTES_BURST,
+    PEER_MEMBERSHIP_BYTES_PER_S,
     REFUSALS_FORGOTTEN_S,
     REFUSE_FIRST_S,
     REFUSE_LAST_S,
@@ -86,7 +88,7 @@ class Conduct:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._standings: dict[NodeId, _Standing] = {}
-        self._frames: dict[NodeId, tuple[Allowance, Allowance]] = {}
+        self._frames: dict[NodeId, tuple[Allowance, Allowance, Allowance]] = {}
         self._beyond: dict[NodeId, int] = {}
         self.on_refusal: Callable[[NodeId], None] = lambda peer: None
 
@@ -125,8 +127,9 @@ class Conduct:
             return ""
         return f"It broke the protocol and is refused for {left:.0f} s more ({standing.why})"
 
-    def heard(self, peer: NodeId, size: int) -> float:
-        """A control message of `size` bytes came from `peer`. Gives the seconds to wait before the next is read."""
+    def heard(self, peer: NodeId, size: int, *, is_of_run: bool) -> float:
+        """A control message of `size` bytes came from `peer`; what is not of a run is dear to check. Gives the seconds
+        to wait before it is taken in, and the next is read."""
         now = self._clock()
         if peer not in self._frames:
             if len(self._frames) >= PEERS_MAX:
@@ -134,9 +137,10 @@ class Conduct:
             self._frames[peer] = (
                 Allowance(PEER_FRAMES_BURST, PEER_FRAMES_PER_S, now),
                 Allowance(PEER_CONTROL_BYTES_BURST, PEER_CONTROL_BYTES_PER_S, now),
+                Allowance(PEER_MEMBERSHIP_BYTES_BURST, PEER_MEMBERSHIP_BYTES_PER_S, now),
             )
-        frames, size_of_them = self._frames[peer]
-        pause = max(frames.spend(1, now), size_of_them.spend(size, now))
+        frames, size_of_them, dear = self._frames[peer]
+        pause = max(frames.spend(1, now), size_of_them.spend(size, now), 0.0 if is_of_run else dear.spend(size, now))
         if not pause:
             self._beyond.pop(peer, None)
             return 0.0

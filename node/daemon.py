@@ -290,7 +290,8 @@ def _failed(options: DaemonOptions, parent: _Parent | None, error: BaseException
     else:
         what, remedy = f"The node failed ({type(error).__name__}: {error})", f"see {options.home / LOG}, and report it"
     log_to_file_only()  # the terminal gets it below, once
-    _log.error("%s", what, exc_info=error)
+    # What was refused is somebody's to mend, and no fault of ours: its sentence says all.
+    _log.error("%s", what, exc_info=None if isinstance(error, Refused) else error)
     exit_code = EXIT_REFUSED if isinstance(error, Refused) else EXIT_FAILED
     failure = {"error": {"code": getattr(error, "code", "failed"), "what": what, "remedy": remedy, "exit": exit_code}}
     if parent is not None:

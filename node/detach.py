@@ -3,8 +3,10 @@
 We wait until it answers or gives up, and hand on what it says. Light on imports, for the command line.
 """
 
+import contextlib
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -57,15 +59,23 @@ def start_detached(home: Path, arguments: Sequence[str], passphrase: str | None 
     if answer:
         told: dict[str, Any] = json.loads(answer)
         return told
-    process.wait()  # it closed its end, or was killed: it ends now
-    return {
-        "error": {
-            "code": "not-started",
-            "what": f"The node {what}",
-            "remedy": f"see node.log and {STDERR} in {home}, or start it without --detach",
-            "exit": 1,
-        }
+    code = process.wait()  # it closed its end, or was killed: it ends now
+    error = _last_words(home / STDERR) or {
+        "code": "not-started",
+        "what": f"The node {what}",
+        "remedy": f"see node.log and {STDERR} in {home}, or start it without --detach",
     }
+    return {"error": {**error, "exit": code if code > 0 else 1}}
+
+
+def _last_words(path: Path) -> dict[str, Any] | None:
+    """What the process said was wrong, before it had anybody to tell: as a command line does, or None."""
+    with contextlib.suppress(OSError), path.open(errors="replace") as opened:
+        said = re.search(r"^Error: (.+?)\.?\n(?:To fix: (.+?)\.?\n)?", opened.read(ANSWER_BYTES_MAX), re.MULTILINE)
+        if said is not None:
+            remedy = said[2] or "see fednode start --help"
+            return {"code": "not-started", "what": said[1], "remedy": remedy}
+    return None
 
 
 def _pipe_with(words: str) -> int:

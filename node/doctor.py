@@ -3,9 +3,10 @@
 What can be told from the files alone is told of a stopped node too. Everything here only looks.
 """
 
+import os
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import asdict
 from functools import partial
@@ -20,19 +21,33 @@ from node.doctor_checks import (
     Peer,
     State,
     clock_check,
+    copies_check,
     disk_check,
     listening_check,
     local_network_check,
     passphrase_check,
     reach_check,
     store_check,
+    told_apart,
     version_check,
 )
-from node.key_files import HOME_KEY, check_key_file, check_place, is_protected, secret_files
+from node.key_files import (
+    HOME_KEY,
+    KEY_FILE_BYTES_MAX,
+    KEY_FILES,
+    check_key_file,
+    check_place,
+    is_protected,
+    key_in_pem,
+    not_a_key,
+    secret_files,
+)
+from node.libp2p_addresses import machine_hosts
 from node.sealing import is_sealed
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.keys import BlobId, NodeId
 from protocol.version import PROTOCOL_VERSION
+from tracker.durable import disk_errors
 from tracker.journal import check_inside, scan_records
 
 if TYPE_CHECKING:
@@ -47,6 +62,7 @@ CLOCK_BYTES_MAX = 32  # milliseconds since 1970, in decimal
 CLOCK_DEADLINE_S = 5.0  # half of it is how unsure the slowest answer may leave us
 CLOCK_MEMBERS_MAX = 9  # asked at once, a node of each: four would have to lie together
 JOURNAL_BYTES_MAX = 256 * 1024 * 1024  # read through, newest first: a second of one core
+_KEYS_IN_PEM = frozenset(name.partition(".")[0] for name in KEY_FILES)
 ROUNDS_AHEAD = 10  # for which the disk should have room
 MODELS_A_ROUND = 3  # a round stores the model, its difference, and at the aggregator updates under way
 REACHED_MAX = 100  # nodes told of one by one, those in trouble first
@@ -68,6 +84,9 @@ def stopped_checks(home: Path) -> list[Check]:
         "the node is stopped, so its clock, its addresses and who can be reached are not known",
         f"fednode start --detach --home {home}",
     )
+    place = _place_check(home)
+    if not os.access(home, os.R_OK | os.X_OK):
+        return [begin, place]
     free = shutil.disk_usage(home).free
     return [begin, *home_checks(home), disk_check(free, 0), _stopped_store_check(home)]
 
@@ -77,11 +96,26 @@ def _keys_check(home: Path) -> Check:
     for path in files:
         try:
             check_key_file(path)
-        except Refused as refused:
-            return Check("keys", "wrong", refused.what, refused.remedy)
+            _check_is_key(path)
+        except FednodeError as error:
+            return Check("keys", "wrong", error.what, error.remedy)
     if not files:
         return Check("keys", "warning", "there are no keys yet", "start the node once, or fednode key import a backup")
     return Check("keys", "ok", f"{len(files)} files with keys are their owner's alone")
+
+
+def _check_is_key(path: Path) -> None:
+    """Raise FednodeError for a key in clear that is none. One under a passphrase shows only when that opens it."""
+    if path.name.partition(".")[0] not in _KEYS_IN_PEM:
+        return
+    with disk_errors(f"read the key {path}"), path.open("rb") as file:
+        raw = file.read(KEY_FILE_BYTES_MAX)
+    if is_sealed(raw):
+        return
+    try:
+        key_in_pem(raw)
+    except ValueError as error:
+        raise not_a_key(path, str(error)) from None
 
 
 def _place_check(home: Path) -> Check:
@@ -105,9 +139,9 @@ def _passphrase_check(home: Path) -> Check:
 
 def _journals_check(home: Path) -> Check:
     """Cheap: checksums, of the newest journals first, and no more than a second's worth."""
-    folder, left, read = home / "journals", JOURNAL_BYTES_MAX, 0
+    left, read = JOURNAL_BYTES_MAX, 0
     try:
-        paths = sorted((path for path in folder.rglob("*") if path.is_file()), key=_changed_at, reverse=True)
+        paths = sorted(_files_in(home / "journals"), key=_changed_at, reverse=True)
         for path in paths:
             left -= path.stat().st_size
             if left < 0:
@@ -123,6 +157,15 @@ def _journals_check(home: Path) -> Check:
     if read < len(paths):
         return Check("journals", "ok", f"the newest {read} of {len(paths)} are whole; fednode store check reads all")
     return Check("journals", "ok", f"all {read} are whole" if paths else "there are none yet")
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """All, however deep. Raises OSError where a folder cannot be looked into."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.is_dir():
+            yield from _files_in(path)
+        else:
+            yield path
 
 
 def _changed_at(path: Path) -> float:
@@ -158,11 +201,13 @@ class Doctor:
         peers = self._peers()
         checks.append(disk_check(node.capacity().disk_free_bytes, await self._needed()))
         checks.append(await self._store_check())
+        checks.append(copies_check(node.copies.trouble))
         checks.append(clock_check(await self._clocks()))
         others = [address for peer in peers for address in peer.addresses]
-        checks.append(listening_check(node.network.addresses(), others))
+        ours, machine = node.network.addresses(), await node.trainer.offload(machine_hosts)
+        checks.append(listening_check(ours, others, machine))
         nearby = node.local_network
-        checks.append(local_network_check(nearby is not None, nearby.trouble if nearby else ""))
+        checks.append(local_network_check(nearby is not None, nearby.trouble if nearby else "", ours))
         checks.append(version_check(node.version, PROTOCOL_VERSION, peers, self._too_old_for()))
         checks += self._group_checks()
         checks += _first_reached(reach_check(peer) for peer in peers)
@@ -219,8 +264,11 @@ class Doctor:
     def _peers(self) -> list[Peer]:
         from node.views import peers_view
 
-        kept = self._node.groups.neighbours.wanted()
-        return [self._peer(view, view["node_id"] in kept) for view in peers_view(self._node) if not view["self"]]
+        kept, views = self._node.groups.neighbours.wanted(), peers_view(self._node)
+        names = [view["name"] for view in views]
+        for view in views:
+            view["name"] = told_apart(view["name"], view["node_id"], names)
+        return [self._peer(view, view["node_id"] in kept) for view in views if not view["self"]]
 
     def _peer(self, view: Json, kept: bool) -> Peer:
         node, peer = self._node, NodeId(view["node_id"])
@@ -236,9 +284,14 @@ class Doctor:
             failure=failure.what if failure else "",
             tried=failure.tried if failure else (),
             refused=failure is not None and failure.refused,
-            apart=node.network.trouble(peer),
+            apart=node.network.trouble(peer) or self._shut(peer),
             away=self._away(peer),
         )
+
+    def _shut(self, peer: NodeId) -> str:
+        shut = any(peer in place.shut_at and place.admits(peer) for place in self._node.groups.places.values())
+        told = "it does not let this node in any more; nothing by itself, see what is said of the group"
+        return told if shut and peer not in self._node.groups.connected else ""
 
     def _away(self, peer: NodeId) -> str:
         heard = [last for place in self._node.groups.places.values() if (last := place.book.last(peer)) is not None]
@@ -253,15 +306,20 @@ class Doctor:
         return [place.state().name for place in self._node.groups.places.values() if place.is_too_old]
 
     def _group_checks(self) -> list[Check]:
-        """Groups that we were put out of, or that say so at their entrances."""
-        remedy = "ask an admin of the group; you come back by a new invitation"
-        return [
-            Check(
-                "group", "warning", f"{place.state().name}: this node is out of it {place.turned_away}".strip(), remedy
-            )
-            for place in self._node.groups.places.values()
-            if place.turned_away or place.out() is not None
-        ]
+        """That our own member has revoked this node; groups that we were put out of, or whose entrances say so. What
+        one has left by oneself is no trouble."""
+        from node.memberships import out_remedy, out_text, turned_away_text
+
+        what, _, remedy = self._node.siblings.trouble.partition("; ")
+        checks = [Check("node", "wrong", what, remedy)] if what else []
+        for place in self._node.groups.places.values():
+            former = place.out()
+            has_left = former is not None and not former.removed and not former.void
+            if (former is not None and not has_left) or (former is None and place.revoked() is not None):
+                checks.append(Check("group", "warning", out_text(place), out_remedy(place)))
+            elif text := turned_away_text(place):
+                checks.append(Check("group", "warning", text, out_remedy(place)))
+        return checks
 
     # --- the disk ------------------------------------------------------------------------------------------------
     async def _needed(self) -> int:

@@ -4,12 +4,13 @@ A check names what it looked at, says what it found in a sentence, and, unless a
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median_high, median_low
 from typing import Literal
 
-from node.reach import reach_of
+from node.dial_words import OFF, REASONS
+from node.reach import host_and_port, reach_of
 
 State = Literal["ok", "warning", "wrong"]
 
@@ -19,6 +20,7 @@ CLOCK_WRONG_S = 300.0  # from here on invitations that are good are taken for ex
 DISK_WARNING_BYTES = 2 * 1024**3  # logs, the record and a small run go on for weeks
 DISK_WRONG_BYTES = 256 * 1024**2  # the next checkpoint of a middling model does not fit
 NAMES_SHOWN = 5  # of nodes, in one sentence
+ID_SHOWN = 14  # as fednode peers has it, which lists them all
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +88,11 @@ def clock_check(readings: Iterable[ClockReading]) -> Check:
     direction = "behind" if ahead > 0 else "ahead"
     remedy = "let this machine set its clock by a time server (NTP): timedatectl set-ntp true"
     if len(voices) == 1:
+        direction = "behind" if ahead > 0 else "ahead of"
         return Check(
             "clock",
             "warning",
-            f"this machine's clock is {abs(ahead):.0f} s {direction} of that of {voices[0].name}; one of them is wrong",
+            f"this machine's clock is {abs(ahead):.0f} s {direction} {voices[0].name}'s; one of them is wrong",
             f"see which, and {remedy}",
         )
     state: State = "wrong" if off > CLOCK_WRONG_S else "warning"
@@ -103,14 +106,16 @@ def _middle(values: Sequence[float]) -> float:
 
 
 # --- the network -----------------------------------------------------------------------------------------------
-def listening_check(ours: Sequence[str], others: Iterable[str]) -> Check:
-    """Whether those who are elsewhere can dial us at all. `others`: the addresses of nodes of our groups."""
+def listening_check(ours: Sequence[str], others: Iterable[str], machine: Collection[str] = ()) -> Check:
+    """Whether those who are elsewhere can dial us at all. `others`: the addresses of nodes of our groups; `machine`:
+    the hosts that this machine has itself, where nobody is elsewhere."""
     if not ours:
         return Check("listening", "wrong", "this node listens nowhere", "restart it; its log says why")
     where = ", ".join(ours)
     if any(reach_of(address) != "machine" for address in ours):
         return Check("listening", "ok", f"this node listens at {where}")
-    if any(reach_of(address) not in ("machine", "") for address in others):
+    far = [address for address in others if reach_of(address) not in ("machine", "")]
+    if any(host_and_port(address)[0] not in machine for address in far):
         return Check(
             "listening",
             "warning",
@@ -120,15 +125,22 @@ def listening_check(ours: Sequence[str], others: Iterable[str]) -> Check:
     return Check("listening", "ok", f"this node listens at {where}, for this machine alone")
 
 
-def local_network_check(on: bool, trouble: str) -> Check:
-    """Whether members are found on the local network without their address."""
+def local_network_check(on: bool, trouble: str, ours: Iterable[str] = ()) -> Check:
+    """Whether members are found on the local network without their address. `ours`: where this node listens."""
     name = "local network"
     if not on:
         return Check(name, "ok", "members are not looked for on the local network, as this node's owner wants it")
     if trouble:
         remedy = "nothing, where members know each other's addresses; else let multicast DNS (UDP 5353) through"
         return Check(name, "warning", f"members on the local network are not found: {trouble}", remedy)
+    if all(reach_of(address) == "machine" for address in ours):
+        return Check(name, "ok", "nobody on the local network finds this node, which is there for this machine alone")
     return Check(name, "ok", "members on the local network find this node without its address")
+
+
+def told_apart(name: str, node_id: str, names: Iterable[str]) -> str:
+    """What to call a node: with the beginning of its id, where its name is not its alone among `names`."""
+    return f"{name} ({node_id[:ID_SHOWN]})" if list(names).count(name) > 1 else name
 
 
 def reach_check(peer: Peer) -> Check:
@@ -146,29 +158,6 @@ def reach_check(peer: Peer) -> Check:
     return Check(name, "warning", f"{peer.name}: not connected{away}; {why}", remedy)
 
 
-_OFF = "see that it runs there (fednode status), and that a firewall lets its port through"
-# What the system and the handshake say, in the order of what tells most: pattern, words, remedy.
-_REASONS: tuple[tuple[str, str, str], ...] = (
-    (
-        r"does not correspond|mismatch",
-        "another node answers at its address",
-        "another node has that address now, or somebody stands in between; ask its owner where it is",
-    ),
-    (
-        r"refused",
-        "its machine answers and nobody listens at that port",
-        "start it there (fednode start); if it runs, its port has changed and the next announcement tells",
-    ),
-    (r"No route|unreachable", "there is no way to its network", "see this machine's network, VPN and routes"),
-    (r"Name or service|resol|nodename", "its name is not known", "see that the name in its address is right"),
-    (
-        r"no answer|timed out|did not answer",
-        "nothing comes back from there: the machine is off, or a firewall drops what we send",
-        _OFF,
-    ),
-)
-
-
 def _why_apart(peer: Peer) -> tuple[str, str]:
     if peer.refused:
         return (
@@ -180,11 +169,19 @@ def _why_apart(peer: Peer) -> tuple[str, str]:
     said = list(peer.tried) or [peer.failure] * bool(peer.failure)
     if not said:
         return f"it is being dialled at {', '.join(peer.addresses)}", "ask again in a moment"
-    for pattern, words, remedy in _REASONS:
+    for pattern, words, remedy in REASONS:
         places = [entry.partition(": ")[0] for entry in said if re.search(pattern, entry, re.IGNORECASE)]
         if places:
             return f"{words} ({_names(places if peer.tried else peer.addresses)})", remedy
-    return _names(said), _OFF
+    return _names(said), OFF
+
+
+def copies_check(trouble: str) -> Check:
+    """Whether a second node is known to run with our key. `trouble`: what, and after a semicolon what to do."""
+    if trouble:
+        what, _, remedy = trouble.partition("; ")
+        return Check("copies", "wrong", what, remedy)
+    return Check("copies", "ok", "no other node is known to run with this node's key")
 
 
 # --- versions --------------------------------------------------------------------------------------------------
@@ -238,7 +235,8 @@ def passphrase_check(protected: bool, sealed: Mapping[str, bool]) -> Check:
     if not sealed:
         return Check("passphrase", "ok", "there is nothing yet for a passphrase to protect")
     if not protected:
-        return Check("passphrase", "ok", "the keys lie in clear; fednode key protect puts them under a passphrase")
+        what = "no passphrase: whoever can copy the keys is this node; fednode key protect puts them under one"
+        return Check("passphrase", "ok", what)
     if clear:
         return Check(
             "passphrase",

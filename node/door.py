@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from node.conduct import Conduct
+from node.conduct import PEERS_MAX, Allowance, Conduct
 from node.seams import ENTRANCE_PROTOCOL, StreamClosed, TrafficCounters, Unreachable
 from protocol.errors import Refused
 from protocol.keys import NodeId
@@ -18,7 +18,9 @@ from protocol.limits import (
     ENTRANCE_SOURCE_ATTEMPTS_PER_MINUTE,
     ENTRANCE_SOURCE_STREAMS_MAX,
     ENTRANCE_STREAMS_MAX,
+    PEER_CONNECTIONS_BURST,
     PEER_CONNECTIONS_MAX,
+    PEER_CONNECTIONS_PER_S,
 )
 
 _MINUTE_S = 60.0
@@ -50,6 +52,8 @@ class Door:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._admits: Callable[[NodeId], bool] = lambda _: False
         self._inside: Counter[NodeId] = Counter()
+        self._clock = clock
+        self._entries: dict[NodeId, Allowance] = {}
         self.counters = TrafficCounters()
         self.conduct = Conduct(clock)
 
@@ -81,8 +85,20 @@ class Door:
             self.counters.refused_at_door += 1
             self.conduct.fault(peer, "crowding", f"it opened more than {PEER_CONNECTIONS_MAX} connections at once")
             return False
+        if not self._may_come_again(peer):
+            self.counters.refused_at_door += 1
+            return False
         self._inside[peer] += 1
         return True
+
+    def _may_come_again(self, peer: NodeId) -> bool:
+        """Whether `peer` does not come and go all the time. It is no fault: its line may be bad."""
+        now = self._clock()
+        if peer not in self._entries:
+            if len(self._entries) >= PEERS_MAX:
+                del self._entries[next(iter(self._entries))]
+            self._entries[peer] = Allowance(PEER_CONNECTIONS_BURST, PEER_CONNECTIONS_PER_S, now)
+        return self._entries[peer].take(1, now)
 
     def leave(self, peer: NodeId) -> None:
         """A connection that had come in by `enter` has ended."""
@@ -98,7 +114,7 @@ class Door:
             self.counters.stranger_bytes += size
 
 
-class _PerMinute:
+class PerMinute:
     """Counts attempts of the last minute by who makes them, of so many at once."""
 
     def __init__(self, attempts_max: int) -> None:
@@ -151,9 +167,9 @@ class EntranceBounds:
     def __init__(self, counters: TrafficCounters, clock: Callable[[], float]) -> None:
         self._counters = counters
         self._clock = clock
-        self._all = _PerMinute(ENTRANCE_ATTEMPTS_PER_MINUTE)
-        self._of_source = _PerMinute(ENTRANCE_SOURCE_ATTEMPTS_PER_MINUTE)
-        self._of_peer = _PerMinute(ENTRANCE_PEER_ATTEMPTS_PER_MINUTE)
+        self._all = PerMinute(ENTRANCE_ATTEMPTS_PER_MINUTE)
+        self._of_source = PerMinute(ENTRANCE_SOURCE_ATTEMPTS_PER_MINUTE)
+        self._of_peer = PerMinute(ENTRANCE_PEER_ATTEMPTS_PER_MINUTE)
         self._conversations = Places(ENTRANCE_STREAMS_MAX, ENTRANCE_SOURCE_STREAMS_MAX)
 
     def attempt(self, source: str) -> bool:

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from node.complaints import Complaints
+from node.dial_words import tried_in_words
 from node.group_place import GroupPlace, RandomBytes
 from node.identity import Identity
+from node.knocks import Knocks
 from node.seams import ENTRANCE_PROTOCOL, Network, Stream, StreamClosed, Unreachable
 from node.versions import OtherVersion
 from protocol.admitting import EntranceHost, Hosted
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fednode.entrance")
 
+TURNED_AWAY_REMEMBERED = 1024  # strangers of whom it is known what they were told; of more, the first is told anew
+
 Guest = Joining | Introduction | Linking | SiblingKnock
 Outcome = Joined | Welcomed | LinkMade | ShutOut | TurnedAway
 OnKept = Callable[[GroupPlace, Sequence[OpenOperation]], Awaitable[None]]
@@ -38,7 +43,8 @@ Known = Callable[[GroupPlace], tuple[bytes, ...]]
 
 
 class Entrance:
-    """Both ends of the entrance. `on_kept` is called when a stranger's word has made a group's log grow."""
+    """Both ends of the entrance. `on_kept` is called when a stranger's word has made a group's log grow,
+    `on_turned_away`, with a sentence, when a member says that this node is out."""
 
     def __init__(
         self,
@@ -50,6 +56,7 @@ class Entrance:
         told: Callable[[NodeAddresses], None],
         siblings: "SiblingNodes",
         on_kept: OnKept,
+        on_turned_away: Callable[[str], None],
         now: Callable[[], float],
         random_bytes: RandomBytes,
     ) -> None:
@@ -60,6 +67,10 @@ class Entrance:
         self._told = told
         self._siblings = siblings
         self._on_kept = on_kept
+        self._on_turned_away = on_turned_away
+        self._complaints = Complaints(trio.current_time)  # who knocks again and again fills no log
+        self._told_away: dict[NodeId, str] = {}  # what each stranger was turned away with the last time
+        self.knocks = Knocks(trio.current_time)
         self._now = now
         self._random_bytes = random_bytes
 
@@ -99,8 +110,19 @@ class Entrance:
                         await self._siblings.keep()
                     case Close(refused):
                         if refused is not None:
-                            log.info("turned %s away: %s", stream.peer, refused.what)
+                            self._tell_turned_away(stream.peer, refused.what)
                         await stream.close()
+
+    def _tell_turned_away(self, peer: NodeId, what: str) -> None:
+        """Once, and again when it is for another reason: who is out knocks for as long as it has not understood."""
+        if self._told_away.get(peer) == what:
+            log.debug("turned %s away again: %s", peer, what)
+            return
+        if len(self._told_away) >= TURNED_AWAY_REMEMBERED:
+            del self._told_away[next(iter(self._told_away))]
+        self._told_away[peer] = what
+        if told := self._complaints.told(peer, what):
+            log.info("turned %s away: %s", peer, told)
 
     # --- the stranger's end --------------------------------------------------------------------------------------
     async def join(self, invitation: Invitation) -> tuple[Joined, NodeId]:
@@ -113,6 +135,9 @@ class Entrance:
         silent: list[str] = []
         for entrance in invitation.entrances:
             peer = NodeId(entrance.node_id)
+            if peer == self._identity.node_id:  # restored from a backup, it may hold a token of its own making
+                silent.append("the token leads to this very node, which is not in the group")
+                continue
             self._told(entrance)
             try:
                 answer = await self._knock(invitation, peer)
@@ -130,8 +155,9 @@ class Entrance:
             raise turned_away
         if other_version is not None:
             raise other_version
+        tried = "; ".join(tried_in_words(silent)) or "the token names none"
         raise Unreachable(
-            f"No member of {invitation.group_name} answered ({'; '.join(silent) or 'the token names none'})",
+            f"No member of {invitation.group_name} answered ({tried})",
             remedy="ask the one who invited you whether the node runs, and for a token with an address that can be "
             "reached from here (fednode invite --addr); see what this one has with fednode token show",
         )
@@ -166,11 +192,31 @@ class Entrance:
             log.debug("could not introduce ourselves to %s: %s", peer, error.what)
             return False
         if isinstance(outcome, TurnedAway):
-            log.info("%s does not know us: %s", peer, outcome.reason.what)
-            place.turned_away = outcome.reason.what if outcome.reason.code in OUT_CODES else ""
+            self.knocks.turned_away(place.group, peer)
+            self._note_turned_away(place, peer, outcome.reason)
         if isinstance(outcome, Welcomed):
-            place.turned_away = ""
+            self.welcomed(place, peer)
         return isinstance(outcome, Welcomed)
+
+    def welcomed(self, place: GroupPlace, peer: NodeId | None = None) -> None:
+        """We are in after all: `peer` says so, or, without one, somebody has let us in anew."""
+        self.knocks.welcomed(place.group, peer)
+        for each in [peer] if peer else list(place.shut_at):
+            place.shut_at.pop(each, None)
+
+    def _note_turned_away(self, place: GroupPlace, peer: NodeId, reason: Refused) -> None:
+        """What it says of us counts for nothing, and our owner is to know it."""
+        entry = place.state().nodes.get(peer)
+        who = entry.name if entry is not None else peer
+        if reason.code not in OUT_CODES:
+            if told := self._complaints.told(peer, reason.what):
+                log.info("%s does not know us: %s", who, told)
+            return
+        is_news = place.turned_away != reason.what
+        place.shut_at[peer] = reason.what
+        if is_news:
+            log.warning("%s does not let this node in any more: %s", who, reason.what)
+            self._on_turned_away(f"{who} does not let this node in any more: {reason.what}")
 
     async def converse(self, peer: NodeId, machine: Guest) -> Outcome:
         return await converse(self._network, peer, machine)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import trio
 from pydantic import Field
 
+from node.complaints import Complaints
 from node.group_place import GroupPlace
 from node.identity import Identity
 from node.links import Links
@@ -89,6 +90,7 @@ class GroupKeys:
         self._say = say
         self._random_bytes = random_bytes
         self._connected = connected
+        self._complaints = Complaints(trio.current_time)
         self._changed = trio.Event()
         self._due: dict[GroupId, tuple[object, float]] = {}  # the nodes without a good key, and when we are to make one
         self._newest: dict[GroupId, tuple[int, float]] = {}  # the newest epoch in the log, and when it came, likewise
@@ -98,12 +100,14 @@ class GroupKeys:
         """Take the keys in that the log has for us, and ask for the newest. Raises FednodeError for our disk."""
         state, me = place.state(), self._identity.node_id
         self._note_newest(place)
-        news = [epoch for epoch in place.good_epochs()[:KEYS_KEPT] if epoch not in place.keys]
+        # The first key stands in no log: who came when there was another has none, and misses none.
+        missing = [epoch for epoch in place.good_epochs()[:KEYS_KEPT] if epoch not in place.keys]
+        news = [epoch for epoch in missing if epoch in state.rotations]
         for epoch in news:
             payload = place.log[state.rotations[epoch].operation].payload
             sealed = sealed_for(payload.sealed, me) if isinstance(payload, KeyRotate) else None
-            if sealed is not None:
-                await self._take(place, epoch, sealed)
+            if sealed is not None and (wrong := await self._take(place, epoch, sealed)):
+                log.warning("%s", wrong)
         self.ask(place, [peer for peer in sorted(self._connected()) if place.admits(peer)][:_ASKED_MAX])
         self._changed.set()
 
@@ -138,7 +142,9 @@ class GroupKeys:
         if isinstance(message, AskedKey):
             self._hand_on(place, peer, message.epoch)
         elif message.epoch not in place.keys and message.epoch in place.state().rotations:
-            await self._take(place, message.epoch, message.sealed)
+            wrong = await self._take(place, message.epoch, message.sealed)
+            if wrong and (told := self._complaints.told(peer, wrong)):
+                log.warning("%s handed on a key that is none: %s", peer, told)
 
     def _hand_on(self, place: GroupPlace, peer: NodeId, epoch: int) -> None:
         key = place.keys.get(epoch)
@@ -149,18 +155,18 @@ class GroupKeys:
         message = HandedKey(group=place.group, epoch=epoch, sealed=sealed)
         self._links.send(peer, KEY_CHANNEL, pack(message))
 
-    async def _take(self, place: GroupPlace, epoch: int, sealed: bytes) -> None:
+    async def _take(self, place: GroupPlace, epoch: int, sealed: bytes) -> str:
+        """Why it is no key for us; "" where it is one."""
         try:
             key = open_sealed(self._identity.keys.seal_secret, sealed, place.group, epoch)
         except RemoteProtocolError as error:
-            log.warning("a new key of %s is not for us: %s", place.state().name, error.what)
-            return
+            return f"a new key of {place.state().name} is not for us: {error.what}"
         if commitment_of(key) != place.state().rotations[epoch].commitment:
-            log.warning("a new key of %s is not the one that was announced", place.state().name)
-            return
+            return f"a new key of {place.state().name} is not the one that was announced"
         place.keys[key.epoch] = key
         _forget_the_oldest(place)
         await place.keep_keys()
+        return ""
 
     def _due_at(self, place: GroupPlace) -> float | None:
         """When we are to make a new key, by trio's clock; None while we have a good one, or it is not ours to make. One

@@ -62,7 +62,7 @@ class GroupPlace:
         self._writing = trio.Lock()
         self._unkept: deque[OpenOperation] = deque()  # in the log, and not yet durable
         self._kept: list[OpenOperation] = []  # durable, and not yet told of by `keep`
-        self.turned_away = ""  # why an entrance says that we are out, while our own log does not
+        self.shut_at: dict[NodeId, str] = {}  # whose entrance says that we are out, and why; our own log may not
         self._is_too_old = False
         self._good: tuple[object, object, tuple[int, ...]] = (None, None, ())
 
@@ -115,6 +115,11 @@ class GroupPlace:
         return self.state().former.get(self._identity.member_id)
 
     @property
+    def turned_away(self) -> str:
+        """Why a member's entrance says that we are out, while our own log does not; else ""."""
+        return next((why for peer, why in self.shut_at.items() if self.admits(peer)), "")
+
+    @property
     def has_unkept(self) -> bool:
         """Whether the disk has refused what the log holds: `keep` tries again."""
         return bool(self._unkept or self._kept)
@@ -130,7 +135,7 @@ class GroupPlace:
                 log.error("%s", error)
             first = next(iter(self.log)).payload
             assert isinstance(first, GroupCreate)
-            return GroupState(self.group, name=first.name)
+            return GroupState(self.group, name=first.name, first_key_is_good=False)  # which keys are, it cannot tell
 
     def check(self, payload: Payload, now: float) -> None:
         """Raises what `say` would, and says nothing."""
@@ -220,11 +225,21 @@ async def load_place(group: GroupId, disk: Disk, identity: Identity) -> GroupPla
         packed: dict[str, bytes] = msgpack.unpackb(opened)
         keys = {int(epoch): GroupKey(int(epoch), secret) for epoch, secret in packed.items()}
     except (RemoteProtocolError, ValueError, AttributeError, TypeError) as error:
-        raise FednodeError(
-            f"The files of group {group[:12]} in the node's home are damaged ({error})",
-            remedy="restore the home from a backup, or join the group again from an empty home",
-        ) from error
+        raise _damaged(group, str(error)) from error
     return GroupPlace(log, keys, disk, identity)
+
+
+def check_has_key(place: GroupPlace) -> None:
+    """Call it once the log was looked through for keys. Raises FednodeError where there is none at all."""
+    if not place.keys:
+        raise _damaged(place.group, "there is no key in them")
+
+
+def _damaged(group: GroupId, why: str) -> FednodeError:
+    return FednodeError(
+        f"The files of group {group[:12]} in the node's home are damaged ({why})",
+        remedy="restore the home from a backup, or join the group again from an empty home",
+    )
 
 
 @lru_cache(maxsize=_REMEMBERED_LOGS)

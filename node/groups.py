@@ -18,7 +18,7 @@ from node.complaints import Complaints
 from node.entrance import Entrance
 from node.group_keys import GroupKeys
 from node.group_place import SYNC_CHANNEL as SYNC_CHANNEL
-from node.group_place import GroupPlace, create_place, joined_place, load_place
+from node.group_place import GroupPlace, check_has_key, create_place, joined_place, load_place
 from node.identity import Identity
 from node.links import Links
 from node.neighbours import Neighbours
@@ -61,6 +61,7 @@ class Groups:
         on_operations: told of new operations, after they are durable.
         on_presence: told of what was heard of a node.
         on_entered: told of a group that this node has created, joined or entered.
+        on_note: told, in a sentence, what the owner is to know.
         siblings: our member's other nodes, to whom the door is open too.
         outside: where outsiders reach this node, as its owner says.
     """
@@ -80,6 +81,7 @@ class Groups:
         on_operations: OnOperations,
         on_presence: Callable[[GroupPlace, Presence], None],
         on_entered: Callable[[GroupPlace], None],
+        on_note: Callable[[str], None],
         outside: Sequence[str] = (),
     ) -> None:
         self.identity = identity
@@ -89,19 +91,14 @@ class Groups:
         self._links = links
         self._now = now
         self._random = random
-        self.announcer = Announcer(identity, network, version=version, now=now, describe=describe, outside=outside)
-        self.neighbours = Neighbours(
-            identity.node_id,
-            AddressBook(network, disk, identity.node_id, links.hurry),
-            self.places,
-            self.announcer,
-            siblings.wanted,
+        addresses = AddressBook(network, disk, identity.node_id, links.hurry)
+        self.announcer = Announcer(
+            identity, network, addresses, version=version, now=now, describe=describe, outside=outside
         )
-        self.announcements = Announcements(
-            self.places, random, announce=self._announce, save=self.neighbours.addresses.save
-        )
+        self.neighbours = Neighbours(identity.node_id, addresses, self.places, self.announcer, siblings.wanted)
+        self.announcements = Announcements(self.places, random, announce=self._announce, save=addresses.save)
         self.whereabouts = Whereabouts(
-            self.neighbours.addresses,
+            addresses,
             self.places,
             links,
             wanted=self.neighbours.wanted,
@@ -113,6 +110,7 @@ class Groups:
         self._on_entered = on_entered
         self._siblings = siblings
         self._nursery: trio.Nursery | None = None
+        self._complaints = Complaints(trio.current_time)
         self._connected: set[NodeId] = set()
         self._changes: set[NodeId] = set()
         self.entrance = Entrance(
@@ -123,6 +121,7 @@ class Groups:
             told=self.neighbours.addresses.told,
             siblings=siblings,
             on_kept=self.on_kept,
+            on_turned_away=on_note,
             now=now,
             random_bytes=random.randbytes,
         )
@@ -136,8 +135,12 @@ class Groups:
         await self.neighbours.addresses.load()
         index: list[str] = msgpack.unpackb(await self._disk.read(INDEX) or b"\x90")
         for group in index:
-            self.places[GroupId(group)] = await load_place(GroupId(group), self._disk, self.identity)
-            await self.keys.look(self.places[GroupId(group)])
+            place = self.places[GroupId(group)] = await load_place(GroupId(group), self._disk, self.identity)
+            try:
+                await self.keys.look(place)
+            except FednodeError as error:  # our own disk's; it is looked again as soon as the log grows
+                log.error("a key of %s could not be taken in yet: %s", place.state().name, error)
+            check_has_key(place)
         self.open_door()
         self._network.handle(ENTRANCE_PROTOCOL, self.entrance.serve)
 
@@ -174,11 +177,12 @@ class Groups:
         return place
 
     async def invite(
-        self, place: GroupPlace, role: str, uses: int, expires_s: int, outside: Sequence[str] = ()
+        self, place: GroupPlace, role: str, uses: int, expires_s: int, outside: Sequence[str] = (), qr: bool = False
     ) -> tuple[OpenOperation, str]:
         """Post an invitation, and its token. Raises Refused when we may not invite.
 
-        `outside`: more addresses where outsiders reach this node; members are told them too, until it stops.
+        `outside`: more addresses where outsiders reach this node, for this token alone. `qr`: the token is to be
+        short, for a QR code.
         """
         now = int(self._now())
         operation, token = invite(
@@ -188,13 +192,10 @@ class Groups:
             role=role,  # type: ignore[arg-type]
             uses=uses,
             expires_at=now + expires_s,
-            entrances=self.neighbours.entrances(place, outside),
+            entrances=self.neighbours.entrances(place, outside, self._connected, qr=qr),
             now=now,
         )
         await place.keep([operation])
-        if outside:
-            self.announcer.add_outside(outside)
-            self.announcements.hurry()
         await self._spread(place, operation)
         return operation, token
 
@@ -202,7 +203,7 @@ class Groups:
         """Use a token: the group, what the token said, and the node that let us in. Raises Refused or Unreachable."""
         invitation = open_token(token, now=int(self._now()))
         before = self.places.get(invitation.group)
-        if before is not None and before.out() is None and not before.turned_away:
+        if before is not None and before.admits(self.identity.node_id) and not before.turned_away:
             raise Refused(
                 "already-in",
                 f"This node is in {invitation.group_name} already",
@@ -220,6 +221,7 @@ class Groups:
             self.neighbours.addresses.learn(known)
         place = self.places.get(joined.log.group)
         if place is not None:  # we were put out, and are back
+            self.entrance.welcomed(place)
             place.keys[joined.group_key.epoch] = joined.group_key
             await place.keep_keys()
             added = [new for operation in joined.log for new in place.log.add(operation.raw).added]
@@ -276,7 +278,6 @@ class Groups:
     # --- gossip --------------------------------------------------------------------------------------------------
     async def _listen(self, place: GroupPlace) -> None:
         recent: dict[str, None] = {}
-        complaints = Complaints(trio.current_time)
         async for gossip in self._network.subscribe(place.topic, place.admits):
             try:
                 opened = place.open(gossip.data)
@@ -286,7 +287,7 @@ class Groups:
                         del recent[next(iter(recent))]
                     await self._on_gossip(place, gossip.peer, opened.kind, opened.body)
             except RemoteProtocolError as error:
-                if told := complaints.told(gossip.peer, error.what):
+                if told := self._complaints.told(gossip.peer, error.what):
                     log.warning("dropped gossip that %s passed on: %s", gossip.peer, told)
             except Refused as refused:
                 log.debug("ignored gossip that %s passed on: %s", gossip.peer, refused.what)
@@ -327,12 +328,13 @@ class Groups:
         place = self.places.get(message.group)
         if place is None or not place.admits(peer):
             return
+        place.shut_at.pop(peer, None)  # it speaks with us again
         result = place.session(peer).receive(message)
         await self._took_in(place, result.added)
         if result.answer is not None:
             self._links.send(peer, SYNC_CHANNEL, pack(result.answer))
-        if result.fault is not None:
-            log.warning("%s sent an operation that cannot stand: %s", peer, result.fault.what)
+        if result.fault is not None and (told := self._complaints.told(peer, result.fault.what)):
+            log.warning("%s sent an operation that cannot stand: %s", peer, told)
 
     def _sync_with(self, place: GroupPlace, peer: NodeId) -> None:
         self._links.send(peer, SYNC_CHANNEL, pack(place.session(peer).open()))
@@ -341,12 +343,11 @@ class Groups:
         while True:
             await trio.sleep(ANTI_ENTROPY_S * (0.75 + 0.5 * self._random.random()))
             for place in list(self.places.values()):
-                peers = sorted(peer for peer in self._connected if place.admits(peer))
-                if peers:
+                if peers := sorted(peer for peer in self._connected if place.admits(peer)):
                     chosen = self._random.choice(peers)
                     self._sync_with(place, chosen)
                     self.keys.ask(place, peers[:1])
-                    self.whereabouts.ask(place, [chosen])
+                    self.whereabouts.ask(place, [chosen], of_us=True)
 
     async def _watch_peers(self) -> None:
         async for change in self._network.peer_changes():
@@ -390,9 +391,9 @@ class Groups:
         """Peers that stay away may not know us yet: their door is shut, but their entrance is not."""
         while True:
             await trio.sleep(INTRODUCE_AFTER_S * (0.75 + 0.5 * self._random.random()))
-            for place in list(self.places.values()):
-                away = self.neighbours.wanted() - self._connected
-                for peer in sorted(away):
+            for place in [] if self._siblings.trouble else list(self.places.values()):  # nobody lets in who is revoked
+                for peer in sorted({*self.neighbours.wanted(), *self.neighbours.wanted_in(place)} - self._connected):
                     known = place.admits(peer) and self.neighbours.addresses.is_findable(peer)
-                    if known and await self.entrance.introduce(place, peer):
+                    if known and self.entrance.knocks.may(place.group, peer):
+                        await self.entrance.introduce(place, peer)
                         self._links.keep(self.neighbours.wanted())

@@ -35,7 +35,7 @@ from node.worker_watch import HANG_KEY, HANG_S, SILENCE_KEY, SILENCE_S
 from protocol.errors import FednodeError, Refused
 from protocol.fields import Name
 from protocol.limits import NAME_CHARACTERS_MAX
-from tracker.durable import write_atomically
+from tracker.durable import disk_errors, write_atomically
 
 SOCKET_PATH_BYTES_MAX = 100  # a socket's name has room for 108 bytes on Linux and 104 on macOS, the end included
 PORT_ATTEMPTS_MAX = 50  # two neighbouring ports are free almost anywhere; more attempts mean that none are
@@ -205,14 +205,22 @@ def _host_and_port(text: str) -> tuple[str, str]:
 @contextlib.contextmanager
 def stopped_home(path: Path) -> Iterator[None]:
     """Hold the home at `path`, which must be there, so that no node starts meanwhile. Raises Refused."""
-    if not path.is_dir():
-        raise Refused("no-home", f"There is no home at {path}", remedy="name another --home")
+    with disk_errors(f"look at the home {path}"):
+        if not path.is_dir():
+            raise Refused("no-home", f"There is no home at {path}", remedy="name another --home")
     check_place(path)
     handle = _locked(path / LOCK)
     try:
         yield
     finally:
         os.close(handle)
+
+
+def must_be_stopped(path: Path) -> None:
+    """Raise Refused where a node runs in the home at `path`, which need not be there."""
+    if (path / LOCK).exists():
+        check_place(path)
+        os.close(_locked(path / LOCK))
 
 
 def _make_private_folder(path: Path) -> None:
@@ -228,7 +236,8 @@ def _make_private_folder(path: Path) -> None:
 
 def _locked(path: Path) -> int:
     """The lock's descriptor. The kernel lets go of it when this process ends, however it ends."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    with disk_errors(f"open {path}"):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -267,10 +276,10 @@ def _check_node_key(home: Path) -> None:
 
 # --- settings --------------------------------------------------------------------------------------------------
 def _read_settings(path: Path) -> dict[str, str]:
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
+    if not path.exists():
         return {}
+    with disk_errors(f"read {path}"):
+        raw = path.read_bytes()
     try:
         known = json.loads(raw[: SETTINGS_BYTES_MAX + 1])
     except ValueError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from node.group_place import GroupPlace
-from node.inbox_gone import Gone, gone, gone_items
+from node.inbox_gone import Gone, gone, gone_items, our_entry
 from node.inbox_items import (
     DISK_LOW_BYTES,
     Joiner,
@@ -60,6 +60,7 @@ class Inbox:
         self._recorded: list[Json] = []
         self._recorded_at = float("-inf")
         self._members: dict[GroupId, tuple[int, list[Joiner], list[Gone]]] = {}
+        self._came: dict[GroupId, float] = {}
         self._troubled_since: dict[str, float] = {}
 
     # --- what is asked ---------------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ class Inbox:
     # --- where it comes from ---------------------------------------------------------------------------------------
     def _proposed(self) -> Iterator[Proposed]:
         for known in self._node.runs.known.values():
-            if known.decision.decision != "undecided" or known.is_over:
+            if known.decision.decision != "undecided" or not self._can_be_accepted(known):
                 continue
             state, entry, manifest = known.place.state(), known.entry, known.manifest
             member = state.members.get(entry.proposer_member)
@@ -139,6 +140,26 @@ class Inbox:
                 data=manifest.data.name,
                 at=float(entry.proposed_at),
             )
+
+    def _can_be_accepted(self, known: KnownRun) -> bool:
+        """Whether the run is still to begin, or goes on as far as we know.
+
+        One of before we came in, which may be over for long, is asked for once its nodes have told of a round."""
+        if known.is_over or known.entry.stop is not None:
+            return False
+        if known.entry.start is None:
+            return known.place.admits(known.entry.proposer)
+        heard = known.ledger is not None and known.ledger.committed_round > 0
+        return heard or known.entry.proposed_at >= self._came_at(known.place)
+
+    def _came_at(self, place: GroupPlace) -> float:
+        """When we came into the group, seconds. It does not change, and finding it takes the whole log."""
+        if place.group not in self._came:
+            entry = our_entry(place.log, place.state(), self._node.identity.node_id)
+            if entry is None:
+                return float("inf")
+            self._came[place.group] = entry[1]
+        return self._came[place.group]
 
     def _paused(self) -> list[Json]:
         noted = [

@@ -40,7 +40,7 @@ class Gone:
 
 def gone(log: GroupLog, state: GroupState, me: NodeId) -> list[Gone]:
     """Who went since we came in, in the log's order. To come later is to stand later, or to say so."""
-    names, ours = names_of(log), _our_entry(log, state, me)
+    names, ours = names_of(log), our_entry(log, state, me)
     if ours is None:
         return []
     place_of_ours, at_of_ours = ours
@@ -52,7 +52,7 @@ def gone(log: GroupLog, state: GroupState, me: NodeId) -> list[Gone]:
     ]
 
 
-def _our_entry(log: GroupLog, state: GroupState, me: NodeId) -> tuple[int, float] | None:
+def our_entry(log: GroupLog, state: GroupState, me: NodeId) -> tuple[int, float] | None:
     """Where in the log we came in, and when."""
     for place, operation in enumerate(log):
         certificate = operation.certificate

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from node.group_place import GroupPlace
+from node.memberships import out_remedy, turned_away_text
 from protocol.group_log import GroupLog
 from protocol.group_state import GroupState
 from protocol.keys import NodeId
@@ -17,6 +18,8 @@ from tracker.rows import iso
 
 PROPOSALS_OF_A_MEMBER_MAX = 5  # one by one; who proposes more at a time is working by script
 JOINERS_OF_A_GROUP_MAX = 10  # one by one; a class that comes in by one invitation is told as a number
+ID_SHOWN = 16  # of a node, in a command: its name is its own choice, and nothing to paste into a shell
+FURTHER_NODES_MAX = 3  # of a member, one by one; more than these, of one who sets up a rack, are one item
 # A round of a 100 MB model with ten updates takes 1.2 GB until the next, and a full disk stops the record: this is room
 # for one such round, and for as much again while somebody makes room.
 DISK_LOW_BYTES = 2 * 2**30
@@ -75,9 +78,10 @@ def _proposal_item(each: Proposed) -> Json:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joiner:
-    """A member whose nodes have come in since we did. `nodes`: names by id; `by`: who admitted the newest of them.
+    """A member that came in since we did with its first node, or further nodes of a member. `nodes`: names by id; `by`:
+    who let the newest of them in.
 
-    `is_new`: the member itself has; else it had nodes before.
+    `is_new`: it is the member itself that came.
     """
 
     member_id: str
@@ -109,29 +113,38 @@ def joiners(log: GroupLog, state: GroupState, me: NodeId) -> list[Joiner]:
         return []
     found: list[Joiner] = []
     for member_id, member in state.members.items():
-        came = {node: entered[node] for node in member.nodes if node != me and node in entered}
-        new = {node: entry for node, entry in came.items() if entry[0] > ours[0] or entry[2] > ours[2]}
-        if not new:
-            continue
-        newest = max(new, key=lambda node: new[node][2])
-        by = state.nodes.get(new[newest][1])
-        found.append(
-            Joiner(
-                member_id=member_id,
-                name=member.name,
-                role=member.role,
-                nodes={node: state.nodes[node].name for node in new},
-                by=by.name if by else new[newest][1][-8:],
-                at=new[newest][2],
-                is_new=len(new) == len(came),
-                is_ours=member_id == state.nodes[me].member_id,
-            )
+        came = [node for node in member.nodes if node != me and node in entered]
+        new = sorted(
+            (node for node in came if entered[node][0] > ours[0] or entered[node][2] > ours[2]),
+            key=lambda node: entered[node][::2],
         )
+        is_new = bool(new) and len(new) == len(came)
+        for number, nodes in enumerate(_apart(new)):
+            by = state.nodes.get(entered[nodes[-1]][1])
+            found.append(
+                Joiner(
+                    member_id=member_id,
+                    name=member.name,
+                    role=member.role,
+                    nodes={node: state.nodes[node].name for node in nodes},
+                    by=by.name if by else entered[nodes[-1]][1][-8:],
+                    at=entered[nodes[-1]][2],
+                    is_new=is_new and number == 0,
+                    is_ours=member_id == state.nodes[me].member_id,
+                )
+            )
     return found
 
 
+def _apart(nodes: Sequence[NodeId]) -> list[Sequence[NodeId]]:
+    """A member's new nodes, the oldest first, as they are told: each for itself, and the many of a rack together."""
+    apart, rest = nodes[: 1 + FURTHER_NODES_MAX], nodes[1 + FURTHER_NODES_MAX :]
+    return [*([node] for node in apart), *([rest] if rest else [])]
+
+
 def joiner_items(found: Iterable[Joiner], group_id: str, group: str, now: float) -> list[Json]:
-    """One item a member, and one for all beyond the newest. `now`: what has come in long before it is left out."""
+    """One item a member or further node, and one for all beyond the newest. `now`: what has come in long before it is
+    left out."""
     lately = sorted((each for each in found if each.at > now - LOOK_BACK_S), key=lambda each: each.at, reverse=True)
     items = [_joiner_item(each, group_id, group) for each in lately[:JOINERS_OF_A_GROUP_MAX]]
     if more := lately[JOINERS_OF_A_GROUP_MAX:]:
@@ -147,12 +160,15 @@ def _joiner_item(each: Joiner, group_id: str, group: str) -> Json:
     nodes = f"its {'node' if len(each.nodes) == 1 else 'nodes'} {names}"
     if each.is_ours:
         title = f"A new node of your own in {group}: {names}"
-        text = f"{each.by} has bound it to your member. If it is not yours, somebody has your member key."
+        text = (
+            "A machine was linked with a device token of yours. If that was not you, shut it out where your member's "
+            f"key lies: fednode nodes revoke {min(each.nodes)[:ID_SHOWN]}. It takes no key of yours, only the token."
+        )
     elif each.is_new:
         title = f"{each.name} came into {group} as {each.role}"
         text = f"{each.by} has admitted {each.name} with {nodes}. If you do not know who that is, ask {each.by}."
     else:
-        title = f"{each.name} has a new node in {group}: {names}"
+        title = f"{each.name} has {'a new node' if len(each.nodes) == 1 else 'new nodes'} in {group}: {names}"
         text = f"{each.name}, {each.role} of {group}, now has {nodes} too. If you did not expect it, ask {each.name}."
     return item(
         "joiner",
@@ -193,7 +209,10 @@ def troubles(record: str, places: Iterable[GroupPlace]) -> list[Trouble]:
     found = [Trouble(title="The record takes nothing", text=record)] if record else []
     for place in places:
         state = place.state()
-        if not state.members:
+        if told := turned_away_text(place):
+            title = f"This node seems to be out of {state.name}"
+            found.append(Trouble(title=title, text=f"{told}. To fix: {out_remedy(place)}.", group_id=place.group))
+        if place.is_too_old:
             text = (
                 "Its members use a newer fednode, and this node acts on nothing in the group until it is upgraded too."
             )

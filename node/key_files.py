@@ -62,13 +62,28 @@ def check_key_file(path: Path) -> None:
 
 
 def check_place(home: Path) -> None:
-    """Raise Refused where others could put files of their own into `home`, or a home of theirs into its place."""
-    if not home.exists():
-        home = _nearest(home)
-    elif has_keys(home):
-        _check_folder(home, f"The home {home}")
-    for parent in home.resolve().parents:
-        _check_folder(parent, f"The folder {parent}, which the home lies in,")
+    """Raise Refused where `home` is another's, or others could put files of their own into it, or a home of theirs into
+    its place; and FednodeError where it cannot even be seen."""
+    with disk_errors(f"look at the home {home}"):
+        if not home.exists():
+            home = _nearest(home)
+        else:
+            check_is_ours(home)
+            if has_keys(home):
+                _check_folder(home, f"The home {home}")
+        for parent in home.resolve().parents:
+            _check_folder(parent, f"The folder {parent}, which the home lies in,")
+
+
+def check_is_ours(home: Path) -> None:
+    """Raise Refused where the folder `home` is another's."""
+    owner = home.stat().st_uid
+    if owner != os.geteuid():
+        raise Refused(
+            "home-not-ours",
+            f"The home {home} belongs to {_user(owner)}, and this process runs as {_user(os.geteuid())}",
+            remedy=f"call this as {_user(owner)}, or name another --home",
+        )
 
 
 def _check_folder(folder: Path, what: str) -> None:
@@ -157,7 +172,8 @@ def has_keys(home: Path) -> bool:
 
 # --- the passphrase --------------------------------------------------------------------------------------------
 def is_protected(home: Path) -> bool:
-    return (home / HOME_KEY).exists()
+    with disk_errors(f"look into the home {home}"):
+        return (home / HOME_KEY).exists()
 
 
 def secret_files(home: Path) -> Iterator[Path]:

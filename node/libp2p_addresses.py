@@ -7,16 +7,43 @@ and each gets half of the other's callers.
 import errno
 import ipaddress
 import socket
+from functools import partial
 
 import psutil
 import trio
 
+from node.dialling import Race
 from node.reach import host_and_port, multiaddress
 from protocol.errors import FednodeError
 
 BACKLOG = 128
+LOOKUPS_MAX = 32  # of names at once, a thread each: those of eight nodes that have as many as they may
+NAME_ADDRESSES_MAX = 4  # tried of those that a name has: a machine with two cards, of either version
 # A peer whose machine vanished without a word: its connection goes after about a minute instead of two hours.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+
+
+async def connect_tcp(host: str, port: int, lookups: trio.CapacityLimiter) -> trio.SocketStream:
+    """A connection to `host`, a name or an address. Raises OSError; set a deadline around it.
+
+    `lookups`: for names. One whose server never answers keeps a thread for long, and must not keep all that there are.
+    """
+    hosts = await _hosts_of(host, lookups)
+    race = Race(partial(trio.open_tcp_stream, port=port), lambda late: late.socket.close(), lambda error: False)
+    await race.run(hosts)
+    if race.found is None:
+        raise next(iter(race.failures.values()), OSError(f"the name {host} has no address"))
+    return race.found[1]
+
+
+async def _hosts_of(host: str, lookups: trio.CapacityLimiter) -> list[str]:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        look = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+        found = await trio.to_thread.run_sync(look, limiter=lookups, abandon_on_cancel=True)  # type: ignore[call-arg]
+        return list(dict.fromkeys(str(entry[4][0]) for entry in found))[:NAME_ADDRESSES_MAX]
+    return [host]
 
 
 async def bind(address: str) -> trio.SocketListener:
@@ -55,6 +82,13 @@ def announced(listener: trio.SocketListener) -> list[str]:
     if not ipaddress.ip_address(host).is_unspecified:
         return [multiaddress(host, port)]
     return [multiaddress(concrete, port) for concrete in _interface_hosts(listener.socket.family)]
+
+
+def machine_hosts() -> frozenset[str]:
+    """All addresses of this machine's interfaces, by any of which only it is reached. It blocks for a moment."""
+    families = (socket.AF_INET, socket.AF_INET6)
+    found = (address for addresses in psutil.net_if_addrs().values() for address in addresses)
+    return frozenset(address.address.partition("%")[0] for address in found if address.family in families)
 
 
 def _interface_hosts(family: int) -> list[str]:

@@ -29,11 +29,12 @@ from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from node.dialling import Race
-from node.door import Places
+from node.door import PerMinute, Places
+from node.libp2p_addresses import LOOKUPS_MAX, connect_tcp
 from node.libp2p_faults import Faults
 from node.libp2p_secure import Charge, CountedConnection, DoorShut, SteadyYamux, Upgrader
 from node.libp2p_stream import FrameStream
-from node.reach import host_and_port
+from node.reach import few_names, host_and_port
 from node.seams import StreamHandler, TrafficCounters, Unreachable
 from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.keys import NodeId
@@ -42,6 +43,8 @@ from protocol.limits import (
     GROUP_MEMBERS_MAX,
     HANDSHAKE_DEADLINE_S,
     HANDSHAKES_MAX,
+    SOURCE_FAILURES_PAUSE_S,
+    SOURCE_FAILURES_PER_MINUTE,
     SOURCE_HANDSHAKES_MAX,
 )
 
@@ -128,6 +131,8 @@ class Libp2pHost:
         self.host = BasicHost(self.swarm, disable_identify_address_discovery=True)
         self._drop_what_the_library_serves()
         self._handshakes = Places(HANDSHAKES_MAX, SOURCE_HANDSHAKES_MAX)
+        self._failures = PerMinute(SOURCE_FAILURES_PER_MINUTE)
+        self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
         self._reached: dict[NodeId, str] = {}  # the address at which each peer answered last
         self._nursery: trio.Nursery | None = None
 
@@ -203,10 +208,13 @@ class Libp2pHost:
                 connection.hang_up()
                 return None
             try:
+                if not self._failures.may(connection.source, trio.current_time()):
+                    await trio.sleep(SOURCE_FAILURES_PAUSE_S)
                 with trio.fail_after(HANDSHAKE_DEADLINE_S):
                     muxer = await self.swarm.upgrade_inbound_raw_conn(connection, _SOMEWHERE)
             except Exception as error:  # noqa: BLE001 - a stranger's garbage raises anything in the library
                 log.debug("an inbound connection came to nothing: %r", error)
+                self._failures.note(connection.source, trio.current_time())
                 connection.hang_up()
                 return None
             except BaseException:
@@ -238,7 +246,7 @@ class Libp2pHost:
             is_final,
         )
         last = self._reached.get(peer)
-        addresses = sorted(addresses, key=lambda address: address != last)  # stable: the others keep their order
+        addresses = sorted(few_names(addresses), key=lambda address: address != last)  # stable: the others keep order
         with trio.move_on_at(trio.current_effective_deadline() - _TELLING_S):
             await race.run(addresses)
         if race.found is not None:
@@ -266,7 +274,7 @@ class Libp2pHost:
         host, port = host_and_port(address)
         if self._faults is not None:
             await self._faults.before_dial(peer)
-        stream = await trio.open_tcp_stream(host, port)
+        stream = await connect_tcp(host, port, self._lookups)
         connection = self._new_connection(stream, True, self._counters, bytes_max)
         try:
             return await self.swarm.upgrade_outbound_raw_conn(connection, ID.from_base58(peer))

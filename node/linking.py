@@ -14,14 +14,16 @@ from node.entrance import converse
 from node.identity import CERTIFICATE, Keys
 from node.key_files import MEMBER_KEY
 from node.seams import Disk, Network, StreamClosed, Unreachable
-from node.siblings import name_of, write_siblings
+from node.siblings import name_of, read_siblings, write_siblings
 from protocol.device_link import DeviceToken, link_id_of, make_device_token, open_device_token
 from protocol.entrance_outputs import TurnedAway
 from protocol.errors import Refused, RemoteProtocolError
 from protocol.group_key import seal_key_of
 from protocol.identity import make_revocation, open_certificate
-from protocol.keys import NodeId, member_id_of, public_key_of
-from protocol.linking import Linking, LinkMade
+from protocol.keys import Hash, MemberId, NodeId, member_id_of, public_key_of
+from protocol.link_host import revoked
+from protocol.linking import Linking, LinkMade, ShutOut, SiblingKnock
+from protocol.siblings import Siblings
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -63,6 +65,13 @@ class Linker:
         token = make_device_token(key, member_name=name, seed=seed, expires_at=expires_at, host=host)
         return MadeLink(link_id_of(seed), token, expires_at)
 
+    async def revoke_link(self, link_id: Hash) -> None:
+        """Take back a device token that is among ours: from now on, and durably, it links nobody. Raises Refused."""
+        siblings = self._node.siblings
+        user = siblings.known.links[link_id].used_by
+        siblings.known.revoke_link(link_id, name_of(siblings.known, user) if user else "")
+        await write_siblings(self._node.disk, siblings.known, siblings.key_holders)
+
     async def revoke(self, node: NodeId) -> list[str]:
         """Shut one of the member's nodes out, everywhere and for good. The names of the groups that were told so.
 
@@ -93,6 +102,7 @@ class Linker:
         """
         token = open_device_token(text, now=int(self._node.now()))
         identity, groups = self._node.identity, self._node.groups
+        _refuse_own(token, identity.node_id)
         if token.member_id != identity.member_id and groups.places:
             raise _in_groups_already(token)
         groups.neighbours.addresses.told(token.host)
@@ -132,8 +142,13 @@ async def link_first(disk: Disk, network: Network, keys: Keys, name: str, text: 
     token = open_device_token(text, now=None)
     certificate = await disk.read(CERTIFICATE)
     if certificate is not None and open_certificate(certificate).member_id == token.member_id:
-        return keys  # the same command again, as a machine does at every start
+        if now <= token.expires_at:  # else it is the one that this home was linked by, long ago
+            await _refuse_revoked(disk, token.member_id, network.node_id)
+            await _ask_maker(disk, network, token, certificate)
+            log.info("this home is a node of %s's already: it needs no device token", token.member_name)
+        return await _without_others_key(disk, keys, token.member_id)  # the same command again, as at every start
     token = open_device_token(text, now=now)
+    _refuse_own(token, network.node_id)
     if await disk.read(_GROUPS) not in (None, b"\x90"):
         raise _in_groups_already(token)
     network.learn(token.host_id, token.host.addresses, token.host.entrance_addresses)
@@ -167,12 +182,53 @@ async def keep_link(disk: Disk, made: LinkMade, keys: Keys) -> Keys:
     """
     await write_siblings(disk, made.siblings)
     await disk.write(CERTIFICATE, made.certificate)
-    if keys.member is None or member_id_of(public_key_of(keys.member)) == made.siblings.member_id:
+    return await _without_others_key(disk, keys, made.siblings.member_id)
+
+
+async def _without_others_key(disk: Disk, keys: Keys, member_id: MemberId) -> Keys:
+    """The keys of a node of `member_id`: another member's, which the home still has, is moved away."""
+    if keys.member is None or member_id_of(public_key_of(keys.member)) == member_id:
         return keys
     if (pem := await disk.read(MEMBER_KEY)) is not None:
         await disk.write(f"{MEMBER_KEY}.{member_id_of(public_key_of(keys.member))}", pem)
         await disk.delete(MEMBER_KEY)
     return replace(keys, member=None)
+
+
+async def _refuse_revoked(disk: Disk, member_id: MemberId, me: NodeId) -> None:
+    """Raises Refused for a home whose node is revoked: no token brings it back, and silence would look like success."""
+    siblings = Siblings(member_id)
+    await read_siblings(disk, siblings, set())
+    if siblings.revocation(me) is not None:
+        raise revoked(siblings, me)
+
+
+async def _ask_maker(disk: Disk, network: Network, token: DeviceToken, certificate: bytes) -> None:
+    """Show the token's maker that we are its member's already. Raises Refused when it answers that we are revoked,
+    which is durable then; a maker that does not answer keeps no node from starting."""
+    if token.host_id == network.node_id:
+        return
+    network.learn(token.host_id, token.host.addresses, token.host.entrance_addresses)
+    try:
+        outcome = await converse(network, token.host_id, SiblingKnock(certificate))
+    except (Unreachable, StreamClosed, RemoteProtocolError) as error:
+        log.info("whether this node is revoked its member's other node could not be asked: %s", error.what)
+        return
+    if isinstance(outcome, ShutOut):
+        siblings, key_holders = Siblings(token.member_id), set[NodeId]()
+        await read_siblings(disk, siblings, key_holders)
+        siblings.add_revocation(outcome.revocation)
+        await write_siblings(disk, siblings, key_holders)
+        raise revoked(siblings, network.node_id)
+
+
+def _refuse_own(token: DeviceToken, me: NodeId) -> None:
+    if token.host_id == me:
+        raise Refused(
+            "own-token",
+            "This node has made this device token itself: it is a node of yours already",
+            remedy="use the token on the other machine: fednode start --link TOKEN",
+        )
 
 
 def _in_groups_already(token: DeviceToken) -> Refused:

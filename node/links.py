@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fednode.links")
 
+RUN_CHANNEL = "run"  # on which a run's nodes speak; its messages may be long
 FRAME_PATIENCE_S = 60.0  # what could not be sent for so long says what is no longer so; state is sent again by then
 # Of one outbox: a peer that asks again and again for what is long, and reads nothing, costs no more memory than this.
 OUTBOX_BYTES_MAX = 4 * FRAME_BYTES_MAX
@@ -44,7 +45,9 @@ _SHORT_FRAME_BYTES = 64 * 1024
 IDLE_S = 60.0  # nothing to send for so long, and nobody keeps the link: it is let go
 # Pauses differ by so much: nodes that lost one and the same peer must not all dial it in one breath when it is back.
 _JITTER_SHARES = (0.75, 1.25)
-HURRY_S = 5.0  # between two pauses that are cut short for new addresses: who says new ones all the time gains nothing
+# Between two pauses that are cut short for new addresses; it doubles until the peer is reached. Who says new ones all
+# the time, such as a third machine's, does not have everybody knock there all the time.
+HURRY_S, HURRY_LAST_S = 5.0, 300.0
 READ_S = 0.3  # for a peer to read what has just gone out: a connection that ends takes along what lies unread
 
 OnMessage = Callable[[NodeId, str, bytes], Awaitable[None]]
@@ -83,6 +86,7 @@ class _Link:
         self.dropped = 0
         self.failure: Unreachable | None = None  # why it could not be opened the last time that was tried
         self.hurried_at = float("-inf")
+        self.hurry_gap_s = HURRY_S
         self._changed = trio.Event()
         self._back = trio.Event()
         self._empty = trio.Event()
@@ -221,7 +225,9 @@ class Links:
     def hurry(self, peer: NodeId) -> None:
         """`peer` may be found elsewhere now: dial it at once, if it is being dialled at all, and pause less again."""
         link = self._links.get(peer)
-        if link is not None and not link.connected and trio.current_time() - link.hurried_at >= HURRY_S:
+        if link is not None and not link.connected and trio.current_time() - link.hurried_at >= link.hurry_gap_s:
+            if link.hurried_at > float("-inf"):
+                link.hurry_gap_s = min(2 * link.hurry_gap_s, HURRY_LAST_S)
             link.hurried_at = trio.current_time()
             link.peer_is_back()
 
@@ -278,6 +284,7 @@ class Links:
             link.failure = error
             return 0.0
         link.failure = None
+        link.hurried_at, link.hurry_gap_s = float("-inf"), HURRY_S
         begun = trio.current_time()
         link.connected = True
         try:
@@ -320,9 +327,9 @@ class Links:
                 frame = await stream.receive_frame(FRAME_BYTES_MAX)
             except StreamClosed:
                 return
-            if pause := self._network.conduct.heard(stream.peer, len(frame)):
-                await trio.sleep(pause)
             channel, payload = _unpack(frame)
+            if pause := self._network.conduct.heard(stream.peer, len(frame), is_of_run=channel == RUN_CHANNEL):
+                await trio.sleep(pause)
             self._heard[stream.peer] = trio.current_time()
             try:
                 await self._dispatch(stream.peer, channel, payload)

@@ -84,6 +84,7 @@ def log_to_file_only() -> None:
     """From now on the terminal is somebody else's."""
     root = logging.getLogger()
     root.handlers[:] = [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]
+    root.addHandler(logging.NullHandler())  # with none at all the library would print to the terminal
 
 
 def _formatter(log_format: LogFormat, *, tracebacks: bool, dates: bool) -> logging.Formatter:

@@ -1,18 +1,21 @@
 """The local network: says to it that this node is here, and hears which others say so (multicast DNS, RFC 6762).
 
 What goes out is the node's id and its two ports; no name of a group, a member or a machine. What comes in is a hint:
-that a node may be at the very address that the datagram came from, so that nobody can make us dial a third machine.
+that a node may be at the very address that the datagram came from, if that is on a network of ours: whoever writes
+another's address on it can have us knock at a neighbour's machine, and at nobody's farther away.
 Nothing is kept here, and what does not speak of our service is not even read. Of the library zeroconf only the coding
 of messages is used: its threads and its cache, which any machine around could fill, stay unused.
 Rules: docs/protocol.md §12.
 """
 
+import ipaddress
 import logging
 import socket
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import psutil
 import trio
 from zeroconf import (  # type: ignore[attr-defined]  # it has these for whoever wants no more, and lists them nowhere
     DNSIncoming,
@@ -23,6 +26,7 @@ from zeroconf import (  # type: ignore[attr-defined]  # it has these for whoever
     DNSText,
 )
 
+from node.conduct import Allowance
 from node.reach import host_and_port, multiaddress
 from protocol.errors import FednodeError
 from protocol.keys import NodeId, node_public_key
@@ -43,8 +47,12 @@ _PTR, _TXT, _SRV, _IN, _UNIQUE = 12, 16, 33, 1, 0x8000
 SEARCH_S = 20.0
 RETRY_S = 60.0  # until the socket is tried again: the port may be another program's alone
 ANSWER_GAP_S = 1.0  # between two answers: RFC 6762 §6, and who asks all the time gains nothing
-# Taken in: a room of a hundred nodes that start at once, again and again. The rest of a flood is dropped unread.
+# Messages about us that are read: a room of a hundred nodes that start at once, again and again. More go unread.
 _READ_PER_S, _READ_BURST = 20, 200
+# Datagrams taken from the system, about whatever: more than a large house's printers and telephones say. Each costs
+# some 10 µs; beyond, the system drops what comes in a pause.
+_TAKEN_PER_S, _TAKEN_BURST = 1000, 1000
+_FLOOD_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +175,8 @@ class LocalNetwork:
         self._on_sighting = on_sighting
         self._asked = trio.Event()
         self._joined: set[str] = set()
-        self._credit, self._credit_at = float(_READ_BURST), trio.current_time()
+        self._may_read = Allowance(_READ_BURST, _READ_PER_S, trio.current_time())
+        self._may_take = Allowance(_TAKEN_BURST, _TAKEN_PER_S, trio.current_time())
         self.trouble = ""  # why nobody is heard or told here, for people
 
     async def run(self) -> None:
@@ -271,28 +280,32 @@ class LocalNetwork:
                 await trio.sleep(ANSWER_GAP_S)
                 continue
             self.take(data, host)
+            if self._may_take.spend(1, trio.current_time()):
+                await trio.sleep(_FLOOD_PAUSE_S)
 
     def take(self, data: bytes, host: str) -> None:
         """A datagram has come from `host`. Of a flood only so much is read. (`nobody_floods_by_multicast`)"""
-        if _MARK not in data.lower() or not self._afford():
+        if _MARK not in data.lower() or not self._may_read.take(1, trio.current_time()):
             return
         heard = read(data, host)
         if heard.asks:
             self._asked.set()
-        for seen in heard.sightings:
+        for seen in heard.sightings if is_near(host) else ():
             if seen.node != self._node:
                 self._on_sighting(
                     seen.node, multiaddress(seen.host, seen.door_port), multiaddress(seen.host, seen.entrance_port)
                 )
 
-    def _afford(self) -> bool:
-        now = trio.current_time()
-        self._credit = min(_READ_BURST, self._credit + (now - self._credit_at) * _READ_PER_S)
-        self._credit_at = now
-        if self._credit < 1:
-            return False
-        self._credit -= 1
-        return True
+
+def is_near(host: str) -> bool:
+    """Whether `host` is on a network that this machine has an address in (RFC 6762 §11)."""
+    there = ipaddress.ip_address(host)
+    return any(
+        there in ipaddress.ip_network(f"{here.address}/{here.netmask}", strict=False)
+        for addresses in psutil.net_if_addrs().values()
+        for here in addresses
+        if here.family == socket.AF_INET and here.netmask
+    )
 
 
 async def _multicast_socket() -> trio.socket.SocketType:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from node.group_place import GroupPlace
+from node.members_meant import NoSuchMember, member_meant
 from node.names import PREFIX_CHARACTERS_MIN
 from node.operation_words import Names, author_names, in_words, names_of, why_void
 from node.own_nodes import OwnNodes
@@ -41,13 +42,13 @@ class Memberships:
 
     async def remove(self, group: str, member: str, reason: str) -> Json:
         place = self._in(group)
-        member_id = _member_named(place.state(), member)
+        member_id = _member_named(place, member)
         operation = await self._node.groups.say(place, MemberRemove(member=member_id, reason=as_text(reason)))
         return self._done(place, operation)
 
     async def change_role(self, group: str, member: str, role: str) -> Json:
         place = self._in(group)
-        member_id = _member_named(place.state(), member)
+        member_id = _member_named(place, member)
         if place.state().members[member_id].role == role:
             raise Refused("no-change", f"{member} has the role {role} already", remedy="nothing to do")
         payload = MemberRole(member=member_id, role=role)  # type: ignore[arg-type]
@@ -107,15 +108,30 @@ class Memberships:
 
     def _in(self, group: str) -> GroupPlace:
         place = self._place_of(group)
-        if place.out() is not None:
-            raise Refused("out", out_text(place), remedy="ask an admin of the group for a new invitation")
-        if place.revoked() is not None:
-            raise Refused("out", out_text(place), remedy="set this machine up anew, and link it again: fednode link")
+        check_in(place)
         return place
 
     def _done(self, place: GroupPlace, operation: OpenOperation) -> Json:
         names, state = names_of(place.log), place.state()
         return {"group_id": place.group, "group": state.name} | _operation_view(place, state, names, operation)
+
+
+def check_in(place: GroupPlace) -> None:
+    """Raises Refused, with who put us out, when and why, where this node is out of the group."""
+    if place.out() is not None or place.revoked() is not None:
+        raise Refused("out", out_text(place), remedy=out_remedy(place))
+
+
+def out_remedy(place: GroupPlace) -> str:
+    """What the owner of a node does that is out of the group, or that a member's entrance says is."""
+    former, name = place.out(), place.state().name
+    if former is None and place.revoked() is not None:
+        return "begin with a new home on this machine, and link it again: fednode link on another node of yours"
+    if former is not None and not place.state().members:
+        return "nothing: the group ended with its last member; fednode group create NAME begins another"
+    if former is not None and not former.removed and not former.void:
+        return f"nothing, or ask an admin of {name} for a new invitation, then fednode join TOKEN"
+    return f"ask an admin of {name} for a new invitation, then fednode join TOKEN"
 
 
 def out_text(place: GroupPlace) -> str:
@@ -136,12 +152,21 @@ def out_text(place: GroupPlace) -> str:
     return f"This node's member was removed from {name} by {by} on {date_text(former.at)}{why}"
 
 
+def turned_away_text(place: GroupPlace) -> str:
+    """What a member's entrance says of us while our own log has us in, and who; "" where nobody does."""
+    if not place.turned_away:
+        return ""
+    nodes = place.state().nodes
+    who = next(nodes[peer].name for peer, why in place.shut_at.items() if why == place.turned_away and peer in nodes)
+    return f"{who} does not let this node in any more: {place.turned_away}"
+
+
 def out_view(place: GroupPlace) -> Json | None:
     """How this node came to be out of the group, or None while it is in."""
     former, revoked = place.out(), place.revoked()
     if former is None and revoked is not None:
         facts = {"removed": True, "by": names_of(place.log).of(revoked.by), "at": iso(revoked.at), "reason": ""}
-        return {**facts, "text": out_text(place)}
+        return {**facts, "how": "revoked", "text": out_text(place), "remedy": out_remedy(place)}
     if former is None:
         return None
     by = names_of(place.log).of(former.by)
@@ -150,7 +175,9 @@ def out_view(place: GroupPlace) -> Json | None:
         "by": by,
         "at": iso(former.at),
         "reason": former.reason,
+        "how": "void" if former.void else "removed" if former.removed else "left",
         "text": out_text(place),
+        "remedy": out_remedy(place),
     }
 
 
@@ -216,21 +243,29 @@ def _operation_view(place: GroupPlace, state: GroupState, names: Names, operatio
     }
 
 
-def _member_named(state: GroupState, name: str) -> MemberId:
-    """The member by its name, its id or the beginning of that, or one of its nodes' names. Raises NotFound, Refused."""
-    if name in state.members:
-        return MemberId(name)
-    found = [member_id for member_id, member in state.members.items() if member.name == name]
-    if not found:
-        found = list({entry.member_id for node, entry in state.nodes.items() if name in (node, entry.name)})
-    if not found and len(name) >= PREFIX_CHARACTERS_MIN:
-        found = [member_id for member_id in state.members if member_id.startswith(name)]
-    if len(found) > 1:
-        raise Refused("ambiguous", f"{len(found)} members are called {name!r}", remedy="give the member's id")
-    if not found:
-        names = ", ".join(member.name for member in state.members.values())
-        raise NotFound("no-such-member", f"{state.name} has no member {name!r}; it has: {names}", remedy="name one")
-    return found[0]
+def member_views(place: GroupPlace) -> list[Json]:
+    """Who is in the group, as docs/api.md has it."""
+    state, names = place.state(), names_of(place.log)
+    return [
+        {
+            "member_id": member_id,
+            "name": member.name,
+            "role": member.role,
+            "organisation": member.organisation,
+            "contact": member.contact,
+            "admitted_at": iso(member.admitted_at),
+            "admitted_by": names.of(member.by),
+            "nodes": [{"node_id": node_id, "name": state.nodes[node_id].name} for node_id in member.nodes],
+        }
+        for member_id, member in state.members.items()
+    ]
+
+
+def _member_named(place: GroupPlace, name: str) -> MemberId:
+    try:
+        return MemberId(member_meant(place.state().name, member_views(place), name)["member_id"])
+    except NoSuchMember as none:
+        raise NotFound(none.code, none.what, remedy=none.remedy) from None
 
 
 def _invitation_named(state: GroupState, name: str) -> Hash:

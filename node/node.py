@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from node.bulk import Bulk, Transfer
+from node.copies import Copies
 from node.datasets import DataSets
 from node.doctor import CLOCK_QUESTION
 from node.group_keys import KEY_CHANNEL
@@ -22,7 +23,7 @@ from node.histories import HISTORY_QUESTION
 from node.hub import Hub
 from node.identity import Identity, Keys, load_identity
 from node.linking import Linker
-from node.links import Links
+from node.links import RUN_CHANNEL, Links
 from node.log_share import LOGS_QUESTION, LogShare
 from node.node_service import Service
 from node.peer_history import PeerHistory
@@ -33,7 +34,7 @@ from node.prometheus import Counts
 from node.questions import Questions
 from node.record_log import RecordHandler
 from node.retention import Retention
-from node.runs import RUN_CHANNEL, Runs
+from node.runs import Runs
 from node.sealing import Vault
 from node.seams import Disk, Network, Record, Trainer
 from node.siblings import SIBLING_CHANNEL, SiblingNodes
@@ -113,6 +114,7 @@ class Node:
         self.profile: Profile
         self.linker: Linker
         self.groups: Groups
+        self.copies: Copies
         self.runs: Runs
         self.data_sets: DataSets
         self.policy: Policy
@@ -143,8 +145,11 @@ class Node:
             on_operations=self._on_operations,
             on_presence=self._on_presence,
             on_entered=self.profile.entered,
+            on_note=lambda text: self.hub.publish({"type": "note", "text": text}),
             outside=self._outside,
         )
+        self.copies = Copies(self.started_at, self.now, self._found_copy)
+        self.groups.neighbours.addresses.on_ours = self.copies.heard
         self.witness = Witness(self.identity, self.groups.places, say=self.groups.say, random=self.random)
         self.retention = Retention(self)
         await self.retention.load()
@@ -218,6 +223,10 @@ class Node:
             nursery.start_soon(self.witness.run)
             nursery.start_soon(self.service.publish_changes)
             task_status.started()
+
+    def _found_copy(self, text: str) -> None:
+        self.groups.announcer.renew()  # so that the other one hears of us, too
+        self.hub.publish({"type": "note", "text": text})
 
     async def live_on_local_network(self) -> None:
         """Tell the local network of this node, and listen there for others, until cancelled."""

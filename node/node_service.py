@@ -16,7 +16,7 @@ from node.group_place import GroupPlace
 from node.inbox import Inbox
 from node.known_run import KnownRun
 from node.log_gather import LogGather
-from node.memberships import Memberships
+from node.memberships import Memberships, check_in, turned_away_text
 from node.model_names import run_named
 from node.names import id_named
 from node.predict import Predictor
@@ -102,13 +102,14 @@ class Service:
         return group_view(self._node, await self._node.groups.create(name))
 
     async def invite(
-        self, group: str | None, role: str, uses: int, expires_s: int, addresses: Sequence[str] = ()
+        self, group: str | None, role: str, uses: int, expires_s: int, addresses: Sequence[str] = (), qr: bool = False
     ) -> Json:
         if not 0 < expires_s <= _EXPIRES_S_MAX:
             raise Refused("bad-expiry", f"An invitation cannot last {expires_s} s", remedy="give up to a year")
         place = self._place(group)
+        check_in(place)
         outside = tuple(outside_address(address, self._port()) for address in addresses)
-        operation, token = await self._node.groups.invite(place, role, uses, expires_s, outside)
+        operation, token = await self._node.groups.invite(place, role, uses, expires_s, outside, qr)
         entry = place.state().invitations[operation.hash]
         return {
             "token": token,
@@ -119,6 +120,7 @@ class Service:
             "expires_at": iso(entry.expires_at),
             "invite_id": operation.hash,
             **reach_view(read_token(token).entrances),
+            **({"warning": shut} if (shut := turned_away_text(place)) else {}),
         }
 
     def _port(self) -> int:
@@ -145,9 +147,10 @@ class Service:
     def _place(self, group: str | None) -> GroupPlace:
         places = self._node.groups.places
         if group is None:
-            if len(places) == 1:
-                return next(iter(places.values()))
-            names = ", ".join(place.state().name for place in places.values())
+            ours = [place for place in places.values() if place.out() is None and place.revoked() is None]
+            if len(ours or places) == 1:
+                return next(iter(ours or places.values()))
+            names = ", ".join(place.state().name for place in ours or places.values())
             if not places:
                 raise NotFound(
                     "no-such-group",

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from node.members_meant import short_member
 from protocol.errors import RemoteProtocolError
 from protocol.group_log import GroupLog
 from protocol.group_state import GroupState
@@ -77,13 +78,14 @@ class Names(NamedTuple):
         return self.nodes.get(node) or node[-_ID_SHOWN:]
 
     def member(self, member: str) -> str:
-        """The member's name, with one of its nodes' where others are called the same."""
+        """The member's name, with its id where others are called the same, or were: names are anybody's to choose."""
         name = self.members.get(member)
         if name is None:
-            return member[-_ID_SHOWN:]
-        if list(self.members.values()).count(name) == 1:
+            return short_member(member)
+        called = name.casefold()
+        if sum(each.casefold() == called for each in self.members.values()) == 1:
             return name
-        return f"{name} ({next(self.node(node) for node, owner in self.owners.items() if owner == member)})"
+        return f"{name} ({short_member(member)})"
 
     def of(self, node: str) -> str:
         """Whose node it is."""
@@ -129,15 +131,15 @@ def in_words(log: GroupLog, names: Names, operation: OpenOperation) -> str:
         case MemberProfile(name=name, organisation=organisation, contact=contact):
             return f"gave as its name {', '.join(filter(None, (name, organisation, contact)))}"
         case RulingWitness():
-            return "bore witness to what had been decided about admins and nodes"
+            return "confirmed what was decided before about admins and nodes"
         case MemberRemove(member=member, reason=reason):
             return f"removed {names.member(member)}{_because(reason)}"
         case MemberLeave():
             return "left the group"
         case MemberRole(member=member, role=role):
             return f"made {names.member(member)} {_a(role)}"
-        case KeyRotate(epoch=epoch):
-            return f"made a new key for the group's messages (epoch {epoch})"
+        case KeyRotate():
+            return "made a new key for the group's messages"
     return _run_words(log, names, operation)
 
 

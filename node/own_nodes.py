@@ -7,6 +7,8 @@ import trio
 from node.names import id_named
 from node.service import Json, NotFound
 from node.siblings import name_of
+from node.token_words import reach_view
+from protocol.device_link import open_device_token
 from protocol.identity import open_certificate
 from protocol.keys import NodeId
 from tracker.rows import iso
@@ -38,6 +40,7 @@ class OwnNodes:
                     "link_id": link.link_id,
                     "expires_at": iso(link.expires_at),
                     "used_by": link.used_by and name_of(known, link.used_by),
+                    "revoked": link.revoked,
                 }
                 for link in known.links.values()
             ],
@@ -64,7 +67,22 @@ class OwnNodes:
 
     async def link(self, expires_s: int) -> Json:
         made = await self._node.linker.make(expires_s)
-        return {"link_id": made.link_id, "token": made.token, "expires_at": iso(made.expires_at)}
+        warning = reach_view((open_device_token(made.token, now=None).host,), is_link=True)["warning"]
+        return {
+            "link_id": made.link_id,
+            "token": made.token,
+            "expires_at": iso(made.expires_at),
+            "warning": warning,
+        }
+
+    async def revoke_link(self, link: str) -> Json:
+        links = self._node.siblings.known.links
+        found = id_named(link, dict.fromkeys(links, "")) if link else None
+        if found is None:
+            what = f"This node has made no device token {link!r}"
+            raise NotFound("no-such-link", what, remedy="see fednode nodes, on the node that made it")
+        await self._node.linker.revoke_link(found)
+        return {"link_id": found, "expires_at": iso(links[found].expires_at)}
 
     async def revoke(self, node: str) -> Json:
         known = self._node.siblings.known

@@ -42,6 +42,16 @@ def _is_host(kind: str, host: str) -> bool:
         return False
 
 
+def few_names(addresses: Iterable[str]) -> list[str]:
+    """`addresses` with no more names among them than an owner can give: each costs whoever dials it a lookup."""
+    kept, names = [], 0
+    for address in addresses:
+        names += address.startswith("/dns")
+        if names <= OUTSIDE_MAX or not address.startswith("/dns"):
+            kept.append(address)
+    return kept
+
+
 def multiaddress(host: str, port: int) -> str:
     try:
         version = ipaddress.ip_address(host).version
@@ -112,10 +122,12 @@ def reach_of(address: str) -> Reach:
     return "anywhere" if known.is_global else "network"
 
 
-def warning_about(addresses: Iterable[str]) -> str:
-    """What to say of a token that leads only there; "" where anybody can follow it, or nobody was named."""
+def warning_about(addresses: Iterable[str], *, is_link: bool = False) -> str:
+    """What to say of a token that leads only there; "" where anybody can follow it, or nobody was named. `is_link`: of
+    a device token, which names what the whole node is announced at."""
     reaches = {reach_of(address) for address in addresses} - {""}
-    remedy = "let a router forward this node's two ports and add --addr HOST:PORT"
+    how = "start it with --announce HOST:PORT" if is_link else "add --addr HOST:PORT"
+    remedy = f"let a router forward this node's two ports and {how}"
     if not reaches:
         return f"The token names no address, so nobody can use it: {remedy}"
     if "anywhere" in reaches:

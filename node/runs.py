@@ -20,7 +20,7 @@ from node.groups import Groups
 from node.histories import AskQuestion, Histories
 from node.identity import Identity
 from node.known_run import TAKE_UP_AGAIN_S, KnownRun, why_it_ended
-from node.links import Links
+from node.links import RUN_CHANNEL, Links
 from node.policy import Policy
 from node.run_answers import RunAnswers
 from node.run_audit import RunAudit
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fednode.run")
 
-RUN_CHANNEL = "run"
 TRAINING_SLOTS = 2  # runs that train at once on one node; more would only slow each other down
 
 

@@ -63,7 +63,7 @@ def check_new_passphrase(passphrase: str) -> None:
     if len(passphrase) < PASSPHRASE_CHARACTERS_MIN:
         raise Refused(
             "bad-passphrase",
-            f"A passphrase of {len(passphrase)} characters is guessed too soon",
+            f"A passphrase of {len(passphrase)} character{'s' * (len(passphrase) != 1)} is guessed too soon",
             remedy=f"choose at least {PASSPHRASE_CHARACTERS_MIN}, such as four words that do not belong together",
         )
 

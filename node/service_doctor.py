@@ -7,4 +7,4 @@ class DoctorService(Protocol):
     """Looks for what goes wrong in practice."""
 
     async def look(self) -> dict[str, Any]:
-        """{"checks": [{"name", "state", "text", "remedy"}]}; takes as long as the slowest node that is asked the time."""
+        """{"checks": [{"name", "state", "text", "remedy"}]}. Waits for all nodes that are asked the time."""

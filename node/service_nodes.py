@@ -14,6 +14,9 @@ class OwnNodesService(Protocol):
     async def link(self, expires_s: int) -> Json:
         """A device token. Raises Refused where this node does not hold the member's key."""
 
+    async def revoke_link(self, link: str) -> Json:
+        """Take a device token back, by its id or the beginning of it. Raises NotFound, or Refused where it was used."""
+
     async def revoke(self, node: str) -> Json:
         """Shut one of them out, everywhere and for good."""
 

@@ -89,9 +89,12 @@ class SiblingNodes:
             self._others.set()
 
     @property
-    def is_out(self) -> bool:
-        """Whether our own member has revoked us."""
-        return self._is_out
+    def trouble(self) -> str:
+        """That our own member has revoked us, if so, and what to do, in a sentence; else ""."""
+        if self._me not in self.known.revocations:
+            return ""
+        refused = revoked(self.known, self._me)
+        return f"{refused.what}; {refused.remedy}"
 
     def others(self) -> list[NodeId]:
         """The siblings that count, without us; none for a node that is revoked itself."""
@@ -293,9 +296,9 @@ async def read_siblings(disk: Disk, siblings: Siblings, key_holders: set[NodeId]
         if kept["member"] != siblings.member_id:
             return  # of the member that this node was of before it was linked
         siblings.add_all(kept["certificates"], kept["revocations"])
-        for link_id, expires_at, used_by in kept["links"]:
+        for link_id, expires_at, used_by, *more in kept["links"]:  # homes of before do not say what was taken back
             node = NodeId(used_by) if used_by else None
-            siblings.links[Hash(link_id)] = OpenLink(Hash(link_id), int(expires_at), node)
+            siblings.links[Hash(link_id)] = OpenLink(Hash(link_id), int(expires_at), node, more == [True])
         key_holders.update(NodeId(node) for node in kept["key_holders"])
     except (ValueError, TypeError, KeyError, AttributeError, RemoteProtocolError) as error:
         raise FednodeError(
@@ -309,7 +312,9 @@ async def write_siblings(disk: Disk, siblings: Siblings, key_holders: Iterable[N
         "member": siblings.member_id,
         "certificates": list(siblings.certificates.values()),
         "revocations": list(siblings.revocations.values()),
-        "links": [[link.link_id, link.expires_at, link.used_by or ""] for link in siblings.links.values()],
+        "links": [
+            [link.link_id, link.expires_at, link.used_by or "", link.revoked] for link in siblings.links.values()
+        ],
         "key_holders": sorted(key_holders),
     }
     await disk.write(FILE, pack_plain(kept))

@@ -10,7 +10,7 @@ from node.reach import reach_of, warning_about
 from protocol.device_link import open_device_token
 from protocol.fields import NodeAddresses
 from protocol.invitation import Invitation, read_token
-from protocol.times import date_text
+from protocol.times import ago_text, clock_text
 from protocol.token_text import DEVICE_LINK, kind_of
 from tracker.rows import iso
 
@@ -28,10 +28,8 @@ def token_view(text: str, *, now: int) -> Json:
     view = _device_view(text) if kind_of(text) is DEVICE_LINK else _invitation_view(read_token(text))
     expires_at = view.pop("_expires_at")
     good = now <= expires_at
-    on = date_text(expires_at)
-    clock = (
-        f"not expired: good until {on}" if good else f"expired on {on}; by this machine's clock it is {date_text(now)}"
-    )
+    expired = "not expired" if good else f"expired {ago_text(expires_at, now)}"
+    clock = f"{expired}; by this machine's clock it is {clock_text(now)}"
     view["checks"].append({"good": good, "text": clock})
     return {**view, "state": "valid" if good else "expired", "expires_at": iso(expires_at)}
 
@@ -63,7 +61,7 @@ def _device_view(text: str) -> Json:
         "checks": _sound("signed by the member whose node it makes, and not altered since"),
         "not_known": _NOT_KNOWN_OF_LINK,
         "_expires_at": token.expires_at,
-        **reach_view((token.host,)),
+        **reach_view((token.host,), is_link=True),
     }
 
 
@@ -72,8 +70,9 @@ def _sound(signed: str) -> list[Json]:
     return [{"good": True, "text": "whole, and not mistyped"}, {"good": True, "text": signed}]
 
 
-def reach_view(entrances: Sequence[NodeAddresses]) -> Json:
-    """Where a token's holder knocks, how far each address reaches, and a warning where that is not far."""
+def reach_view(entrances: Sequence[NodeAddresses], *, is_link: bool = False) -> Json:
+    """Where a token's holder knocks, how far each address reaches, and a warning where that is not far. `is_link`: of a
+    device token."""
     addresses = [address for entrance in entrances for address in entrance.entrance_addresses]
     return {
         "entrances": [
@@ -85,5 +84,5 @@ def reach_view(entrances: Sequence[NodeAddresses]) -> Json:
             }
             for entrance in entrances
         ],
-        "warning": warning_about(addresses),
+        "warning": warning_about(addresses, is_link=is_link),
     }

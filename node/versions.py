@@ -9,6 +9,7 @@ from protocol.version import version_trouble
 
 log = logging.getLogger("fednode.network")
 
+LINES_MAX = 8  # in the log, about one peer: it may change its mind as often as it likes
 PEERS_MAX = 1024  # of whom it is remembered; strangers at the entrance are among them
 
 
@@ -22,6 +23,7 @@ class Versions:
     def __init__(self, ours: tuple[int, ...] = ()) -> None:
         self.ours = ours or (version.PROTOCOL_VERSION,)
         self._theirs: dict[NodeId, tuple[int, ...]] = {}
+        self._lines: dict[NodeId, int] = {}
 
     def note(self, peer: NodeId, theirs: tuple[int, ...]) -> tuple[str, str] | None:
         """`peer` says what it speaks. What keeps us apart and what to do, or None."""
@@ -30,10 +32,12 @@ class Versions:
         if trouble is None:
             return None
         self._theirs[peer] = theirs
-        if len(self._theirs) > PEERS_MAX:
-            del self._theirs[next(iter(self._theirs))]
         if before != theirs:
-            log.warning("%s; %s", *trouble)
+            self._lines[peer] = lines = self._lines.pop(peer, 0) + 1
+            log.log(logging.WARNING if lines <= LINES_MAX else logging.DEBUG, "%s; %s", *trouble)
+        for known in (self._theirs, self._lines):
+            if len(known) > PEERS_MAX:
+                del known[next(iter(known))]
         return trouble
 
     def agreed(self, peer: NodeId) -> None:

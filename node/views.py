@@ -6,7 +6,7 @@ import trio
 
 from node.group_place import GroupPlace
 from node.known_run import KnownRun
-from node.memberships import former_views, invitation_state, out_view, revoked_views
+from node.memberships import former_views, invitation_state, member_views, out_view, revoked_views, turned_away_text
 from node.operation_words import names_of
 from protocol.keys import NodeId
 from protocol.presence import stale_after_s
@@ -38,7 +38,12 @@ def status_view(node: "Node") -> Json:
         "announced": list(node.groups.announcer.outside),
         "local_network": _local_network(node),
         "groups": [
-            {"group_id": place.group, "name": place.state().name, "out": out_view(place)}
+            {
+                "group_id": place.group,
+                "name": place.state().name,
+                "out": out_view(place),
+                "turned_away": turned_away_text(place),
+            }
             for place in node.groups.places.values()
         ],
         "runs_active": len(node.runs.active()),
@@ -47,7 +52,8 @@ def status_view(node: "Node") -> Json:
         "bytes_received": counters.bytes_received,
         "stranger_bytes": counters.stranger_bytes,
         "refused_at_door": counters.refused_at_door,
-        "trouble": node.record.trouble,
+        "holds_member_key": node.identity.keys.member is not None,
+        "trouble": node.siblings.trouble or node.copies.trouble or node.record.trouble,
         "peers_in_trouble": _peers_in_trouble(node),
     }
 
@@ -76,22 +82,10 @@ def group_view(node: "Node", place: GroupPlace) -> Json:
         "created_at": iso(first.body.claimed_at),
         "role": us.role if us else "",
         "out": out_view(place),
-        "turned_away": place.turned_away,
+        "turned_away": turned_away_text(place),
         "operations": len(place.log),
         "heads": list(place.log.heads()),
-        "members": [
-            {
-                "member_id": member_id,
-                "name": member.name,
-                "role": member.role,
-                "organisation": member.organisation,
-                "contact": member.contact,
-                "admitted_at": iso(member.admitted_at),
-                "admitted_by": names.of(member.by),
-                "nodes": [{"node_id": node_id, "name": state.nodes[node_id].name} for node_id in member.nodes],
-            }
-            for member_id, member in state.members.items()
-        ],
+        "members": member_views(place),
         "invitations": [
             {
                 "invite_id": invite_id,

@@ -47,9 +47,11 @@ class Whereabouts:
         self._connected = connected
         self._admits = admits
 
-    def ask(self, place: GroupPlace, peers: Iterable[NodeId]) -> None:
-        """Ask `peers` of the group where the wanted nodes are that this one has dialled in vain, if there are any."""
+    def ask(self, place: GroupPlace, peers: Iterable[NodeId], *, of_us: bool = False) -> None:
+        """Ask `peers` of the group where the wanted nodes are that this one has dialled in vain, if there are any; and,
+        if so told, where we are: whoever has our key may have said something newer."""
         away = sorted(node for node in self._wanted() - self._connected() if place.admits(node) and self._is_lost(node))
+        away = [self._addresses.me, *away] if of_us and place.admits(self._addresses.me) else away
         if not away:
             return
         nodes = tuple(Held(node_id=node, sequence=self._addresses.sequence(node)) for node in away)

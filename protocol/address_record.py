@@ -24,7 +24,8 @@ ADDRESS_TAG = "addresses"
 # The nodes of a simulation hear the very same; some 1 KB each. As many as the largest simulated group has nodes.
 _REMEMBERED_RECORDS = 2048
 
-Sequence = Annotated[int, Field(ge=0, le=2**63 - 1)]
+SEQUENCE_MAX = 2**63 - 1  # what msgpack and every database have room for; milliseconds reach it in 292 million years
+Sequence = Annotated[int, Field(ge=0, le=SEQUENCE_MAX)]
 RawAddressRecord = Annotated[bytes, Field(max_length=ADDRESS_RECORD_BYTES_MAX + ENVELOPE_OVERHEAD_BYTES)]
 RawAddressRecords = Annotated[tuple[RawAddressRecord, ...], Field(max_length=KNOWN_ADDRESSES_MAX)]
 
@@ -45,7 +46,7 @@ class Held(Wire):
     """Of a node that is looked for: the sequence of the record that is here already, -1 without one."""
 
     node_id: NodeIdText
-    sequence: Annotated[int, Field(ge=-1, le=2**63 - 1)]
+    sequence: Annotated[int, Field(ge=-1, le=SEQUENCE_MAX)]
 
 
 class AddressesAsked(Wire):

@@ -1,8 +1,7 @@
 """Device tokens: one makes a further machine a node of the same member. Made by a node that holds the member's key.
 
 The token is signed by the member itself, so that who opens it knows whose node it becomes. It holds a secret: whoever
-uses it first has a node of the member. Here is also what tells a device token from an invitation. Rules:
-docs/protocol.md §10.
+uses it first has a node of the member. Rules: docs/protocol.md §10.
 """
 
 from dataclasses import dataclass, field
@@ -14,11 +13,10 @@ from pydantic import Field
 from protocol.admission import seed_public_key
 from protocol.errors import Refused, RemoteProtocolError
 from protocol.fields import Bytes32, Name, NodeAddresses, Seconds
-from protocol.invitation import Invitation, open_token
 from protocol.keys import Hash, MemberId, NodeId, member_id_of
 from protocol.signing import open_signed, sign
-from protocol.times import date_text
-from protocol.token_text import DEVICE_LINK, PAYLOAD_BYTES_MAX, kind_of, token_payload, token_text
+from protocol.times import ago_text, clock_text
+from protocol.token_text import DEVICE_LINK, PAYLOAD_BYTES_MAX, token_payload, token_text
 from protocol.wire import Wire
 
 DEVICE_LINK_TAG = "device-link"
@@ -93,12 +91,8 @@ def open_device_token(text: str, *, now: int | None) -> DeviceToken:
     if now is not None and now > body.expires_at:
         raise Refused(
             "expired",
-            f"The device token of {body.member_name} expired on {date_text(body.expires_at)}",
+            f"The device token of {body.member_name} expired {ago_text(body.expires_at, now)}: by this"
+            f" machine's clock it is {clock_text(now)}",
             remedy="make a new one with fednode link, or set this machine's clock if it is wrong",
         )
     return DeviceToken(member_id_of(signed.public_key), body.member_name, body.seed, body.expires_at, body.hosts[0])
-
-
-def open_any_token(text: str, *, now: int) -> Invitation | DeviceToken:
-    """What a token of either kind says. Raises Refused as its own opener does."""
-    return open_device_token(text, now=now) if kind_of(text) is DEVICE_LINK else open_token(text, now=now)

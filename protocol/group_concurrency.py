@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 
 from protocol.group_finality import Electorate, Electorates, Support
-from protocol.group_rulings import RANKS, Place, Whom, bits_of, verdicts, whom
+from protocol.group_rulings import RANKS, Place, Whom, bits_of, verdicts, void_by_itself, whom
 from protocol.group_state import Ruling
 from protocol.keys import Hash, NodeId
 
@@ -132,6 +132,8 @@ class Rulings:
         self._is_counted = True
         if self._is_settled and finals == self._finals:
             return False
+        if finals != self._finals:
+            self._dropped = {}
         self._finals = finals
         self._is_settled = True
         before, judged = self._codes, self._judged
@@ -219,8 +221,9 @@ class Rulings:
         return self._faulty.get(operation, "") if number is None else self._codes.get(number, "")
 
     def drop(self, refused: Mapping[Hash, str]) -> bool:
-        """Whether one of the standing rulings is `refused` after all, at its place in canonical order. The first such
-        one is void from now on, as if it had been from the beginning, and all must be folded again."""
+        """Whether one of the standing rulings is `refused` after all, at its place in canonical order. Then those fall
+        whose grounds are void, at once, however many; or else the first such one: they are void as if they had been
+        from the beginning, and all must be folded again."""
         if len(refused) < self._standing.bit_count():  # whichever is quicker
             candidates = [self._numbers[each] for each in refused if each in self._numbers]
         else:
@@ -228,10 +231,18 @@ class Rulings:
         void = [number for number in candidates if self._standing >> number & 1]
         if not void:
             return False
-        first = min(void, key=lambda number: self._rulings[number].place)
-        self._dropped = {**self._dropped, first: refused[self._rulings[first].operation]}
+        if any(void_by_itself(self._rulings[number], refused) for number in void):
+            # Also those that do not stand as it is: of thousands of forks another one would stand every time.
+            fallen = [number for number in bits_of(self._among) if self._is_groundless(number, refused)]
+        else:
+            fallen = [min(void, key=lambda number: self._rulings[number].place)]
+        self._dropped = {**self._dropped, **{number: refused[self._rulings[number].operation] for number in fallen}}
         self._is_settled, self._must_fold_again = False, True
         return True
+
+    def _is_groundless(self, number: int, refused: Mapping[Hash, str]) -> bool:
+        ruling = self._rulings[number]
+        return number not in self._dropped and ruling.operation in refused and void_by_itself(ruling, refused)
 
     def reconsider(self) -> None:
         """Forget what was dropped, for the log has grown."""

@@ -48,6 +48,7 @@ def without_member(
         nodes={node: entry for node, entry in state.nodes.items() if entry.member_id != member_id},
         former={**state.former, member_id: former},
         rotations=none_good(state),
+        first_key_is_good=False,
     )
 
 
@@ -85,6 +86,7 @@ def without_node(
         nodes={node: entry for node, entry in state.nodes.items() if node != node_id},
         revoked={**state.revoked, node_id: revoked},
         rotations=none_good(state),
+        first_key_is_good=False,
     )
 
 
@@ -114,4 +116,9 @@ def without_joiner(state: GroupState, operation: OpenOperation, code: str) -> Gr
         removed=False,
         void=code,
     )
-    return replace(state, former={**state.former, certificate.member_id: former}, rotations=none_good(state))
+    return replace(
+        state,
+        former={**state.former, certificate.member_id: former},
+        rotations=none_good(state),
+        first_key_is_good=False,
+    )

@@ -14,15 +14,18 @@ from protocol.group_concurrency import Rulings
 from protocol.group_departures import with_spoilt_key
 from protocol.group_finality import Electorate, asked_nodes, electorate_of
 from protocol.group_history import GroupHistory
+from protocol.group_redemptions import USED_UP, Redemptions, electorate_at
 from protocol.group_reducer import apply, as_ruling, check_not_too_old
 from protocol.group_rulings import RULINGS, concerned_by
 from protocol.group_state import GroupState, Ruling
 from protocol.keys import GroupId, Hash, MemberId, NodeId
-from protocol.operation_kinds import KeyRotate
+from protocol.operation_kinds import InvitePost, InviteRevoke, KeyRotate, MemberAdmit, NodeBind
 from protocol.operations import OpenOperation, open_operation
 from protocol.waiting_room import WaitingRoom
 from protocol.wire import hash_of
 
+# On these alone depends who is in the group, and as what.
+_OF_MEMBERSHIP = (*RULINGS, InvitePost, InviteRevoke, MemberAdmit, NodeBind)
 _PASTS_MAX = 16  # remembered states of rulings' pasts: as many as chains of rulings usually grow side by side
 
 
@@ -60,6 +63,8 @@ class GroupLog:
         self._waiting = WaitingRoom()
         self._history = GroupHistory(group)
         self._rulings = Rulings()
+        self._redemptions = Redemptions(self._place)
+        self._asked: dict[Hash, Electorate] = {}  # of invitations that were redeemed too often
         self._sound: GroupState | None = None  # the last state that was found to void no ruling that stands
         self._pasts: dict[frozenset[Hash], GroupState] = {}  # of the last rulings: all that these rest on, and they
         self._commons: dict[frozenset[tuple[Hash, ...]], tuple[frozenset[Hash], GroupState]] = {}  # of the last pairs
@@ -163,21 +168,42 @@ class GroupLog:
         other._waiting, other._history = self._waiting.copy(), self._history.copy()
         other._rulings = self._rulings.copy()
         other._electorates = dict(self._electorates)
+        other._redemptions, other._asked = self._redemptions.copy(other._place), dict(self._asked)
         return other
 
     def _folded(self) -> GroupState:
-        """The state, too old or not. Where the fold voids a ruling that was thought to stand, it begins again."""
+        """The state, too old or not. Where the fold voids a ruling that was thought to stand, or lets an admission
+        displace one that is final, it begins again."""
+        if self._redemptions.have_moved():
+            self._reconsider()
+        if self._rulings.settle(self._electorate):
+            self._redemptions.reconsider()
+            self._history.inserted_at(0)
         while True:
             if self._rulings.settle(self._electorate):
                 self._history.inserted_at(0)
             state = self._history.state(len(self._order), self._step)
-            if state is self._sound or not self._rulings.drop(state.refused):
+            if state is self._sound:
+                return state
+            if self._rulings.drop(state.refused):
+                continue
+            displacing = self._redemptions.displacing(state, self, self._electorate_of_invitation)
+            if not displacing:
                 self._sound = state
                 return state
+            self._redemptions.set_aside |= displacing
+            self._rulings.reconsider()
+            self._history.inserted_at(0)
+
+    def _reconsider(self) -> None:
+        self._sound = None
+        self._rulings.reconsider()
+        if self._redemptions.reconsider():
+            self._history.inserted_at(0)
 
     def _step(self, state: GroupState, position: int) -> GroupState:
         operation = self._operations[self._order[position][1]]
-        after = _step(state, operation, self._rulings)
+        after = _step(state, operation, self._rulings, self._redemptions.set_aside)
         if isinstance(operation.payload, KeyRotate) and operation.hash not in after.refused:
             in_vain = {member for member, former in state.former.items() if former.void}
             if not in_vain <= self._knew_out(operation, in_vain):
@@ -221,7 +247,9 @@ class GroupLog:
         self._rulings.accepted(hash_, author, operation.dependencies)
         if isinstance(operation.payload, RULINGS):
             self._add_ruling(operation, depth)
-        self._rulings.reconsider()
+        if isinstance(operation.payload, _OF_MEMBERSHIP):  # else all that was found of those before it stays so
+            self._reconsider()
+        self._redemptions.accepted(operation)
         self._operations[hash_], self._depths[hash_] = operation, depth
         position = bisect_left(self._order, (depth, hash_))
         self._order.insert(position, (depth, hash_))
@@ -300,13 +328,26 @@ class GroupLog:
     def _fold_part(self, past: Collection[Hash]) -> GroupState:
         rulings = self._rulings.within(past, lambda hash_: self._operations[hash_].author)
         order = [self._operations[hash_] for _, hash_ in self._order if hash_ in past]
+        redemptions = self._redemptions.within(order)
         while True:
             rulings.settle(self._electorate)
             state = GroupState(self.group)
             for operation in order:
-                state = _step(state, operation, rulings)
-            if not rulings.drop(state.refused):
+                state = _step(state, operation, rulings, redemptions.set_aside)
+            if rulings.drop(state.refused):
+                continue
+            displacing = redemptions.displacing(state, order, self._electorate_of_invitation)
+            if not displacing:
                 return state
+            redemptions.set_aside |= displacing
+            rulings.reconsider()
+
+    def _electorate_of_invitation(self, invitation: Hash) -> Electorate:
+        if invitation not in self._asked:
+            operation = self._operations[invitation]
+            past = self._past_state(operation, self.ancestors(operation.dependencies))
+            self._asked[invitation] = electorate_at(past)
+        return self._asked[invitation]
 
     def _remember(self, tips: frozenset[Hash], state: GroupState) -> None:
         """Nothing is concurrent with what comes after all else, so a chain's next state is its last one's successor."""
@@ -341,7 +382,9 @@ class GroupLog:
         return False
 
 
-def _step(state: GroupState, operation: OpenOperation, rulings: Rulings) -> GroupState:
+def _step(state: GroupState, operation: OpenOperation, rulings: Rulings, set_aside: Collection[Hash]) -> GroupState:
+    if operation.hash in set_aside:
+        return apply(state, operation, (), USED_UP)
     if not rulings.are_any:
         against: tuple[Ruling, ...] = ()
     elif isinstance(operation.payload, KeyRotate):

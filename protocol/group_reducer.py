@@ -96,15 +96,18 @@ def as_ruling(past: GroupState, operation: OpenOperation, place: tuple[int, Hash
         fault = refusal.code
     of_its_own = isinstance(payload, MemberLeave | NodeRevoke)
     own = Ground(operation.hash, author, operation.author, "observer" if of_its_own else "admin")
+    member = payload.member if isinstance(payload, MemberRemove | MemberRole) else author
+    node = NodeId(operation.revocation.node_id if operation.revocation else "")
     return Ruling(
         operation.hash,
         place,
         author,
-        payload.member if isinstance(payload, MemberRemove | MemberRole) else author,
+        member,
         payload.role if isinstance(payload, MemberRole) else None,
         fault,
         grounds=(own, *rulings.grounds_of(past, author, operation.author)),
-        node=NodeId(operation.revocation.node_id if operation.revocation else ""),
+        node=node,
+        let_in=rulings.what_let_in(past, member, node),
         council=past.members if not fault and rulings.takes_from_an_admin_or_a_node(past, operation) else {},
     )
 

@@ -14,7 +14,7 @@ from protocol.group_state import GroupState, InvitationEntry, Member, NodeEntry,
 from protocol.identity import NodeCertificate, NodeRevocation
 from protocol.keys import Hash, MemberId, NodeId, RunId
 from protocol.limits import EPOCH_MAX, EPOCH_STEP, GROUP_MEMBERS_MAX, NODES_PER_MEMBER_MAX, OUTSTANDING_INVITATIONS_MAX
-from protocol.times import date_text
+from protocol.times import ago_text
 from protocol.why_out import why_revoked
 
 
@@ -67,8 +67,9 @@ def only_members_are_ruled_on(state: GroupState, member_id: MemberId) -> Member:
 
 
 def the_last_admin_stays(state: GroupState, member_id: MemberId, role: Role | None) -> None:
-    """The last admin neither leaves nor is removed or made less: first somebody else becomes an admin."""
-    if role == "admin" or state.members[member_id].role != "admin":
+    """The last admin neither leaves nor is removed or made less: first somebody else becomes an admin. Who is alone in
+    a group may leave it, and ends it."""
+    if role == "admin" or state.members[member_id].role != "admin" or (role is None and len(state.members) == 1):
         return
     if not any(member.role == "admin" for other, member in state.members.items() if other != member_id):
         raise Refused(
@@ -178,7 +179,9 @@ def invitation_must_not_have_expired(entry: InvitationEntry, admitted_at: int) -
     """The admitter's signed reading of its clock is not after the invitation's signed expiry; no other clock counts."""
     if admitted_at > entry.expires_at:
         raise Refused(
-            "expired", f"The invitation expired on {date_text(entry.expires_at)}", remedy="ask for a new invitation"
+            "expired",
+            f"The invitation expired {ago_text(entry.expires_at, admitted_at)}, by the clock of who was asked",
+            remedy="ask for a new invitation",
         )
 
 

@@ -38,6 +38,8 @@ _OF_ADMINS = (InvitePost, InviteRevoke, MemberRemove, MemberRole, KeyRotate)
 Place = tuple[tuple[tuple[int, Hash], tuple[int, Hash]], tuple[int, Hash]]  # of an author's seniority, of its ruling
 Whom = MemberId | NodeId  # a ruling is about: a member, or one node of one
 BEATEN, SENIOR_STAYS = "beaten", "senior-stays"
+# Of what rulings void, which may be good again; and of a second admission of who is in anyway.
+_NOT_BY_ITSELF = (BEATEN, SENIOR_STAYS, "already-bound")
 
 
 def check_against(state: GroupState, operation: OpenOperation, against: Sequence[Ruling]) -> None:
@@ -186,6 +188,18 @@ def grounds_of(state: GroupState, author: MemberId, node: NodeId) -> tuple[Groun
             visited |= further
             unvisited += sorted(further)
     return tuple(found)
+
+
+def what_let_in(state: GroupState, member: MemberId, node: NodeId) -> tuple[Hash, ...]:
+    """The admission of `member`, and what bound its `node`, which is "" where that does not matter."""
+    grounds = (*_own_grounds(state, member)[:1], *_own_grounds(state, node))
+    return tuple(ground.operation for ground in grounds)
+
+
+def void_by_itself(ruling: Ruling, refused: Mapping[Hash, str]) -> bool:
+    """Whether what `ruling` rests on, or what let in whom it is about, is void, and not for the sake of a ruling."""
+    rests_on = (*(ground.operation for ground in ruling.grounds[1:]), *ruling.let_in)
+    return any(refused.get(operation, BEATEN) not in _NOT_BY_ITSELF for operation in rests_on)
 
 
 def _own_grounds(state: GroupState, of: Whom) -> tuple[Ground, ...]:

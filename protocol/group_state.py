@@ -90,8 +90,8 @@ class Ruling:
     `member`: whom it is about, with `role` from then on, None for out. `node`: the one of its nodes that it is about,
     "" for all that the member is. `author`: whose node says it. `fault`: the code of the rule that voids it already by
     its own past, or "". `place`, `seniority`: in canonical order, its own and those of its author's admission and of
-    its author's node. `grounds`: itself, and what made its author what it is. `council`: the members before it, where
-    it may become final; else nobody. `wants_witnesses`: until it is.
+    its author's node. `grounds`: itself, and what made its author what it is. `let_in`: what let in whom it is about.
+    `council`: the members before it, where it may become final; else nobody. `wants_witnesses`: until it is.
     """
 
     operation: Hash
@@ -103,6 +103,7 @@ class Ruling:
     seniority: tuple[tuple[int, Hash], tuple[int, Hash]] = (_FIRST, _FIRST)
     grounds: tuple[Ground, ...] = ()
     node: NodeId = _NOBODY
+    let_in: tuple[Hash, ...] = ()
     council: Mapping[MemberId, Member] = field(default_factory=dict, repr=False)
     wants_witnesses: bool = False
 
@@ -170,7 +171,8 @@ class GroupState:
 
     `former`: who is out, and was not let in again. `revoked`: the nodes that are out for good. `rotations`: by epoch.
     `refused`: the operations that a rule voided, with the rule's code.
-    `unknown_critical`: the kinds that this version does not know and must not ignore.
+    `unknown_critical`: the kinds that this version does not know and must not ignore. `first_key_is_good`: that of
+    epoch 0; nobody was ever out.
     """
 
     group_id: GroupId
@@ -184,6 +186,7 @@ class GroupState:
     rotations: Mapping[int, Rotation] = field(default_factory=dict)
     refused: Mapping[Hash, str] = field(default_factory=dict)
     unknown_critical: frozenset[str] = frozenset()
+    first_key_is_good: bool = True
 
     def member_of(self, node_id: NodeId) -> Member | None:
         """The member that `node_id` is bound to, or None for a stranger."""
@@ -201,7 +204,7 @@ class GroupState:
     def good_epochs(self) -> tuple[int, ...]:
         """The epochs whose keys nobody has who is not in the group, newest first.
 
-        The key with which the group began, epoch 0, is everybody's: it is good while nobody was put out or has left."""
+        The key with which the group began, epoch 0, is everybody's: it is good until somebody is put out or
+        leaves, and never again, whoever comes back."""
         good = [epoch for epoch, rotation in self.rotations.items() if rotation.is_good]
-        everybody = not self.former and not self.revoked and len(good) == len(self.rotations)
-        return (*sorted(good, reverse=True), *((0,) if everybody else ()))
+        return (*sorted(good, reverse=True), *((0,) if self.first_key_is_good else ()))

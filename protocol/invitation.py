@@ -20,7 +20,7 @@ from protocol.limits import ENTRANCES_MAX, GROUP_MEMBERS_MAX
 from protocol.operation_kinds import InvitePost
 from protocol.operations import OpenOperation
 from protocol.signing import open_signed, sign
-from protocol.times import date_text
+from protocol.times import ago_text, clock_text, date_text
 from protocol.token_text import PAYLOAD_BYTES_MAX, token_payload, token_text
 from protocol.wire import Wire
 
@@ -120,8 +120,8 @@ def open_token(text: str, *, now: int) -> Invitation:
     if now > invitation.expires_at:
         raise Refused(
             "expired",
-            f"The invitation to {invitation.group_name} expired on {date_text(invitation.expires_at)}, and by this"
-            f" machine's clock it is {date_text(now)}",
+            f"The invitation to {invitation.group_name} expired {ago_text(invitation.expires_at, now)}: by this"
+            f" machine's clock it is {clock_text(now)}",
             remedy="ask for a new invitation, or set this machine's clock if it is wrong",
         )
     return invitation

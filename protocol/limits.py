@@ -16,7 +16,7 @@ SEND_DEADLINE_S = 10.0  # a peer that takes nothing for so long is frozen or gon
 OUTBOX_FRAMES_MAX = 256  # per peer; a peer that is so far behind gets the newest state when it is back
 REDIAL_FIRST_S = 0.5  # doubling from here …
 REDIAL_LAST_S = 30.0  # … to here: a node that is back is found again within half a minute
-# Between two witnesses of one node in a group: who puts admins out and in again cannot make everybody write all the time.
+# Between two witnesses of one node in a group: who puts admins out and in again cannot make everybody write for ever.
 WITNESS_GAP_S = 600.0
 ANTI_ENTROPY_S = 30.0  # a lost gossip message is made good within this time
 PRESENCE_S = 60.0  # slower as the group grows, so that presence costs the same for all
@@ -28,6 +28,8 @@ SYNC_OPERATIONS_MAX = 256  # in one answer; more come in further answers
 # Members' limits lie far above the honest peak: of nodes that train together, in a storm of faults too, none hears more
 # than 40 control messages or 256 KiB of them in a second from another. Blobs have no rate: the line is theirs.
 PEER_CONNECTIONS_MAX = 24  # from one peer at once; it may dial all of our ADDRESSES_MAX at once, and keeps one of them
+PEER_CONNECTIONS_PER_S = 1  # opened by one peer, in the long run: each costs 5 CPU-ms with what is said at once …
+PEER_CONNECTIONS_BURST = 120  # … after so many: five times all of our addresses, tried at once
 PEER_STREAMS_MAX = 256  # on one connection at once; control, gossip, blobs and questions are about ten
 PEER_STREAMS_PER_S = 10  # opened by one peer, in the long run, after …
 PEER_STREAMS_BURST = 512  # … so many at once: each costs a negotiation of some CPU-ms
@@ -35,6 +37,9 @@ PEER_FRAMES_PER_S = 200  # control messages of one peer, in the long run: beyond
 PEER_FRAMES_BURST = 4000  # … so many at once: what had piled up while a link was down
 PEER_CONTROL_BYTES_PER_S = 32 * 1024 * 1024  # of the same: the longest commit, ten times a second …
 PEER_CONTROL_BYTES_BURST = 256 * 1024 * 1024  # … and the longest log, four times over
+# Of these, what is not about a run. Each signature in it has to be checked, 350 ns a byte: a fifth of a core at most.
+PEER_MEMBERSHIP_BYTES_PER_S = 512 * 1024  # in the long run; of honest nodes it is some KiB, after …
+PEER_MEMBERSHIP_BYTES_BURST = 32 * 1024 * 1024  # … so much at once: a log of 70,000 operations
 PEER_GOSSIP_PER_S = (
     100  # messages handed on by one peer, its own or others', in the long run; what is more is dropped, …
 )
@@ -48,6 +53,8 @@ PEER_UNCLAIMED_BYTES_MAX = 256 * 1024 * 1024  # sent to streams that nobody read
 PEER_UNCLAIMED_BYTES_PER_S = 1024 * 1024  # … so much, forgiven: what was under way when we closed a stream
 HANDSHAKES_MAX = 128  # inbound at once; a flood must not take our memory
 SOURCE_HANDSHAKES_MAX = 32  # of one address, or IPv6 /64: a hospital's nodes behind one address that all start at once
+SOURCE_FAILURES_PER_MINUTE = 60  # handshakes of one address that come to nothing: each costs 1 CPU-ms, a name nothing …
+SOURCE_FAILURES_PAUSE_S = 1.0  # … so beyond that all of its wait: 32 at once are 32 a second, a thirtieth of a core
 HANDSHAKE_DEADLINE_S = 15.0  # from the socket to the muxer: three exchanges, each over the slowest line in 4 s
 # --- faults: what a peer does that no honest node does ----------------------------------------------------------
 FAULT_SCORE_MAX = 100.0  # at this the peer is hung up on and refused for a while

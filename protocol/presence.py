@@ -1,6 +1,6 @@
 """Presence: what a node announces about itself now and then, and the book that its peers keep of it.
 
-Announcements are signed, so gossip may carry them; a lower sequence than was heard before is a replay, and refused.
+Announcements are signed, so gossip may carry them; one that is not newer than the last is a replay, and refused.
 Rules: docs/protocol.md §5.
 """
 
@@ -43,10 +43,10 @@ class Capacity(Wire):
 
 
 class Presence(Wire):
-    """`sequence` never goes back, not even over a restart: begin at the clock's milliseconds.
+    """`sequence` never goes back while the node runs: begin at the clock's milliseconds.
 
-    `where`: the node's address record. `announced_at`: the announcer's clock, seconds; for people to read.
-    `data_sets`: how many, never which."""
+    `where`: the node's address record, whose sequence comes first in what is newer, for it is remembered over restarts.
+    `announced_at`: the announcer's clock, seconds; for people to read. `data_sets`: how many, never which."""
 
     node_id: NodeIdText
     group: GroupIdText
@@ -93,6 +93,11 @@ def group_of(raw: bytes) -> GroupId:
     return _open(raw).body.group
 
 
+def _sequences(presence: Presence) -> tuple[int, int]:
+    """What orders a node's announcements: its address record's sequence, which outlives restarts, then their own."""
+    return open_address_record(presence.where).sequence, presence.sequence
+
+
 class PresenceBook:
     """The last that was heard of every node of one group."""
 
@@ -118,11 +123,11 @@ class PresenceBook:
                 "not-a-member", f"Node {presence.node_id} is no member's", remedy="nothing to do; it is not listened to"
             )
         last = self._heard.get(presence.node_id)
-        if last is not None and presence.sequence <= last.presence.sequence:
+        if last is not None and _sequences(presence) <= _sequences(last.presence):
             raise Refused(
                 "stale-presence",
                 f"An announcement of {presence.name} is not newer than the last",
-                remedy="nothing to do; if it goes on, that node's clock was set back while it was down",
+                remedy="nothing to do; if it goes on, that node was started from an old copy of its home",
             )
         self._heard[presence.node_id] = Heard(presence, now)
         return presence

@@ -6,7 +6,7 @@ given out. Pure: the owner makes it durable. Rules: docs/protocol.md §10.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -14,11 +14,11 @@ from pydantic import Field
 from protocol.address_record import RawAddressRecords
 from protocol.errors import Refused, RemoteProtocolError
 from protocol.fields import GroupIdText, HashText, Name, Seconds
-from protocol.identity import NodeCertificate, NodeRevocation, open_certificate, open_revocation
+from protocol.identity import NodeRevocation, open_certificate, open_revocation
 from protocol.keys import Hash, MemberId, NodeId
 from protocol.limits import NODES_PER_MEMBER_MAX
 from protocol.operation_kinds import RawCertificate, RawRevocation
-from protocol.times import date_text
+from protocol.times import ago_text
 from protocol.wire import Wire, hash_of
 
 NODES_EVER_MAX = 2 * NODES_PER_MEMBER_MAX  # of one member, the revoked ones with them: all fit into one message
@@ -70,11 +70,18 @@ class SiblingNews(Wire):
 
 @dataclass(frozen=True, slots=True)
 class OpenLink:
-    """A device token that is out. `link_id`: the public half of its seed, in hex. `expires_at`: seconds."""
+    """A device token that is out. `link_id`: the public half of its seed, in hex. `expires_at`: seconds.
+
+    `revoked`: its maker took it back before anybody used it."""
 
     link_id: Hash
     expires_at: int
     used_by: NodeId | None = None
+    revoked: bool = False
+
+    def is_open(self, now: int) -> bool:
+        """Whether somebody can still be linked by it who has not been."""
+        return self.used_by is None and not self.revoked and now <= self.expires_at
 
 
 class Siblings:
@@ -89,9 +96,6 @@ class Siblings:
     def admits(self, node: NodeId) -> bool:
         """Whether `node` is one of the member's, as far as is known here."""
         return node in self.certificates and node not in self.revocations
-
-    def certificate(self, node: NodeId) -> NodeCertificate:
-        return open_certificate(self.certificates[node])
 
     def revocation(self, node: NodeId) -> NodeRevocation | None:
         raw = self.revocations.get(node)
@@ -158,23 +162,29 @@ class Siblings:
         for link in list(self.links.values()):
             if now > link.expires_at + LINK_KEPT_S:
                 del self.links[link.link_id]
-        if sum(link.used_by is None and link.expires_at >= now for link in self.links.values()) >= OPEN_LINKS_MAX:
+        if sum(link.is_open(now) for link in self.links.values()) >= OPEN_LINKS_MAX:
             raise Refused(
                 "too-many-links",
                 f"{OPEN_LINKS_MAX} device tokens are out that nobody has used yet",
-                remedy="use one of them, or wait until they expire",
+                remedy="use one of them, or take one back: fednode nodes revoke-link LINK",
             )
         self.links[link_id] = OpenLink(link_id, expires_at)
 
     def check_link(self, link_id: Hash, node: NodeId, now: int) -> OpenLink:
         """The token of that id, if `node` may be linked by it at `now`. Whoever has used it may come again.
 
-        Raises Refused: unknown-link, used or expired."""
+        Raises Refused: unknown-link, revoked-link, used or expired."""
         link = self.links.get(link_id)
         if link is None:
             raise Refused(
                 "unknown-link",
                 "This node knows no such device token, or it is long over",
+                remedy="make a new one there: fednode link",
+            )
+        if link.revoked:
+            raise Refused(
+                "revoked-link",
+                "This device token was taken back by whoever made it",
                 remedy="make a new one there: fednode link",
             )
         if link.used_by is not None and link.used_by != node:
@@ -186,13 +196,28 @@ class Siblings:
         if link.used_by is None and now > link.expires_at:
             raise Refused(
                 "expired",
-                f"This device token expired on {date_text(link.expires_at)}",
+                f"This device token expired {ago_text(link.expires_at, now)}",
                 remedy="make a new one: fednode link",
             )
         return link
 
     def use_link(self, link: OpenLink, node: NodeId) -> None:
-        self.links[link.link_id] = OpenLink(link.link_id, link.expires_at, node)
+        self.links[link.link_id] = replace(link, used_by=node)
+
+    def revoke_link(self, link_id: Hash, user: str) -> None:
+        """Take a device token back that is here. `user`: the name of the node that has used it, if one has.
+
+        Raises Refused where there is nothing to take back: used, or no-change."""
+        link = self.links[link_id]
+        if link.used_by is not None:
+            raise Refused(
+                "used",
+                f"The machine {user} has used this device token: taking it back changes nothing",
+                remedy=f"if that machine is not yours: fednode nodes revoke {user}",
+            )
+        if link.revoked:
+            raise Refused("no-change", "This device token was taken back already", remedy="nothing to do")
+        self.links[link_id] = replace(link, revoked=True)
 
     # --- inside --------------------------------------------------------------------------------------------------
     def _check_ours(self, member_id: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from simulations.faults import cohorts_of, numbers_of
-from simulations.play import Played
+from simulations.play import Played, told_faults
 from simulations.scenario import Scenario
 
 
@@ -47,7 +47,9 @@ def _checks(scenario: Scenario, nodes: int, rounds: int, played: Played) -> Iter
         yield _refused(scenario, nodes, played)
     if wanted.out is not None:
         out = _named(scenario, nodes, wanted.out)
-        yield Check("out", played.out == out, f"{_names(played.out)}; expected {_names(out)}")
+        refused = [told for told, why in zip(told_faults(played), played.fault_refusals, strict=False) if why]
+        why = "".join(f"; {told}" for told in refused)
+        yield Check("out", played.out == out, f"{_names(played.out)}; expected {_names(out)}{why}")
     if wanted.members is not None:
         same = played.members == wanted.members
         yield Check("members", same, f"{played.members} in the group; expected {wanted.members}")

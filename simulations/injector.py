@@ -45,6 +45,7 @@ class Injector:
         seed: int,
     ) -> None:
         self.injected: list[Fault] = []  # as they were planned
+        self._struck: list[Fault] = []  # the same, with the aggregator's number in its place
         self.begins: list[float] = []  # virtual times
         self.ends: list[float] = []  # virtual times at which a fault was over and no other lasted
         self._faults = faults
@@ -123,11 +124,16 @@ class Injector:
     def _named_one(self, number: int | None, node: NodeId) -> int | None:
         return self._number_of[node] if number == AGGREGATOR else number
 
+    def refusals(self) -> list[str]:
+        """Of each that happened, in the same order, why the group refused it; "" of those that it did not."""
+        return [self._putting_out.why_not.get(fault, "") for fault in self._struck]
+
     # --- one fault -----------------------------------------------------------------------------------------------
     async def _strike(self, planned: Fault, fault: Fault) -> None:
         if self._over.is_set():
             return
         self.injected.append(planned)
+        self._struck.append(fault)
         self.begins.append(trio.current_time())
         self._active += 1
         self._tell(f"begins: {fault}", fault)

@@ -13,7 +13,7 @@ from blake3 import blake3
 from protocol.errors import Refused
 from simulations.checks import Check, check
 from simulations.faults import plan_faults
-from simulations.play import Played, Told, play
+from simulations.play import Played, Told, play, told_faults
 from simulations.scenario_read import Read, load_scenario
 from simulations.shrink import Shrunk, shrink
 from simulations.simulate import Simulated, plain
@@ -83,7 +83,7 @@ class Simulation:
             "nodes": self.nodes,
             "seed": self.wish.seed,
             "scenario": self.read.name if self.wish.scenario else None,
-            "faults": [str(fault) for fault in self.played.faults],
+            "faults": told_faults(self.played),
             "checks": [asdict(one) for one in self.checks],
             "violation": asdict(violation) if violation else None,
             "replay": self.replay,
@@ -124,8 +124,9 @@ class Simulation:
 
     def _faults(self) -> list[str]:
         """What happened, in its order."""
-        faults = self.played.faults
-        lines = [f"faults: {len(faults)}", *(f"  {fault}" for fault in faults[:FAULTS_SHOWN_MAX])]
+        faults, refused = told_faults(self.played), sum(map(bool, self.played.fault_refusals))
+        count = f"faults: {len(faults)}{f', of which the group refused {refused}' if refused else ''}"
+        lines = [count, *(f"  {fault}" for fault in faults[:FAULTS_SHOWN_MAX])]
         more = len(faults) - FAULTS_SHOWN_MAX
         return [*lines, f"  … and {more} more, which --json lists"] if more > 0 else lines
 

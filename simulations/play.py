@@ -72,6 +72,7 @@ class Played:
     events: int = 0
     trace: str = ""
     faults: list[Fault] = field(default_factory=list)
+    fault_refusals: list[str] = field(default_factory=list)  # why a removal did not happen; "" for what did
     fault_begins: list[float] = field(default_factory=list)
     fault_ends: list[float] = field(default_factory=list)
     commits: list[tuple[float, int]] = field(default_factory=list)
@@ -82,6 +83,14 @@ class Played:
     members: int = 0
     violation: Violation | None = None
     last: list[str] = field(default_factory=list)  # what happened before the violation, for people
+
+
+def told_faults(played: Played) -> list[str]:
+    """The faults in words, and of those that the group refused, why."""
+    refusals = [*played.fault_refusals, *[""] * len(played.faults)]
+    return [
+        f"{fault}: refused, {why}" if why else str(fault) for fault, why in zip(played.faults, refusals, strict=False)
+    ]
 
 
 OnProgress = Callable[[Told], None]
@@ -209,6 +218,7 @@ class Play:
             self.played.fault_ends = [at - began for at in self._injector.ends]
             self._injector.stop()
             self.played.faults = self._injector.injected
+            self.played.fault_refusals = self._injector.refusals()
         self.played.commits = [(at - began, number) for at, number in self._twin.commit_times]
         if self._twin.violation is None:
             await self._let_all_come_home()

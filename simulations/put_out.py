@@ -33,6 +33,7 @@ class PuttingOut:
         self._nodes = nodes
         self._world = world
         self._seed = seed
+        self.why_not: dict[Fault, str] = {}  # of faults that have not put all of their nodes out, as far as they came
 
     async def strike(self, fault: Fault, nursery: trio.Nursery, dies: Callable[[SimulatedNode], None]) -> None:
         """Put all nodes of the fault out. `dies` is told of a node whose key goes on under another program."""
@@ -54,11 +55,16 @@ class PuttingOut:
                     else:
                         group = next(iter(node.groups.places))
                         await node.service.memberships.remove(group, _member_of(node, victim.node_id), REASON)
+                    self.why_not.pop(fault, None)
                     return True
                 except FednodeError as error:
                     log.info("%s is not put out by %s: %s", victim.name, node.identity.name, error)
+                    self.why_not[fault] = error.what
             if any(_is_out(node, victim.node_id) for node in self._up()):
+                self.why_not.pop(fault, None)
                 return True
+            if not self._who_may(fault, victim):
+                self.why_not[fault] = self._why_nobody(fault, victim)
             await trio.sleep(TRY_AGAIN_S)
         return False
 
@@ -70,6 +76,24 @@ class PuttingOut:
         by = self._nodes[fault.by].node if fault.by is not None else None
         asked = [by] if by is not None else [] if fault.by is not None else self._up()
         return [node for node in asked if _may(node, victim.node_id, fault.kind)][:1]
+
+    def _why_nobody(self, fault: Fault, victim: SimulatedNode) -> str:
+        """Why there is no node that may, in words."""
+        if fault.by is None:
+            who = "other node of its member" if fault.kind == "revoke" else "admin of another member"
+            return f"no {who} is up"
+        named = self._nodes[fault.by]
+        if named.node is None:
+            return f"{named.name} is down"
+        state = _place_of(named.node)
+        mine = state.nodes.get(named.node_id) if state is not None else None
+        theirs = state.nodes.get(victim.node_id) if state is not None else None
+        if state is None or mine is None or theirs is None:
+            return f"{named.name} is not in the group" if mine is None else f"{victim.name} is not in the group"
+        if fault.kind == "revoke" or mine.member_id == theirs.member_id:
+            same = mine.member_id == theirs.member_id
+            return f"{named.name} is {'of the same' if same else 'of another'} member"
+        return f"{named.name} is no admin: its role is {state.members[mine.member_id].role}"
 
     async def _haunt(self, victim: SimulatedNode) -> None:
         random = Random(f"ghost of {victim.number} of {self._seed}")

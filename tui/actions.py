@@ -32,6 +32,7 @@ USES_MAX = 10_000
 EXPIRES_S_MAX = 366 * 86_400
 LINK_EXPIRES = "1h"
 TOKEN_BEGINS = "fednode"
+DEVICE_TOKEN_BEGINS = "fednode-link"
 ID_CHARACTERS = 12  # of a run whose name is not its own
 
 
@@ -233,7 +234,7 @@ class Actions:
 
     async def _invite(self, values: dict[str, str]) -> Then:
         body = {"group": values.get("group"), "role": values["role"], "uses": int(values["uses"])}
-        made = await self._app.feed.tell("POST", "invitations", **body, expires_s=seconds(values["expires"]))
+        made = await self._app.feed.tell("POST", "invitations", **body, expires_s=seconds(values["expires"]), qr=True)
         uses = "once" if number(made, "uses") == 1 else f"{number(made, 'uses')} times"
         said = f"Who has it enters {text(made, 'group')} as {text(made, 'role')}, {uses}, within {values['expires']}."
         self.look_again()
@@ -248,6 +249,8 @@ class Actions:
             return self.look_again
 
         def check(token: str) -> str:
+            if token.lower().startswith(DEVICE_TOKEN_BEGINS):
+                return "a device token would make this machine its maker's: use fednode join in a terminal"
             begins = token.lower().startswith(TOKEN_BEGINS) or TOKEN_BEGINS.startswith(token.lower())
             return "" if begins else f"a token begins with {TOKEN_BEGINS}"
 

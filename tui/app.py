@@ -212,6 +212,7 @@ class Dashboard(HabitsApp):
 
     def action_view(self, name: str) -> None:
         if name == self._view:
+            self.view.begin()
             return
         focused = self.focused
         self._focus_in[self._view] = (focused.id or "") if focused else ""
@@ -220,6 +221,7 @@ class Dashboard(HabitsApp):
         self.query_one(ContentSwitcher).current = f"view-{name}"
         self._end_filter()
         (self.query(f"#{self._focus_in.get(name) or self.view.first}").first()).focus()
+        self.view.begin()
         self.paint()
 
     def action_out(self) -> None:

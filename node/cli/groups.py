@@ -1,13 +1,16 @@
 """fednode group, invite, join."""
 
+import time
 from typing import Any
 
 import click
 
 from node.cli import members, show
 from node.cli.common import Answer, common_options, seconds_of
+from node.cli.members import sure, yes_option
 from node.cli.qr import qr_code
 from node.cli.tokens import token_given
+from node.members_meant import short_member
 from protocol.errors import Refused
 
 
@@ -41,27 +44,43 @@ for command in (
 @click.pass_obj
 def create(answer: Answer, name: str) -> None:
     """Begin a group called NAME, with you as its admin."""
+    if not name.strip():
+        raise click.UsageError("A group needs a name, such as: fednode group create hospital-study")
     made = answer.client().create_group(name)
     answer.give(made, lambda: f"Group {made['name']} ({show.short(made['group_id'])}) is there, and you are its admin.")
     answer.hint("Next: let others in with fednode invite")
 
 
 @group.command("list")
+@click.option("--all", "with_left", is_flag=True, help="Also those that you have left. --json always has them.")
 @common_options
 @click.pass_obj
-def list_groups(answer: Answer) -> None:
-    """List the groups that this node is in."""
+def list_groups(answer: Answer, with_left: bool) -> None:
+    """List the groups that this node is in, and those that it was put out of."""
     found = answer.client().groups()["groups"]
     if answer.json:
         answer.give(found, "")
         return
+    shown = [entry for entry in found if with_left or show.standing(entry) != "left"]
     rows = [
-        (entry["name"], show.short(entry["group_id"]), entry["role"], len(entry["members"]), _node_count(entry))
-        for entry in found
+        (entry["name"], show.short(entry["group_id"]), _role(entry), len(entry["members"]), _node_count(entry))
+        for entry in shown
     ]
     show.table(["NAME", "GROUP", "YOUR ROLE", "MEMBERS", "NODES"], rows)
+    for entry in shown:
+        if show.standing(entry):
+            answer.hint(show.out_words(entry))
+    if left := len(found) - len(shown):
+        answer.hint(f"{left} more that you have left: fednode group list --all")
     if not found:
         answer.hint("None yet. Begin one: fednode group create NAME, or enter one: fednode join TOKEN")
+
+
+def _role(entry: dict[str, Any]) -> str:
+    standing = show.standing(entry)
+    if entry["out"]:
+        return f"none: {standing}"
+    return f"{entry['role']}, but {standing}" if standing else str(entry["role"])
 
 
 def _node_count(entry: dict[str, Any]) -> int:
@@ -69,12 +88,16 @@ def _node_count(entry: dict[str, Any]) -> int:
 
 
 @group.command("show")
-@click.argument("group")
+@click.argument("group", required=False)
 @common_options
 @click.pass_obj
-def show_group(answer: Answer, group: str) -> None:
-    """Show GROUP's members, their nodes, and the invitations that are out."""
-    entry = answer.client().group(group)
+def show_group(answer: Answer, group: str | None) -> None:
+    """Show GROUP's members, their nodes, and the invitations that are out. GROUP may be left out when there is but one.
+
+    Names, organisations and contacts are what people say of themselves. A member's id is what nobody else can have: ask
+    people for theirs, which fednode status shows them.
+    """
+    entry = members.the_group(answer.client(), group)
     if answer.json:
         answer.give(entry, "")
         return
@@ -83,8 +106,8 @@ def show_group(answer: Answer, group: str) -> None:
             [
                 ("name", entry["name"]),
                 ("group id", entry["group_id"]),
-                ("your role", entry["role"]),
-                ("you are out", (entry["out"] or {}).get("text", "")),
+                ("your role", _role(entry)),
+                ("you are out", show.out_words(entry) if show.standing(entry) else ""),
                 ("created", show.moment(entry["created_at"])),
                 ("operations", entry["operations"]),
             ]
@@ -93,20 +116,36 @@ def show_group(answer: Answer, group: str) -> None:
     rows = [
         (
             member["name"],
+            short_member(member["member_id"]),
             member["role"],
             show.moment(member["admitted_at"]),
             member["admitted_by"],
             show.names(member["nodes"]),
+            ", ".join(filter(None, (member.get("organisation"), member.get("contact")))),
         )
         for member in entry["members"]
     ]
     click.echo()
-    show.table(["MEMBER", "ROLE", "ADMITTED", "BY", "NODES"], rows)
+    columns = ["MEMBER", "MEMBER ID", "ROLE", "ADMITTED", "BY", "NODES", "THEY SAY OF THEMSELVES"]
+    said = any(row[-1] for row in rows)  # nobody says anything in many a group, and a terminal is narrow
+    show.table(columns if said else columns[:-1], rows if said else [row[:-1] for row in rows])
     if entry["former"]:
         click.echo()
         show.table(
-            ["NO LONGER IN", "SINCE", "HOW", "REASON"],
-            [(each["name"], show.moment(each["at"]), _how(each), each["reason"]) for each in entry["former"]],
+            ["NO LONGER IN", "MEMBER ID", "SINCE", "HOW", "REASON"],
+            [
+                (each["name"], short_member(each["member_id"]), show.moment(each["at"]), _how(each), each["reason"])
+                for each in entry["former"]
+            ],
+        )
+    if entry.get("revoked"):
+        click.echo()
+        show.table(
+            ["REVOKED NODE", "NODE", "OF", "SINCE", "BY"],
+            [
+                (each["name"], show.node(each["node_id"]), each["member"], show.moment(each["at"]), each["by"])
+                for each in entry["revoked"]
+            ],
         )
     invitations = [
         (
@@ -150,9 +189,14 @@ def _how(former: dict[str, Any]) -> str:
     metavar="HOST[:PORT]",
     multiple=True,
     help="Where outsiders reach this node: a name or an address, and the port that your router forwards to the node's "
-    "(with the next one, to the entrance). Stands first in the token, and members are told it while the node runs.",
+    "(with the next one, to the entrance). For this token alone; fednode start --announce is for good.",
 )
-@click.option("--qr", is_flag=True, help="Draw the token as a QR code, too, for another machine's camera.")
+@click.option(
+    "--qr",
+    is_flag=True,
+    help="Draw the token as a QR code, too, for another machine's camera. So that it stays small, the token names "
+    "fewer places to knock at.",
+)
 @common_options
 @click.pass_obj
 def invite(
@@ -162,7 +206,7 @@ def invite(
 
     Send it over a channel that you trust: whoever has it may enter, as often as --uses says.
     """
-    made = answer.client().invite(group=group, role=role, uses=uses, expires_s=expires, addresses=addresses)
+    made = answer.client().invite(group=group, role=role, uses=uses, expires_s=expires, addresses=addresses, qr=qr)
     answer.give(made, made["token"])
     if qr and not answer.json:
         click.echo(qr_code(made["token"]), err=True)
@@ -171,22 +215,28 @@ def invite(
     if made["warning"]:
         answer.hint(f"{made['warning']}.")
     if addresses:
-        answer.hint(f"So that members find this node there for good: fednode start --announce {addresses[0]}")
+        answer.hint(
+            "That address is in this token alone. So that members, and whoever enters by it, find this node there "
+            f"later on: fednode start --announce {addresses[0]}"
+        )
     answer.hint("On the other machine: fednode start --detach, then fednode join TOKEN")
-    answer.hint("(fednode join - reads it from the terminal, and keeps it out of the shell's history.)")
+    answer.hint("(fednode join, without the token, asks for it, and keeps it out of the shell's history.)")
 
 
 @click.command()
-@click.argument("token")
+@click.argument("token", required=False, default="-")
+@yes_option
 @common_options
 @click.pass_obj
-def join(answer: Answer, token: str) -> None:
-    """Enter a group with TOKEN.
+def join(answer: Answer, token: str, yes: bool) -> None:
+    """Enter a group with TOKEN, or, with a device token, become one more machine of its member's.
 
-    - for TOKEN reads it from standard input, so that it does not stay in the shell's history. What a token says, before
-    it is used: fednode token show.
+    Without TOKEN, or with -, it is read from standard input, so that it does not stay in the shell's history. What a
+    token says, before it is used: fednode token show.
     """
     text = token_given(token)
+    if whose := _whose_machine(text):
+        sure(answer, yes, whose)
     if said := _what_it_lets_into(text):
         answer.hint(said)
     entered = answer.client().join(text)
@@ -198,6 +248,25 @@ def join(answer: Answer, token: str) -> None:
     answer.hint("Next: fednode peers, fednode data add NAME PATH, fednode run list")
 
 
+def _whose_machine(text: str) -> str:
+    """What becomes of this machine by a device token; "" for any other, and for one that is not good."""
+    from protocol.device_link import open_device_token  # pydantic: not before it is needed
+    from protocol.token_text import DEVICE_LINK, kind_of
+
+    try:
+        if kind_of(text) is not DEVICE_LINK:
+            return ""
+        token = open_device_token(text, now=None)
+    except Refused:
+        return ""
+    whose = token.member_name
+    return (
+        f"This is no invitation to a group: it makes this machine a node of {whose} ({token.member_id}). It enters all"
+        f" groups of {whose}, and accepts the runs that {whose} proposes, as far as fednode policy lets it. Go on only"
+        f" if {whose} is you."
+    )
+
+
 def _what_it_lets_into(text: str) -> str:
     """What the token says, before the node knocks with it, which may take half a minute; "" where it says nothing
     good, and the node will say why."""
@@ -207,6 +276,8 @@ def _what_it_lets_into(text: str) -> str:
     try:
         invitation = read_token(text)
     except Refused:
+        return ""
+    if time.time() > invitation.expires_at:
         return ""
     until = date_text(invitation.expires_at)
     return f"Knocking at {invitation.group_name} as {invitation.role}; the invitation is good until {until}."

@@ -25,9 +25,14 @@ _WHAT = {
     "member.key": "you, on all of your nodes",
     "seal.key": "what is sealed to this node",
 }
+_IN_CLEAR = (
+    "They lie there in clear: whoever has these files is you. Put them under a passphrase before the node starts: "
+    "fednode key protect"
+)
 _AFTER_IMPORT = (
     "Next: fednode start. A backup holds no groups: ask somebody who is in them for an invitation and fednode join it. "
-    "What this node voted in runs that still go on is forgotten; have them stopped before it takes part in them again."
+    "What this node voted in runs that still go on is forgotten; have them stopped before it takes part in them again. "
+    "Never run it beside the node that the backup is of: two of one key cut each other off, and can vote twice."
 )
 
 
@@ -51,12 +56,15 @@ def show_keys(answer: Answer) -> None:
       fednode key show
     """
     from node.key_backup import ids_in
-    from node.key_files import KEY_FILES, is_protected, secret_files
+    from node.key_files import KEY_FILES, check_is_ours, is_protected, secret_files
     from node.sealing import Vault, is_sealed
+    from tracker.durable import disk_errors
 
     home = home_path(answer.home)
-    if not home.is_dir():
-        raise Refused("no-home", f"There is no home at {home}", remedy="name another --home, or start a node there")
+    with disk_errors(f"look at the home {home}"):
+        if not home.is_dir():
+            raise Refused("no-home", f"There is no home at {home}", remedy="name another --home, or start a node there")
+        check_is_ours(home)
     protected = is_protected(home)
     certified, found = ids_in(home, None), None if protected else ids_in(home, Vault())
     ids = dict(zip(KEY_FILES, found or certified, strict=True))
@@ -217,13 +225,16 @@ def export(
     metavar="FILE",
     help=f"Where the backup's own passphrase stands; - is standard input. [default: {BACKUP}, else it is asked for]",
 )
+@click.option("--same-passphrase", is_flag=True, help="Put the keys under the backup's own passphrase here, too.")
 @common_options
 @click.pass_obj
-def import_keys(answer: Answer, file: Path, passphrase_file: str | None, backup_passphrase_file: str | None) -> None:
+def import_keys(
+    answer: Answer, file: Path, passphrase_file: str | None, backup_passphrase_file: str | None, same_passphrase: bool
+) -> None:
     """Take the keys of a backup into a home that does not have them: an empty one, or one of the same identity.
 
-    No key is ever replaced by another. A passphrase for the keys in the new home is set with --passphrase-file, or
-    later with fednode key protect.
+    No key is ever replaced by another. A passphrase for the keys in the new home is set with --passphrase-file or
+    --same-passphrase, or later with fednode key protect; without one they lie there in clear.
 
     \b
     Example:
@@ -231,11 +242,17 @@ def import_keys(answer: Answer, file: Path, passphrase_file: str | None, backup_
     """
     from node.home import stopped_home
     from node.key_backup import is_under_passphrase, open_backup, read_raw, restore
-    from node.key_files import unlock
+    from node.key_files import is_protected, unlock
+    from tracker.durable import disk_errors
 
     home = home_path(answer.home)
     _one_input(passphrase_file, backup_passphrase_file)
     raw = read_raw(file)
+    if same_passphrase and (passphrase_file is not None or not is_under_passphrase(raw)):
+        what = (
+            "The backup is under no passphrase" if passphrase_file is None else "Two passphrases are named for the keys"
+        )
+        raise Refused("bad-options", what, remedy="give --passphrase-file or --same-passphrase, as it fits")
     passphrase = None
     if is_under_passphrase(raw):
         passphrase = given(backup_passphrase_file, BACKUP)
@@ -244,11 +261,14 @@ def import_keys(answer: Answer, file: Path, passphrase_file: str | None, backup_
         if passphrase is None:
             raise _nobody_to_ask("--backup-passphrase-file", BACKUP)
     backup = open_backup(raw, passphrase, str(file))
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with disk_errors(f"make the home {home}"):
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with stopped_home(home):
-        restored = restore(home, unlock(home, home_passphrase(home, passphrase_file)), backup)
+        chosen = passphrase if same_passphrase else home_passphrase(home, passphrase_file)
+        restored, protected = restore(home, unlock(home, chosen), backup), is_protected(home)
     text = f"{', '.join(restored)}: in {home} now." if restored else f"{home} has these keys already."
-    answer.give({"home": str(home), "restored": restored}, text)
+    lies = "They are under a passphrase." if protected else _IN_CLEAR
+    answer.give({"home": str(home), "restored": restored, "protected": protected}, f"{text} {lies}")
     if "node.key" in restored:
         answer.hint(_AFTER_IMPORT)
 

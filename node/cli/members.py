@@ -1,15 +1,17 @@
 """fednode group role, remove, leave, invitations, revoke-invitation, log: who is in a group, and what was signed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
 
-from fednode_client import Client
+from fednode_client import Client, ClientError
 from node.cli import show
-from node.cli.common import Answer, common_options
-from node.names import PREFIX_CHARACTERS_MIN
+from node.cli.common import Answer, clean, common_options
+from node.members_meant import NoSuchMember, member_meant, short_member
+from protocol.errors import Refused
 
+Json = Mapping[str, Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -39,7 +41,7 @@ def role(answer: Answer, member: str, role: str, group: str | None) -> None:
       fednode group role cleo admin
     """
     client = answer.client()
-    done = client.change_role(_the_group(client, group)["group_id"], member, role)
+    done = client.change_role(the_group(client, group)["group_id"], member, role)
     answer.give(done, lambda: f"{member} has the role {role} in {done['group']} now.")
 
 
@@ -61,19 +63,46 @@ def remove(answer: Answer, member: str, reason: str, group: str | None, yes: boo
       fednode group remove cleo --reason "left the study"
     """
     client = answer.client()
-    entry = _the_group(client, group)
-    found = member_meant(entry, member)
-    who = found["name"] if found else member
-    nodes = [node["name"] for node in found["nodes"]] if found else []
-    with_nodes = f" and its nodes ({', '.join(nodes)})" if nodes else ""
+    entry = the_group(client, group)
+    found = _meant(entry, member)
+    _may_remove(client, entry, found)
+    who, where = f"{found['name']} ({short_member(found['member_id'])})", entry["name"]
+    nodes = f" and its nodes ({', '.join(node['name'] for node in found['nodes'])})" if found["nodes"] else ""
     sure(
         answer,
         yes,
-        f"This removes {who}{with_nodes} from {entry['name']}: their connections are cut at once, runs go on without"
+        f"This removes {who}{nodes} from {where}: their connections are cut at once, runs go on without"
         " them, and they come back only by a new invitation.",
     )
-    done = client.remove_member(entry["group_id"], member, reason)
+    done = client.remove_member(entry["group_id"], found["member_id"], reason)
     answer.give(done, lambda: f"{who} is out of {done['group']}. Its nodes are cut off; a new key is on its way.")
+
+
+def _may_remove(client: Client, group: Json, member: Json) -> None:
+    """Raise what the node would refuse it with, before anybody is asked whether to go on."""
+    _is_in(group)
+    if member["member_id"] == client.status()["member_id"]:
+        raise Refused("removing-itself", "A member does not remove itself", remedy="leave: fednode group leave")
+    if group["role"] != "admin":
+        role = f"your role in {group['name']} is {group['role']}"
+        raise Refused("not-an-admin", f"Only admins remove members, and {role}", remedy="ask an admin to do it")
+
+
+def _may_leave(client: Client, group: Json) -> None:
+    _is_in(group)
+    me = client.status()["member_id"]
+    others = [each["role"] for each in group["members"] if each["member_id"] != me]
+    if group["role"] == "admin" and others and "admin" not in others:
+        raise Refused(
+            "last-admin",
+            f"You are the last admin of {group['name']}, and a group keeps one",
+            remedy="make somebody else an admin first: fednode group role MEMBER admin",
+        )
+
+
+def _is_in(group: Json) -> None:
+    if group["out"]:
+        raise Refused("out", group["out"]["text"], remedy=group["out"]["remedy"])
 
 
 @click.command()
@@ -84,20 +113,20 @@ def remove(answer: Answer, member: str, reason: str, group: str | None, yes: boo
 def leave(answer: Answer, group: str | None, yes: bool) -> None:
     """Leave GROUP with all your nodes. GROUP may be left out when there is but one.
 
-    This node keeps its record: runs, metrics, models. The last admin of a group first makes somebody else an admin.
+    This node keeps its record: runs, metrics, models. The last admin of a group first makes somebody else an admin; who
+    is alone in a group ends it.
 
     \b
     Example:
       fednode group leave hospital-study
     """
     client = answer.client()
-    entry = _the_group(client, group)
-    sure(
-        answer,
-        yes,
-        f"This leaves {entry['name']} with all your nodes: your part in its runs ends, and you come back only by an"
-        " invitation. Your record stays.",
-    )
+    entry = the_group(client, group)
+    _may_leave(client, entry)
+    consequences = "your part in its runs ends, and you come back only by an invitation"
+    if len(entry["members"]) == 1:
+        consequences = "you are alone in it, so it ends for good, and nobody can come in any more"
+    sure(answer, yes, f"This leaves {entry['name']} with all your nodes: {consequences}. Your record stays.")
     done = client.leave_group(entry["group_id"])
     answer.give(done, lambda: f"You are out of {done['group']}. What is in this node's record stays.")
 
@@ -113,7 +142,7 @@ def invitations(answer: Answer, group: str | None) -> None:
     Example:
       fednode group invitations
     """
-    entry = _the_group(answer.client(), group)
+    entry = the_group(answer.client(), group)
     found = entry["invitations"]
     if answer.json:
         answer.give(found, "")
@@ -148,7 +177,7 @@ def revoke_invitation(answer: Answer, invitation: str, group: str | None) -> Non
       fednode group revoke-invitation 3f9c2a71
     """
     client = answer.client()
-    done = client.revoke_invitation(_the_group(client, group)["group_id"], invitation)
+    done = client.revoke_invitation(the_group(client, group)["group_id"], invitation)
     answer.give(done, lambda: f"The invitation {invitation} lets nobody into {done['group']} any more.")
 
 
@@ -169,7 +198,7 @@ def group_log(answer: Answer, group: str | None, limit: int, before: str | None)
       fednode group log --limit 20
     """
     client = answer.client()
-    found = client.group_history(_the_group(client, group)["group_id"], limit=limit, before=before)
+    found = client.group_history(the_group(client, group)["group_id"], limit=limit, before=before)
     if answer.json:
         answer.give(found, "")
         return
@@ -177,22 +206,19 @@ def group_log(answer: Answer, group: str | None, limit: int, before: str | None)
         (show.moment(each["claimed_at"]), _who(each), _words(each), show.short(each["hash"]))
         for each in found["operations"]
     ]
-    show.table(["CLAIMED", "WHO", "WHAT", "OPERATION"], rows)
+    show.table(["WHEN (AS THEY SAY)", "WHO", "WHAT", "OPERATION"], rows)
     if found["previous"]:
         answer.hint(f"Further back: fednode group log --before {show.short(found['previous'])}")
 
 
-def member_meant(group: dict[str, Any], name: str) -> dict[str, Any] | None:
-    """The member that the node will take `name` for, or None where that is none or several: then it refuses."""
-    members = group["members"]
-    rules: tuple[Callable[[dict[str, Any]], bool], ...] = (
-        lambda each: each["member_id"] == name,
-        lambda each: each["name"] == name,
-        lambda each: any(name in (node["node_id"], node["name"]) for node in each["nodes"]),
-        lambda each: len(name) >= PREFIX_CHARACTERS_MIN and each["member_id"].startswith(name),
-    )
-    found = next((matching for rule in rules if (matching := [each for each in members if rule(each)])), [])
-    return found[0] if len(found) == 1 else None
+def _meant(group: Json, text: str) -> Json:
+    """The member that the node will take `text` for. Raises ClientError, and Refused where several are called so."""
+    try:
+        return member_meant(group["name"], group["members"], text)
+    except NoSuchMember as none:
+        failure = ClientError(none.what, remedy=none.remedy)
+        failure.code = none.code
+        raise failure from None
 
 
 def _who(operation: dict[str, Any]) -> str:
@@ -205,11 +231,12 @@ def _words(operation: dict[str, Any]) -> str:
     return operation["text"] if operation["counts"] else f"{operation['text']} - does not count: {operation['why']}"
 
 
-def _the_group(client: Client, group: str | None) -> dict[str, Any]:
+def the_group(client: Client, group: str | None) -> dict[str, Any]:
     """The group that is meant: the named one, or the only one."""
     if group is not None:
         return client.group(group)
-    found = client.groups()["groups"]
+    known = client.groups()["groups"]
+    found = [entry for entry in known if not entry["out"]] or known
     if len(found) == 1:
         return found[0]  # type: ignore[no-any-return]
     names = ", ".join(entry["name"] for entry in found) or "none"
@@ -222,5 +249,5 @@ def sure(answer: Answer, yes: bool, consequences: str) -> None:
         return
     if answer.json:
         raise click.UsageError(f"{consequences} Say --yes to do it.")
-    click.echo(consequences, err=True)
+    click.echo(clean(consequences), err=True)
     click.confirm("Go on?", abort=True, err=True)

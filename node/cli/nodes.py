@@ -39,8 +39,8 @@ LIFELINE_GRACE_S = 8.0  # a node allows itself 5 s to stop in order
     "--announce",
     metavar="HOST[:PORT]",
     multiple=True,
-    help="Where outsiders reach this node, when a router forwards PORT and the next one to it; a name is looked up when "
-    "it is dialled. Remembered; none forgets it.",
+    help="Where outsiders reach this node, when a router forwards PORT and the next one to it; a name is looked up "
+    "when it is dialled. Remembered; none forgets it.",
 )
 @click.option(
     "--mdns/--no-mdns",
@@ -77,6 +77,11 @@ def start(
     home = home_path(answer.home)
     if remembered["link"] is not None:
         remembered["link"] = token_given(remembered["link"])
+    from node.home import listen_address, must_be_stopped
+
+    listen = listen_address(remembered["listen"]) if remembered["listen"] else None
+    if passphrase_fd is None:
+        must_be_stopped(home)  # before anybody types a passphrase in vain
     passphrase = handed_over(passphrase_fd) if passphrase_fd is not None else home_passphrase(home, passphrase_file)
     if detach:
         reached = [word for address in announce for word in ("--announce", address)]
@@ -87,15 +92,13 @@ def start(
 
         end_with(lifeline_fd, LIFELINE_GRACE_S)
     from node.daemon import DaemonOptions, run_daemon
-    from node.home import listen_address
 
-    listen = remembered["listen"]
     return run_daemon(
         DaemonOptions(
             home=home,
             name=remembered["name"],
             member_name=remembered["member_name"],
-            listen=listen_address(listen) if listen else None,
+            listen=listen,
             announce=announce,
             mdns=mdns,
             log_format="json" if log_format == "json" else "text",

@@ -15,6 +15,11 @@ import click
 from protocol.errors import Refused
 
 PRESENT, NEW, BACKUP = "FEDNODE_PASSPHRASE", "FEDNODE_NEW_PASSPHRASE", "FEDNODE_BACKUP_PASSPHRASE"
+_OPTIONS = {
+    PRESENT: "--passphrase-file",
+    NEW: "--new-passphrase-file",
+    BACKUP: "--backup-passphrase-file",
+}
 PASSPHRASE_BYTES_MAX = 1024  # more is another file, named by mistake
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -50,6 +55,7 @@ def new_passphrase(file: str | None, variable: str, what: str) -> str | None:
     if found is None and can_ask():
         click.echo(f"At least {PASSPHRASE_CHARACTERS_MIN} characters; several words are good ones.", err=True)
         found = asked(what)
+        check_new_passphrase(found)  # before it has to be typed once more
         if found != asked("Again"):
             raise Refused("bad-passphrase", "The two are not the same", remedy="try again")
     if found is not None:
@@ -61,7 +67,7 @@ def given(file: str | None, variable: str) -> str | None:
     """What the file or the variable says. The variable is gone afterwards: no process that we start inherits it."""
     named = os.environ.pop(variable, None)
     if file is not None:
-        return _checked(_read(file), "standard input" if file == "-" else file)
+        return _checked(_read(file, _OPTIONS[variable]), "standard input" if file == "-" else file)
     return None if named is None else _checked(named.encode(errors="surrogateescape"), variable)
 
 
@@ -80,14 +86,14 @@ def asked(prompt: str) -> str:
     return _checked(click.prompt(prompt, hide_input=True, err=True, default="", show_default=False).encode(), "it")
 
 
-def _read(file: str) -> bytes:
+def _read(file: str, option: str) -> bytes:
     if file == "-":
         return sys.stdin.buffer.read(PASSPHRASE_BYTES_MAX + 2)
-    path = Path(file).expanduser()
+    path = Path(os.path.expanduser(file))  # Path's own raises where a user is not known
     try:
         with path.open("rb") as opened:
             found = os.fstat(opened.fileno())
-            _check_private(path, found)
+            _check_private(path, found, option)
             return opened.read(PASSPHRASE_BYTES_MAX + 2)
     except OSError as error:
         raise Refused(
@@ -95,12 +101,12 @@ def _read(file: str) -> bytes:
         ) from None
 
 
-def _check_private(path: Path, found: os.stat_result) -> None:
+def _check_private(path: Path, found: os.stat_result, option: str) -> None:
     if stat.S_ISREG(found.st_mode) and (found.st_mode & 0o077 or found.st_uid not in (0, os.geteuid())):
         raise Refused(
             "passphrase-not-private",
             f"The passphrase's file {path} can be read by others (mode {stat.S_IMODE(found.st_mode):04o})",
-            remedy=f"chmod 600 {path}; where that is not yours to do: --passphrase-file - < {path}",
+            remedy=f"chmod 600 {path}; where that is not yours to do: {option} - < {path}",
         )
 
 
@@ -108,7 +114,7 @@ def _checked(raw: bytes, place: str) -> str:
     """The passphrase in what was read: one line, without its end."""
     line = raw.removesuffix(b"\n").removesuffix(b"\r")
     try:
-        text = line.decode()
+        text = line.decode("utf-8-sig")  # editors of Windows begin a file with such a mark
     except UnicodeDecodeError:
         text = ""
     if not text or len(line) > PASSPHRASE_BYTES_MAX or not text.isprintable():

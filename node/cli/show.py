@@ -101,9 +101,27 @@ def names(things: Sequence[dict[str, Any]]) -> str:
     return ", ".join(str(thing["name"]) for thing in things)
 
 
+def standing(group: dict[str, Any]) -> str:
+    """How a node stands in a group of which it is not a part any more, in a word or two; "" while it is in."""
+    out = group.get("out")
+    if out:
+        return {"left": "left", "revoked": "revoked", "void": "out"}.get(out.get("how", ""), "removed")
+    return "turned away" if group.get("turned_away") else ""
+
+
+def out_words(group: dict[str, Any]) -> str:
+    """Who put this node out, when, why, and what to do."""
+    out = group.get("out")
+    if not out:
+        return f"{group['turned_away']}. To fix: ask an admin of {group['name']}; you come back by a new invitation"
+    return f"{out['text']}. To fix: {out['remedy']}"
+
+
 def running_node(status: dict[str, Any]) -> str:
     """A node that is up, for a person: who it is, where it is, what to do next."""
-    groups = names(status["groups"])
+    known = [each for each in status["groups"] if standing(each) != "left"]
+    groups = ", ".join(each["name"] + (f" ({standing(each)})" if standing(each) else "") for each in known)
+    shut = [out_words(each) for each in known if standing(each)]
     lines = facts(
         [
             ("  node id", status["node_id"]),
@@ -113,6 +131,7 @@ def running_node(status: dict[str, Any]) -> str:
             *(("  entrance", address) for address in status["entrance_addresses"]),
             *(("  announced", address) for address in status["announced"]),
             ("  groups", groups or "none yet"),
+            *(("  out", words) for words in shut),
             ("  peers", f"{status['peers_connected']} connected"),
             ("  runs", f"{status['runs_active']} going on"),
             ("  trouble", status.get("trouble", "")),
@@ -121,7 +140,13 @@ def running_node(status: dict[str, Any]) -> str:
         ]
     )
     up = f", up {duration(status['uptime_s'])}" if status["uptime_s"] >= 1 else ""
-    if not groups:
+    if status.get("trouble"):
+        step = "fednode doctor"
+    elif shut and len(shut) == len(known):
+        step = "see above; fednode join TOKEN enters again, or another group, and fednode group create NAME begins one"
+    elif not groups and not status.get("holds_member_key", True):
+        step = "fednode nodes, for your machines; this one enters their groups by itself, as soon as it reaches them"
+    elif not groups:
         step = "fednode group create NAME to begin a group, or fednode join TOKEN to enter one"
     else:
         step = "fednode invite, fednode data add NAME PATH, fednode run start FILE, fednode tui"

@@ -22,13 +22,27 @@ _INPUT_CHARACTERS_MAX = 4 * TOKEN_CHARACTERS_MAX  # a token that mail has broken
 
 def token_given(text: str) -> str:
     """The token: `text`, or for - what standard input has, so that it is in no shell's history. Raises Refused."""
-    given = sys.stdin.read(_INPUT_CHARACTERS_MAX) if text == "-" else text
+    given = _typed() if text == "-" else text
     bare = "".join(given.split())  # mail programs break long lines
     if not bare:
         raise Refused(
             "not-a-token", "There is no token on standard input", remedy="paste it, or give it as the argument"
         )
     return bare
+
+
+def _typed() -> str:
+    """What standard input has; at a terminal, what is pasted up to an empty line: mail breaks tokens into lines."""
+    if not sys.stdin.isatty():
+        return sys.stdin.read(_INPUT_CHARACTERS_MAX)
+    click.echo("Paste the token, then press Enter on an empty line:", err=True)
+    lines: list[str] = []
+    while sum(map(len, lines)) < _INPUT_CHARACTERS_MAX:
+        line = sys.stdin.readline(_INPUT_CHARACTERS_MAX)
+        if not line.strip() and (lines or not line):
+            break
+        lines.append(line)
+    return "".join(lines)
 
 
 @click.group()

@@ -14,6 +14,9 @@ def operation_json(kind: str, text: str, **changes: Any) -> Json:
     return {**facts, "parents": [], "previous": "", "bytes": 300, **changes}
 
 
+_MADE = {"expires_at": "2026-01-01T01:00:00Z", "warning": "Only machines on your local network can use it"}
+
+
 class MemoryOwnNodes:
     """Ann's two nodes; the laptop was linked, and the old one is revoked."""
 
@@ -32,18 +35,23 @@ class MemoryOwnNodes:
             self._node("lap\x1b[2Jtop"),
             self._node("old", connected=False, groups=[], revoked_at="2026-01-02T00:00:00Z"),
         ]
-        link = {"link_id": "cd" * 32, "expires_at": "2026-01-01T01:00:00Z", "used_by": "laptop"}
+        link = {"link_id": "cd" * 32, "expires_at": "2026-01-01T01:00:00Z", "used_by": "laptop", "revoked": False}
         return {"member_id": "MAnn", "member": "Ann", "holds_member_key": True, "nodes": nodes, "links": [link]}
 
     async def link(self, expires_s: int) -> Json:
         self._calls.append(("link", expires_s))
-        return {"link_id": "cd" * 32, "token": "fednode-link1-abc", "expires_at": "2026-01-01T01:00:00Z"}
+        return {"link_id": "cd" * 32, "token": "fednode-link1-abc", **_MADE}
+
+    async def revoke_link(self, link: str) -> Json:
+        self._calls.append(("revoke-link", link))
+        return {"link_id": "cd" * 32, "expires_at": "2026-01-01T01:00:00Z"}
 
     async def revoke(self, node: str) -> Json:
         self._calls.append(("revoke-node", node))
         if node == "alpha":
             raise Refused("revoking-itself", "A node does not revoke itself", remedy="do it on another node")
-        return {"node_id": f"12D3KooW{node}", "name": node, "groups": ["study"]}
+        name = node.removeprefix("12D3KooW")
+        return {"node_id": f"12D3KooW{name}", "name": name, "groups": ["study"]}
 
     async def profile(self) -> Json:
         return dict(self.told)
@@ -66,9 +74,9 @@ class MemoryMembers:
 
     async def remove(self, group: str, member: str, reason: str) -> Json:
         self._calls.append(("remove", group, member, reason))
-        if member != "Bo":
+        if member not in ("Bo", "Mbo"):
             raise NotFound("no-such-member", f"study has no member {member!r}; it has: Ann, Bo", remedy="name one")
-        return self._done("member.remove", f"removed {member}: {reason}")
+        return self._done("member.remove", f"removed Bo: {reason}")
 
     async def change_role(self, group: str, member: str, role: str) -> Json:
         self._calls.append(("role", group, member, role))

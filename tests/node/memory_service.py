@@ -167,6 +167,9 @@ class MemoryService:
         self.artifacts = MemoryArtifacts()
         self.inbox = MemoryInbox(self.calls)
         self.memberships = MemoryMembers(self.calls)
+        self.role, self.role_of_bo = "admin", "member"
+        self.out_of: dict[str, Json] = {}  # by the group's name
+        self.turned_away_from: dict[str, str] = {}
         self.run_list = MemoryRunList(self)
         self.proposals = MemoryProposals()
         self.registry = MemoryModels(self.calls)
@@ -188,7 +191,7 @@ class MemoryService:
             "entrance_addresses": ["/ip4/127.0.0.1/tcp/20002"],
             "announced": [],
             "local_network": {"on": True, "trouble": ""},
-            "groups": [{"group_id": "ab" * 32, "name": name} for name in self.group_names],
+            "groups": [{"group_id": "ab" * 32, "name": name, **self._standing(name)} for name in self.group_names],
             "runs_active": len(self.all_runs),
             "peers_connected": 0,
             "bytes_sent": 1500,
@@ -206,6 +209,9 @@ class MemoryService:
         other = {"node_id": "12D3KooWOther", "name": "beta", "self": False, "connected": False, "capacity": {}}
         return [{"groups": [], "runs": [], "last_seen": "2026-01-01T00:00:00Z", **peer} for peer in (mine, other)]
 
+    def _standing(self, name: str) -> Json:
+        return {"out": self.out_of.get(name), "turned_away": self.turned_away_from.get(name, "")}
+
     def _group(self, name: str) -> Json:
         members = [
             {
@@ -216,23 +222,29 @@ class MemoryService:
                 "nodes": [],
                 "admitted_by": "Ann",
             },
-            {"member_id": "Mbo", "name": "Bo", "role": "member", "admitted_at": None, "admitted_by": "Ann"}
-            | {"nodes": [{"node_id": "12D3KooWBo", "name": "beta"}]},
+            {"member_id": "Mbo", "name": "Bo", "role": self.role_of_bo, "admitted_at": None, "admitted_by": "Ann"}
+            | {
+                "nodes": [{"node_id": "12D3KooWBo", "name": "beta"}],
+                "organisation": "St. Bo",
+                "contact": "bo@bo.example",
+            },
         ]
         invitation = {"invite_id": "3f9c2a71" * 8, "role": "member", "uses": 3, "used": 1, "revoked": False}
         invitation |= {"expires_at": "2026-01-08T00:00:00Z", "state": "open", "by": NODE, "by_name": "Ann"}
         former = {"member_id": "Meve", "name": "Eve", "role": "member", "removed": True, "by": "Ann"}
         former |= {"at": "2026-01-02T00:00:00Z", "reason": "gone"}
+        revoked = {"node_id": "12D3KooWlost", "name": "lost", "member_id": "Mbo", "member": "Bo", "by": "beta"}
+        revoked |= {"at": "2026-01-03T00:00:00Z"}
         return {
             "group_id": "ab" * 32,
             "name": name,
-            "role": "admin",
+            "role": self.role,
             "members": members,
             "invitations": [invitation],
         } | {
             "former": [former],
-            "out": None,
-            "turned_away": "",
+            "revoked": [revoked],
+            **self._standing(name),
             "created_at": "2026-01-01T00:00:00Z",
             "operations": 1,
             "heads": [],
@@ -253,9 +265,9 @@ class MemoryService:
         return self._group(group)
 
     async def invite(
-        self, group: str | None, role: str, uses: int, expires_s: int, addresses: Sequence[str] = ()
+        self, group: str | None, role: str, uses: int, expires_s: int, addresses: Sequence[str] = (), qr: bool = False
     ) -> Json:
-        self.calls.append(("invite", group, role, uses, expires_s, *addresses))
+        self.calls.append(("invite", group, role, uses, expires_s, *addresses, *["qr"] * qr))
         return {"token": "fed1token", "group_id": "ab" * 32, "group": "g", "role": role, "uses": uses} | {
             "expires_at": "2026-01-08T00:00:00Z",
             "invite_id": "i1",

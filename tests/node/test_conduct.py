@@ -18,10 +18,14 @@ from protocol.limits import (
     ENTRANCE_STREAMS_MAX,
     FAULT_FORGIVEN_PER_S,
     FAULT_SCORE_MAX,
+    PEER_CONNECTIONS_BURST,
     PEER_CONNECTIONS_MAX,
+    PEER_CONNECTIONS_PER_S,
     PEER_CONTROL_BYTES_BURST,
     PEER_FRAMES_BURST,
     PEER_FRAMES_PER_S,
+    PEER_MEMBERSHIP_BYTES_BURST,
+    PEER_MEMBERSHIP_BYTES_PER_S,
     REFUSALS_FORGOTTEN_S,
     REFUSE_FIRST_S,
     REFUSE_LAST_S,
@@ -113,21 +117,21 @@ def test_memory_of_conduct_is_bounded(monkeypatch: pytest.MonkeyPatch):
     for number in range(100):
         peer = node_id_of(number.to_bytes(32, "big"))
         world.conduct.fault(peer, "malformed", "x")
-        world.conduct.heard(peer, 10)
+        world.conduct.heard(peer, 10, is_of_run=True)
     assert len(world.conduct._standings) == len(world.conduct._frames) == 10
 
 
 def test_control_messages_are_read_more_slowly_beyond_the_rate_and_a_flood_is_a_fault():
     """§4.16"""
     world = World()
-    assert not any(world.conduct.heard(BOB, 100) for _ in range(PEER_FRAMES_BURST))
-    pause = world.conduct.heard(BOB, 100)
+    assert not any(world.conduct.heard(BOB, 100, is_of_run=True) for _ in range(PEER_FRAMES_BURST))
+    pause = world.conduct.heard(BOB, 100, is_of_run=True)
     assert pause == pytest.approx(1 / PEER_FRAMES_PER_S)
     world.now += 10
-    assert not any(world.conduct.heard(BOB, 100) for _ in range(10 * PEER_FRAMES_PER_S - 1))
+    assert not any(world.conduct.heard(BOB, 100, is_of_run=True) for _ in range(10 * PEER_FRAMES_PER_S - 1))
     floods = 0
     while not world.conduct.refuses(BOB):  # it goes on and on, as fast as we let it
-        world.now += world.conduct.heard(BOB, 100)
+        world.now += world.conduct.heard(BOB, 100, is_of_run=True)
         floods += 1
         assert floods < 100 * PEER_FRAMES_BURST
     assert floods > 3 * PEER_FRAMES_BURST
@@ -137,8 +141,22 @@ def test_control_messages_have_a_rate_of_bytes_too():
     """§4.16"""
     world = World()
     size = PEER_CONTROL_BYTES_BURST // 64
-    assert not any(world.conduct.heard(BOB, size) for _ in range(64))
-    assert world.conduct.heard(BOB, size) > 0.1
+    assert not any(world.conduct.heard(BOB, size, is_of_run=True) for _ in range(64))
+    assert world.conduct.heard(BOB, size, is_of_run=True) > 0.1
+
+
+def test_what_is_not_of_a_run_is_dear_and_has_a_rate_of_its_own():
+    """§4.16: below every other rate it could keep a core busy with signatures. What a run says is not held up by it."""
+    world = World()
+    size = PEER_MEMBERSHIP_BYTES_BURST // 64
+    assert not any(world.conduct.heard(BOB, size, is_of_run=False) for _ in range(64))
+    assert world.conduct.heard(BOB, size, is_of_run=False) == pytest.approx(size / PEER_MEMBERSHIP_BYTES_PER_S)
+    assert not world.conduct.heard(BOB, size, is_of_run=True)
+    assert not world.conduct.heard(CAT, size, is_of_run=False)
+    world.now += 3600
+    for _ in range(600):  # a node of a large group, its siblings and its logs
+        assert not world.conduct.heard(BOB, 64 * 1024, is_of_run=False)
+        world.now += 1
 
 
 def test_what_an_honest_run_says_is_never_slowed_down():
@@ -146,9 +164,9 @@ def test_what_an_honest_run_says_is_never_slowed_down():
     world = World()
     for second in range(3600):
         for _ in range(10):
-            assert not world.conduct.heard(BOB, 2_000)
+            assert not world.conduct.heard(BOB, 2_000, is_of_run=True)
         if second % 2 == 0:
-            assert not world.conduct.heard(BOB, 3 * 1024 * 1024)
+            assert not world.conduct.heard(BOB, 3 * 1024 * 1024, is_of_run=True)
         world.now += 1
 
 
@@ -172,6 +190,28 @@ def test_the_door_is_shut_to_who_is_refused_and_nothing_of_its_is_handed_over():
     now = REFUSE_FIRST_S
     assert door.knock(BOB)
     door.check_may_dial(BOB)
+
+
+def test_who_comes_and_goes_without_end_is_let_in_now_and_then():
+    """§4.15: each time costs much more than the handshake. It is no fault, and a bad line is let in again soon."""
+    now = [0.0]
+    door = Door(lambda: now[0])
+    door.set(lambda peer: True)
+
+    def come_and_go(peer: NodeId) -> bool:
+        entered = door.enter(peer)
+        if entered:
+            door.leave(peer)
+        return entered
+
+    assert sum(come_and_go(BOB) for _ in range(1000)) == PEER_CONNECTIONS_BURST
+    assert come_and_go(CAT)
+    now[0] += 10
+    assert sum(come_and_go(BOB) for _ in range(1000)) == 10 * PEER_CONNECTIONS_PER_S
+    assert not door.conduct.refuses(BOB)
+    for number in range(2 * conduct_module.PEERS_MAX):
+        come_and_go(NodeId(f"12D3KooW{number}"))
+    assert len(door._entries) == conduct_module.PEERS_MAX
 
 
 def test_a_peer_has_so_many_connections_at_once():

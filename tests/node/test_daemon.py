@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from fednode import Client, NodeNotRunning
+from node.detach import start_detached
 from node.home import FIRST_PORT, LAST_PORT
 
 ROOT = Path(__file__).parents[2]
@@ -113,6 +114,7 @@ def test_a_second_node_on_one_home_refuses_and_names_the_first(start: Start, hom
     second = start()
     _, err = ended(second)
     assert second.returncode == 4
+    assert err.startswith("Error: ")  # and no traceback, though no log is open yet
     assert f"as process {first.pid}" in err
     assert "fednode stop" in err
     assert Client(home).status()["name"] == "alpha"  # and took nothing from it
@@ -167,6 +169,31 @@ def test_a_failed_start_says_why_without_a_traceback(
     assert "To fix: " in err
     assert "Traceback" not in err
     assert "Traceback" in (home / "node.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("mode", "content", "code", "sentence"),
+    [(0o666, None, 4, "can be read by others (mode 0666)"), (0o600, "no key", 1, "node.key cannot be read")],
+    ids=["mode", "damaged"],
+)
+def test_what_is_wrong_with_a_key_is_told_once_and_plainly(
+    start: Start, home: Path, mode: int, content: str | None, code: int, sentence: str
+) -> None:
+    process = start()
+    first_line(process)
+    process.terminate()
+    ended(process)
+    key = home / "node.key"
+    if content is not None:
+        key.write_text(content)
+    key.chmod(mode)
+    again = start()
+    out, err = ended(again)
+    assert (again.returncode, out) == (code, "")
+    assert err.startswith("Error: ")
+    assert err.count(sentence) == 1
+    assert "\nTo fix: " in err
+    assert "Traceback" not in err
 
 
 def test_debug_shows_the_traceback(start: Start) -> None:
@@ -229,6 +256,26 @@ def test_detached_it_says_why_it_did_not_start(environment: dict[str, str]) -> N
     assert done.returncode == 1
     assert "The port is taken" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("listen", ["foo", "80000", "65535", "127.0.0.1:99999"])
+def test_where_nobody_can_listen_is_said_before_anything_starts(
+    environment: dict[str, str], home: Path, listen: str
+) -> None:
+    for how in ((), ("--detach",)):
+        done = fednode(environment, "start", "--listen", listen, *how)
+        assert done.returncode == 2
+        assert f"{listen!r} is no address to listen on" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not home.exists()
+
+
+def test_what_a_process_said_before_it_ended_is_handed_on(tmp_path: Path) -> None:
+    """Of a command line that will not do, it tells its standard error alone."""
+    told = start_detached(tmp_path, ["--home", str(tmp_path / "no" / "home"), "--listen", "foo"])
+    assert "'foo' is no address to listen on" in told["error"]["what"]
+    assert told["error"]["remedy"].startswith("write PORT")
+    assert told["error"]["exit"] == 2
 
 
 @pytest.mark.real

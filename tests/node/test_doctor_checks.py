@@ -14,12 +14,15 @@ from node.doctor_checks import (
     clock_check,
     disk_check,
     listening_check,
+    local_network_check,
     passphrase_check,
     reach_check,
     store_check,
+    told_apart,
     version_check,
 )
 from node.home import Home
+from node.libp2p_addresses import machine_hosts
 from tracker.durable import make_directory
 from tracker.journal import Journal
 
@@ -37,7 +40,7 @@ def clocks(*ahead: float, unsure: float = 0.01) -> list[ClockReading]:
         ((), "ok", "nobody is connected"),
         ((0.2,), "ok", "is right"),
         ((9.0, -9.0, 1.0), "ok", "is right"),
-        ((60.0,), "warning", "60 s behind of that of node-0; one of them is wrong"),
+        ((60.0,), "warning", "60 s behind node-0's; one of them is wrong"),
         ((-60.0,), "warning", "60 s ahead"),
         ((100_000.0,), "warning", "one of them is wrong"),  # however much: nobody can say which
         ((60.0, 61.0), "warning", "60 s behind, by the median of 2 others"),
@@ -100,6 +103,24 @@ def test_who_listens_to_itself_alone_is_told(ours: list[str], others: list[str],
     check = listening_check(ours, others)
     assert check.state == state
     assert ("--listen 0.0.0.0" in check.remedy) is (state == "warning")
+
+
+def test_a_node_on_this_machine_is_not_elsewhere() -> None:
+    host = ELSEWHERE.split("/")[2]
+    assert listening_check([LOOPBACK], [ELSEWHERE], {host}).state == "ok"
+    assert listening_check([LOOPBACK], [ELSEWHERE, "/dns/node.example.org/tcp/4001"], {host}).state == "warning"
+    assert "127.0.0.1" in machine_hosts()
+
+
+def test_the_local_network_does_not_contradict_where_we_listen() -> None:
+    assert "find this node" in local_network_check(True, "", [LOOPBACK, ELSEWHERE]).text
+    assert "nobody on the local network finds this node" in local_network_check(True, "", [LOOPBACK]).text
+
+
+def test_nodes_of_one_name_are_told_with_their_ids() -> None:
+    names = ["vm", "laptop", "vm"]
+    assert told_apart("vm", "12D3KooWAbCdEfGhIj", names) == "vm (12D3KooWAbCdEf)"
+    assert told_apart("laptop", "12D3KooWAbCdEfGhIj", names) == "laptop"
 
 
 def peer(**facts: object) -> Peer:
@@ -185,7 +206,8 @@ def test_the_store() -> None:
 
 def test_keys_in_clear_beside_a_passphrase_are_told() -> None:
     assert passphrase_check(True, {"node.key": True}).state == "ok"
-    assert passphrase_check(False, {"node.key": False}).state == "ok"
+    clear = passphrase_check(False, {"node.key": False})
+    assert (clear.state, "no passphrase" in clear.text, "fednode key protect" in clear.text) == ("ok", True, True)
     check = passphrase_check(True, {"node.key": True, "member.key": False})
     assert (check.state, "member.key" in check.text) == ("warning", True)
 
@@ -214,6 +236,15 @@ def test_a_key_that_others_can_read_is_wrong(home: Path) -> None:
     (home / "seal.key").chmod(0o644)
     check = next(check for check in home_checks(home) if check.name == "keys")
     assert (check.state, "chmod 600" in check.remedy) == ("wrong", True)
+
+
+@pytest.mark.parametrize("name", ["node.key", "member.key", "seal.key", "member.key.12D3KooWOld"])
+def test_a_key_that_is_none_is_wrong(home: Path, name: str) -> None:
+    assert states(home_checks(home))["keys"] == "ok"
+    (home / name).write_bytes(b"garbage")
+    (home / name).chmod(0o600)
+    check = next(check for check in stopped_checks(home) if check.name == "keys")
+    assert (check.state, name in check.text, bool(check.remedy)) == ("wrong", True, True)
 
 
 def test_a_home_that_others_can_write_or_see_is_told(home: Path) -> None:

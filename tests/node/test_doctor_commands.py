@@ -10,6 +10,7 @@ from memory_service import MemoryService, serving
 
 from fednode import Client
 from node.cli import cli
+from node.doctor import home_checks
 from node.home import Home
 
 
@@ -48,6 +49,23 @@ def test_what_is_wrong_is_in_the_exit_code(service: MemoryService) -> None:
 def test_the_api_hands_it_on(service: MemoryService) -> None:
     assert Client(service.home).doctor() == {"checks": service.doctor.checks}
     assert ("doctor",) in service.calls
+
+
+def test_what_cannot_be_looked_into_is_not_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of journals that is another's looks empty to who does not ask."""
+    home = tmp_path / "home"
+    Home(home).close()
+    (home / "journals" / "votes").mkdir(parents=True)
+    iterdir = Path.iterdir
+
+    def refusing(path: Path) -> Iterator[Path]:
+        if path.name == "votes":
+            raise PermissionError(13, "Permission denied")
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refusing)
+    [check] = [check for check in home_checks(home) if check.name == "journals"]
+    assert (check.state, check.text) == ("wrong", "a journal cannot be read (Permission denied)")
 
 
 def test_a_stopped_node_is_looked_at_too(tmp_path: Path) -> None:

@@ -280,6 +280,30 @@ def test_half_open_handshakes_of_one_address_leave_room_for_others(monkeypatch: 
     _run(test)
 
 
+def test_strangers_who_come_again_and_again_are_made_to_wait_and_members_come_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """§4.17: each handshake has a new name and costs its signatures. A member at the same address waits like them."""
+    monkeypatch.setattr(libp2p_host, "SOURCE_FAILURES_PAUSE_S", 0.5)
+
+    async def test() -> None:
+        async with _house_and_member() as (house, member):
+            house.set_door(lambda peer: peer == member.node_id)
+            house._inner._failures = door.PerMinute(3)
+            for _ in range(3):
+                await (await _dial(house.addresses()[0])).aclose()
+            await _until(lambda: not house._inner._failures.may("127.0.0.1", trio.current_time()))
+            began = trio.current_time()
+            assert await _is_answered(await _dial(house.addresses()[0]))
+            assert 0.4 < trio.current_time() - began < 5
+            began = trio.current_time()
+            assert await _is_answered(await _dial(house.addresses()[0], ELSEWHERE))
+            assert trio.current_time() - began < 0.4
+            await member.open(house.node_id, CONTROL_PROTOCOL)
+
+    _run(test)
+
+
 def test_a_handshake_of_one_byte_at_a_time_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """§4.17: each byte comes in time, and the whole does not."""
     monkeypatch.setattr(libp2p_host, "HANDSHAKE_DEADLINE_S", 0.5)

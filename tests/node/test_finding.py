@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import segno
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
@@ -14,11 +15,12 @@ from network_ground import Ground, run_on_simulated
 
 from node.address_book import ADDRESSES, AddressBook, pack_records
 from node.announcer import Announcer
-from node.links import HURRY_S, Links
-from node.reach import OUTSIDE_MAX
+from node.links import HURRY_LAST_S, HURRY_S, Links
+from node.neighbours import BRIEF_ENTRANCES_MAX, worth_knocking
 from node.seams import Unreachable
 from node.whereabouts import ADDRESS_CHANNEL
 from protocol.address_record import (
+    SEQUENCE_MAX,
     AddressesAsked,
     AddressesTold,
     AddressRecord,
@@ -29,9 +31,10 @@ from protocol.address_record import (
 )
 from protocol.errors import RemoteProtocolError
 from protocol.fields import NodeAddresses
-from protocol.keys import NodeId, node_id_of, public_key_of
+from protocol.invitation import read_token
+from protocol.keys import GroupId, NodeId, node_id_of, public_key_of
 from protocol.limits import ADDRESSES_MAX, ANTI_ENTROPY_S, HINTS_MAX, REDIAL_FIRST_S, REDIAL_LAST_S
-from protocol.presence import Capacity
+from protocol.presence import Capacity, group_of
 from protocol.wire import pack
 from simulations.disk import SimulatedDisk
 
@@ -192,11 +195,14 @@ class _Us:
         node = key(1)
 
 
-def announcer(network: _Here, now: list[float], outside: Sequence[str] = ()) -> Announcer:
+def announcer(
+    network: _Here, now: list[float], outside: Sequence[str] = (), book: AddressBook | None = None
+) -> Announcer:
     capacity = Capacity(cpu_cores=1, memory_bytes=1, memory_free_bytes=1, disk_free_bytes=1)
     return Announcer(
         _Us(),  # type: ignore[arg-type]
         network,  # type: ignore[arg-type]
+        book or Learned().book(SimulatedDisk()),
         version="1",
         now=lambda: now[0],
         describe=lambda: (capacity, (), 0),
@@ -220,19 +226,80 @@ def test_a_record_is_signed_anew_only_when_the_addresses_change():
     assert open_address_record(announcer(network, now).record()).sequence > second.sequence
 
 
+def test_a_clock_that_was_ahead_and_is_put_right_makes_nobody_deaf():
+    """§12.2: the node remembers its own record, and goes on from there."""
+
+    async def main() -> None:
+        disk, network = SimulatedDisk(), _Here()
+        first = announcer(network, [4e9], book=AddressBook(Learned(), disk, node(1)))  # type: ignore[arg-type]
+        ahead = open_address_record(first.record()).sequence
+        await first._addresses.save()
+        learned = Learned()
+        book = AddressBook(learned, disk, node(1), learned.changed.append)  # type: ignore[arg-type]
+        await book.load()
+        second = open_address_record(announcer(network, [1e9], book=book).record()).sequence
+        assert ahead == 4_000_000_000_000 < second < ahead + 10
+        assert (learned.addresses, learned.changed) == ({}, [])  # nobody dials himself
+
+    trio.run(main)
+
+
+def test_a_thief_that_has_used_the_last_sequence_does_not_stop_the_node():
+    """§12.2: with a copy of its key somebody can; its owner revokes that key, on a node that still runs."""
+
+    async def main() -> None:
+        book = AddressBook(Learned(), SimulatedDisk(), node(1))  # type: ignore[arg-type]
+        book.learn(record(1, OTHER_DOOR, sequence=SEQUENCE_MAX))
+        us = announcer(_Here(), [1.0], book=book)
+        assert open_address_record(us.record()).sequence == SEQUENCE_MAX
+        assert group_of(us.make(GroupId("0" * 64))) == "0" * 64
+
+    trio.run(main)
+
+
 def test_what_the_owner_gave_by_hand_stands_first():
     """§4.30, §4.33: with the next port for the entrance; few, and also when there is no room for all."""
     network, now = _Here(), [1.0]
     us = announcer(network, now, outside=["/dns/node.example.org/tcp/7001"])
     assert us.where().addresses == ("/dns/node.example.org/tcp/7001", DOOR)
     assert us.where().entrance_addresses == ("/dns/node.example.org/tcp/7002", "/ip4/192.0.2.7/tcp/4002")
-    us.add_outside(["/ip4/198.51.100.1/tcp/1", DOOR])
-    assert us.where().addresses == ("/ip4/198.51.100.1/tcp/1", DOOR, "/dns/node.example.org/tcp/7001")
+    more = ["/ip4/198.51.100.1/tcp/1", DOOR]  # for one token alone
+    assert us.where(more).addresses == ("/ip4/198.51.100.1/tcp/1", DOOR, "/dns/node.example.org/tcp/7001")
+    assert us.where().addresses == ("/dns/node.example.org/tcp/7001", DOOR)
     network.doors = [f"/ip4/192.0.2.9/tcp/{port}" for port in range(1, 100)]
-    us.add_outside([f"/ip4/198.51.100.2/tcp/{port}" for port in range(1, 100)])
-    assert len(us.outside) == OUTSIDE_MAX
-    assert us.where().addresses[0] == "/ip4/198.51.100.2/tcp/1"
-    assert len(us.where().addresses) == ADDRESSES_MAX
+    assert us.where(more).addresses[:2] == ("/ip4/198.51.100.1/tcp/1", DOOR)
+    assert len(us.where(more).addresses) == ADDRESSES_MAX
+
+
+def test_a_token_has_no_more_places_than_are_of_use():
+    """§4.30: what was given by hand first, then by reach; few for a QR code; this machine only for want of others."""
+    machine, near, far, byhand = "/ip4/127.0.0.1/tcp/2", "/ip4/10.1.2.3/tcp/2", "/ip4/8.8.8.8/tcp/2", "/dns/nas/tcp/2"
+    assert worth_knocking([machine, near, far, byhand]) == (far, near, byhand)
+    assert worth_knocking([machine, near, far, byhand], [byhand]) == (byhand, far, near)
+    assert worth_knocking([machine, near, far, byhand], [byhand], True) == (byhand, far)
+    assert worth_knocking([machine, near], [machine]) == (machine, near)
+    assert worth_knocking([machine]) == (machine,)
+    assert worth_knocking([machine, byhand], [byhand]) == (byhand, machine)  # what was given may be mistyped
+
+
+def test_the_address_of_one_token_is_in_no_other(tmp_path: Path) -> None:
+    """§4.33: the next invitation has what the last had, members are not told, and a QR code has a short one."""
+
+    async def main(ground: HostileGround) -> None:
+        lives = await ground.group(4)
+        service = lives[0].node.service
+        before = await service.invite(None, "member", 1, 3600)
+        by_hand = await service.invite(None, "member", 1, 3600, ["mistyped.example.org:7001"])
+        after = await service.invite(None, "member", 1, 3600)
+        assert by_hand["entrances"][0]["addresses"][0]["address"] == "/dns/mistyped.example.org/tcp/7002"
+        assert (after["entrances"], after["warning"]) == (before["entrances"], before["warning"])
+        assert (await service.status())["announced"] == []
+        short = await service.invite(None, "member", 1, 3600, qr=True)
+        assert len(short["entrances"]) == BRIEF_ENTRANCES_MAX < len(after["entrances"])
+        assert short["entrances"][0]["node_id"] == lives[0].node.identity.node_id
+        assert len(segno.make_qr(short["token"].upper(), error="l").matrix) < 90
+
+    on_hostile_ground(tmp_path, main)
 
 
 # --- asking ----------------------------------------------------------------------------------------------------
@@ -282,11 +349,13 @@ def test_who_lacks_somebody_asks_those_who_are_there(tmp_path: Path) -> None:
         await ground.settled(lambda: book_of(b).of(ids[2]) is not None, "b hears where c is", 3 * ANTI_ENTROPY_S)
         ground.world.heal()
         await ground.settled(lambda: ids[2] in b.node.groups.connected, "b meets c", 3 * REDIAL_LAST_S)
-        assert {message.type for message in told} == {"told"}
-        assert {open_address_record(raw).node_id for message in told for raw in message.records} <= {ids[1], ids[2]}
-        before = len(told)
+        answers = [message for message in told if message.type == "told"]
+        assert answers
+        assert {open_address_record(raw).node_id for message in answers for raw in message.records} <= {ids[1], ids[2]}
+        asked = [{held.node_id for held in message.nodes} for message in told if message.type == "asked"]
+        assert all(nodes == {ids[0]} for nodes in asked)  # after itself alone (§12.10), for it has lost nobody
         await trio.sleep(10 * ANTI_ENTROPY_S)  # virtual time passes
-        assert len(told) == before
+        assert len([message for message in told if message.type == "told"]) == len(answers)
         alive(a, b, c)
 
     on_hostile_ground(tmp_path, main)
@@ -314,6 +383,18 @@ def test_nobody_outside_the_group_is_told_or_believed(tmp_path: Path) -> None:
         assert book_of(a).of(inside) != moved.where()
         whereabouts.on_message(inside, news)
         assert book_of(a).of(inside) == moved.where()
+
+    on_hostile_ground(tmp_path, main)
+
+
+def test_a_token_that_leads_to_the_node_itself_is_said(tmp_path: Path) -> None:
+    """As after its restoration from a backup, with a token that it made before."""
+
+    async def main(ground: HostileGround) -> None:
+        (a,) = await ground.group(1)
+        _, token = await a.node.groups.invite(a.place, "member", 1, 3600)
+        with pytest.raises(Unreachable, match="leads to this very node"):
+            await a.node.groups.entrance.join(read_token(token))
 
     on_hostile_ground(tmp_path, main)
 
@@ -425,6 +506,15 @@ def test_a_new_address_is_tried_at_once_and_the_pauses_begin_anew() -> None:
             links.hurry(NodeId("peer"))
             await trio.sleep(HURRY_S / 50)  # virtual time passes
         assert len(network.dialled) - before < 15
+        for _ in range(100):
+            links.hurry(NodeId("peer"))
+            await trio.sleep(HURRY_LAST_S / 100)  # virtual time passes
+        before = len(network.dialled)
+        for _ in range(300):
+            links.hurry(NodeId("peer"))
+            await trio.sleep(HURRY_LAST_S / 100)  # virtual time passes
+        undisturbed = 3 * HURRY_LAST_S / REDIAL_LAST_S
+        assert len(network.dialled) - before < 2 * undisturbed
         links.hurry(NodeId("nobody that we ever dialled"))
 
     run_on_simulated(test)

@@ -7,7 +7,7 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.disk import FileDisk
-from node.group_place import GroupPlace, create_place, load_place
+from node.group_place import GroupPlace, check_has_key, create_place, load_place
 from node.identity import Identity, Keys
 from node.sealing import Vault, is_sealed
 from node.worker_process import worker_environment
@@ -67,6 +67,14 @@ def test_without_a_passphrase_they_are_as_before(tmp_path: Path) -> None:
     assert place.key.secret in file.read_bytes()
     assert loaded(tmp_path, place, Vault()).keys == place.keys
     assert loaded(tmp_path, place, Vault(bytes(32))).keys == place.keys  # until it is written the next time
+
+
+def test_a_file_without_a_key_is_damaged(tmp_path: Path) -> None:
+    place = made(tmp_path, Vault())
+    (file,) = tmp_path.glob("group-*.keys")
+    file.write_bytes(b"\x80")
+    with pytest.raises(FednodeError, match="there is no key in them"):
+        check_has_key(loaded(tmp_path, place, Vault()))
 
 
 @pytest.mark.parametrize("name", ["FEDNODE_PASSPHRASE", "FEDNODE_NEW_PASSPHRASE", "FEDNODE_BACKUP_PASSPHRASE"])

@@ -1,15 +1,21 @@
 """What a member with valid keys can write into a group's log must end nobody's node."""
 
+import logging
 from pathlib import Path
 from random import Random
 
+import pytest
 import trio
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
+from node.complaints import COMPLAINTS_BURST
+from node.group_keys import HandedKey
 from protocol.address_record import open_address_record
 from protocol.limits import ADDRESSES_MAX
 from protocol.operations import OPERATION_TAG, Operation
 from protocol.signing import sign
+from protocol.sync import SyncMessage
+from protocol.wire import pack
 
 
 async def gossip(life: Life, kind: bytes, body: bytes) -> None:
@@ -88,5 +94,31 @@ def test_a_node_with_very_many_addresses_announces_some(tmp_path: Path) -> None:
         heard = second.place.book.last(first.node.identity.node_id)
         assert heard is not None
         assert len(open_address_record(heard.presence.where).addresses) == ADDRESSES_MAX
+
+    on_hostile_ground(tmp_path, main)
+
+
+def test_what_cannot_stand_fills_no_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """§5.4, §5.12: a member that compares forged operations and hands on false keys, 100 times, is told of a few times:
+    else it would push what else it did out of the log."""
+
+    async def main(ground: HostileGround) -> None:
+        honest, hostile, gone = await ground.group(3)
+        await honest.node.service.memberships.remove("hostile", gone.node.identity.member_id, "")
+        await trio.sleep(60)  # virtual time passes: there is a new key
+        place, peer = honest.place, hostile.node.identity.node_id
+        epoch = max(place.state().rotations)
+        del place.keys[epoch]
+        caplog.clear()
+        caplog.set_level(logging.WARNING, logger="fednode.groups")
+        forged = unknown_operation(hostile, critical=False)[:-1] + b"!"
+        compared = pack(SyncMessage(group=place.group, opens=True, digest="0" * 64, holds=(), operations=(forged,)))
+        false = pack(HandedKey(group=place.group, epoch=epoch, sealed=bytes(80)))
+        for _ in range(100):
+            await honest.node.groups.on_sync(peer, compared)
+            await honest.node.groups.keys.on_message(peer, false)
+        told = [record.getMessage() for record in caplog.records]
+        for words in ("cannot stand", "a key that is none"):
+            assert 0 < sum(words in line for line in told) <= COMPLAINTS_BURST
 
     on_hostile_ground(tmp_path, main)

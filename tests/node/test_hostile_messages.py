@@ -7,7 +7,7 @@ import pytest
 import trio
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
-from node.runs import RUN_CHANNEL
+from node.links import RUN_CHANNEL
 from node.service import LogsQuery, MetricsQuery
 from protocol.checkpoint import Ack, Checkpoint, Issue, Offer, Ready, Receipt, Report, UpdateEntry, sign_note
 from protocol.keys import RunId

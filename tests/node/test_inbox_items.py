@@ -78,7 +78,7 @@ def test_who_proposes_by_the_hundred_fills_a_few_lines() -> None:
     [
         ({}, "member 1 came into study as member", "icu has admitted member 1 with its node east"),
         ({"is_new": False}, "member 1 has a new node in study: east", "did not expect it"),
-        ({"is_ours": True, "is_new": False}, "A new node of your own in study: east", "somebody has your member key"),
+        ({"is_ours": True, "is_new": False}, "A new node of your own in study: east", "fednode nodes revoke n1"),
     ],
 )
 def test_who_comes_in_is_told_with_who_let_them_in(changes: dict[str, Any], title: str, words: str) -> None:
@@ -164,7 +164,9 @@ def test_nothing_the_matter_is_no_item() -> None:
 
 def place(name: str, *, members: bool = True, unkept: bool = False) -> Any:
     state = SimpleNamespace(name=name, members={"M": 1} if members else {})
-    return SimpleNamespace(group=name, state=lambda: state, has_unkept=unkept)
+    return SimpleNamespace(
+        group=name, state=lambda: state, has_unkept=unkept, is_too_old=not members, turned_away="", shut_at={}
+    )
 
 
 def test_what_the_node_cannot_do_is_told() -> None:

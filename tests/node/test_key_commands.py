@@ -3,6 +3,7 @@
 import json
 import os
 from base64 import b64encode
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import node.sealing as sealing
-from node.cli import cli
+from node.cli import cli, passphrases
 from node.home import Home
 from node.key_files import secret_files
 from node.sealing import Cost, is_sealed
@@ -141,6 +142,19 @@ def test_a_file_that_will_not_do_is_refused(home: Path, tmp_path: Path, content:
     ids(home)
 
 
+@pytest.mark.parametrize("raw", [WORDS.encode() + b"\r\n", b"\xef\xbb\xbf" + WORDS.encode(), WORDS.encode()])
+def test_a_file_as_other_systems_write_it_will_do(home: Path, tmp_path: Path, words: str, raw: bytes) -> None:
+    told(key(home, "protect", "--new-passphrase-file", words, "--json"))
+    file = Path(written(tmp_path / "file", ""))
+    file.write_bytes(raw)
+    told(key(home, "unprotect", "--passphrase-file", str(file), "--json"))
+
+
+@pytest.mark.parametrize("file", ["no-such-file", "~no-such-user/file", "."])
+def test_a_file_that_cannot_be_read_is_said(home: Path, file: str) -> None:
+    assert refused(key(home, "protect", "--new-passphrase-file", file, "--json")) == "no-passphrase"
+
+
 def test_where_nobody_can_be_asked_it_says_how_to_give_it(home: Path, words: str) -> None:
     result = key(home, "protect", "--json")
     assert refused(result) == "passphrase-needed"
@@ -159,6 +173,64 @@ def test_a_running_nodes_keys_are_left_alone(home: Path, words: str, tmp_path: P
         ):
             assert refused(key(home, *arguments, "--json")) == "already-running"
     told(key(home, "show", "--json"))
+
+
+def test_a_node_that_runs_already_is_said_before_anybody_is_asked(
+    home: Path, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(key(home, "protect", "--new-passphrase-file", words, "--json"))
+    monkeypatch.setattr(passphrases, "can_ask", lambda: True)
+    with Home(home, WORDS):
+        result = CliRunner().invoke(cli, ["start", "--home", str(home), "--detach"], input=WORDS + "\n")
+    assert result.exit_code == 4
+    assert "A node is running" in result.stderr
+    assert "Passphrase" not in result.output
+
+
+def test_a_short_passphrase_is_refused_before_it_is_typed_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passphrases, "can_ask", lambda: True)
+    result = key(home, "protect", stdin="a\n" + WORDS + "\n")
+    assert result.exit_code != 0
+    assert "A passphrase of 1 character is guessed too soon" in result.output
+    assert "Again" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (("protect",), "--passphrase-file"),
+        (("protect",), "--new-passphrase-file"),
+        (("export", "x"), "--backup-passphrase-file"),
+    ],
+)
+def test_a_file_that_others_can_read_is_named_with_its_own_option(
+    home: Path, words: str, tmp_path: Path, command: tuple[str, ...], option: str
+) -> None:
+    if option == "--passphrase-file":
+        told(key(home, "protect", "--new-passphrase-file", words, "--json"))
+    file = Path(written(tmp_path / "file", WORDS))
+    file.chmod(0o644)
+    assert f" {option} - < {file}" in key(home, *command, option, str(file)).stderr
+
+
+def test_the_readmes_block_can_be_run_from_top_to_bottom(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a node that runs only between its own start and stop, no command in it is refused for the other."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    block = readme.partition("### Keys")[2].partition("```sh\n")[2].partition("```")[0]
+    commands = [line.partition("#")[0].split()[1:] for line in block.splitlines()]
+    assert {"stop", "key", "start"} == {command[0] for command in commands}
+    monkeypatch.chdir(home.parent)
+    runs = True
+    for command in commands:
+        if command[0] != "key":
+            assert runs is (command[0] == "stop")
+            runs = command[0] == "start"
+            continue
+        with Home(home, WORDS) if runs else nullcontext():
+            variables = dict.fromkeys(
+                ("FEDNODE_PASSPHRASE", "FEDNODE_NEW_PASSPHRASE", "FEDNODE_BACKUP_PASSPHRASE"), WORDS
+            )
+            told(key(home, *command[1:], "--json", **variables))
 
 
 # --- backups ---------------------------------------------------------------------------------------------------
@@ -188,6 +260,24 @@ def test_a_home_under_a_passphrase_is_backed_up_and_restored_under_others(
     told(key(new, "import", file, "--passphrase-file", words, "--backup-passphrase-file", other, "--json"))
     assert {is_sealed(path.read_bytes()) for path in secret_files(new)} == {True}
     assert ids(new, WORDS) == before
+
+
+def test_a_restored_home_says_how_its_keys_lie(home: Path, tmp_path: Path, words: str) -> None:
+    file = str(tmp_path / "backup")
+    told(key(home, "export", file, "--backup-passphrase-file", words, "--json"))
+    clear, same = tmp_path / "clear", tmp_path / "same"
+    said = key(clear, "import", file, "--backup-passphrase-file", words)
+    assert "lie there in clear" in said.stdout
+    assert "fednode key protect" in said.stdout
+    assert "beside the node that the backup is of" in said.output
+    assert told(key(clear, "import", file, "--backup-passphrase-file", words, "--json"))["protected"] is False
+    kept = told(key(same, "import", file, "--backup-passphrase-file", words, "--same-passphrase", "--json"))
+    assert kept["protected"] is True
+    assert {is_sealed(path.read_bytes()) for path in secret_files(same)} == {True}
+    assert ids(same, WORDS) == ids(home)
+    open_file = str(tmp_path / "open")
+    told(key(home, "export", open_file, "--unprotected", "--json"))
+    assert refused(key(tmp_path / "x", "import", open_file, "--same-passphrase", "--json")) == "bad-options"
 
 
 def test_in_clear_only_when_that_is_said(home: Path, tmp_path: Path, words: str) -> None:

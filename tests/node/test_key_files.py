@@ -71,6 +71,17 @@ def test_a_key_of_another_user_is_refused(path: Path, monkeypatch: pytest.Monkey
     assert caught.value.code == "key-not-ours"
 
 
+def test_a_home_of_another_user_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after one start with sudo: said of the home, before anything in it is opened or made."""
+    mine = os.geteuid()
+    monkeypatch.setattr(key_files.os, "geteuid", lambda: mine + 1)
+    for home in (path, path.parent):
+        with pytest.raises(Refused, match="belongs to") as caught:
+            Home(home)
+        assert caught.value.code == "home-not-ours"
+    assert not (path.parent / "node.lock").exists()
+
+
 @pytest.mark.parametrize("bits", [0o777, 0o702])
 def test_a_home_that_others_can_write_is_refused(path: Path, bits: int) -> None:
     path.chmod(bits)

@@ -1,5 +1,7 @@
 """Dialling a peer with several addresses over real sockets, and what the library's own dialler gets wrong (§12.8)."""
 
+import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -8,8 +10,11 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+import node.libp2p_addresses as libp2p_addresses
+from node.libp2p_addresses import LOOKUPS_MAX, NAME_ADDRESSES_MAX
 from node.libp2p_network import Libp2pNetwork, open_network
 from node.libp2p_secure import DoorShut
+from node.reach import OUTSIDE_MAX
 from node.seams import CONTROL_PROTOCOL, Stream, StreamClosed, Unreachable
 from protocol.keys import NodeId
 from protocol.limits import FRAME_BYTES_MAX
@@ -84,6 +89,42 @@ def test_silent_addresses_hold_up_nobody_and_the_good_one_is_remembered() -> Non
 
 
 @pytest.mark.real
+def test_names_cost_no_more_than_a_few_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """§12.8: names whose servers never answer, and one with a hundred addresses. Other threads of the node go on."""
+    asked: list[str] = []
+    tried: list[str] = []
+    answer = threading.Event()
+
+    def getaddrinfo(host: str, port: object, **how: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        if host.startswith("hangs"):
+            answer.wait(DEADLINE_S)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.1.{number}", 0)) for number in range(100)]
+
+    async def open_tcp_stream(host: str, port: int) -> trio.SocketStream:
+        tried.append(host)
+        raise ConnectionRefusedError("refused")
+
+    async def main() -> None:
+        limiter = trio.CapacityLimiter(LOOKUPS_MAX)
+        monkeypatch.setattr(libp2p_addresses.socket, "getaddrinfo", getaddrinfo)
+        async with two() as (one, other):
+            monkeypatch.setattr(trio, "open_tcp_stream", open_tcp_stream)
+            other.learn(one.node_id, [f"/dns/hangs{number}.example.org/tcp/9" for number in range(16)])
+            with pytest.raises(Unreachable):
+                await other.open(one.node_id, CONTROL_PROTOCOL)
+            assert len(asked) == OUTSIDE_MAX
+            assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
+            with pytest.raises(ConnectionRefusedError):
+                await libp2p_addresses.connect_tcp("many.example.org", 9, limiter)
+            assert len(tried) == NAME_ADDRESSES_MAX
+
+    try:
+        trio.run(main)
+    finally:
+        answer.set()
+
+
 def test_a_lost_address_is_not_remembered_for_ever() -> None:
     """The one that answered last is gone: the others are tried as before."""
 

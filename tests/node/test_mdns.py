@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -63,10 +64,45 @@ def test_a_sighting_leads_to_where_it_came_from():
     seen: list[Seen] = []
 
     async def main() -> None:
-        network(ANN, 4001, lambda *sighting: seen.append(sighting)).take(announcement(BEN, 4001, 4002), "192.0.2.9")
+        network(ANN, 4001, lambda *sighting: seen.append(sighting)).take(announcement(BEN, 4001, 4002), "127.0.0.9")
 
     trio.run(main)
-    assert seen == [(BEN, "/ip4/192.0.2.9/tcp/4001", "/ip4/192.0.2.9/tcp/4002")]
+    assert seen == [(BEN, "/ip4/127.0.0.9/tcp/4001", "/ip4/127.0.0.9/tcp/4002")]
+
+
+def test_nobody_has_us_dial_a_machine_far_away(monkeypatch: pytest.MonkeyPatch):
+    """§12.7: by an address on a datagram that is not its sender's."""
+    card = [SimpleNamespace(family=socket.AF_INET, address="10.1.2.3", netmask="255.255.255.0")]
+    other = [SimpleNamespace(family=socket.AF_INET6, address="fe80::1", netmask=None)]
+    monkeypatch.setattr(mdns.psutil, "net_if_addrs", lambda: {"a": card, "b": other})
+    seen: list[Seen] = []
+
+    async def main() -> None:
+        there = network(ANN, 4001, lambda *sighting: seen.append(sighting))
+        for host in ("198.51.100.1", "10.1.3.3", "10.1.2.4"):
+            there.take(announcement(BEN, 4001, 4002), host)
+
+    trio.run(main)
+    assert [door for _, door, _ in seen] == ["/ip4/10.1.2.4/tcp/4001"]
+
+
+def test_a_flood_leaves_the_node_its_time():
+    """§12.7: also one of what is about other things, which is not even read."""
+    taken: list[float] = []
+
+    class Flood:
+        async def recvfrom(self, size: int) -> tuple[bytes, tuple[str, int]]:
+            await trio.lowlevel.checkpoint()
+            taken.append(trio.current_time())
+            assert len(taken) < 12_000
+            return b"noise", ("127.0.0.9", mdns.PORT)
+
+    async def main() -> None:
+        with trio.move_on_after(10):  # virtual seconds, which only pauses use up
+            await network(ANN, 4001, lambda *sighting: None)._listen(Flood())  # type: ignore[arg-type]
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert taken[-1] - taken[0] > 9
 
 
 NONSENSE = {

@@ -11,6 +11,7 @@ import trio
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
 from node.group_keys import HandedKey
+from node.operation_words import Names
 from node.service import NotFound
 from protocol.errors import Refused, RemoteProtocolError
 from protocol.group_key import SEALED_KEY_BYTES, GroupKey, seal_gossip, seal_to
@@ -265,6 +266,8 @@ def test_the_history_is_told_in_words(tmp_path: Path) -> None:
             text.startswith(f"revoked the invitation {invitation['invite_id'][:8]} of node-0") for _, text in texts
         )
         assert any("admitted node-2 with node node-2, by the invitation" in text for _, text in texts)
+        assert not any("epoch" in text or "witness" in text for _, text in texts)
+        assert ("node-0", "made a new key for the group's messages") in texts
         assert told["total"] == len(texts)
         assert told["previous"] is None
         page = await members.history("hostile", told["operations"][2]["hash"], 2)
@@ -280,3 +283,12 @@ def test_the_history_is_told_in_words(tmp_path: Path) -> None:
             await second.node.service.memberships.remove("hostile", "node-0", "")
 
     on_hostile_ground(tmp_path, main)
+
+
+def test_two_of_one_name_are_told_apart_by_their_ids() -> None:
+    """A name is anybody's to choose, in whatever letters, and so is a node's; what they sign is not mixed up."""
+    ids = {"M" + "1" * 20: "Anna", "M" + "2" * 20: "anna", "M" + "3" * 20: "Bo"}
+    first, second, bo = ids
+    names = Names({"n1": "anna", "n2": "anna"}, ids, {"n1": first, "n2": second})
+    assert [names.of("n1"), names.of("n2")] == ["Anna (M11111111111)", "anna (M22222222222)"]
+    assert names.member(bo) == "Bo"

@@ -35,6 +35,7 @@ def test_the_api_hands_everything_on(service: MemoryService) -> None:
     assert next(each["name"] for each in client.nodes()["nodes"]) == "alpha"
     assert client.link_node(600)["token"].startswith("fednode-link1-")
     assert client.revoke_node("laptop")["groups"] == ["study"]
+    assert client.revoke_link("cdcd")["link_id"] == "cd" * 32
     assert client.profile()["organisation"] == ""
     assert client.set_profile(organisation="St. Anna")["organisation"] == "St. Anna"
     assert client.set_profile(organisation="")["organisation"] == ""
@@ -42,6 +43,7 @@ def test_the_api_hands_everything_on(service: MemoryService) -> None:
     assert service.calls == [
         ("link", 600),
         ("revoke-node", "laptop"),
+        ("revoke-link", "cdcd"),
         ("profile", changes),
         ("profile", {**changes, "organisation": ""}),
     ]
@@ -67,6 +69,7 @@ def test_a_token_is_printed_alone(service: MemoryService) -> None:
     result = done("link", "--expires", "10m")
     assert result.stdout == "fednode-link1-abc\n"
     assert "--link TOKEN" in result.stderr
+    assert "local network" in result.stderr
     assert service.calls == [("link", 600)]
     drawn = done("link", "--qr")
     assert drawn.stdout == "fednode-link1-abc\n"
@@ -85,15 +88,35 @@ def test_ones_nodes_are_listed(service: MemoryService, command: list[str]) -> No
 
 
 def test_whoever_revokes_is_asked_first(service: MemoryService) -> None:
-    result = run("nodes", "revoke", "laptop", stdin="n\n")
-    assert result.exit_code != 0
-    assert "for good" in result.output
+    laptop = "12D3KooWlap"
+    result = run("nodes", "revoke", laptop, stdin="n\n")
+    assert result.exit_code == 130
+    assert "lap\ufffd[2Jtop (12D3KooWlap" in result.stderr  # nothing of it moves the cursor
+    assert "out of study, and away from your other nodes" in result.stderr
+    assert "for good" in result.stderr
     assert service.calls == []
-    assert "laptop is revoked in study" in done("nodes", "revoke", "laptop", stdin="y\n").output
-    assert json.loads(done("nodes", "revoke", "laptop", "--yes", "--json").stdout)["groups"] == ["study"]
-    refused = run("nodes", "revoke", "alpha", "--yes")
-    assert refused.exit_code == 4
-    assert "does not revoke itself" in refused.output
+    assert "is revoked in study" in done("nodes", "revoke", laptop, stdin="y\n").output
+    assert json.loads(done("nodes", "revoke", laptop, "--yes", "--json").stdout)["groups"] == ["study"]
+
+
+@pytest.mark.parametrize(
+    ("node", "code", "why"),
+    [("nosuch", 1, "You have no node"), ("alpha", 4, "does not revoke itself"), ("old", 4, "is revoked already")],
+)
+def test_nobody_is_asked_about_a_node_that_is_not_to_be_revoked(
+    service: MemoryService, node: str, code: int, why: str
+) -> None:
+    for more in ((), ("--yes",)):
+        refused = run("nodes", "revoke", node, *more, stdin="y\n")
+        assert (refused.exit_code, "Go on?" in refused.output) == (code, False)
+        assert why in refused.stderr
+    assert service.calls == []
+
+
+def test_a_device_token_is_taken_back(service: MemoryService) -> None:
+    assert "cdcdcdcdcdcd links no machine any more" in done("nodes", "revoke-link", "cdcd").stdout
+    assert json.loads(done("nodes", "revoke-link", "cdcd", "--json").stdout)["link_id"] == "cd" * 32
+    assert service.calls == [("revoke-link", "cdcd"), ("revoke-link", "cdcd")]
 
 
 def test_the_profile_is_shown_and_changed(service: MemoryService) -> None:

@@ -90,6 +90,8 @@ def test_a_token_that_leads_nowhere_far_is_warned_of() -> None:
     assert "nobody can use it" in warning_about([])
     for some in ([], [machine], [network]):
         assert "--addr HOST:PORT" in warning_about(some)
+        assert "--announce HOST:PORT" in warning_about(some, is_link=True)  # fednode link has no --addr
+        assert "--addr" not in warning_about(some, is_link=True)
 
 
 # --- what is remembered ----------------------------------------------------------------------------------------

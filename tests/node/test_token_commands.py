@@ -1,5 +1,6 @@
 """fednode token show, invite --addr and join -, on the command line (docs/protocol.md §4)."""
 
+import io
 import json
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from memory_service import MemoryService, serving
 
 from node.cli import cli
+from node.cli.tokens import token_given
 from node.token_words import token_view
 from protocol.device_link import make_device_token
 from protocol.errors import Refused
@@ -121,10 +123,47 @@ def test_addresses_for_outsiders_are_handed_on(service: MemoryService) -> None:
     result = run("invite", "--addr", "node.example.org:7001", "--addr", "198.51.100.7")
     assert result.exit_code == 0, result.output
     assert service.calls[-1][-2:] == ("node.example.org:7001", "198.51.100.7")
+    assert "in this token alone" in result.stderr
     assert "fednode start --announce node.example.org:7001" in result.stderr
     assert run("invite", *(word for number in range(5) for word in ("--addr", f"h{number}"))).exit_code == 2
 
 
 def test_a_token_may_come_from_standard_input(service: MemoryService) -> None:
     assert "You are in study" in run("join", "-", stdin="fed1\n  token\n").stdout
+    assert "You are in study" in run("join", stdin="fed1\n  token\n").stdout  # as with -
     assert run("join", "-", stdin="").exit_code == 4
+    assert run("join", stdin="").exit_code == 4
+
+
+def test_at_a_terminal_the_token_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was pasted ends with an empty line, however many lines mail has made of it."""
+    typed = io.StringIO("\nfed1\n> token\n\nmore\n")
+    typed.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", typed)
+    assert token_given("-") == "fed1>token"
+    assert "Paste the token" in capsys.readouterr().err
+    assert typed.read() == "more\n"
+
+
+def test_an_expired_invitation_is_not_called_good(service: MemoryService) -> None:
+    good, late = run("join", a_token()), run("join", a_token(expires_in_s=-20))
+    assert "is good until" in good.stderr
+    assert "good until" not in late.stderr
+
+
+def test_whoever_joins_with_a_device_token_is_asked_first(service: MemoryService) -> None:
+    """It gives the whole machine to the token's member: nobody is led into that by what looks like an invitation."""
+    host = NodeAddresses(node_id=NODE, entrance_addresses=("/ip4/192.168.1.7/tcp/4002",))
+    until = int(time.time()) + 3600
+    token = make_device_token(KEY, member_name="mallory", seed=b"s" * 32, expires_at=until, host=host)
+    for stdin in ("n\n", ""):
+        refused = run("join", token, stdin=stdin)
+        assert refused.exit_code != 0
+        assert "a node of mallory" in refused.output
+    assert run("join", token, "--json").exit_code == 2
+    assert service.calls == []
+    for done in (run("join", token, "--yes"), run("join", token, stdin="y\n")):  # the node is asked, and knows better
+        assert done.exit_code == 4
+        assert "a node of mallory" not in done.stdout

@@ -1,8 +1,6 @@
 """Properties of the whole: one set of operations, one state (docs/protocol.md §3.1), and replicas that agree (§5.3)."""
 
 import itertools
-from dataclasses import replace
-from functools import cache, cached_property
 from random import Random
 
 from group_helpers import (
@@ -26,19 +24,14 @@ from group_helpers import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_verdicts import takes_away, verdicts
+from slow_twin import dumb_state
 
 from protocol.admission import seed_public_key
 from protocol.errors import Refused
 from protocol.fields import Role
 from protocol.group_concurrency import Rulings
-from protocol.group_departures import with_spoilt_key
-from protocol.group_finality import electorate_of
 from protocol.group_key import GroupKey, commitment_of, seal_to_all
 from protocol.group_log import GroupLog
-from protocol.group_reducer import apply, as_ruling
-from protocol.group_rulings import RULINGS
-from protocol.group_state import GroupState, Ruling
 from protocol.identity import make_revocation
 from protocol.keys import Hash, RunId
 from protocol.limits import EPOCH_STEP
@@ -58,7 +51,6 @@ from protocol.operation_kinds import (
     RunStart,
     RunStop,
 )
-from protocol.operations import OpenOperation
 
 PEOPLE = [ANN, BOB, CAT, DAN]
 AUTHORS = [*PEOPLE, Person("ann-2", member="ann"), Person("dan-2", member="dan")]
@@ -78,6 +70,17 @@ QUARRELS = st.builds(
     st.lists(_WITNESS, max_size=6),
     st.lists(_ANYTHING, max_size=10),
 )
+# Somebody is let in on one side, where admins go on; others on other sides, by the same invitations.
+_LET_IN = st.tuples(st.integers(0, 5), st.sampled_from((13, 13, 13, 14)), st.integers(0, 9))
+_GOES_ON = st.tuples(st.integers(0, 5), st.just(12), st.sampled_from((0, 3, 6)))
+REDEMPTIONS = st.builds(
+    lambda before, let_in, go_on, others, after: before + let_in + go_on + others + after,
+    st.lists(_GOES_ON, max_size=3),
+    st.lists(st.tuples(st.integers(0, 5), st.just(13), st.sampled_from((0, 3, 6))), min_size=1, max_size=3),
+    st.lists(_GOES_ON, min_size=2, max_size=6),
+    st.lists(_LET_IN, min_size=1, max_size=6),
+    st.lists(st.tuples(st.integers(0, 5), st.sampled_from((6, 7, 9, 10, 12, 13, 14)), st.integers(0, 35)), max_size=12),
+)
 
 
 class World:
@@ -93,7 +96,7 @@ class World:
         self.replicas = [log, log.copy(), log.copy()]
 
     def step(self, who: int, action: int, detail: int) -> None:
-        log, author = self.replicas[detail % 3], AUTHORS[who]
+        log, author = self.replicas[detail % 3], JOINERS[who % 5] if action == 14 else AUTHORS[who]
         if action == 6:
             converse(log, self.replicas[(detail + 1) % 3])
             return
@@ -114,8 +117,9 @@ class World:
         if action == 0:
             key = seed_public_key(secret("seed", AUTHORS.index(author), detail))
             return InvitePost(seed_public_key=key, role=ROLES[detail % 3], uses=1 + detail % 2, expires_at=NOW + detail)
-        if action == 1 and invitations:
-            invite_id = invitations[detail % len(invitations)]
+        if action in (1, 13) and invitations:  # 13: the same invitation on several replicas
+            number = detail if action == 1 else detail // 3
+            invite_id = invitations[number % len(invitations)]
             joiner = JOINERS[(AUTHORS.index(author) + detail) % 5]
             return admission(
                 log, joiner, invite_id, self.seeds[invite_id], by=author, admitted_at=NOW + 5 * (detail % 2)
@@ -132,7 +136,7 @@ class World:
             return RunStart(run=run, start=b"s") if detail % 2 else RunStop(run=run, reason="")
         if action == 7:
             return MemberRemove(member=(PEOPLE + JOINERS)[(detail + detail // 9) % 9].member_id, reason="")
-        if action == 8:
+        if action in (8, 14):
             return MemberLeave()
         if action == 9:
             return MemberRole(member=PEOPLE[detail % 4].member_id, role=ROLES[(detail + AUTHORS.index(author)) % 3])
@@ -145,103 +149,6 @@ class World:
             name = f"{author.name} {detail}"
             return RulingWitness() if detail < 8 else MemberProfile(name=name, organisation="", contact="")
         return None
-
-
-class Twin:
-    """The state, straight from the sentences, with nothing remembered between one question and the next."""
-
-    def __init__(self, operations: list[OpenOperation]) -> None:
-        self.by_hash = {operation.hash: operation for operation in operations}
-
-    @cached_property
-    def pasts(self) -> dict[Hash, frozenset[Hash]]:
-        pasts: dict[Hash, frozenset[Hash]] = {}
-
-        def past(hash_: Hash) -> frozenset[Hash]:
-            if hash_ not in pasts:
-                below = self.by_hash[hash_].dependencies
-                pasts[hash_] = frozenset(below).union(*(past(dependency) for dependency in below))
-            return pasts[hash_]
-
-        for hash_ in self.by_hash:
-            past(hash_)
-        return pasts
-
-    @cache  # noqa: B019  # a twin lives for one example
-    def place(self, hash_: Hash) -> tuple[int, Hash]:
-        return max((1 + self.place(below)[0] for below in self.by_hash[hash_].dependencies), default=0), hash_
-
-    @cache  # noqa: B019
-    def ruling(self, hash_: Hash) -> Ruling:
-        past = self.state(self.pasts[hash_])
-        ruling = as_ruling(past, self.by_hash[hash_], self.place(hash_))
-        node = past.nodes.get(self.by_hash[hash_].author)
-        if node is None:
-            return ruling
-        admission = past.members[ruling.author].grounds[0].operation
-        return replace(ruling, seniority=(self.place(admission), self.place(node.ground.operation)))
-
-    def concurrent(self, one: Hash, other: Hash) -> bool:
-        return one != other and one not in self.pasts[other] and other not in self.pasts[one]
-
-    def finals(self, rulings: list[Ruling], hashes: frozenset[Hash]) -> set[tuple[Hash, Hash]]:
-        """The rulings that may be and are final against a senior's, where that is not final, too; and the other."""
-        return {
-            (one.operation, other.operation)
-            for one in rulings
-            for other in rulings
-            if one.council
-            and takes_away(one, other, self.concurrent)
-            and takes_away(other, one, self.concurrent)
-            and (other.seniority, other.place) < (one.seniority, one.place)
-            and self.is_final(one, other, hashes)
-            and not self.is_final(other, one, hashes)
-        }
-
-    def is_final(self, one: Ruling, other: Ruling, hashes: frozenset[Hash]) -> bool:
-        common = self.pasts[one.operation] & self.pasts[other.operation]
-        electorate = electorate_of(one, other, self.state(common), common)
-        votes = 0
-        for nodes in electorate:
-            below = [self.pasts[hash_] | {hash_} for hash_ in hashes if self.by_hash[hash_].author in nodes]
-            is_for, is_against = (
-                any(this in past and that not in past for past in below)
-                for this, that in ((one.operation, other.operation), (other.operation, one.operation))
-            )
-            votes += is_for and not is_against
-        return 2 * votes > len(electorate)
-
-    @cache  # noqa: B019
-    def state(self, hashes: frozenset[Hash]) -> GroupState:
-        """Sort by depth and hash, apply one by one; and again, as long as a ruling turns out to be void."""
-        ordered = [self.by_hash[hash_] for hash_ in sorted(hashes, key=self.place)]
-        if not ordered:
-            return GroupState(next(iter(self.by_hash.values())).group)
-        rulings = [self.ruling(each.hash) for each in ordered if isinstance(each.payload, RULINGS)]
-        dropped: dict[Hash, str] = {}
-        finals = self.finals([ruling for ruling in rulings if not ruling.fault], hashes)
-        while True:
-            codes = verdicts(rulings, self.concurrent, dropped, finals)
-            state = GroupState(ordered[0].group)
-            for each in ordered:
-                against = [
-                    ruling
-                    for ruling in rulings
-                    if not codes[ruling.operation] and self.concurrent(ruling.operation, each.hash)
-                ]
-                before, state = state, apply(state, each, against, codes.get(each.hash, ""))
-                if isinstance(each.payload, KeyRotate) and each.hash not in state.refused:
-                    in_vain = {member for member, former in before.former.items() if former.void}
-                    if in_vain - self.state(self.pasts[each.hash]).former.keys():
-                        state = with_spoilt_key(state, each.payload.epoch)
-            void = [each.hash for each in ordered if codes.get(each.hash) == "" and each.hash in state.refused]
-            if not void:
-                return state
-            dropped[void[0]] = state.refused[void[0]]
-
-
-def dumb_state(operations: list[OpenOperation]) -> GroupState:
-    return Twin(operations).state(frozenset(operation.hash for operation in operations))
 
 
 def rotation(log: GroupLog, epoch: int) -> KeyRotate:
@@ -271,6 +178,13 @@ def test_the_state_depends_on_the_set_alone(steps: list[Step], random):
 def test_quarrels_end_alike_everywhere(steps: list[Step], random):
     """§3.43: admins who put each other out, and others who build on that, or on something else."""
     look_at(histories(steps, ("admin", "admin", "admin")), random)
+
+
+@settings(max_examples=150)
+@given(REDEMPTIONS, st.randoms(use_true_random=False))
+def test_joiners_are_displaced_alike_everywhere(steps: list[Step], random):
+    """§3.47, §3.48: invitations that are redeemed on several sides, some of them by who comes too late."""
+    look_at(histories(steps, ("admin", "admin", "member")), random)
 
 
 def look_at(world: World, random: Random) -> None:
@@ -361,3 +275,22 @@ def test_quarrels_reach_finality(monkeypatch):
     for who in itertools.product(range(6), repeat=2):
         look_at(histories(pair + [(each, 12, 3) for each in who], ("admin", "admin", "admin")), Random(3))
     assert sum(map(bool, found)) > 5
+
+
+def test_redemptions_reach_finality():
+    """§3.47, §3.48: see that the random ones do, too; and that rulings fall."""
+    aside = fallen = 0
+    for seed in range(60):
+        random = Random(seed)
+        # Somebody is let in on the first side, where the admins go on; others on the others, and some leave.
+        steps = [(0, 12, 0), (0, 13, 0), *((who, 12, 0) for who in random.choices(range(3), k=4))]
+        steps += [(random.randrange(3), random.choice((13, 13, 14)), random.randrange(3)) for _ in range(12)]
+        world = histories(steps, ("admin", "admin", "member"))
+        log = world.replicas[0]
+        for replica in world.replicas[1:]:
+            add_all(log, replica)
+        assert log.state() == dumb_state(list(log))
+        aside += bool(log._redemptions.set_aside)
+        fallen += bool(log._rulings._dropped)
+    assert aside > 3
+    assert fallen > 3

@@ -7,7 +7,7 @@ from test_group_state import CROWD, refused_with
 
 from protocol.group_key import commitment_of, open_sealed, sealed_for
 from protocol.limits import EPOCH_STEP
-from protocol.operation_kinds import KeyRotate, RunPropose
+from protocol.operation_kinds import KeyRotate, MemberLeave, RunPropose
 
 
 def test_a_key_is_sealed_to_the_nodes_of_the_group():
@@ -97,3 +97,16 @@ def test_a_key_is_good_only_where_its_maker_knew_of_every_removal():
         say(there, DAN, RunPropose(manifest=bytes([number + 1])))
     say(there, DAN, rotate(there, EPOCH_STEP))  # after the removal in canonical order
     assert merged(here, there).good_epochs() == ()
+
+
+def test_the_first_key_is_good_never_again_once_somebody_was_out():
+    """§5.10: also when whoever left or was removed is back, and nobody is out any more: who came in meanwhile was given
+    the key that counted then, and has no other."""
+    for goes in (lambda log: say(log, ANN, remove(CAT)), lambda log: say(log, CAT, MemberLeave())):
+        log = CROWD.copy()
+        goes(log)
+        say(log, ANN, rotate(log, EPOCH_STEP))
+        admit(log, EVE)
+        admit(log, CAT)
+        assert not log.state().former
+        assert log.state().good_epochs() == (EPOCH_STEP,)

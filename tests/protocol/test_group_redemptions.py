@@ -7,10 +7,12 @@ from test_group_state import refused_with
 from protocol.group_log import GroupLog
 from protocol.keys import Hash
 from protocol.limits import EPOCH_STEP
-from protocol.operation_kinds import InviteRevoke, RunPropose
+from protocol.operation_kinds import InviteRevoke, MemberAdmit, MemberLeave, RunPropose
+from protocol.operations import OpenOperation
 from protocol.why_out import why_out
 
 DAN, FAY = Person("dan"), Person("fay")
+SEED = bytes([7]) * 32
 
 
 def study() -> GroupLog:
@@ -161,3 +163,94 @@ def test_who_was_removed_is_not_forgotten_by_a_void_admission():
     force(log, BOB, admission(log, EVE, invite_id, seed, by=BOB))
     assert log.state().former[EVE.member_id].removed
     assert refused_with(log, BOB, admission(log, EVE, old, old_seed, by=BOB)) == "removed"
+
+
+def displaced(*, uses: int = 1, builders: tuple[Person, ...] = ()) -> tuple[GroupLog, GroupLog, OpenOperation]:
+    """Eve was let in long ago, and `builders` have written something since. Bob, as if he had not heard, lets Fay in:
+    both sides, and what he says."""
+    base = STUDY.copy()
+    invite_id, seed = post(base, seed=SEED, uses=uses)
+    here, there = base.copy(), base.copy()
+    say(here, DAN, RunPropose(manifest=b"m"))
+    say(here, CAT, admission(here, EVE, invite_id, seed, by=CAT))
+    for person in builders:
+        say(here, person, RunPropose(manifest=b"n"))
+    late = say(there, BOB, admission(there, FAY, invite_id, seed, by=BOB))
+    return here, there, late
+
+
+def test_who_was_let_in_long_ago_is_not_displaced_by_what_is_dated_back():
+    """§3.47: Ann and Dan, the admins, have gone on; either of them is not enough, and members do not matter."""
+    for builders, stays in (((), FAY), ((ANN,), FAY), ((ANN, CAT, EVE), FAY), ((ANN, DAN), EVE)):
+        here, there, late = displaced(builders=builders)
+        state = merged(here, there)
+        assert names(state) == ["ann", "bob", "cat", "dan", stays.name]
+        if stays is EVE:
+            assert state.refused[late.hash] == "used-up"
+            assert state.former[FAY.member_id].void == "used-up"
+            assert state.good_epochs() == ()
+
+
+def test_it_is_decided_as_of_all_that_is_known():
+    """§3.47: Fay is in until the second admin's word is heard; what is said by who knows of both says nothing."""
+    here, there, _ = displaced(builders=(ANN,))
+    both = here.copy()
+    add_all(both, there)
+    assert names(both.state())[-1] == "fay"
+    say(both, DAN, RunPropose(manifest=b"too late"))
+    assert names(both.state())[-1] == "fay"
+    say(here, DAN, RunPropose(manifest=b"in time"))
+    assert names(merged(here, there))[-1] == "eve"
+    add_all(both, here)
+    assert names(both.state())[-1] == "eve"
+    assert both.state() == merged(both)
+    force(there, DAN, RunPropose(manifest=b"for neither"))
+    assert names(merged(both, there))[-1] == "fay"
+
+
+def test_who_is_asked_were_admins_when_the_invitation_was_posted():
+    """§3.47: nobody whom one of the two sides has made an admin since."""
+    here, there, _ = displaced(builders=(ANN,))
+    for number in range(3):
+        puppet = Person(f"puppet-{number}")
+        admit(here, puppet, role="admin")
+        say(here, puppet, RunPropose(manifest=b"m"))
+    assert names(merged(here, there))[-4:] == ["fay", "puppet-0", "puppet-1", "puppet-2"]
+
+
+def test_an_invitation_for_several_protects_as_many():
+    """§3.47: one use is left for who comes late in good faith; where there is none, whoever displaced Eve is void."""
+    here, there, _ = displaced(uses=2, builders=(ANN, DAN))
+    assert names(merged(here, there))[-2:] == ["fay", "eve"]
+    here, there, late = displaced(uses=2, builders=(ANN, DAN))
+    payload = late.payload
+    assert isinstance(payload, MemberAdmit)
+    say(there, BOB, admission(there, Person("gil"), payload.invite_id, SEED, by=BOB))
+    assert names(merged(here, there))[-1] == "eve"
+
+
+def test_what_follows_from_the_void_admission_is_void():
+    """§3.47: Fay, whom the admission had made an admin, has removed people."""
+    base = STUDY.copy()
+    invite_id, seed = post(base, role="admin")
+    here, there = base.copy(), base.copy()
+    say(here, DAN, RunPropose(manifest=b"m"))
+    say(here, CAT, admission(here, EVE, invite_id, seed, by=CAT))
+    for person in (ANN, DAN):
+        say(here, person, RunPropose(manifest=b"n"))
+    say(there, BOB, admission(there, FAY, invite_id, seed, by=BOB))
+    say(there, FAY, remove(ANN))
+    state = merged(here, there)
+    assert names(state) == ["ann", "bob", "cat", "dan", "eve"]
+
+
+def test_a_rulings_past_is_judged_likewise():
+    """§3.47: Eve, who stayed, leaves, beside what Cat says meanwhile."""
+    here, there, _ = displaced(builders=(ANN, DAN))
+    add_all(here, there)
+    beside = here.copy()
+    say(beside, CAT, RunPropose(manifest=b"meanwhile"))
+    leaves = say(here, EVE, MemberLeave())
+    beside.add(leaves.raw)
+    assert leaves.hash not in beside.state().refused
+    assert names(beside.state()) == ["ann", "bob", "cat", "dan"]

@@ -146,6 +146,21 @@ def test_a_group_keeps_an_admin():
     assert not log.state().former[ANN.member_id].removed
 
 
+def test_who_is_alone_may_leave():
+    """§3.30: also the second of two who leave without knowing of each other; nobody comes in any more."""
+    log = new_group()
+    assert refused_with(log, ANN, role(ANN, "member")) == "last-admin"
+    here, there = log.copy(), log.copy()
+    say(log, ANN, MemberLeave())
+    assert (dict(log.state().members), dict(log.state().nodes)) == ({}, {})
+    assert refused_with(log, ANN, MemberLeave()) == "not-a-member"
+    admit(here, BOB, role="admin")
+    add_all(there, here)
+    say(here, ANN, MemberLeave())
+    say(there, BOB, MemberLeave())
+    assert not merged(here, there).members
+
+
 def test_the_last_two_admins_do_not_both_leave():
     """§3.30: neither knew of the other; what the other did meanwhile still counts."""
     here, there = CROWD.copy(), CROWD.copy()

@@ -22,13 +22,13 @@ from link_helpers import (
 )
 
 from protocol.admission import NONCE_BYTES
-from protocol.device_link import link_id_of, make_device_token, open_any_token, open_device_token
+from protocol.device_link import link_id_of, make_device_token, open_device_token
 from protocol.entrance_messages import Challenge, Linked, LinkHello, LinkProof, Revoked, open_entrance_message
 from protocol.entrance_outputs import Close, KeepSiblings, SendFrame
 from protocol.errors import Refused, RemoteProtocolError
 from protocol.group_key import seal_key_of
 from protocol.identity import consent_to, make_certificate, make_revocation, open_certificate
-from protocol.invitation import Invitation, invite, open_token
+from protocol.invitation import invite, open_token
 from protocol.keys import Hash
 from protocol.limits import NODES_PER_MEMBER_MAX
 from protocol.linking import Linking
@@ -84,8 +84,7 @@ def test_neither_kind_of_token_is_taken_for_the_other():
         open_token(device, now=NOW)
     assert refused.value.code == "not-a-token"
     assert "--link" in refused.value.remedy
-    assert open_any_token(device, now=NOW) == token_of(None)
-    assert isinstance(open_any_token(invitation, now=NOW), Invitation)
+    assert (kind_of(device), kind_of(invitation)) == (DEVICE_LINK, INVITATION)
     # Nor does another beginning make it another token.
     bare = device.removeprefix(DEVICE_LINK.prefix)
     with pytest.raises(Refused) as refused:
@@ -156,6 +155,39 @@ def test_the_host_refuses_by_name():
     assert used.closed is not None
     assert used.closed.refused is not None
     assert not siblings.admits(PHONE.node_id)
+
+
+def test_a_token_that_was_taken_back_links_nobody():
+    """§10.15: also not the machine that has its nonce already; the room that it took is free again."""
+    siblings = own_nodes()
+    token = token_of(siblings)
+    link_id = link_id_of(token.seed)
+    door, guest = host(siblings), machine(token)
+    (hello,) = guest.open()
+    (challenge,) = door.receive(hello.frame, now=NOW)
+    (proof,) = guest.receive(challenge.frame)
+    siblings.revoke_link(link_id, "")
+    refusal, _ = door.receive(proof.frame, now=NOW)
+    (away,) = guest.receive(refusal.frame)
+    assert away.reason.code == "revoked-link"
+    assert talk(machine(token), host(siblings, nonce=2)).turned_away == "revoked-link"
+    assert not siblings.admits(LAPTOP.node_id)
+    with pytest.raises(Refused, match="already"):
+        siblings.revoke_link(link_id, "")
+    for number in range(1, OPEN_LINKS_MAX + 1):
+        token_of(siblings, number=number)
+
+
+def test_a_token_that_was_used_is_not_taken_back():
+    """§10.15: that would look as if the machine were out."""
+    siblings = own_nodes()
+    token = token_of(siblings)
+    assert talk(machine(token), host(siblings)).made
+    with pytest.raises(Refused) as refused:
+        siblings.revoke_link(link_id_of(token.seed), "laptop")
+    assert refused.value.code == "used"
+    assert "fednode nodes revoke laptop" in refused.value.remedy
+    assert talk(machine(token), host(siblings, nonce=2)).made  # §10.6 holds as before
 
 
 def test_a_member_has_so_many_nodes():

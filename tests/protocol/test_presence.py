@@ -56,6 +56,16 @@ def test_a_replay_is_refused(sequence: int):
     book.hear(announce(BOB.key, presence(sequence=6, announced_at=1)), STATE, now=3.0)
 
 
+def test_a_node_whose_clock_was_put_right_is_heard():
+    """§5.6, §12.2: its record's sequence outlives its restart; its own announcements begin at the clock anew."""
+    book = PresenceBook(LOG.group)
+    ahead = announce(BOB.key, presence(where=address_record(BOB, sequence=9_000), sequence=9_500))
+    book.hear(ahead, STATE, now=1.0)
+    book.hear(announce(BOB.key, presence(where=address_record(BOB, sequence=9_001), sequence=9_002)), STATE, now=2.0)
+    with pytest.raises(Refused, match="not newer"):
+        book.hear(ahead, STATE, now=3.0)
+
+
 def test_only_nodes_of_the_group_are_listened_to():
     """§5.6"""
     book = PresenceBook(LOG.group)

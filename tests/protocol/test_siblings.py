@@ -66,7 +66,7 @@ def test_the_newer_certificate_of_a_node_counts():
     siblings = own_nodes(LAPTOP)
     assert siblings.add_certificate(newer.certificate)
     assert not siblings.add_certificate(LAPTOP.certificate)
-    assert siblings.certificate(LAPTOP.node_id).issued_at == NOW + 1
+    assert siblings.certificates[LAPTOP.node_id] == newer.certificate
 
 
 def test_there_is_an_end_to_what_is_kept():

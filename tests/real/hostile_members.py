@@ -19,7 +19,7 @@ from libp2p.pubsub.pb import rpc_pb2
 from node.bulk_source import REFUSED, REQUEST_BYTES
 from node.group_keys import KEY_CHANNEL, HandedKey
 from node.groups import PRESENCE_CHANNEL, SYNC_CHANNEL
-from node.runs import RUN_CHANNEL
+from node.links import RUN_CHANNEL
 from node.seams import BLOB_PROTOCOL, CONTROL_PROTOCOL
 from protocol.address_record import AddressRecord, make_address_record
 from protocol.entrance_messages import Introduce

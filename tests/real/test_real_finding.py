@@ -78,7 +78,7 @@ def test_the_local_network_alone_brings_two_together(tmp_path: Path) -> None:
 
 
 def test_a_token_with_a_name_that_is_looked_up(tmp_path: Path) -> None:
-    """§4.30, §4.33: it stands first in the token, and members hear of it; what is wrong with an address is said."""
+    """§4.30, §4.33: it stands first in that token, and in no other; what is wrong with an address is said."""
     with real_nodes(tmp_path, "gil", "hana") as (gil, hana):
         gil.client.create_group("names")
         port = int(port_of(gil).rpartition("/")[2])
@@ -87,11 +87,12 @@ def test_a_token_with_a_name_that_is_looked_up(tmp_path: Path) -> None:
         made = gil.told("invite", "--addr", "localhost")
         assert made["entrances"][0]["addresses"][0]["address"] == f"/dns/localhost/tcp/{port + 1}"
         assert "this very machine" in made["warning"]
-        assert gil.client.status()["announced"] == [f"/dns/localhost/tcp/{port}"]
+        assert gil.client.status()["announced"] == []
+        assert "localhost" not in str(gil.told("invite")["entrances"])
         hana.told("join", made["token"])
         found(hana, {"gil"})
         (seen,) = [peer for peer in hana.client.peers()["peers"] if peer["name"] == "gil"]
-        assert seen["addresses"][0] == f"/dns/localhost/tcp/{port}"
+        assert f"/dns/localhost/tcp/{port}" not in seen["addresses"]
 
 
 def test_what_was_tried_in_vain_is_told(tmp_path: Path) -> None:
@@ -104,7 +105,8 @@ def test_what_was_tried_in_vain_is_told(tmp_path: Path) -> None:
         code, error = jan.refusal("join", token)
         assert code == 1
         assert "No member of gone answered" in error["what"]
-        assert "/dns/localhost/tcp/10: " in error["what"]
-        assert f"{here}: " in error["what"]
-        assert "refused" in error["what"]
+        assert "/dns/localhost/tcp/10" in error["what"]
+        assert here in error["what"]
+        assert "nobody listens at that port" in error["what"]
+        assert "Errno" not in error["what"]
         assert "fednode token show" in error["remedy"]

@@ -1,8 +1,8 @@
 """A hostile peer on the raw wire, against real nodes that train meanwhile (docs/protocol.md §1 to §5).
 
-What each attack is, and what it gets, stands in hostile_strangers, hostile_crowds and hostile_members. Of all of them it
-is checked that they got that, that no handler but the entrance's was given a stranger's byte, that the friends' run went
-on at half its pace at least, that no node grew by more than 50 MB meanwhile, and that nobody's facts were changed.
+What each attack is, and what it gets, stands in hostile_strangers, hostile_crowds and hostile_members. Checked is that
+they get that, that no handler but the entrance's was given a stranger's byte, that the friends' run went on at half its
+pace at least, that no node grew by more than 50 MB meanwhile, and that nobody's facts were changed.
 """
 
 from collections.abc import Iterator, Mapping

@@ -79,7 +79,7 @@ def test_a_machine_is_linked_trains_and_is_shut_out(tmp_path: Path) -> None:
 
         alpha.told("profile", "--organisation", "St. Anna", "--contact", "ann@anna.example")
         wait_until(lambda: profile_seen_by(beta) == ("St. Anna", "ann@anna.example"), "beta reads the profile")
-        assert laptop.told("profile")["organisation"] == "St. Anna"
+        wait_until(lambda: laptop.told("profile")["organisation"] == "St. Anna", "so does her own laptop")
 
         for node, path in zip((alpha, beta, laptop), digits_split(3, seed=7).write(tmp_path / "digits"), strict=True):
             node.client.add_data("digits", path)
@@ -110,9 +110,9 @@ def check_the_token_is_used(base: Path, alpha: RealNode, token: str) -> None:
     assert not (other.home / "member.key").exists()  # it was to be somebody's
     other.start()  # without a token it is a member of its own
     try:
-        code, error = other.refusal("join", token)
+        code, error = other.refusal("join", token, "--yes")
         assert (code, error["code"]) == (4, "used")
-        other.told("join", alpha.told("link")["token"])  # a running node in no group does it, too
+        other.told("join", alpha.told("link")["token"], "--yes")  # a running node in no group does it, too
         wait_until(lambda: groups_of(other) == {"study", "second", "third"}, "the other node enters the groups")
         assert not (other.home / "member.key").exists()
         (moved,) = other.home.glob("member.key.*")
@@ -151,8 +151,12 @@ def check_it_is_shut_out(alpha: RealNode, beta: RealNode, laptop: RealNode) -> N
     wait_until(lambda: "laptop" not in beta.connected_to(), "by beta, too", 10)
     assert [each["name"] for each in beta.client.group("study")["revoked"]] == ["other", "laptop"]
     laptop.end()
+    code, error = laptop.refusal("start")  # with its token: no token makes it well
+    assert (code, error["code"]) == (4, "revoked")
+    laptop.token = ""
     laptop.start()
     assert own(laptop, "laptop")["revoked_at"]
+    assert "revoked by its member" in laptop.client.status()["trouble"]
     assert groups_of(laptop) == set()
     # A thief goes back to what it held before.
     laptop.end()

@@ -10,7 +10,7 @@ from node.groups import Groups
 from protocol.group_state import GroupState
 from protocol.keys import NodeId
 from simulations.invariants_group import GroupTwin
-from simulations.play import Played, play
+from simulations.play import Played, play, told_faults
 from simulations.scenario_read import load_scenario, read_scenario
 
 Patch = pytest.MonkeyPatch
@@ -86,6 +86,8 @@ def test_nobody_is_removed_by_who_may_not() -> None:
     found = played(SLOW + fault("remove", node="node-1", by="node-2", at_s=2))
     assert found.violation is None, found.violation
     assert (found.out, found.members) == (set(), 5)
+    assert found.fault_refusals == ["node-2 is no admin: its role is member"]
+    assert told_faults(found)[0].endswith(": refused, node-2 is no admin: its role is member")
 
 
 # --- strangers -----------------------------------------------------------------------------------------------------

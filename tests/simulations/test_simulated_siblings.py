@@ -1,17 +1,16 @@
 """The nodes of one member on the simulated network: linked, kept alike, revoked. docs/protocol.md §10.8 to §10.14."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 import trio
+from own_machines import HOUR, Machines, group, groups_of, played, until
 
 from node.identity import Keys, load_identity
 from node.node import Node
+from node.service import NotFound
 from node.siblings import read_siblings
 from protocol.errors import FednodeError, Refused
 from protocol.group_key import seal_key_of
@@ -20,86 +19,9 @@ from protocol.keys import GroupId, MemberId
 from protocol.operation_kinds import MemberProfile, NodeBind, NodeRevoke
 from protocol.siblings import GroupTold, Siblings
 from simulations.deterministic import run_deterministically
-from simulations.deterministic import until as until_ever
 from simulations.disk import ChunkPool
 from simulations.faulty_disk import FaultyDisk
-from simulations.network import SimulatedWorld
-from simulations.record import SharedStore
-from simulations.simulated_node import SimulatedNode, in_process_trainer, keys_of
-
-HOUR = 3600
-SOON_S = 300.0  # of virtual time: several rounds of whatever nodes do now and then
-
-
-async def until(condition: Callable[[], object]) -> None:
-    with trio.fail_after(SOON_S):
-        await until_ever(lambda: bool(condition()))
-
-
-class Machines:
-    """Nodes of people who were never introduced, on one network."""
-
-    def __init__(self, base: Path, nursery: trio.Nursery) -> None:
-        self._world = SimulatedWorld(Random(1))
-        self._store = SharedStore()
-        self._base = base
-        self.nursery = nursery
-        self._all: dict[str, SimulatedNode] = {}
-
-    async def begin(self) -> None:
-        await self.nursery.start(self._world.run)
-
-    async def start(self, name: str) -> Node:
-        machine = self._all.get(name)
-        if machine is None:
-            number = len(self._all)
-            folder = self._base / name
-            folder.mkdir()
-            machine = SimulatedNode(number, 1, self._world, self._store, folder, in_process_trainer(1000.0))
-            machine.name = name
-            self._all[name] = machine
-        return await self.nursery.start(machine.live)
-
-    def stop(self, name: str) -> None:
-        self._all[name].kill()
-
-    def forget_member_key(self, name: str) -> None:
-        """A linked home has none: from its next start on, so has the simulated one."""
-        self._all[name].keys = replace(self._all[name].keys, member_key=None)
-
-    async def link(self, maker: Node, name: str) -> Node:
-        node = await self.start(name)
-        made = await maker.linker.make(HOUR)
-        await node.service.join(made.token)
-        self.forget_member_key(name)
-        return node
-
-
-@asynccontextmanager
-async def machines(base: Path) -> AsyncIterator[Machines]:
-    async with trio.open_nursery() as nursery:
-        found = Machines(base, nursery)
-        await found.begin()
-        yield found
-        nursery.cancel_scope.cancel()
-
-
-def played(base: Path, story: Callable[[Machines], Awaitable[Any]]) -> None:
-    async def main() -> None:
-        async with machines(base) as found:
-            await story(found)
-
-    run_deterministically(1, main)
-
-
-def groups_of(node: Node) -> set[str]:
-    """Those in which it is."""
-    return {place.state().name for place in node.siblings.groups.ours()}
-
-
-async def group(node: Node, name: str) -> GroupId:
-    await node.service.create_group(name)
-    return next(place.group for place in node.groups.places.values() if place.state().name == name)
+from simulations.simulated_node import keys_of
 
 
 def kinds(node: Node, group_id: GroupId) -> list[type]:
@@ -128,6 +50,32 @@ def test_a_linked_node_is_in_all_groups_present_and_future(tmp_path: Path) -> No
         with pytest.raises(Refused, match="member's key") as refused:
             await laptop.linker.make(HOUR)
         assert "ann" in refused.value.remedy
+
+    played(tmp_path, story)
+
+
+def test_a_device_token_that_was_taken_back_stays_so(tmp_path: Path) -> None:
+    """§10.15, also over a restart of its maker."""
+
+    async def story(world: Machines) -> None:
+        ann, laptop = await world.start("ann"), await world.start("laptop")
+        made = await ann.linker.make(HOUR)
+        own = ann.service.memberships.own_nodes
+        for nobodys in ("", "ffff", made.link_id[:2]):
+            with pytest.raises(NotFound):
+                await own.revoke_link(nobodys)
+        assert (await own.revoke_link(made.link_id[:12]))["link_id"] == made.link_id
+        world.stop("ann")
+        ann = await world.start("ann")
+        (listed,) = (await ann.service.memberships.own_nodes.listed())["links"]
+        assert (listed["revoked"], listed["used_by"]) == (True, None)
+        with pytest.raises(Refused, match="taken back") as refused:
+            await laptop.service.join(made.token)
+        assert refused.value.code == "revoked-link"
+        again = await ann.linker.make(HOUR)
+        await laptop.service.join(again.token)
+        with pytest.raises(Refused, match="The machine laptop has used"):
+            await ann.service.memberships.own_nodes.revoke_link(again.link_id)
 
     played(tmp_path, story)
 
@@ -222,7 +170,7 @@ def test_a_revoked_node_is_out_everywhere(tmp_path: Path) -> None:
         done = await ann.service.memberships.own_nodes.revoke("laptop")
         assert sorted(done["groups"]) == ["one", "two"]
         await until(lambda: not laptop.groups.connected)
-        assert laptop.siblings.is_out
+        assert laptop.siblings.trouble
         assert all(place.revoked() for place in laptop.groups.places.values())
         for node in (ann, bob, tower):
             await until(lambda node=node: lost in node.groups.places[one].state().revoked)
@@ -253,12 +201,12 @@ def test_a_node_that_was_off_line_is_told_at_an_entrance(tmp_path: Path) -> None
         world.stop("laptop")
         await ann.linker.revoke(laptop.identity.node_id)
         laptop = await world.start("laptop")
-        assert not laptop.siblings.is_out
-        await until(lambda: laptop.siblings.is_out)
+        assert not laptop.siblings.trouble
+        await until(lambda: laptop.siblings.trouble)
         assert not laptop.groups.connected
         world.stop("laptop")
         laptop = await world.start("laptop")
-        assert laptop.siblings.is_out  # for good
+        assert laptop.siblings.trouble  # for good
 
     played(tmp_path, story)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from test_simulated_siblings import Machines, group, groups_of, played, until
+from own_machines import HOUR, Machines, group, groups_of, played, until
 
 from node.node import Node
 from node.siblings import SIBLING_CHANNEL
@@ -78,7 +78,7 @@ def test_groups_that_there_are_not_keep_nobody_waiting(tmp_path: Path) -> None:
                 return await enter(told, peer)
             at_it.append(told)
             most = max(most, len(at_it))
-            await trio.sleep(30)
+            await trio.sleep(30)  # virtual time: an entrance that does not answer
             at_it.remove(told)
             raise Refused("no-such-group", "It makes them up", remedy="")
 
@@ -103,10 +103,12 @@ def test_who_tells_of_an_ended_group_on_and_on_hears_its_end_once(tmp_path: Path
 
     async def story(world: Machines) -> None:
         ann, stolen, _phone = await three_machines(world)
-        ended = await group(ann, "ended")
+        bob = await world.start("bob")
+        ended = await group(bob, "ended")
+        await ann.service.join((await bob.service.invite("ended", "member", 1, HOUR))["token"])
         await until(lambda: "ended" in groups_of(stolen))
         told = next(each for each in stolen.siblings.groups.told() if each.group == ended)
-        await ann.service.leave_group("ended")
+        await ann.service.memberships.leave("ended")
         await until(lambda: "ended" not in groups_of(stolen))
         await trio.sleep(60)  # virtual time passes
         said: list[Any] = []

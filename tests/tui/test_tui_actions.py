@@ -285,7 +285,7 @@ def test_an_invitation_shows_its_token_and_its_code():
             await fill(on, form, "expires", "12h")
             await on.press("enter")
             await screen(on, TokenWindow)
-            asked = {"role": "observer", "uses": 1, "expires_s": 43_200}
+            asked = {"role": "observer", "uses": 1, "expires_s": 43_200, "qr": True}
             assert ("POST", ("invitations",), asked) in client.bodies
             assert "Who has it enters hospital-study as observer, once, within 12h." in on.text()
             assert TOKEN[:60] in on.text()
@@ -332,6 +332,8 @@ def test_what_is_no_token_is_said_while_one_types():
             assert "a token begins with" not in on.text()
             await on.press(*"x")
             assert "a token begins with fednode" in on.text()
+            await on.press("backspace", *"node-link")
+            assert "would make this machine its maker's" in on.text()
 
     play(scene)
 

@@ -1,5 +1,6 @@
 """One's own nodes in the dashboard: the list, links, revoking, the profile, and what the doctor finds."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from tui_answers_own import ANSWERS, CHECKS, NODES, RADIOLOGY, own_node
@@ -8,7 +9,7 @@ from tui_stage import play, stage
 
 from fednode import ClientError
 from tui.facts.own import CHECK_STATES, checks_of, own_nodes_of, profile_of
-from tui.views.own import revoke_text
+from tui.views.own import OwnPanel, revoke_text
 from tui.views.own_rows import link_rows, own_page, own_rows
 from tui.widgets.windows import TokenWindow
 
@@ -154,6 +155,33 @@ def test_a_node_is_revoked_after_a_question_that_names_it():
     play(scene)
 
 
+def test_a_device_link_is_taken_back_after_a_question():
+    async def scene():
+        client = client_of(**{"7c21aa90f3": {"link_id": "7c21aa90f3", "expires_at": "2056-11-21T14:15:00Z"}})
+        async with stage(client, (80, 24)) as on:
+            await at_own(on)
+            on.app.view.table("device-links").focus()
+            await on.settle()
+            assert "Take the device link back" in [deed.name for deed in on.app.deeds()]
+            await on.press("d")
+            assert "Take the device link 7c21aa90f3 back?" in on.text()
+            await on.press("n")
+            assert not told(client, "nodes", "links", "7c21aa90f3")
+            await on.press("d", "y")
+            await on.until(lambda: "7c21aa90f3 is taken back" in on.told())
+            assert told(client, "nodes", "links", "7c21aa90f3") == [("DELETE", {})]
+            await on.press("j", "d")
+            assert "a machine has used this device link" in on.told()
+
+    play(scene)
+
+
+def test_a_link_that_was_taken_back_says_so():
+    (link, _) = NODES["links"]
+    own = own_nodes_of({**NODES, "links": [{**link, "revoked": True}]})
+    assert [row.cells[1].text for row in link_rows(own, BEFORE)] == ["nobody: revoked"]
+
+
 def test_without_the_member_key_it_says_where_that_is():
     async def scene():
         nodes = [{**each, "holds_member_key": each["node_id"] == RADIOLOGY} for each in NODES["nodes"]]
@@ -191,6 +219,35 @@ def test_what_cannot_be_told_says_why():
             await on.until(lambda: "too old" in on.told())
             await on.press("d")
             assert "put the cursor on a node of yours" in on.told()
+
+    play(scene)
+
+
+def test_five_and_o_lead_to_own_nodes_however_often():
+    async def scene():
+        async with stage(client_of()) as on:
+            for keys in (("5", "o"), ("1", "5", "o"), ("5", "o"), ("8", "5", "o")):
+                await on.press(*keys)
+                await on.at_rest()
+                assert on.app.view.shows_own, keys
+            await on.press("5")
+            assert not on.app.view.shows_own
+            assert on.app.view.table("nodes").has_focus
+
+    play(scene)
+
+
+def test_a_node_that_is_just_being_linked_is_asked_for_every_second():
+    async def scene():
+        async with stage(client_of()) as on:
+            await at_own(on)
+            panel, glance = on.app.view.query_one(OwnPanel), on.app.glance
+            first, later = (
+                {wish.ask.parts[0]: wish.stamp for wish in panel.wishes(replace(glance, now=now))}
+                for now in (50.0, 51.0)
+            )
+            assert first["nodes"] != later["nodes"]
+            assert first["doctor"] == later["doctor"]
 
     play(scene)
 

@@ -49,8 +49,9 @@ def test_the_frame_shrinks_before_the_code_is_refused():
 
 def test_it_says_how_much_room_it_needs():
     columns, lines = qr_size(TOKEN)
-    assert f"needs {columns} × {lines} cells" in qr_picture(TOKEN, 60, 20).plain()
-    assert "there are 60 × 20 here" in qr_picture(TOKEN, 60, 20).plain()
+    told = qr_picture(TOKEN, 60, 20, (7, 2)).plain()
+    assert f"needs a terminal of {columns + 7} × {lines + 2} cells" in told
+    assert "this one has 67 × 22." in told
 
 
 def test_what_no_code_can_hold_is_said():

@@ -101,6 +101,7 @@ def test_a_code_that_does_not_fit_says_so_instead_of_being_cut_off():
             await screen(on, TokenWindow)
             await on.until(lambda: "A QR code of this needs" in on.text())
             assert "▀▄" not in on.text()
+            assert "this one has 120 × 30." in on.text()
             await on.pilot.resize_terminal(120, 70)
             await on.until(lambda: "▀▄" in on.text())
             assert "A QR code of this needs" not in on.text()

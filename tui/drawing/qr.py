@@ -17,11 +17,12 @@ _BLOCKS = {(True, True): " ", (False, True): "▀", (True, False): "▄", (False
 _REMEMBERED_CODES = 4  # a dialog draws its one code anew at every size
 
 
-def qr_picture(text: str, width: int, height: int) -> Picture:
+def qr_picture(text: str, width: int, height: int, frame: tuple[int, int] = (0, 0)) -> Picture:
     """`text` as a QR code of at most `width` by `height` cells, in a picture of just the code's size.
 
-    Where there is no room for it, or `text` is longer than any code can be, the picture says so in words, and how much
-    room it takes. Capitals, digits and `-` alone make a smaller code: give a token in capitals.
+    Where there is no room for it, or `text` is longer than any code can be, the picture says so in words, and how large
+    the terminal must be, of which `frame` cells go to what stands around the picture. Capitals, digits and `-` alone
+    make a smaller code: give a token in capitals.
     """
     modules = _modules(text)
     if modules is None:
@@ -34,8 +35,8 @@ def qr_picture(text: str, width: int, height: int) -> Picture:
     return _words(
         width,
         height,
-        f"A QR code of this needs {columns} × {lines} cells;",
-        f"there are {max(width, 0)} × {max(height, 0)} here.",
+        f"A QR code of this needs a terminal of {columns + frame[0]} × {lines + frame[1]} cells;",
+        f"this one has {max(width, 0) + frame[0]} × {max(height, 0) + frame[1]}.",
         "Make the window larger, or copy the text.",
     )
 

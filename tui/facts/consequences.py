@@ -23,10 +23,14 @@ DESTROYS: dict[Path, Consequence] = {
         "The member's nodes are cut off at once; runs go on without them. It comes back only by a new invitation."
     ),
     ("group", "leave"): Consequence("All your nodes leave the group. You come back only by an invitation."),
+    ("join",): Consequence(
+        "If the token is a device token, this machine becomes a node of the one who made it.", only_with="yes"
+    ),
     ("nodes", "revoke"): Consequence(
         "The node is out of all groups and away from your other nodes, for good. Its machine comes back only with a "
         "new home and a new device token."
     ),
+    ("nodes", "revoke-link"): Consequence("No machine becomes a node of yours by this device token any more."),
     ("group", "revoke-invitation"): Consequence("Nobody enters by this invitation any more."),
     ("data", "remove"): Consequence("The node forgets the data set. The data itself stays where it is."),
     ("run", "decline"): Consequence("This node will then take no part in the run."),
@@ -55,7 +59,6 @@ HARMLESS: frozenset[Path] = frozenset(
         ("group", "role"),
         ("group", "show"),
         ("invite",),
-        ("join",),
         ("token", "show"),
         ("link",),
         ("nodes", "list"),

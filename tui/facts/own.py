@@ -47,6 +47,7 @@ class DeviceLink:
     link_id: str
     expires_at: datetime | None
     used_by: str = ""
+    revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,9 @@ def own_nodes_of(answer: Json) -> OwnNodes:
     """Reads an answer of /v1/nodes: our own node first, then those that are in by name, then the revoked."""
     nodes = map(OwnNode.of, items(answer, "nodes"))
     links = (
-        DeviceLink(text(each, "link_id"), moment(each, "expires_at"), text(each, "used_by"))
+        DeviceLink(
+            text(each, "link_id"), moment(each, "expires_at"), text(each, "used_by"), each.get("revoked") is True
+        )
         for each in items(answer, "links")
     )
     return OwnNodes(

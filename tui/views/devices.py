@@ -76,6 +76,10 @@ class DevicesView(View):
     def shows_own(self) -> bool:
         return self.has_class("-own")
 
+    def begin(self) -> None:
+        if self.shows_own:
+            self.turn_to(own=False)
+
     def action_own(self) -> None:
         """From all nodes to one's own, and back."""
         self.turn_to(own=not self.shows_own)

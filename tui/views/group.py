@@ -63,11 +63,11 @@ class GroupView(View):
     GroupView.-beside #history { height: 1fr; width: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("d", "put_out", "remove, revoke"),
+        Binding("d", "put_out", "put out"),
         Binding("r", "role", "role"),
         Binding("I", "invite", "invite"),
-        Binding("o", "other", "other group", show=False),
-        Binding("L", "leave", "leave the group", show=False),
+        Binding("o", "other", "next group"),
+        Binding("L", "leave", "leave"),
     ]
     filtered, first = "members", "members"
     keys: ClassVar[Sequence[tuple[str, str]]] = (

@@ -13,7 +13,7 @@ from tui.drawing.grid import ListRows, matching
 from tui.facts.asks import Wish, asking
 from tui.facts.glance import Glance
 from tui.facts.own import OwnNode, OwnNodes, checks_of, own_nodes_of, profile_of
-from tui.views.own_rows import LINK_COLUMNS, OWN_COLUMNS, link_rows, own_page, own_rows
+from tui.views.own_rows import ID_SHOWN, LINK_COLUMNS, OWN_COLUMNS, link_rows, own_page, own_rows
 from tui.views.view import View
 from tui.widgets.dialogs import Question
 from tui.widgets.page import Page
@@ -21,9 +21,13 @@ from tui.widgets.palette import Deed
 from tui.widgets.row_table import RowTable
 
 NODES, PROFILE, DOCTOR = asking("nodes"), asking("profile"), asking("doctor")
-ASK_EVERY_S = 10.0  # who is here: a node that goes is noticed within some seconds, and nobody waits for it here
+ASK_EVERY_S = 1.0  # while it is in sight: whoever links a machine waits here for it to come in
 BESIDE_CELLS = 120  # from which on the page stands beside the tables
 NOT_ITSELF = "a node does not revoke itself: revoke it from another node of yours, or leave the group (8, then L)"
+USED = "a machine has used this device link: if it is not yours, revoke that node"
+LINK_TEXT = (
+    "No machine becomes a node of yours by it any more. It was shown once, and is not shown again: L makes another."
+)
 NOT_THE_KEY = "this node does not hold the member's key: revoke from one that does"
 
 
@@ -51,7 +55,7 @@ class OwnPanel(View):
     filtered, first = "own-nodes", "own-nodes"
     keys: ClassVar[Sequence[tuple[str, str]]] = (
         ("L", "own nodes: let another machine of yours be your node"),
-        ("d", "own nodes: revoke the node, for good; asks once"),
+        ("d", "own nodes: revoke the node, or take the device link back, for good; asks once"),
         ("e D", "own nodes: change what you say of yourself; look again"),
     )
 
@@ -98,6 +102,9 @@ class OwnPanel(View):
 
     def deeds(self) -> list[Deed]:
         deeds = [Deed("Look again what is wrong with this node", "fednode doctor", self.action_doctor, "D")]
+        if self.table("device-links").has_focus:
+            deeds.append(Deed("Take the device link back", "for good; asks once", self.action_revoke, "d"))
+            return deeds
         node = self.chosen
         if node is not None and node.revoked_at is None:
             deeds.append(Deed(f"Revoke {node.name}", "for good; asks once", self.action_revoke, "d"))
@@ -119,7 +126,10 @@ class OwnPanel(View):
         self.dashboard.actions.look_again()
 
     def action_revoke(self) -> None:
-        """Put the node under the cursor out for good, after saying what that means."""
+        """Put the node under the cursor out for good, after saying what that means; or take the device link back."""
+        if self.table("device-links").has_focus:
+            self._revoke_link(self.table("device-links").cursor_key)
+            return
         node, own = self.chosen, self.dashboard.state.answers.read(NODES, own_nodes_of)
         if node is None or node.revoked_at is not None:
             self.dashboard.tell("put the cursor on a node of yours that is not revoked")
@@ -141,6 +151,26 @@ class OwnPanel(View):
                 self.dashboard.do(send(), f"{node.name} is revoked")
 
         self.dashboard.push_screen(Question(f"Revoke {node.name}?", revoke_text(node)), answered)
+
+    def _revoke_link(self, link_id: str) -> None:
+        own = self.dashboard.state.answers.read(NODES, own_nodes_of)
+        link = next((each for each in own.links if each.link_id == link_id), None)
+        if link is None or link.revoked:
+            self.dashboard.tell("put the cursor on a device link that nobody has used")
+            return
+        if link.used_by:
+            self.dashboard.tell(USED, severity="warning")
+            return
+
+        async def send() -> None:
+            await self.dashboard.feed.tell("DELETE", "nodes", "links", link_id)
+            self.dashboard.actions.look_again()
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.dashboard.do(send(), f"the device link {link_id[:ID_SHOWN]} is taken back")
+
+        self.dashboard.push_screen(Question(f"Take the device link {link_id[:ID_SHOWN]} back?", LINK_TEXT), answered)
 
 
 def _title(own: OwnNodes | None) -> str:

@@ -75,6 +75,8 @@ def link_rows(own: OwnNodes, now: datetime) -> ListRows:
 def _user(link: DeviceLink, names: Mapping[str, str], now: datetime) -> Cell:
     if link.used_by:
         return Cell(names.get(link.used_by, link.used_by))
+    if link.revoked:
+        return Cell("nobody: revoked", "dim")
     is_over = link.expires_at is not None and link.expires_at < now
     return Cell("nobody: expired", "dim") if is_over else Cell("nobody yet", "warn")
 

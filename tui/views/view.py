@@ -42,6 +42,9 @@ class View(Container):
         """What can be done here, for the palette."""
         return ()
 
+    def begin(self) -> None:
+        """Show the first page: its key was pressed."""
+
     def looked_at(self) -> Mapping[str, str]:
         """What the cursor stands on, as the command line names it, by kind: run, group, node, member, data, model …
 

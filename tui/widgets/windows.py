@@ -139,7 +139,9 @@ class TokenWindow(ModalScreen[None]):
     def on_mount(self) -> None:
         # Capitals make the smaller code, and a token reads the same in them.
         self.query_one("#qr", PictureView).show(
-            lambda width, _height: qr_picture(self._token.upper(), width, self.size.height - FRAME_LINES)
+            lambda width, _height: qr_picture(
+                self._token.upper(), width, self.size.height - FRAME_LINES, (FRAME_COLUMNS, FRAME_LINES)
+            )
         )
 
     def on_resize(self, event: Resize) -> None:
