@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from node.api import serve_api
+from node.api.api import serve_api
+from node.api.service import NodeService
 from node.cli.show import running_node
-from node.home import LOG, RECORD, Home, Settings
-from node.log_format import LogFormat, log_to_file_only, set_up_logging
-from node.service import NodeService
+from node.home.home import LOG, RECORD, Home, Settings
+from node.logs.format import LogFormat, log_to_file_only, set_up_logging
 from protocol.errors import FednodeError, Refused
 
 if TYPE_CHECKING:
@@ -179,15 +179,15 @@ async def open_real_node(
     organisation and contact, where they are to change.
     """
     # Here, for a refused start must not wait for libp2p: it takes seconds to import.
-    from node.capacity import measure_capacity
-    from node.disk import FileDisk
-    from node.libp2p_network import open_network
+    from node.home.disk import FileDisk
+    from node.network.libp2p_network import open_network
     from node.node import Node
-    from node.peer_watch import watch_peers
-    from node.record import open_record
-    from node.system_metrics import system_watch
-    from node.trainer import worker_trainer
-    from node.worker_watch import watch_limits
+    from node.record.record import open_record
+    from node.system.capacity import measure_capacity
+    from node.system.metrics import system_watch
+    from node.system.peer_watch import watch_peers
+    from node.training.trainer import worker_trainer
+    from node.training.worker_watch import watch_limits
 
     limits = watch_limits(settings.worker_silence_s, settings.worker_hang_s)
     disk = FileDisk(home.path)
@@ -235,8 +235,8 @@ async def linked_key(
     home: Home, settings: Settings, disk: "Disk", network: "Network", link: str | None
 ) -> "Ed25519PrivateKey | None":
     """The member's key that this node goes on with: none where the token `link` makes it another member's."""
-    from node.identity import Keys
-    from node.linking import link_first
+    from node.home.identity import Keys
+    from node.membership.linking import link_first
 
     keys = Keys(home.key, home.member_key, home.seal_key.private_bytes_raw(), home.vault)
     if link is None:

@@ -12,36 +12,36 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from node.bulk import Bulk, Transfer
-from node.copies import Copies
-from node.datasets import DataSets
-from node.doctor import CLOCK_QUESTION
-from node.group_keys import KEY_CHANNEL
-from node.group_place import GroupPlace
-from node.groups import PRESENCE_CHANNEL, SYNC_CHANNEL, Groups
-from node.histories import HISTORY_QUESTION
-from node.hub import Hub
-from node.identity import Identity, Keys, load_identity
-from node.linking import Linker
-from node.links import RUN_CHANNEL, Links
-from node.log_share import LOGS_QUESTION, LogShare
-from node.node_service import Service
-from node.peer_history import PeerHistory
-from node.peer_links import PING_CHANNEL, PONG_CHANNEL, PeerLinks
-from node.policy import Policy
-from node.profile import Profile
-from node.prometheus import Counts
-from node.questions import Questions
-from node.record_log import RecordHandler
-from node.retention import Retention
-from node.runs import Runs
-from node.sealing import Vault
+from node.api.hub import Hub
+from node.api.node_service import Service
+from node.api.views import log_view
+from node.data.datasets import DataSets
+from node.home.doctor import CLOCK_QUESTION
+from node.home.identity import Identity, Keys, load_identity
+from node.home.sealing import Vault
+from node.logs.record_log import RecordHandler
+from node.logs.share import LOGS_QUESTION, LogShare
+from node.membership.copies import Copies
+from node.membership.group_keys import KEY_CHANNEL
+from node.membership.group_place import GroupPlace
+from node.membership.groups import PRESENCE_CHANNEL, SYNC_CHANNEL, Groups
+from node.membership.linking import Linker
+from node.membership.profile import Profile
+from node.membership.siblings import SIBLING_CHANNEL, SiblingNodes
+from node.membership.whereabouts import ADDRESS_CHANNEL
+from node.membership.witness import Witness
+from node.network.bulk import Bulk, Transfer
+from node.network.links import RUN_CHANNEL, Links
+from node.network.questions import Questions
+from node.record.retention import Retention
+from node.run.histories import HISTORY_QUESTION
+from node.run.policy import Policy
+from node.run.runs import Runs
+from node.run.task_files import TaskFiles
 from node.seams import Disk, Network, Record, Trainer
-from node.siblings import SIBLING_CHANNEL, SiblingNodes
-from node.task_files import TaskFiles
-from node.views import log_view
-from node.whereabouts import ADDRESS_CHANNEL
-from node.witness import Witness
+from node.system.peer_history import PeerHistory
+from node.system.peer_links import PING_CHANNEL, PONG_CHANNEL, PeerLinks
+from node.system.prometheus import Counts
 from protocol.errors import FednodeError, UnknownKind
 from protocol.keys import BlobId, NodeId, RunId
 from protocol.operations import OpenOperation
@@ -51,7 +51,7 @@ from tracker.rows import LogRow, NodeRow
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
-    from node.mdns import LocalNetwork
+    from node.network.mdns import LocalNetwork
 
 log = logging.getLogger("fednode.node")
 
@@ -230,7 +230,7 @@ class Node:
 
     async def live_on_local_network(self) -> None:
         """Tell the local network of this node, and listen there for others, until cancelled."""
-        from node.mdns import LocalNetwork  # simulated nodes have no such network
+        from node.network.mdns import LocalNetwork  # simulated nodes have no such network
 
         whereabouts = self.groups.whereabouts
         self.local_network = LocalNetwork(

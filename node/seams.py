@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-from node.conduct import Conduct
+from node.network.conduct import Conduct
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId
 from protocol.version import PROTOCOL_VERSION
@@ -274,7 +274,7 @@ class TrainResult:
     metrics: Mapping[str, float]
     steps: int
     encode_s: float = 0.0  # of the whole call: for taking the difference and coding it
-    usage: Mapping[str, float] = field(default_factory=dict)  # of the worker meanwhile, by node.system_names
+    usage: Mapping[str, float] = field(default_factory=dict)  # of the worker meanwhile, by node.system.names
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +293,7 @@ class Predictions:
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """An artifact on its way: `file` is its name in the session's folder (node.staged_files)."""
+    """An artifact on its way: `file` is its name in the session's folder (node.training.staged_files)."""
 
     file: str
     kind: str

@@ -25,11 +25,11 @@ import numpy.typing as npt
 
 from aggregation.flat import F32
 from fednode_logging import listening
-from node.capture import captured_in_process
-from node.reproducible import reproducible
 from node.seams import EvaluateResult, TaskOutput
-from node.sgd import Progress
-from node.training import Trained
+from node.training.capture import captured_in_process
+from node.training.reproducible import reproducible
+from node.training.sgd import Progress
+from node.training.training import Trained
 from simulations.companion import Companion, Key, NotTogether
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import trio
 
-from node.identity import Keys
+from node.data.shares import SAMPLES_PER_NODE_MIN, DigitsSplit, digits_split
+from node.home.identity import Keys
 from node.node import Node
 from node.seams import Trainer
-from node.shares import SAMPLES_PER_NODE_MIN, DigitsSplit, digits_split
 from protocol.errors import FednodeError
 from protocol.keys import NodeId
 from protocol.limits import ENTRANCE_SOURCE_ATTEMPTS_PER_MINUTE

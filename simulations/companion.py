@@ -10,9 +10,9 @@ import numpy.typing as npt
 from aggregation.flat import F32
 from fednode import Task
 from node.seams import EvaluateResult, TaskOutput
-from node.task_model import TaskModel
-from node.training import LoadedTask, Trained
-from node.worker_checks import clean_metrics
+from node.training.task_model import TaskModel
+from node.training.training import LoadedTask, Trained
+from node.training.worker_checks import clean_metrics
 
 if TYPE_CHECKING:
     from simulations.stacked import Member

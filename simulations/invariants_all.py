@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from node.run_driver import INBOX_EVENTS_MAX
+from node.run.driver import INBOX_EVENTS_MAX
 from protocol.keys import RunId
 from protocol.limits import OUTBOX_FRAMES_MAX
 from protocol.manifest import Manifest
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Wrong = tuple[str, str]  # (rule, what)
 
 ELECTIONS = 3  # timeouts, and one round, until the next commit once faults have stopped
-OUR_ERROR = "an error in fednode itself"  # as node.runs says it
+OUR_ERROR = "an error in fednode itself"  # as node.run.runs says it
 # Of a node, besides a few for each peer: its services, one run, timers. Measured at some 30.
 TASKS_PER_NODE = 100
 TASKS_PER_PAIR = 12

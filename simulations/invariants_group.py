@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import trio
 
-from node.group_place import GroupPlace
+from node.membership.group_place import GroupPlace
 from protocol.group_state import GroupState
 from protocol.keys import GroupId, Hash, NodeId
 from simulations.invariants import Invariants

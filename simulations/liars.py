@@ -17,8 +17,8 @@ from aggregation.checkpoints import apply_difference
 from aggregation.codecs import codec_named, counters_position
 from aggregation.schema import Schema
 from node.node import Node
-from node.run_data import RunData
-from node.run_driver import RunDriver
+from node.run.data import RunData
+from node.run.driver import RunDriver
 from node.seams import (
     EvaluateResult,
     InitialModel,

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from node.conduct import Conduct
-from node.door import Door, EntranceBounds, source_of
-from node.feeds import GossipRegister, PeerRegister, anybody
+from node.network.conduct import Conduct
+from node.network.door import Door, EntranceBounds, source_of
+from node.network.feeds import GossipRegister, PeerRegister, anybody
+from node.network.versions import OtherVersion, Versions
 from node.seams import (
     ENTRANCE_PROTOCOL,
     Gossip,
@@ -19,7 +20,6 @@ from node.seams import (
     TrafficCounters,
     Unreachable,
 )
-from node.versions import OtherVersion, Versions
 from protocol.errors import FednodeError, LocalProtocolError, Refused, RemoteProtocolError
 from protocol.keys import NodeId
 from protocol.limits import DIAL_DEADLINE_S, ENTRANCE_BYTES_MAX, ENTRANCE_DEADLINE_S, GOSSIP_BYTES_MAX

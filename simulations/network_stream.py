@@ -86,7 +86,7 @@ class SimulatedStream:
 
     @property
     def source(self) -> str:
-        """Where the peer dials from, as node.door.source_of has it."""
+        """Where the peer dials from, as node.network.door.source_of has it."""
         return self._its.source
 
     def bound(self, bytes_max: int) -> None:

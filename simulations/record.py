@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from node.record import FLUSH_INTERVAL_S
+from node.record.record import FLUSH_INTERVAL_S
 from tracker.reader import Reader
 from tracker.rows import LogRow, MetricRow, Row, RunRow, StatusRow
 from tracker.store import Store

@@ -9,7 +9,7 @@ from random import Random
 
 import trio
 
-from node.group_place import GroupPlace
+from node.membership.group_place import GroupPlace
 from node.node import Node
 from protocol.errors import FednodeError
 from protocol.keys import Hash
@@ -22,7 +22,7 @@ LIE_EVERY_S = 3.0
 LIES_MAX = 25  # of one rogue: what it says stays in everybody's log for ever
 FLOOD_AT_ONCE = 20  # operations: in all, as many as an honest member says in years
 NOISE_BYTES = 300
-_OPERATION = b"o"  # the first byte of an operation that is gossiped, as node.groups has it
+_OPERATION = b"o"  # the first byte of an operation that is gossiped, as node.membership.groups has it
 
 
 async def misbehave(rogue: SimulatedNode, lie: str, seed: int) -> None:

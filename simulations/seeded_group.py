@@ -11,10 +11,10 @@ from random import Random
 
 import msgpack
 
-from node.address_book import ADDRESSES, pack_records, unpack_records
-from node.group_place import as_stored
-from node.groups import INDEX
-from node.identity import Identity, Keys, load_identity
+from node.home.identity import Identity, Keys, load_identity
+from node.membership.address_book import ADDRESSES, pack_records, unpack_records
+from node.membership.group_place import as_stored
+from node.membership.groups import INDEX
 from protocol.address_record import AddressRecord, make_address_record
 from protocol.admission import AdmissionStatement, prove
 from protocol.fields import Role

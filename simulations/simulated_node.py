@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from node.node import Node
-from node.run_driver import journal_name
+from node.run.driver import journal_name
 from node.seams import Trainer
 from protocol.errors import FednodeError
 from protocol.keys import NodeId, RunId, node_id_of, public_key_of

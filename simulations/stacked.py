@@ -1,4 +1,4 @@
-"""Training many copies of one model at once: node.sgd over stacked parameters.
+"""Training many copies of one model at once: node.training.sgd over stacked parameters.
 
 Decides how nodes with different numbers of samples share a step. Every node sees the batches that it would see alone.
 A loss that is no mean over the batch's rows is found out: at the first and the last step one node's loss and gradients
@@ -17,7 +17,7 @@ import torch
 from aggregation.flat import F32, take_difference
 from aggregation.schema import Buffer, Schema
 from fednode import Batch, Round
-from node.sgd import optimizer_step
+from node.training.sgd import optimizer_step
 from simulations.companion import NotTogether
 from simulations.gradients import Gradients, Stacks
 
@@ -79,7 +79,7 @@ def stacked(model: torch.nn.Module, nodes: int) -> Stacks:
 
 
 def stacked_sgd(gradients: Gradients, stacks: Stacks, members: Sequence[Member], witness: int | None) -> Learned:
-    """Train a node of each index in `stacks`, whose tensors are changed, as node.sgd would train the model with them.
+    """Train a node of each index in `stacks`, whose tensors are changed, as node.training.sgd would train the model.
 
     `members` come in the order of falling samples. `witness` is the index of the one whose first gradients are
     computed plainly too, or None when nothing is compared. Raises NotTogether, and whatever the task's loss raises."""

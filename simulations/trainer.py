@@ -1,8 +1,8 @@
 """The simulated Trainer: tasks run in this process, one after another or together, and take virtual time.
 
-The same core as in a worker process does the work (node.training), with the same bits; what simulations.batched trains
-together agrees with them but for the order of float sums. No threads: under a mock clock
-an hour of virtual time would pass before a thread's answer came.
+The same core as in a worker process does the work (node.training.training), with the same bits; what is trained
+together (simulations.batched) agrees with them but for the order of float sums. No threads: under a mock clock an hour
+of virtual time would pass before a thread's answer came.
 """
 
 import shutil
@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 import trio
 
-from node.capture import captured_in_process
 from node.seams import EvaluateResult, InitialModel, Keep, Predictions, TaskOutput, TaskSpec, TrainerFailed, TrainResult
-from node.sgd import Progress
-from node.staged_files import discard
-from node.training import LoadedTask
-from node.worker_frames import PREDICTIONS_FILE
+from node.training.capture import captured_in_process
+from node.training.sgd import Progress
+from node.training.staged_files import discard
+from node.training.training import LoadedTask
+from node.training.worker_frames import PREDICTIONS_FILE
 from simulations.batched import BatchedTraining, Request
 from simulations.companion import Companion
 

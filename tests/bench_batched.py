@@ -19,8 +19,8 @@ import trio
 import trio.testing
 from sklearn.datasets import load_digits
 
+from node.data.shares import digits_split
 from node.seams import TaskSpec
-from node.shares import digits_split
 from simulations.batched import BatchedTraining
 from simulations.trainer import InProcessSession, InProcessTrainer
 

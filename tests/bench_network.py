@@ -133,8 +133,8 @@ def _fetch_seconds(way: str, size: int, folder: Path) -> float:
 async def _serve_bulk(size: int, folder: Path) -> None:
     import trio
 
-    from node.bulk import Bulk
-    from node.disk import FileDisk
+    from node.home.disk import FileDisk
+    from node.network.bulk import Bulk
 
     disk = FileDisk(folder / "there")
     async with _network() as network:
@@ -150,8 +150,8 @@ async def _serve_bulk(size: int, folder: Path) -> None:
 async def _fetch_bulk(size: int, folder: Path, told: dict[str, Any]) -> None:
     import trio
 
-    from node.bulk import Bulk
-    from node.disk import FileDisk
+    from node.home.disk import FileDisk
+    from node.network.bulk import Bulk
     from node.seams import BLOB_PROTOCOL
 
     disk = FileDisk(folder / "here")
@@ -246,7 +246,7 @@ async def _network() -> AsyncIterator[Any]:
     """A node's real network, which lets everybody in."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from node.libp2p_network import open_network
+    from node.network.libp2p_network import open_network
 
     async with open_network(Ed25519PrivateKey.generate(), ["/ip4/127.0.0.1/tcp/0"]) as network:
         network.set_door(lambda peer: True)

@@ -18,12 +18,15 @@ from aggregation.codecs import codec_named
 from aggregation.safetensors_file import from_safetensors, safetensors_pieces
 from aggregation.schema import Schema, TensorSpec
 from aggregation.updates import Bounds, check_update, encode_update, update_of
-from node import address_book, api_bodies, key_backup, run_past
+from node.api import api_bodies
 from node.cli import look
-from node.links import _unpack
-from node.model_difference import differences
-from node.worker_checks import failure_of, output_of
-from node.worker_frames import FrameReader, encode_frame
+from node.home import key_backup
+from node.membership import address_book
+from node.network.links import _unpack
+from node.record.model_difference import differences
+from node.run import past as run_past
+from node.training.worker_checks import failure_of, output_of
+from node.training.worker_frames import FrameReader, encode_frame
 from protocol.checkpoint import Checkpoint
 from protocol.errors import FednodeError
 from protocol.wire import pack
@@ -43,7 +46,13 @@ SCHEMA = Schema.of(
 )
 MODEL = bytes(SCHEMA.model_bytes)
 CODEC = codec_named("bf16")
-WORKER_REFUSES = (FednodeError, ValueError, TypeError, KeyError, AttributeError)  # as node.worker_checks has it
+WORKER_REFUSES = (
+    FednodeError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+)  # as node.training.worker_checks has it
 _TEMPORARY = tempfile.TemporaryDirectory(prefix="fednode-fuzz-")  # goes with the process
 FOLDER = Path(_TEMPORARY.name)
 
@@ -115,14 +124,16 @@ def decoders() -> list[Decoder]:
     records = journal.encode_record(0, b"one")
     tape = b"".join(json.dumps(line).encode() + b"\n" for line in _RECORDED)
     return [
-        Decoder("control frame", _control_frame, (msgpack.packb(["sync", b"x"]),), ("node.links:_unpack_frame",)),
+        Decoder(
+            "control frame", _control_frame, (msgpack.packb(["sync", b"x"]),), ("node.network.links:_unpack_frame",)
+        ),
         Decoder("worker's frame", _worker, frames, _WORKER, WORKER_REFUSES),
         Decoder("worker's frame, its body", _worker, tuple(map(msgpack.packb, outputs)), (), WORKER_REFUSES, _framed),
-        Decoder("peek", run_past.peek, (_checkpoint(checkpoint),), ("node.run_past:peek",)),
+        Decoder("peek", run_past.peek, (_checkpoint(checkpoint),), ("node.run.past:peek",)),
         Decoder("peek, its body", run_past.peek, (checkpoint,), wrap=_checkpoint),
         Decoder("schema", Schema.from_bytes, (SCHEMA.to_bytes(),), _SCHEMA),
         Decoder("safetensors", lambda raw: from_safetensors(SCHEMA, raw), (safetensors,), _SAFETENSORS),
-        Decoder("models compared", _compared, (safetensors,), ("node.model_difference:_Reader.header",)),
+        Decoder("models compared", _compared, (safetensors,), ("node.record.model_difference:_Reader.header",)),
         Decoder("update", _update, (encode_update(SCHEMA, MODEL, MODEL, CODEC),), refuses=()),
         Decoder("journal", journal.scan_records, (records + journal.encode_record(len(records), b"two"),), refuses=()),
         Decoder("address book", address_book.unpack_records, (msgpack.packb([CERTIFICATE]),), _BOOK, (*_DAMAGED,)),
@@ -136,7 +147,7 @@ def decoders() -> list[Decoder]:
         Decoder("page of the dashboard", _text(web._parsed), (b'["stdin", "x"]',), ("tui.web:_parsed",), ()),
         Decoder("TOML in a form", _text(toml_text.read), CONFIGURATIONS, ("tui.facts.toml_text:read",), ()),
         Decoder("number in a form", _text(_literal), (b"12", b"1e3"), ("tui.facts.toml_text:literal",), ()),
-        Decoder("local API", _api, (b'{"name": "a"}', b'{"token": "x"}'), ("node.api_bodies:body_of",), ()),
+        Decoder("local API", _api, (b'{"name": "a"}', b'{"token": "x"}'), ("node.api.api_bodies:body_of",), ()),
         Decoder("recorded parameter", _text(_parameter), (b"1", b"[1]"), _PARAMETERS, ()),
     ]
 
@@ -158,13 +169,13 @@ def _parameter(text: str) -> None:
 
 
 _WORKER = (
-    *("node.worker_frames:FrameReader.feed", "node.worker_frames:_decode"),
-    "node.worker_checks:_clean_details",
+    *("node.training.worker_frames:FrameReader.feed", "node.training.worker_frames:_decode"),
+    "node.training.worker_checks:_clean_details",
 )
 _SCHEMA = ("aggregation.schema:_parse", "aggregation.schema:_parse_tensor")
 _SAFETENSORS = ("aggregation.safetensors_file:_read_header",)
-_BOOK, _DAMAGED = ("node.address_book:unpack_records",), (ValueError, TypeError)
-_KEYS = ("node.key_backup:open_backup",)
+_BOOK, _DAMAGED = ("node.membership.address_book:unpack_records",), (ValueError, TypeError)
+_KEYS = ("node.home.key_backup:open_backup",)
 _IMPORT = ("tracker.import_read:_check_manifest",)
 _TAPE, _TAPE_REFUSES = ("tui.feeds.recording:_object",), (recording.RecordingError,)
 _SETTINGS = ("tui.settings:Settings.read",)

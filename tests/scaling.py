@@ -102,7 +102,7 @@ async def _play(count: int, rounds: int, folder: Path, figures: Figures) -> None
 
 
 async def _gather(world: Any, nodes: Sequence[Any], nursery: Any, folder: Path) -> None:
-    from node.identity import Keys
+    from node.home.identity import Keys
     from simulations.deterministic import until
     from simulations.seeded_group import Placed, place_group
     from simulations.simulated_node import EPOCH_S

@@ -20,13 +20,22 @@ PARSERS_BY_FULL_NAME = {"json.loads", "json.load", "tomllib.loads", "tomllib.loa
 # own process, the owner's data.
 OURS = {
     *("node.cli.data:settings_of", "node.cli.predict_files:write_as", "node.cli.record_client:_plain"),
-    *("node.datasets:DataSets.load", "node.datasets:_check_options", "node.demo_processes:_outcome"),
-    *("node.demo_scorer:Scorer.run", "node.demo_scores:requests.read", "node.detach:start_detached"),
-    *("node.group_place:load_place", "node.groups:Groups.load", "node.home:_read_settings", "node.inbox_seen:_ids_in"),
-    *("node.kept_blobs:models_in", "node.known_run:KnownRun.load_decision", "node.libp2p_faults:Faults._look"),
-    *("node.policy:Policy.load", "node.predict:Predictor._manifest", "node.prometheus:Counts.count"),
-    *("node.task_files:TaskFiles.load", "node.tasks.digits:_read", "node.tasks.tables:_read_npz"),
-    *("node.siblings:read_siblings", "tracker.queries:compile_query.decode"),
+    *("node.data.datasets:DataSets.load", "node.data.datasets:_check_options", "node.demo.processes:_outcome"),
+    *("node.demo.scorer:Scorer.run", "node.demo.scores:requests.read", "node.detach:start_detached"),
+    *(
+        "node.membership.group_place:load_place",
+        "node.membership.groups:Groups.load",
+        "node.home.home:_read_settings",
+        "node.api.inbox_seen:_ids_in",
+    ),
+    *(
+        "node.record.kept_blobs:models_in",
+        "node.run.known_run:KnownRun.load_decision",
+        "node.network.libp2p_faults:Faults._look",
+    ),
+    *("node.run.policy:Policy.load", "node.record.predict:Predictor._manifest", "node.system.prometheus:Counts.count"),
+    *("node.run.task_files:TaskFiles.load", "node.tasks.digits:_read", "node.tasks.tables:_read_npz"),
+    *("node.membership.siblings:read_siblings", "tracker.queries:compile_query.decode"),
     # An import lets such columns in only where they hold JSON of the right form, which is not deep.
     *("tracker.import_rules:_check_json", "node.cli.report_lineage:_figures"),
 }

@@ -105,7 +105,7 @@ def test_no_test_sleeps() -> None:
 # --- who may import what (what the contracts in pyproject.toml cannot hold) --------------------------------------
 def test_one_place_speaks_libp2p() -> None:
     speakers = [path for path in modules() if {"libp2p", "multiaddr"} & set(imported(tree_of(path)))]
-    assert [name_of(path) for path in speakers if not name_of(path).startswith("node/libp2p_")] == []
+    assert [name_of(path) for path in speakers if not name_of(path).startswith("node/network/libp2p_")] == []
     assert speakers
 
 

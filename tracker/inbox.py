@@ -1,7 +1,7 @@
 """What of the record a person should look at: refused updates, failed runs and audits, as items of the inbox.
 
 Pure: rows of tracker.queries_inbox in, items as docs/api.md has them out. What only a running node knows, such as a
-full disk, is added in node.inbox_items.
+full disk, is added in node.api.inbox_items.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,6 +1,6 @@
 """What a run was proposed with, and what differs from the run before it. Pure: rows of the record in, docs/api.md out.
 
-A running node adds to it what it has of the code and the data that the run asks for (node.inbox_proposal).
+A running node adds to it what it has of the code and the data that the run asks for (node.api.inbox_proposal).
 """
 
 import json

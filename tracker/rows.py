@@ -275,7 +275,7 @@ class SystemMetricRow:
     node_id: str
     run_id: str  # of a worker; "" for the machine and the node's own process
     scope: str  # "host", "node" (its process) or "worker"
-    key: str  # as in node.system_metrics
+    key: str  # as in node.system.metrics
     device: str  # of several alike, such as a GPU's number, else ""
     value: float
     unit: str  # "percent", "bytes", "watts", "celsius" or "count"

@@ -1,6 +1,6 @@
 """The record in one DuckDB file: what goes in, once and whole. What comes out is in `tracker.reader`.
 
-Synchronous and for one thread at a time; `node.record` keeps it off the event loop. Batches go through DuckDB's
+Synchronous and for one thread at a time; `node.record.record` keeps it off the event loop. Batches go through DuckDB's
 appender, a transaction each (a single row of its own costs three orders of magnitude more).
 """
 

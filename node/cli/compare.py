@@ -13,7 +13,7 @@ from protocol.errors import Refused
 
 if TYPE_CHECKING:
     from node.cli.look import Asked
-    from node.plots import Series
+    from node.exports.plots import Series
 
 RUNS_MAX = 26  # a letter for each
 METRICS = ("accuracy", "loss")
@@ -56,7 +56,7 @@ def compare(answer: Answer, run_names: tuple[str, ...], metrics: tuple[str, ...]
 
 def _names(runs: Sequence[Json]) -> list[str]:
     """Runs of one name have their ids beside it."""
-    from node.plots import plain
+    from node.exports.plots import plain
 
     named = [run["name"] for run in runs]
     return [
@@ -130,7 +130,7 @@ def _drawn(asked: "Asked", runs: Sequence[Json], wanted: Sequence[str]) -> list[
 
 def _mean_curves(asked: "Asked", runs: Sequence[Json], names: Sequence[str], metric: str) -> "list[Series]":
     from node.cli.plot import curves_of
-    from node.plots import Series
+    from node.exports.plots import Series
 
     made = []
     for place, (run, name) in enumerate(zip(runs, names, strict=True)):
@@ -144,7 +144,7 @@ def _mean_curves(asked: "Asked", runs: Sequence[Json], names: Sequence[str], met
 
 def _charts(curves: "dict[str, list[Series]]") -> list[str]:
     from node.cli.plot import coloured, terminal_size
-    from node.plots_terminal import beside, draw
+    from node.exports.plots_terminal import beside, draw
 
     width, _ = terminal_size()
     in_pairs = width >= BESIDE_FROM_WIDTH and len(curves) > 1

@@ -34,6 +34,6 @@ def demo(answer: Answer, nodes: int, rounds: int, keep: Path | None) -> int:
     came of it, beside what each node could have learned alone. Everything is stopped in the end, and when you press
     Ctrl-C. With --json the last line is a JSON object, and progress goes to standard error.
     """
-    from node.demo import run_demo
+    from node.demo.demo import run_demo
 
     return run_demo(nodes=nodes, rounds=rounds, keep=keep, json=answer.json)

@@ -41,7 +41,7 @@ def doctor(answer: Answer) -> int:
 def _of_stopped(home: Path) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
-    from node.doctor import stopped_checks
+    from node.home.doctor import stopped_checks
 
     return [asdict(check) for check in stopped_checks(home)]
 

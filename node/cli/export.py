@@ -42,8 +42,8 @@ def mlflow(answer: Answer, run_name: str, uri: str, experiment: str | None, foll
     Do it again at any time: only what is new is added. MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and
     MLFLOW_TRACKING_PASSWORD, are used where the server asks for them.
     """
-    from node.export_mlflow import MlflowExport
-    from node.export_mlflow_api import MlflowServer
+    from node.exports.mlflow import MlflowExport
+    from node.exports.mlflow_api import MlflowServer
 
     server = MlflowServer(uri)
     source = answer.record()
@@ -71,7 +71,7 @@ def tensorboard(answer: Answer, run_name: str, folder: Path) -> None:
 
     A later export of the same run takes the place of the earlier one.
     """
-    from node.export_tensorboard import export_tensorboard
+    from node.exports.tensorboard import export_tensorboard
 
     with _progress(answer) as tell:
         told = export_tensorboard(answer.record(), run_name, folder.absolute(), tell)

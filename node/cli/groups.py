@@ -10,7 +10,7 @@ from node.cli.common import Answer, common_options, seconds_of
 from node.cli.members import sure, yes_option
 from node.cli.qr import qr_code
 from node.cli.tokens import token_given
-from node.members_meant import short_member
+from node.membership.members_meant import short_member
 from protocol.errors import Refused
 
 

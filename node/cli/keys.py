@@ -55,9 +55,9 @@ def show_keys(answer: Answer) -> None:
     Example:
       fednode key show
     """
-    from node.key_backup import ids_in
-    from node.key_files import KEY_FILES, check_is_ours, is_protected, secret_files
-    from node.sealing import Vault, is_sealed
+    from node.home.key_backup import ids_in
+    from node.home.key_files import KEY_FILES, check_is_ours, is_protected, secret_files
+    from node.home.sealing import Vault, is_sealed
     from tracker.durable import disk_errors
 
     home = home_path(answer.home)
@@ -121,9 +121,9 @@ def protect(answer: Answer, passphrase_file: str | None, new_passphrase_file: st
       fednode key protect
       fednode key protect --new-passphrase-file ~/fednode.passphrase
     """
-    from node.home import stopped_home
-    from node.key_files import is_protected
-    from node.key_files import protect as put_under
+    from node.home.home import stopped_home
+    from node.home.key_files import is_protected
+    from node.home.key_files import protect as put_under
 
     home = home_path(answer.home)
     _one_input(passphrase_file, new_passphrase_file)
@@ -152,8 +152,8 @@ def unprotect(answer: Answer, passphrase_file: str | None) -> None:
     Example:
       fednode key unprotect
     """
-    from node.home import stopped_home
-    from node.key_files import passphrase_needed, unprotect
+    from node.home.home import stopped_home
+    from node.home.key_files import passphrase_needed, unprotect
 
     home = home_path(answer.home)
     with stopped_home(home):
@@ -193,9 +193,9 @@ def export(
       fednode key export /mnt/safe/fednode-keys
       fednode key export me --member
     """
-    from node.home import stopped_home
-    from node.key_backup import backup_of, no_key, write_backup
-    from node.key_files import has_keys, unlock
+    from node.home.home import stopped_home
+    from node.home.key_backup import backup_of, no_key, write_backup
+    from node.home.key_files import has_keys, unlock
 
     home = home_path(answer.home)
     _one_input(passphrase_file, backup_passphrase_file)
@@ -240,9 +240,9 @@ def import_keys(
     Example:
       fednode key import /mnt/safe/fednode-keys
     """
-    from node.home import stopped_home
-    from node.key_backup import is_under_passphrase, open_backup, read_raw, restore
-    from node.key_files import is_protected, unlock
+    from node.home.home import stopped_home
+    from node.home.key_backup import is_under_passphrase, open_backup, read_raw, restore
+    from node.home.key_files import is_protected, unlock
     from tracker.durable import disk_errors
 
     home = home_path(answer.home)

@@ -8,7 +8,7 @@ import click
 from fednode_client import Client, ClientError
 from node.cli import show
 from node.cli.common import Answer, clean, common_options
-from node.members_meant import NoSuchMember, member_meant, short_member
+from node.membership.members_meant import NoSuchMember, member_meant, short_member
 from protocol.errors import Refused
 
 Json = Mapping[str, Any]

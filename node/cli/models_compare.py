@@ -69,7 +69,7 @@ def _parameters(asked: "Client | RecordClient", models: Sequence[Json]) -> dict[
 
 def _apart(client: "Client", models: Sequence[Json]) -> list[Json]:
     """How far each model is from the first; `tensors` None where they have other tensors, or one is not here."""
-    from node.model_difference import differences, whole
+    from node.record.model_difference import differences, whole
 
     told: list[Json] = []
     for model in models[1:]:

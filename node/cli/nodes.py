@@ -77,7 +77,7 @@ def start(
     home = home_path(answer.home)
     if remembered["link"] is not None:
         remembered["link"] = token_given(remembered["link"])
-    from node.home import listen_address, must_be_stopped
+    from node.home.home import listen_address, must_be_stopped
 
     listen = listen_address(remembered["listen"]) if remembered["listen"] else None
     if passphrase_fd is None:

@@ -38,7 +38,7 @@ def passphrase_option(function: Function) -> Function:
 def home_passphrase(home: Path, file: str | None, *, is_asked: bool = True) -> str | None:
     """The passphrase of the keys in `home` as it is given, or None. A person is asked only where there is one to
     give, at a terminal, and `is_asked`."""
-    from node.key_files import is_protected
+    from node.home.key_files import is_protected
 
     found = given(file, PRESENT)
     if found is None and is_asked and is_protected(home) and can_ask():
@@ -49,7 +49,7 @@ def home_passphrase(home: Path, file: str | None, *, is_asked: bool = True) -> s
 def new_passphrase(file: str | None, variable: str, what: str) -> str | None:
     """A passphrase to be set, asked for twice where a person is there; None where nobody gives one. Raises Refused
     when it is too short."""
-    from node.sealing import PASSPHRASE_CHARACTERS_MIN, check_new_passphrase
+    from node.home.sealing import PASSPHRASE_CHARACTERS_MIN, check_new_passphrase
 
     found = given(file, variable)
     if found is None and can_ask():

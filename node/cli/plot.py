@@ -16,7 +16,7 @@ from protocol.errors import Refused
 
 if TYPE_CHECKING:
     from node.cli.look import Asked
-    from node.plots import Series
+    from node.exports.plots import Series
 
 ROWS_PLOTTED_MAX = 18  # of a terminal; more shows nothing more
 ROWS_KEPT = 4  # for the title, the prompt and a line beyond
@@ -87,7 +87,7 @@ class Curves:
         return self.x_name in ("round", "step")
 
     def lines(self, width: int, height: int) -> list[str]:
-        from node.plots_terminal import draw
+        from node.exports.plots_terminal import draw
 
         return draw(
             self.series, title=self.title, x_name=self.x_name, width=width, height=height, colour=coloured(),
@@ -122,7 +122,7 @@ def curves_of(
     points: Sequence[Json], run: Json, metric: str, across: str, scope: str, nodes: Sequence[str] = ()
 ) -> Curves:
     """The same out of measurements at hand, of which those of other classes and splits are left out."""
-    from node.plots import VALUE_MAX, Series, plain
+    from node.exports.plots import VALUE_MAX, Series, plain
 
     points = [point for point in points if label_of(point) == metric]
     splits = {point["split"] for point in points}
@@ -153,7 +153,7 @@ def label_of(point: Json) -> str:
 
 
 def _title(run: Json, metric: str, scope: str, split: str) -> str:
-    from node.plots import plain
+    from node.exports.plots import plain
 
     whose = "of the shared model" if scope == "global" else "of the nodes' own models"
     return plain(f"{run['name']}: {metric} {whose}, {'held-out' if split == 'eval' else 'training'} data")
@@ -217,7 +217,7 @@ def _start(run: Json, points: Sequence[Json]) -> float:
 
 
 def _time_unit(points: Sequence[Json]) -> tuple[float, str]:
-    from node.plots import time_unit
+    from node.exports.plots import time_unit
 
     times = [_seconds(point["time"]) for point in points] or [0.0]
     seconds, name = time_unit(max(times) - min(times))
@@ -244,15 +244,15 @@ def picture_kind(output: Path) -> str:
 
 
 def write_picture(output: Path, kind: str, curves: Curves) -> None:
-    from node.plots import chart
+    from node.exports.plots import chart
 
     drawing = chart(curves.series, title=curves.title, x_name=curves.x_name, whole=curves.whole)
     if kind == ".svg":
-        from node.plots_svg import svg
+        from node.exports.plots_svg import svg
 
         write_file(output, svg(drawing).encode())
     else:
-        from node.plots_png import png
+        from node.exports.plots_png import png
 
         write_file(output, png(drawing))
 

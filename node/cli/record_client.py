@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fednode_client import ClientError
-from node.api_json import json_bytes
-from node.model_names import model_named, models_of
-from node.names import PREFIX_CHARACTERS_MIN
-from node.service import NotFound
-from node.views import run_view
+from node.api.api_json import json_bytes
+from node.api.names import PREFIX_CHARACTERS_MIN
+from node.api.service import NotFound
+from node.api.views import run_view
+from node.record.model_names import model_named, models_of
 from tracker.asking import Asking, answered_now
 from tracker.lineage import lineage_of
 from tracker.reader import Reader

@@ -14,7 +14,7 @@ from node.cli.look import Json
 from node.cli.report_told import Told, seconds_of, told_of, utc
 
 if TYPE_CHECKING:
-    from node.plots import Drawing
+    from node.exports.plots import Drawing
 
 NODES_DRAWN_MAX = 100  # curves in one picture; the mean is over all
 CURVES_MAX = 12  # measurements drawn
@@ -56,7 +56,7 @@ def page_of(told: Told) -> str:
     from node.cli.report_lineage import artifacts, lineage
     from node.cli.report_rounds import elections, refused, rounds
     from node.cli.report_system import system
-    from node.report import Section, heading, page
+    from node.exports.report import Section, heading, page
 
     run = told.run
     sections = [
@@ -84,7 +84,7 @@ def _trouble(run: Json) -> str:
 
 
 def _summary(told: Told) -> str:
-    from node.report import facts, note
+    from node.exports.report import facts, note
 
     run, rounds = told.run, told.rounds
     times = [(what, utc(run[f"{what.lower()}_at"])) for what in ("Created", "started", "ended")]
@@ -108,7 +108,7 @@ def _summary(told: Told) -> str:
 
 
 def _curves(told: Told) -> str:
-    from node.report import drawings, note
+    from node.exports.report import drawings, note
 
     chosen = sorted(told.kinds, key=_prominence)[:CURVES_MAX]
     crowd = len(told.run["participants"]) - NODES_DRAWN_MAX
@@ -123,7 +123,7 @@ def _prominence(kind: tuple[str, str, str]) -> tuple[Any, ...]:
 
 def _chart(told: Told, key: str, scope: str, split: str) -> "Drawing":
     from node.cli.plot import curves_of
-    from node.plots import chart
+    from node.exports.plots import chart
 
     points = [each for each in told.metrics if each["scope"] == scope and each["split"] == split]
     curves = curves_of(points, told.run, key, "round", scope)
@@ -133,7 +133,7 @@ def _chart(told: Told, key: str, scope: str, split: str) -> "Drawing":
 
 
 def _nodes(told: Told) -> str:
-    from node.report import heading, table
+    from node.exports.report import heading, table
 
     refused = Counter(each["node_id"] for made in told.rounds for each in made["updates_refused"])
     made = Counter(each["aggregator"] for each in told.rounds)
@@ -165,6 +165,6 @@ def _newest(metrics: Sequence[Json]) -> dict[tuple[str, str], float | None]:
 
 
 def _configuration(told: Told) -> str:
-    from node.report import flattened, table
+    from node.exports.report import flattened, table
 
     return table(["key", "value"], flattened(told.run["manifest"]), codes=[0])

@@ -7,7 +7,7 @@ from node.cli.report_told import Told, utc
 
 
 def lineage(told: Told) -> str:
-    from node.report import heading, table
+    from node.exports.report import heading, table
 
     first = table(["what", "name or hash", ""], _origin(told), codes=[1])
     return first + heading("Data it learned from") + _data(told) + heading("Models") + _models(told)
@@ -35,7 +35,7 @@ def _origin(told: Told) -> list[tuple[str, object, object]]:
 
 
 def _data(told: Told) -> str:
-    from node.report import note, table
+    from node.exports.report import note, table
 
     if not told.participants:
         return note("Nobody takes part yet.")
@@ -46,7 +46,7 @@ def _data(told: Told) -> str:
 
 
 def _models(told: Told) -> str:
-    from node.report import folded, note, table
+    from node.exports.report import folded, note, table
 
     checkpoints = {each["round"]: each["checkpoint"] for each in told.rounds}
     called: dict[int, list[str]] = {}
@@ -65,7 +65,7 @@ def _models(told: Told) -> str:
 
 
 def _evaluations(told: Told) -> str:
-    from node.report import heading, table
+    from node.exports.report import heading, table
 
     if not told.evaluations:
         return ""
@@ -85,7 +85,7 @@ def _figures(metrics: str) -> str:
 
 
 def artifacts(told: Told) -> str:
-    from node.report import table
+    from node.exports.report import table
 
     rows = [
         (told.name(node), name, kind, number, show.size(size), blob, utc(at))

@@ -6,7 +6,7 @@ from node.cli import show
 from node.cli.report_told import Told, seconds_of, utc
 
 if TYPE_CHECKING:
-    from node.plots import Drawing
+    from node.exports.plots import Drawing
 
 CLOSE_ROUNDS, CLOSE_FROM_ROUNDS = 3, 8  # so many newest rounds are drawn a second time, where there are so many
 SPANS_DRAWN_MAX = 6000  # more make a page of many megabytes, and bars too thin to be seen
@@ -20,7 +20,7 @@ _NO_SPANS = "This record has no times of single nodes for this run; a bar is the
 
 
 def rounds(told: Told) -> str:
-    from node.report import drawings, heading, note
+    from node.exports.report import drawings, heading, note
 
     made = drawings([_made(told)], wide=True) + note(_READ_ROUNDS)
     if not told.spans:
@@ -36,7 +36,7 @@ def rounds(told: Told) -> str:
 
 
 def _gantts(told: Told) -> "list[Drawing]":
-    from node.plots_spans import newest_that_fit, spans_chart
+    from node.exports.plots_spans import newest_that_fit, spans_chart
 
     elections = [(term, who, seconds_of(at)) for term, who, at in told.elections]
     commits = [(each["round"], seconds_of(each["committed_at"])) for each in told.rounds]
@@ -56,8 +56,8 @@ def _gantts(told: Told) -> "list[Drawing]":
 
 
 def _each_round(told: Told) -> "Drawing":
-    from node.plots import Series, chart, plain
-    from node.plots_spans import mean_seconds
+    from node.exports.plots import Series, chart, plain
+    from node.exports.plots_spans import mean_seconds
 
     means = mean_seconds(told.spans)
     series = [Series(plain(name), points, False, place) for place, (name, points) in enumerate(means.items())]
@@ -65,8 +65,8 @@ def _each_round(told: Told) -> "Drawing":
 
 
 def _spent(told: Told) -> str:
-    from node.plots_spans import seconds_by_name
-    from node.report import table
+    from node.exports.plots_spans import seconds_by_name
+    from node.exports.report import table
 
     spent = seconds_by_name(told.spans)
     what = sorted({name for mine in spent.values() for name in mine})
@@ -75,7 +75,7 @@ def _spent(told: Told) -> str:
 
 
 def _made(told: Told) -> "Drawing":
-    from node.plots_rounds import Made, rounds_chart
+    from node.exports.plots_rounds import Made, rounds_chart
 
     made = [
         Made(
@@ -89,7 +89,7 @@ def _made(told: Told) -> "Drawing":
 
 
 def rounds_table(told: Told) -> str:
-    from node.report import folded, note, table
+    from node.exports.report import folded, note, table
 
     if not told.rounds:
         return note("No round is committed yet.")
@@ -105,7 +105,7 @@ def rounds_table(told: Told) -> str:
 
 
 def elections(told: Told) -> str:
-    from node.report import note, table
+    from node.exports.report import note, table
 
     if not told.elections:
         return note("No election was seen.")
@@ -114,7 +114,7 @@ def elections(told: Told) -> str:
 
 
 def refused(told: Told) -> str:
-    from node.report import note, table
+    from node.exports.report import note, table
 
     rows = [
         (made["round"], told.name(each["node_id"]), each["node_id"], each["reason"])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from node.cli.report_told import Told, seconds_of
 
 if TYPE_CHECKING:
-    from node.plots import Drawing
+    from node.exports.plots import Drawing
 
 CHARTS_MAX = 12
 _FIRST = ("cpu", "memory", "gpu", "network", "disk")  # what people look at first
@@ -17,7 +17,7 @@ Kind = tuple[str, str, str, str]  # scope, key, device, unit
 
 
 def system(told: Told) -> str:
-    from node.report import drawings, note
+    from node.exports.report import drawings, note
 
     by_kind: dict[Kind, list[list[Any]]] = {}
     for row in told.system:
@@ -33,7 +33,7 @@ def _prominence(kind: Kind) -> tuple[int, Kind]:
 
 
 def _chart(told: Told, kind: Kind, rows: Sequence[Sequence[Any]]) -> "Drawing":
-    from node.plots import Series, chart, plain, time_unit
+    from node.exports.plots import Series, chart, plain, time_unit
 
     scope, key, device, unit = kind
     divisor, shown_unit = _SHOWN_AS.get(unit, (1.0, unit))

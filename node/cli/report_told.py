@@ -10,7 +10,7 @@ from node.cli.look import ROWS_MAX, Json, metric_keys, quoted
 
 if TYPE_CHECKING:
     from node.cli.look import Asked
-    from node.plots_spans import Span
+    from node.exports.plots_spans import Span
 
 SYSTEM_POINTS_MAX = 300  # of one curve: more than its picture's width shows
 _SYSTEM_UNSETTLED_S = 30.0  # a machine is measured now and then: what was measured so shortly before still counts
@@ -81,7 +81,7 @@ def told_of(asked: "Asked", run_name: str) -> Told:
 
 
 def _spans(asked: "Asked", mine: str) -> "list[Span]":
-    from node.plots_spans import Span
+    from node.exports.plots_spans import Span
 
     statement = (
         "SELECT node_id, round, name, peer, epoch(started_at) AS started_at, seconds, bytes FROM spans "

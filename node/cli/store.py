@@ -143,7 +143,7 @@ def check(answer: Answer, deep: bool) -> int:
 
 
 def _checked(place: Path, *, deep: bool) -> dict[str, Any]:
-    from node.store_files import check_files, told
+    from node.record.store_files import check_files, told
     from tracker.store import open_stopped
 
     record = open_stopped(place)

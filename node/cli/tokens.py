@@ -65,7 +65,7 @@ def show_token(answer: Answer, token: str) -> None:
     Example:
       fednode token show - < invitation.txt
     """
-    from node.token_words import token_view  # pydantic: not before it is needed
+    from node.membership.token_words import token_view  # pydantic: not before it is needed
 
     told = token_view(token_given(token), now=int(time.time()))
     answer.give(told, lambda: _in_words(told))

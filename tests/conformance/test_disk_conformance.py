@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from node.disk import FileDisk
+from node.home.disk import FileDisk
 from node.seams import Disk
 from protocol.errors import FednodeError, LocalProtocolError, Refused, RemoteProtocolError
 from protocol.keys import BlobId

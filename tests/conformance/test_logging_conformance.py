@@ -12,7 +12,7 @@ import trio
 from test_trainer_conformance import LINE, line_spec, run  # noqa: F401 - `run` is a fixture
 
 from node.seams import TaskOutput, TrainerFailed
-from node.staged_files import take_in
+from node.training.staged_files import take_in
 
 TALKS = LINE.replace(
     "        x, y = data.train\n",

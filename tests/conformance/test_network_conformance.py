@@ -8,8 +8,8 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from trio.testing import MockClock
 
-from node import libp2p_stream
-from node.libp2p_network import Libp2pNetwork
+from node.network import libp2p_stream
+from node.network.libp2p_network import Libp2pNetwork
 from node.seams import (
     BLOB_PROTOCOL,
     CONTROL_PROTOCOL,

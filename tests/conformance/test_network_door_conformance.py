@@ -9,7 +9,8 @@ import trio
 from test_network_conformance import Ground, Kept, NewNetwork, _echo, _ends, _on_real, _on_simulated, _time_passes, _two
 from trio.testing import MockClock
 
-from node.conduct import WEIGHTS
+from node.network.conduct import WEIGHTS
+from node.network.versions import OtherVersion, Versions
 from node.seams import (
     BLOB_PROTOCOL,
     CONTROL_PROTOCOL,
@@ -20,7 +21,6 @@ from node.seams import (
     StreamClosed,
     Unreachable,
 )
-from node.versions import OtherVersion, Versions
 from protocol.errors import RemoteProtocolError
 from protocol.limits import FAULT_SCORE_MAX, FRAME_BYTES_MAX
 

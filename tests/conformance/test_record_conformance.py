@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from node.record import FLUSH_INTERVAL_S, StoreRecord, open_record
+from node.record.record import FLUSH_INTERVAL_S, StoreRecord, open_record
 from node.seams import Record
 from protocol.errors import FednodeError, Refused
 from simulations.record import SeenSequences, SharedStore, SimulatedRecord
@@ -218,7 +218,7 @@ def test_a_cancelled_read_is_interrupted(tmp_path: Path) -> None:
 
 
 def test_a_statement_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.record.SQL_DEADLINE_S", 0.1)
+    monkeypatch.setattr("node.record.record.SQL_DEADLINE_S", 0.1)
 
     async def body(record: Record) -> None:
         with pytest.raises(Refused) as refused:
@@ -253,7 +253,7 @@ def test_a_disk_that_says_no_costs_no_rows(tmp_path: Path, monkeypatch: pytest.M
         record.add(metric(1))
         with monkeypatch.context() as patch:
             patch.setattr(Store, "write", full)
-            patch.setattr("node.record.PENDING_ROWS_MAX", 3)
+            patch.setattr("node.record.record.PENDING_ROWS_MAX", 3)
             with pytest.raises(FednodeError, match="no space"):
                 await record.flush()
             record.add(metric(2), metric(3), metric(4))
@@ -379,7 +379,7 @@ def test_compacting_and_copying_go_on_beside_readers_and_writers(tmp_path: Path)
 def test_a_reader_that_lasts_is_interrupted_when_the_file_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.record.DRAIN_S", 0.1)
+    monkeypatch.setattr("node.record.record.DRAIN_S", 0.1)
     monkeypatch.setattr("tracker.copies.bytes_of", lambda path, sizes=iter((1, 2)): next(sizes))  # it is worth it
 
     async def body(record: Record) -> None:

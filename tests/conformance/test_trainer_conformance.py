@@ -13,9 +13,9 @@ import trio.testing
 
 from aggregation.schema import Schema
 from node.seams import TaskOutput, TaskSpec, Trainer, TrainerFailed, TrainResult
-from node.sgd import Progress
-from node.trainer import worker_trainer
-from node.training import LoadedTask
+from node.training.sgd import Progress
+from node.training.trainer import worker_trainer
+from node.training.training import LoadedTask
 from simulations.trainer import InProcessTrainer
 
 DEADLINE_S = 60

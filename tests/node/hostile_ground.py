@@ -9,10 +9,10 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from node.group_place import GroupPlace
-from node.known_run import KnownRun
+from node.data.shares import digits_split
+from node.membership.group_place import GroupPlace
 from node.node import Node
-from node.shares import digits_split
+from node.run.known_run import KnownRun
 from protocol.errors import FednodeError
 from protocol.keys import RunId, node_id_of, public_key_of
 from protocol.presence import Capacity

@@ -5,8 +5,8 @@ from typing import Any
 
 import trio
 
-from node.log_gather import Send
-from node.service import AllLogsQuery, GatheringLogs, LogPolicy, NotFound
+from node.api.service import AllLogsQuery, GatheringLogs, LogPolicy, NotFound
+from node.logs.gather import Send
 
 Json = dict[str, Any]
 TIME = "2026-01-01T00:00:00.000000Z"

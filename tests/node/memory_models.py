@@ -7,8 +7,8 @@ from typing import Any
 
 import trio
 
+from node.api.service import Judged, ModelFile, NotFound, Wanted
 from node.seams import TaskOutput, TrainerFailed
-from node.service import Judged, ModelFile, NotFound, Wanted
 from protocol.errors import Refused
 
 Json = dict[str, Any]

@@ -16,9 +16,9 @@ from memory_members import MemoryMembers
 from memory_models import MemoryModels, MemoryPredictor
 from memory_store import MemoryStore
 
-from node.api import serve_api
-from node.home import Home, Settings
-from node.service import Asked, LogPage, LogsQuery, MetricsQuery, ModelFile, NotFound
+from node.api.api import serve_api
+from node.api.service import Asked, LogPage, LogsQuery, MetricsQuery, ModelFile, NotFound
+from node.home.home import Home, Settings
 from protocol.errors import FednodeError, Refused
 from protocol.manifest_read import ManifestError, read_configuration
 

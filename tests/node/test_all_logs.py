@@ -12,9 +12,9 @@ from memory_logs import line_json
 from memory_service import MemoryService, serving
 
 from fednode import AsyncClient, Client, RequestRefused
+from node.api.service import AllLogsQuery
 from node.cli import cli
-from node.log_share import LINES_MAX
-from node.service import AllLogsQuery
+from node.logs.share import LINES_MAX
 
 REFUSAL = {
     "type": "node",

@@ -15,9 +15,9 @@ from memory_service import MemoryService, serving
 from safetensors.numpy import save
 
 from fednode import Client, RequestRefused
-from node.api_models import LINES_WAITING_MAX, MODEL_CHARACTERS_MAX
+from node.api.api_models import LINES_WAITING_MAX, MODEL_CHARACTERS_MAX
+from node.api.service import Wanted
 from node.cli import cli
-from node.service import Wanted
 
 ODD_NAMES = ["study/1:3", "../../etc/passwd", "a b@c", "ünïcode@x", "%2F", "'; DROP TABLE models; --", "-x", "."]
 

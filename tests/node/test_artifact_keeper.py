@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import trio
 
-import node.artifact_keeper as keeper_module
-from node.artifact_keeper import ArtifactKeeper
-from node.chronicle import Chronicle, Numbers
-from node.disk import FileDisk
-from node.record import StoreRecord, open_record
+import node.record.artifact_keeper as keeper_module
+from node.home.disk import FileDisk
+from node.record.artifact_keeper import ArtifactKeeper
+from node.record.record import StoreRecord, open_record
+from node.run.chronicle import Chronicle, Numbers
 from node.seams import StagedFile, TaskOutput
-from node.staged_files import Staging, take_in
+from node.training.staged_files import Staging, take_in
 from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.keys import BlobId, NodeId, RunId
 from tracker.rows import LogRow

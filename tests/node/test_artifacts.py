@@ -12,11 +12,11 @@ from memory_artifacts import artifact_json
 from memory_service import NODE, MemoryService, serving
 
 from fednode import Client, ClientError, RequestRefused
-from node.artifacts import Artifacts
+from node.api.service import NotFound
 from node.cli import cli
-from node.disk import FileDisk
-from node.record import open_record
-from node.service import NotFound
+from node.home.disk import FileDisk
+from node.record.artifacts import Artifacts
+from node.record.record import open_record
 from protocol.errors import FednodeError
 from tracker.rows import ArtifactRow, NodeRow, RunRow
 from tracker.store import Store

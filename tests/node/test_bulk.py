@@ -9,10 +9,10 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from network_ground import Ground, introduce, run_on_simulated
 
-from node.bulk import Bulk, Fetched, Transfer
-from node.bulk_source import NOT_HERE, OK, REQUEST_BYTES
-from node.disk import FileDisk
-from node.libp2p_network import Libp2pNetwork
+from node.home.disk import FileDisk
+from node.network.bulk import Bulk, Fetched, Transfer
+from node.network.bulk_source import NOT_HERE, OK, REQUEST_BYTES
+from node.network.libp2p_network import Libp2pNetwork
 from node.seams import BLOB_PROTOCOL, Disk, Network, Stream, StreamClosed
 from protocol.errors import FednodeError, Refused
 from protocol.keys import BlobId, NodeId

@@ -11,7 +11,7 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
-from node.knocks import KNOCK_FIRST_S, KNOCK_LAST_S, Knocks
+from node.membership.knocks import KNOCK_FIRST_S, KNOCK_LAST_S, Knocks
 from protocol.errors import FednodeError, Refused
 from protocol.group_key import seal_key_of
 from protocol.identity import make_certificate, make_revocation
@@ -81,7 +81,7 @@ def test_what_is_wrong_with_the_keys_of_one_group_keeps_no_node_from_starting(
         async def refuse(place: object) -> None:
             raise FednodeError("The disk refused", remedy="make room")
 
-        monkeypatch.setattr("node.group_keys.GroupKeys.look", lambda self, place: refuse(place))
+        monkeypatch.setattr("node.membership.group_keys.GroupKeys.look", lambda self, place: refuse(place))
         await ground.restart(second)
         assert [place.state().name for place in second.node.groups.places.values()] == ["hostile", "another"]
         alive(second)

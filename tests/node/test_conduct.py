@@ -4,9 +4,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from node import conduct as conduct_module
-from node.conduct import WEIGHTS, Conduct
-from node.door import Door, EntranceBounds, Places, source_of
+from node.network import conduct as conduct_module
+from node.network.conduct import WEIGHTS, Conduct
+from node.network.door import Door, EntranceBounds, Places, source_of
 from node.seams import StreamClosed, TrafficCounters, Unreachable
 from protocol.errors import Refused
 from protocol.keys import NodeId, node_id_of

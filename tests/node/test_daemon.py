@@ -15,7 +15,7 @@ import pytest
 
 from fednode import Client, NodeNotRunning
 from node.detach import start_detached
-from node.home import FIRST_PORT, LAST_PORT
+from node.home.home import FIRST_PORT, LAST_PORT
 
 ROOT = Path(__file__).parents[2]
 END_DEADLINE_S = 30

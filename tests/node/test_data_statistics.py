@@ -9,8 +9,8 @@ import duckdb
 import numpy as np
 import pytest
 
-from node import data_statistics
-from node.data_statistics import statistics_of
+from node.data import statistics as data_statistics
+from node.data.statistics import statistics_of
 
 Json = dict[str, Any]
 

@@ -13,9 +13,9 @@ import pytest
 import trio
 from blake3 import blake3
 
-import node.data_files
-from node.datasets import REGISTER, DataSets
-from node.disk import FileDisk
+import node.data.files
+from node.data.datasets import REGISTER, DataSets
+from node.home.disk import FileDisk
 from protocol.errors import FednodeError, Refused
 
 
@@ -158,7 +158,7 @@ def test_what_is_no_data_set_is_refused(tmp_path, data, make, code):
 
 def test_a_long_header_cut_within_a_character_is_still_text(tmp_path):
     table = tmp_path / "wide.csv"
-    header = "a" * (node.data_files.HEAD_BYTES - 1) + "é"
+    header = "a" * (node.data.files.HEAD_BYTES - 1) + "é"
     with table.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerow([header])
 
@@ -172,7 +172,7 @@ def test_what_cannot_be_read_is_refused(tmp_path, data, monkeypatch):
     def fail(path, *_):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(node.data_files, "_hash_into", lambda _, path: fail(path))
+    monkeypatch.setattr(node.data.files, "_hash_into", lambda _, path: fail(path))
 
     async def test(register):
         for path in (data, data / "table.csv"):
@@ -184,7 +184,7 @@ def test_what_cannot_be_read_is_refused(tmp_path, data, monkeypatch):
 
 
 def test_folders_are_bounded(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(node.data_files, "FOLDER_FILES_MAX", 3)
+    monkeypatch.setattr(node.data.files, "FOLDER_FILES_MAX", 3)
 
     async def test(register):
         with pytest.raises(Refused, match="more than 3 files"):

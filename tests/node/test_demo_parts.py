@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from fednode import Source
-from node import demo_scores, demo_words
-from node.demo_processes import free_ports
-from node.demo_screen import Screen
-from node.demo_words import Curves, configuration, outcome_of, shown_rounds, spark, steps_to_look_further, verdict
-from node.shares import digits_split
+from node.data.shares import digits_split
+from node.demo import scores as demo_scores
+from node.demo import words as demo_words
+from node.demo.processes import free_ports
+from node.demo.screen import Screen
+from node.demo.words import Curves, configuration, outcome_of, shown_rounds, spark, steps_to_look_further, verdict
 from node.tasks.digits import Digits
 from protocol.manifest_read import read_configuration
 
@@ -67,7 +68,7 @@ def test_ports_are_neighbours_and_nobody_gets_anothers():
 
 def test_the_demo_itself_loads_neither_torch_nor_what_nodes_need():
     heavy = ("torch", "sklearn", "numpy", "libp2p", "duckdb", "pydantic", "starlette")
-    code = f"import node.demo, sys; print(sorted(set({heavy!r}) & set(sys.modules)))"
+    code = f"import node.demo.demo, sys; print(sorted(set({heavy!r}) & set(sys.modules)))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert told.stdout.strip() == "[]"
 

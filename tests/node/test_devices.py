@@ -11,9 +11,9 @@ from memory_service import NODE, MemoryService, serving
 from trio.testing import MockClock
 
 from fednode import Client, RequestRefused
-from node.devices import Devices
-from node.peer_history import ANNOUNCEMENTS_KEPT, NODES_KEPT_MAX, PeerHistory
-from node.peer_watch import LOOK_EVERY_S, watch_peers
+from node.system.devices import Devices
+from node.system.peer_history import ANNOUNCEMENTS_KEPT, NODES_KEPT_MAX, PeerHistory
+from node.system.peer_watch import LOOK_EVERY_S, watch_peers
 from protocol.errors import FednodeError
 from protocol.keys import NodeId
 from protocol.presence import Capacity, Heard

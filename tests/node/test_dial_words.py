@@ -2,7 +2,7 @@
 
 import pytest
 
-from node.dial_words import reason_of, tried_in_words
+from node.network.dial_words import reason_of, tried_in_words
 
 HERE, THERE = "/ip4/127.0.0.1/tcp/30408", "/ip4/192.0.2.7/tcp/4002"
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from node.dialling import STAGGER_S, Race
+from node.network.dialling import STAGGER_S, Race
 
 Script = dict[str, tuple[float, Exception | None]]  # of each address: how long it takes, and what comes of it
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-import node.key_files as key_files
-from node.doctor import home_checks, stopped_checks
-from node.doctor_checks import (
+import node.home.key_files as key_files
+from node.home.doctor import home_checks, stopped_checks
+from node.home.doctor_checks import (
     Check,
     ClockReading,
     Peer,
@@ -21,8 +21,8 @@ from node.doctor_checks import (
     told_apart,
     version_check,
 )
-from node.home import Home
-from node.libp2p_addresses import machine_hosts
+from node.home.home import Home
+from node.network.libp2p_addresses import machine_hosts
 from tracker.durable import make_directory
 from tracker.journal import Journal
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from node.doctor import CLOCK_DEADLINE_S, CLOCK_MEMBERS_MAX, Doctor
+from node.home.doctor import CLOCK_DEADLINE_S, CLOCK_MEMBERS_MAX, Doctor
 from protocol.errors import RemoteProtocolError
 from protocol.keys import NodeId
 

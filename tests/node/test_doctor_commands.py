@@ -10,8 +10,8 @@ from memory_service import MemoryService, serving
 
 from fednode import Client
 from node.cli import cli
-from node.doctor import home_checks
-from node.home import Home
+from node.home.doctor import home_checks
+from node.home.home import Home
 
 
 @pytest.fixture

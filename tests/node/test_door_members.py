@@ -13,9 +13,9 @@ import trio
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 from network_ground import Ground, run_on_simulated
 
-from node import conduct
-from node.histories import HISTORY_QUESTION
-from node.links import Links
+from node.network import conduct
+from node.network.links import Links
+from node.run.histories import HISTORY_QUESTION
 from node.seams import CONTROL_PROTOCOL, Stream, StreamClosed
 from protocol.errors import FednodeError, Refused, RemoteProtocolError, UnknownKind
 from protocol.history import HistoryRequest
@@ -196,7 +196,7 @@ def test_an_answer_that_is_being_told_ends_when_the_asker_is_put_out(tmp_path: P
         request = pack(HistoryRequest(run=run, newest=known.ledger.committed.name))  # type: ignore[union-attr]
         histories = first.node.runs.histories
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("node.histories.HISTORY_ENTRIES_MAX", 1)
+            patch.setattr("node.run.histories.HISTORY_ENTRIES_MAX", 1)
             answer = histories.answer(node_id(third), request)
             assert await anext(answer)
             await remove(first, third, "hostile")

@@ -8,10 +8,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from node.chronicle import MESSAGE_CHARACTERS_MAX, Chronicle, Numbers
-from node.complaints import COMPLAINTS_BURST, COMPLAINTS_PER_S, PEERS_MAX, Complaints
-from node.record import open_record
-from node.run_driver import RunDriver
+from node.network.complaints import COMPLAINTS_BURST, COMPLAINTS_PER_S, PEERS_MAX, Complaints
+from node.record.record import open_record
+from node.run.chronicle import MESSAGE_CHARACTERS_MAX, Chronicle, Numbers
+from node.run.driver import RunDriver
 from protocol.keys import NodeId, RunId
 from protocol.run_events import Began, Misbehaved, RunEvent, RunOutput
 from protocol.run_messages import Reports
@@ -124,7 +124,7 @@ def test_no_line_is_longer_than_a_traceback() -> None:
 
 
 def test_rows_that_wait_are_bounded_by_their_texts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.record.PENDING_CHARACTERS_MAX", 100_000)
+    monkeypatch.setattr("node.record.record.PENDING_CHARACTERS_MAX", 100_000)
 
     def line(number: int) -> LogRow:
         return LogRow("me", RUN, "INFO", "x", "y" * 20_000, 1.0, number)

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from export_ground import DAY, NODES, OTHER_RUN, PARAMETERS, RUN, Ground
 
 from node.cli import cli
-from node.export_system import system_points
+from node.exports.system import system_points
 from tracker import export_parquet
 from tracker.export_points import STEPS_OF_A_ROUND, Point, clean_name, folder_name, points_of
 from tracker.export_tensorboard import EventFiles, event, masked_crc32c

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 from export_ground import ARTIFACT, DAY, MODEL, NODES, PARAMETERS, RUN, Ground, SmallMlflow, small_mlflow
 
-from node import export_mlflow
 from node.cli import cli
-from node.export_mlflow import MlflowExport
-from node.export_mlflow_api import MlflowError, MlflowServer
+from node.exports import mlflow as export_mlflow
+from node.exports.mlflow import MlflowExport
+from node.exports.mlflow_api import MlflowError, MlflowServer
 from tracker.export_points import STEPS_OF_A_ROUND
 from tracker.rows import NodeRow
 
@@ -28,7 +28,7 @@ def ground(tmp_path: Path) -> Ground:
 def mlflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallMlflow]:
     for name in ("TOKEN", "USERNAME", "PASSWORD", "URI"):
         monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
-    monkeypatch.setattr("node.export_mlflow_api.AGAIN_AFTER_S", (0.0, 0.0))
+    monkeypatch.setattr("node.exports.mlflow_api.AGAIN_AFTER_S", (0.0, 0.0))
     with small_mlflow() as server:
         yield server
 

@@ -21,11 +21,11 @@ from typing import Any
 import pytest
 from export_ground import ARTIFACT, DAY, MODEL, NODES, PARAMETERS, RUN, Ground
 
-from node import export_mlflow
-from node.export_mlflow import MlflowExport
-from node.export_mlflow_api import MlflowError, MlflowServer
-from node.export_system import system_points
-from node.export_tensorboard import export_tensorboard
+from node.exports import mlflow as export_mlflow
+from node.exports.mlflow import MlflowExport
+from node.exports.mlflow_api import MlflowError, MlflowServer
+from node.exports.system import system_points
+from node.exports.tensorboard import export_tensorboard
 from tracker.export_points import Point, points_of
 
 TOOLS = Path(os.environ.get("FEDNODE_SLOW_PYTHON") or Path(sys.prefix) / "slow" / "bin" / "python")

@@ -11,8 +11,8 @@ from aggregation.codecs import codec_named
 from aggregation.schema import Schema
 from aggregation.settings import CombineSettings
 from aggregation.updates import encode_update, update_of
-from node import run_combine
-from node.run_combine import combine_round
+from node.run import combine as run_combine
+from node.run.combine import combine_round
 from protocol.errors import FednodeError
 from protocol.keys import BlobId
 from tracker.blobs import BlobStore

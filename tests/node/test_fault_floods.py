@@ -10,8 +10,8 @@ import pytest
 import trio
 from test_worker import Ears, given, go, train
 
-from node.trainer import WorkerTrainer
-from node.worker_output import LINES_BURST, LINES_PER_S
+from node.training.trainer import WorkerTrainer
+from node.training.worker_output import LINES_BURST, LINES_PER_S
 
 pytestmark = pytest.mark.real
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from node.record import RETRY_S, StoreRecord, open_record
+from node.record.record import RETRY_S, StoreRecord, open_record
 from protocol.errors import FednodeError
 from tracker.rows import LogRow
 from tracker.store import Store
@@ -83,7 +83,7 @@ def in_record(directory: Path, body: Callable[[StoreRecord], Awaitable[None]]) -
 def test_a_full_disk_is_told_once_and_costs_no_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("node.record.RETRY_S", RETRY_S / 100)
+    monkeypatch.setattr("node.record.record.RETRY_S", RETRY_S / 100)
     tries = []
     honest = Store.write
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hostile_ground import CONFIGURATION, HostileGround, alive, on_hostile_ground
 
+from node.api.service import LogsQuery
 from node.seams import TrainResult
-from node.service import LogsQuery
 from protocol.keys import BlobId, RunId
 from simulations.trainer import InProcessSession
 

@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 from network_ground import Ground, run_on_simulated
 
-from node.address_book import ADDRESSES, AddressBook, pack_records
-from node.announcer import Announcer
-from node.links import HURRY_LAST_S, HURRY_S, Links
-from node.neighbours import BRIEF_ENTRANCES_MAX, worth_knocking
+from node.membership.address_book import ADDRESSES, AddressBook, pack_records
+from node.membership.announcer import Announcer
+from node.membership.neighbours import BRIEF_ENTRANCES_MAX, worth_knocking
+from node.membership.whereabouts import ADDRESS_CHANNEL
+from node.network.links import HURRY_LAST_S, HURRY_S, Links
 from node.seams import Unreachable
-from node.whereabouts import ADDRESS_CHANNEL
 from protocol.address_record import (
     SEQUENCE_MAX,
     AddressesAsked,

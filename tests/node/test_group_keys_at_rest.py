@@ -6,11 +6,11 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from node.disk import FileDisk
-from node.group_place import GroupPlace, check_has_key, create_place, load_place
-from node.identity import Identity, Keys
-from node.sealing import Vault, is_sealed
-from node.worker_process import worker_environment
+from node.home.disk import FileDisk
+from node.home.identity import Identity, Keys
+from node.home.sealing import Vault, is_sealed
+from node.membership.group_place import GroupPlace, check_has_key, create_place, load_place
+from node.training.worker_process import worker_environment
 from protocol.errors import FednodeError
 from protocol.group_key import seal_key_of
 from protocol.identity import make_certificate

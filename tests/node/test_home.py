@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import fednode
-from node.home import FIRST_PORT, LAST_PORT, SOCKET_PATH_BYTES_MAX, Home, listen_address
+from node.home.home import FIRST_PORT, LAST_PORT, SOCKET_PATH_BYTES_MAX, Home, listen_address
 from protocol.errors import FednodeError, Refused
 from protocol.keys import public_key_of
 
@@ -83,7 +83,7 @@ def test_a_second_node_is_refused_with_the_firsts_pid(tmp_path: Path) -> None:
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
-    code = "import sys, os; from pathlib import Path; from node.home import Home; Home(Path(sys.argv[1])); os._exit(9)"
+    code = "import sys, os, pathlib; from node.home.home import Home; Home(pathlib.Path(sys.argv[1])); os._exit(9)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=False)
     assert (tmp_path / "node.lock").read_text()
     Home(tmp_path).close()

@@ -8,8 +8,8 @@ import pytest
 import trio
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
-from node.complaints import COMPLAINTS_BURST
-from node.group_keys import HandedKey
+from node.membership.group_keys import HandedKey
+from node.network.complaints import COMPLAINTS_BURST
 from protocol.address_record import open_address_record
 from protocol.limits import ADDRESSES_MAX
 from protocol.operations import OPERATION_TAG, Operation

@@ -7,8 +7,8 @@ import pytest
 import trio
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
-from node.links import RUN_CHANNEL
-from node.service import LogsQuery, MetricsQuery
+from node.api.service import LogsQuery, MetricsQuery
+from node.network.links import RUN_CHANNEL
 from protocol.checkpoint import Ack, Checkpoint, Issue, Offer, Ready, Receipt, Report, UpdateEntry, sign_note
 from protocol.keys import RunId
 from protocol.run_machine import RunMachine

@@ -3,7 +3,7 @@
 import trio
 from network_ground import Ground, run_on_simulated
 
-from node.links import OUTBOX_BYTES_MAX, Links
+from node.network.links import OUTBOX_BYTES_MAX, Links
 from protocol.keys import node_id_of
 
 LONG = 3 * 1024 * 1024  # bytes: the longest commit

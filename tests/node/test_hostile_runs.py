@@ -8,10 +8,10 @@ import pytest
 import trio
 from hostile_ground import HostileGround, alive, on_hostile_ground
 
-from node.bulk import Bulk
-from node.run_data import RunData
-from node.run_driver import INBOX_EVENTS_MAX
-from node.run_task import RunTask
+from node.network.bulk import Bulk
+from node.run.data import RunData
+from node.run.driver import INBOX_EVENTS_MAX
+from node.run.task import RunTask
 from node.seams import InitialModel, TrainerFailed
 from protocol.directions import Directions
 from protocol.keys import BlobId

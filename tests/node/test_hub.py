@@ -7,7 +7,7 @@ from typing import Any
 import trio
 import trio.testing
 
-from node.hub import BATCH_LINES_MAX, WAITING_CHARACTERS_MAX, WAITING_EVENTS_MAX, WAITING_LINES_MAX, Event, Hub
+from node.api.hub import BATCH_LINES_MAX, WAITING_CHARACTERS_MAX, WAITING_EVENTS_MAX, WAITING_LINES_MAX, Event, Hub
 
 
 def line(number: int, message: str = "m") -> Event:

@@ -9,9 +9,9 @@ import trio
 from hostile_ground import HostileGround, Life, on_hostile_ground
 from test_run_liars import lying, wrong_sum
 
-from node.inbox_items import DISK_LOW_BYTES
-from node.inbox_seen import SEEN_FILE, SEEN_MAX, SeenItems
-from node.service import NotFound
+from node.api.inbox_items import DISK_LOW_BYTES
+from node.api.inbox_seen import SEEN_FILE, SEEN_MAX, SeenItems
+from node.api.service import NotFound
 from protocol.errors import Refused
 from simulations.disk import SimulatedDisk
 from tracker.rows import RoundRow

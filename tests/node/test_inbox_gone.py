@@ -7,7 +7,7 @@ from hashlib import sha256
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from node.inbox_gone import GONE_OF_A_GROUP_MAX, Gone, gone, gone_items
+from node.api.inbox_gone import GONE_OF_A_GROUP_MAX, Gone, gone, gone_items
 from protocol.admission import AdmissionStatement, prove, seed_public_key
 from protocol.group_author import append, create_group
 from protocol.group_key import seal_key_of

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from node.inbox_items import (
+from node.api.inbox_items import (
     DISK_LOW_BYTES,
     JOINERS_OF_A_GROUP_MAX,
     PAUSE_TOLD_AFTER_S,
@@ -21,7 +21,7 @@ from node.inbox_items import (
     trouble_item,
     troubles,
 )
-from node.inbox_proposal import code_here, data_here
+from node.api.inbox_proposal import code_here, data_here
 from tracker.inbox import (
     LOOK_BACK_S,
     TEXT_CHARACTERS_MAX,

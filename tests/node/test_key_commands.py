@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-import node.sealing as sealing
+import node.home.sealing as sealing
 from node.cli import cli, passphrases
-from node.home import Home
-from node.key_files import secret_files
-from node.sealing import Cost, is_sealed
+from node.home.home import Home
+from node.home.key_files import secret_files
+from node.home.sealing import Cost, is_sealed
 from protocol.errors import FednodeError
 from protocol.identity import make_certificate
 from protocol.keys import member_id_of, node_id_of, public_key_of

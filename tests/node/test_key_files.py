@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import node.key_files as key_files
-import node.sealing as sealing
-from node.home import Home
-from node.key_files import HOME_KEY, KEY_FILES, check_place, is_protected, protect, secret_files, unprotect
-from node.sealing import Cost, is_sealed
+import node.home.key_files as key_files
+import node.home.sealing as sealing
+from node.home.home import Home
+from node.home.key_files import HOME_KEY, KEY_FILES, check_place, is_protected, protect, secret_files, unprotect
+from node.home.sealing import Cost, is_sealed
 from protocol.errors import FednodeError, Refused
 from protocol.keys import public_key_of
 from tracker.durable import TEMPORARY_PREFIX

@@ -10,11 +10,11 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-import node.libp2p_addresses as libp2p_addresses
-from node.libp2p_addresses import LOOKUPS_MAX, NAME_ADDRESSES_MAX
-from node.libp2p_network import Libp2pNetwork, open_network
-from node.libp2p_secure import DoorShut
-from node.reach import OUTSIDE_MAX
+import node.network.libp2p_addresses as libp2p_addresses
+from node.network.libp2p_addresses import LOOKUPS_MAX, NAME_ADDRESSES_MAX
+from node.network.libp2p_network import Libp2pNetwork, open_network
+from node.network.libp2p_secure import DoorShut
+from node.network.reach import OUTSIDE_MAX
 from node.seams import CONTROL_PROTOCOL, Stream, StreamClosed, Unreachable
 from protocol.keys import NodeId
 from protocol.limits import FRAME_BYTES_MAX
@@ -161,7 +161,7 @@ def test_many_dials_in_vain_do_not_block_the_peer() -> None:
 @pytest.mark.real
 def test_what_came_of_each_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of those from which nothing came at all, before the deadline's end."""
-    monkeypatch.setattr("node.libp2p_network.DIAL_DEADLINE_S", 2.0)
+    monkeypatch.setattr("node.network.libp2p_network.DIAL_DEADLINE_S", 2.0)
 
     async def main() -> None:
         silent = Silent()

@@ -8,10 +8,10 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from node import libp2p_network, libp2p_secure
-from node.libp2p_faults import FAULTS_VARIABLE, FaultyConnection
-from node.libp2p_host import muxer_of
-from node.libp2p_network import Libp2pNetwork
+from node.network import libp2p_network, libp2p_secure
+from node.network.libp2p_faults import FAULTS_VARIABLE, FaultyConnection
+from node.network.libp2p_host import muxer_of
+from node.network.libp2p_network import Libp2pNetwork
 from node.seams import CONTROL_PROTOCOL, Stream, StreamClosed, Unreachable
 from protocol.errors import FednodeError
 from protocol.keys import NodeId

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from node.demo_processes import Children, lines_of
+from node.demo.processes import Children, lines_of
 
 ROOT = Path(__file__).parents[2]
 END_DEADLINE_S = 20.0

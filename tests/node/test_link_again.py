@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from node.identity import CERTIFICATE, Keys
-from node.key_files import MEMBER_KEY
-from node.linking import link_first
+from node.home.identity import CERTIFICATE, Keys
+from node.home.key_files import MEMBER_KEY
+from node.membership.linking import link_first
+from node.membership.siblings import write_siblings
 from node.seams import Unreachable
-from node.siblings import write_siblings
 from protocol.device_link import make_device_token
 from protocol.entrance_messages import Revoked, SiblingHello, Welcome, open_entrance_message
 from protocol.errors import Refused

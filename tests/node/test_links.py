@@ -4,7 +4,7 @@ import pytest
 import trio
 from network_ground import Ground, introduce, run_on_simulated
 
-from node.links import FRAME_PATIENCE_S, IDLE_S, Links
+from node.network.links import FRAME_PATIENCE_S, IDLE_S, Links
 from node.seams import CONTROL_PROTOCOL, Network, StreamClosed
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.keys import NodeId

@@ -8,7 +8,7 @@ import pytest
 from memory_service import log_json, serving
 
 from fednode import Client, RequestRefused
-from node.service import LogPage, LogsQuery
+from node.api.service import LogPage, LogsQuery
 from tracker.rows import LogRow
 from tracker.store import Store
 

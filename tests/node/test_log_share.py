@@ -9,9 +9,11 @@ import pytest
 import trio
 from hostile_ground import HostileGround, Life, on_hostile_ground
 
-from node.log_gather import ANSWER_DEADLINE_S, END_PATIENCE_S
-from node.log_listen import ASK_AGAIN_S
-from node.log_share import (
+from node.api.service import AllLogsQuery, NotFound
+from node.logs.gather import ANSWER_DEADLINE_S, END_PATIENCE_S
+from node.logs.listen import ASK_AGAIN_S
+from node.logs.redact import redact
+from node.logs.share import (
     ANSWER_BYTES_MAX,
     FRAME_LINES_MAX,
     LINE_CHARACTERS_MAX,
@@ -25,9 +27,7 @@ from node.log_share import (
     SharedLines,
     private_words,
 )
-from node.redact import redact
 from node.seams import Unreachable
-from node.service import AllLogsQuery, NotFound
 from protocol.errors import Refused, RemoteProtocolError
 from protocol.keys import NodeId, RunId
 from protocol.limits import FRAME_BYTES_MAX
@@ -332,7 +332,7 @@ def test_questions_keep_the_node_busy_within_bounds(tmp_path: Path, monkeypatch:
         await trio.sleep(1)  # virtual time: the record is written
         steps = Steps()
         trio.lowlevel.add_instrument(steps)
-        monkeypatch.setattr("node.log_share.redact", steps.redact)
+        monkeypatch.setattr("node.logs.share.redact", steps.redact)
         began = trio.current_time()
 
         async def ask() -> None:

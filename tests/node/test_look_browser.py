@@ -13,7 +13,7 @@ import pytest
 from look_store import RUNS, make_store
 
 from node.cli import cli
-from node.plots_svg import DARK, LIGHT
+from node.exports.plots_svg import DARK, LIGHT
 
 BROWSER = os.environ.get("FEDNODE_BROWSER") or next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""

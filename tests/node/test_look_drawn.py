@@ -13,13 +13,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.plots import Box, Drawing, Label, Series, Stroke, cells, chart, plain, spread, thinned, tick_text, ticks
-from node.plots_font import columns
-from node.plots_png import SCALE, png
-from node.plots_rounds import Made, rounds_chart
-from node.plots_spans import LANES_MAX, Span, mean_seconds, newest_that_fit, seconds_by_name, spans_chart
-from node.plots_svg import DARK, LIGHT, svg
-from node.plots_terminal import BRAILLE, draw
+from node.exports.plots import (
+    Box,
+    Drawing,
+    Label,
+    Series,
+    Stroke,
+    cells,
+    chart,
+    plain,
+    spread,
+    thinned,
+    tick_text,
+    ticks,
+)
+from node.exports.plots_font import columns
+from node.exports.plots_png import SCALE, png
+from node.exports.plots_rounds import Made, rounds_chart
+from node.exports.plots_spans import LANES_MAX, Span, mean_seconds, newest_that_fit, seconds_by_name, spans_chart
+from node.exports.plots_svg import DARK, LIGHT, svg
+from node.exports.plots_terminal import BRAILLE, draw
 
 RISING = Series("mean", [(1, 0.2), (2, 0.4), (3, 0.6)], strong=True)
 FALLING = Series("ada", [(1, 0.6), (2, 0.3), (3, 0.1)], place=1)

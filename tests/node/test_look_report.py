@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from look_store import HOSTILE, RUNS, make_store
 
 from node.cli import cli
-from node.report import facts, flattened, page, table, text
+from node.exports.report import facts, flattened, page, table, text
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 FETCHING = {"src", "href", "xlink:href", "srcset", "data", "action", "poster", "background", "formaction", "ping"}

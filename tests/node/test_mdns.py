@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from trio.testing import MockClock
 from zeroconf import DNSIncoming
 
-from node import mdns
-from node.mdns import LocalNetwork, announcement, question, read
+from node.network import mdns
+from node.network.mdns import LocalNetwork, announcement, question, read
 from protocol.keys import NodeId, node_id_of, public_key_of
 
 WAIT_S = 20.0  # for two sockets on one machine; a tenth of a second is usual

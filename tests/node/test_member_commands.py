@@ -12,7 +12,7 @@ from memory_service import MemoryService, serving
 
 from fednode import Client, RequestRefused
 from node.cli import cli
-from node.members_meant import member_meant
+from node.membership.members_meant import member_meant
 from protocol.errors import Refused
 
 AT = "2026-01-01T08:30:00Z"

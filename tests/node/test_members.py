@@ -10,9 +10,9 @@ import pytest
 import trio
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
-from node.group_keys import HandedKey
-from node.operation_words import Names
-from node.service import NotFound
+from node.api.service import NotFound
+from node.membership.group_keys import HandedKey
+from node.membership.operation_words import Names
 from protocol.errors import Refused, RemoteProtocolError
 from protocol.group_key import SEALED_KEY_BYTES, GroupKey, seal_gossip, seal_to
 from protocol.keys import Hash, node_public_key

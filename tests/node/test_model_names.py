@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from node.model_names import (
+from node.api.service import NotFound
+from node.record.model_names import (
     NAME_CHARACTERS_MAX,
     check_alias,
     check_name,
     model_named,
     models_of,
 )
-from node.service import NotFound
 from protocol.errors import Refused
 from tracker.asking import answered_now
 from tracker.lineage import lineage_of

@@ -1,6 +1,6 @@
 """Which comings and goings of nodes are put on record, and how much a node that flaps can cost."""
 
-from node.node_states import (
+from node.record.node_states import (
     AWAY,
     EVENTS_PER_HOUR_MAX,
     FIRST_LOOKS_S,

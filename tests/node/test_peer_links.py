@@ -8,9 +8,9 @@ import pytest
 import trio
 from network_ground import Ground, run_on_simulated
 
-from node.hub import Hub
-from node.links import Links
-from node.peer_links import (
+from node.api.hub import Hub
+from node.network.links import Links
+from node.system.peer_links import (
     ANSWER_DEADLINE_S,
     LOOK_EVERY_S,
     PING_CHANNEL,

@@ -14,9 +14,9 @@ import torch
 from fednode import EVALUATION_BATCH_ROWS, Batch, Data, Interrupted, Source, Task, TaskError, holding_out
 from fednode_client import ClientError
 from node.cli.predict_files import COLUMNS_MAX, write_as
-from node.predictions import ARRAYS_MAX, write_predictions
-from node.sgd import Progress
 from node.tasks.tabular import Tabular
+from node.training.predictions import ARRAYS_MAX, write_predictions
+from node.training.sgd import Progress
 
 ROWS = EVALUATION_BATCH_ROWS * 2 + 7
 

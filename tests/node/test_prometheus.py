@@ -8,8 +8,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from node.prometheus import Counts, prometheus_text
-from node.system_names import SYSTEM_KEYS
+from node.system.names import SYSTEM_KEYS
+from node.system.prometheus import Counts, prometheus_text
 from protocol.checkpoint import SPAN_NAMES
 from tracker.rows import ElectionRow, RoundRow, SpanRow, SystemMetricRow
 

@@ -7,7 +7,7 @@ import pytest
 import trio
 from network_ground import Ground, run_on_simulated
 
-from node.questions import (
+from node.network.questions import (
     BYTES_PER_S_MIN,
     FRAME_DEADLINE_S,
     MEMBER_QUESTIONS_MAX,

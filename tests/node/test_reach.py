@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from node.doctor_checks import local_network_check
-from node.home import Home
-from node.reach import entrance_beside, host_and_port, outside_address, reach_of, warning_about
+from node.home.doctor_checks import local_network_check
+from node.home.home import Home
+from node.network.reach import entrance_beside, host_and_port, outside_address, reach_of, warning_about
 from protocol.errors import FednodeError, Refused
 
 GIVEN = {

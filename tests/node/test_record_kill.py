@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from node.record import FLUSH_INTERVAL_S
+from node.record.record import FLUSH_INTERVAL_S
 from tracker.store import Store
 
 KILLS = 50
@@ -23,7 +23,7 @@ WRITERS = """
 import os, sys, time
 from pathlib import Path
 import trio
-from node.record import StoreRecord
+from node.record.record import StoreRecord
 from tracker.rows import MetricRow
 from tracker.store import Store
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.redact import CHARACTERS_MAX, QUOTED_CHARACTERS_MAX, RULES, Rule, redact
+from node.logs.redact import CHARACTERS_MAX, QUOTED_CHARACTERS_MAX, RULES, Rule, redact
 
 UUID = "123e4567-e89b-12d3-a456-426614174000"
 TOKEN = "fednode1-" + "abcdefgh234567" * 20
@@ -132,7 +132,7 @@ def test_what_a_rule_takes_and_what_it_leaves(text: str, left: str) -> None:
 @pytest.mark.parametrize("rule", RULES, ids=[rule.name for rule in RULES])
 def test_no_rule_is_there_for_nothing(rule: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it at least one of its own examples comes out otherwise."""
-    monkeypatch.setattr("node.redact.RULES", tuple(other for other in RULES if other is not rule))
+    monkeypatch.setattr("node.logs.redact.RULES", tuple(other for other in RULES if other is not rule))
     assert any(redact(text) != left for text, left in TABLE[rule.name])  # type: ignore[attr-defined]
 
 
@@ -322,7 +322,7 @@ def test_a_text_is_cut_before_it_is_looked_at_and_not_within_a_word(monkeypatch:
         looked_at.append(len(text))
         return text
 
-    monkeypatch.setattr("node.redact.RULES", (Rule("counts", "Counts.", count), *RULES))
+    monkeypatch.setattr("node.logs.redact.RULES", (Rule("counts", "Counts.", count), *RULES))
     for word in ("x", "x ", "'", "'a',\n"):
         redact(word * 100 * CHARACTERS_MAX)
     assert len(looked_at) == 4

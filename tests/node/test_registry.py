@@ -12,11 +12,11 @@ import trio
 from safetensors import safe_open
 from safetensors.numpy import load
 
+from node.api.service import ModelFile, NotFound, Wanted
+from node.data.shares import digits_split
 from node.node import Node
-from node.predict import PREDICTION_SLOTS
+from node.record.predict import PREDICTION_SLOTS
 from node.seams import TaskOutput
-from node.service import ModelFile, NotFound, Wanted
-from node.shares import digits_split
 from protocol.errors import FednodeError, Refused
 from protocol.keys import BlobId
 from simulations.deterministic import run_deterministically, until

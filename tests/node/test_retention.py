@@ -10,9 +10,9 @@ import pytest
 import trio
 from hostile_ground import HostileGround, Life, on_hostile_ground
 
-from node.kept_blobs import ModelLists, models_in, sort_blobs
-from node.retention import ABSENCE_S, EVERY_S, FIRST_AFTER_S, UNUSED_S, Removed
-from node.run_driver import journal_name
+from node.record.kept_blobs import ModelLists, models_in, sort_blobs
+from node.record.retention import ABSENCE_S, EVERY_S, FIRST_AFTER_S, UNUSED_S, Removed
+from node.run.driver import journal_name
 from protocol.checkpoint import checkpoint_blobs
 from protocol.errors import FednodeError, Refused
 from protocol.keys import BlobId
@@ -181,7 +181,7 @@ def test_pruning_all_the_time_disturbs_no_run(tmp_path: Path) -> None:
 
         with pytest.MonkeyPatch.context() as patch:
             # The shortest time in which a blob that was stored is named, on a disk that takes no time at all.
-            patch.setattr("node.retention.UNUSED_S", 5.0)
+            patch.setattr("node.record.retention.UNUSED_S", 5.0)
             async with trio.open_nursery() as nursery:
                 for life in lives:
                     nursery.start_soon(prune, life)
@@ -344,7 +344,7 @@ def test_rules_are_durable(tmp_path: Path) -> None:
 def test_the_node_prunes_by_itself_and_survives_what_goes_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.retention.EVERY_S", 3600.0)
+    monkeypatch.setattr("node.record.retention.EVERY_S", 3600.0)
 
     async def story(ground: HostileGround) -> None:
         life = await ground.born()

@@ -8,7 +8,7 @@ import pytest
 import trio
 from hostile_ground import CONFIGURATION, HostileGround, Life, on_hostile_ground
 
-from node.run_driver import RunDriver
+from node.run.driver import RunDriver
 from protocol.checkpoint import Offer
 from protocol.keys import BlobId, RunId
 from protocol.run_events import RunEvent, Trained

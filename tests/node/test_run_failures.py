@@ -9,11 +9,11 @@ import trio
 from hostile_ground import HostileGround, Life, on_hostile_ground
 
 from fednode import TaskError
-from node.chronicle import Chronicle, Numbers
-from node.run_failures import AGAIN_FIRST_S, AGAIN_LAST_S, FAILURES_MAX, in_one_line
+from node.run.chronicle import Chronicle, Numbers
+from node.run.failures import AGAIN_FIRST_S, AGAIN_LAST_S, FAILURES_MAX, in_one_line
 from node.seams import TrainerFailed
-from node.task_loading import telling_failures
-from node.training import LoadedTask
+from node.training.task_loading import telling_failures
+from node.training.training import LoadedTask
 from protocol.errors import RemoteProtocolError
 from protocol.keys import NodeId, RunId
 from protocol.limits import FRAME_BYTES_MAX

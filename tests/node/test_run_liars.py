@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
-from node.run_driver import RunDriver
-from node.service import LogsQuery
+from node.api.service import LogsQuery
+from node.run.driver import RunDriver
 from protocol.checkpoint import UpdateEntry, open_offer
 from protocol.keys import RunId
 from protocol.run_events import Combine, Combined

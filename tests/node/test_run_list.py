@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from node.run_list import RunList
+from node.api.run_list import RunList
 from tracker.reader import Reader
 from tracker.rows import ParticipantRow, RunRow, StatusRow
 from tracker.run_list import NEWEST_TOLD

@@ -7,9 +7,9 @@ from random import Random
 import pytest
 import trio
 
-from node.known_run import KnownRun
+from node.data.shares import digits_split
 from node.node import Node
-from node.shares import digits_split
+from node.run.known_run import KnownRun
 from protocol.errors import Refused
 from protocol.keys import RunId
 from simulations.deterministic import run_deterministically, until

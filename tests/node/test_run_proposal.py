@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from memory_service import serving
 
 from fednode import Client
+from node.api.service import Asked
 from node.cli import cli
-from node.run_proposal import templates
-from node.service import Asked
+from node.run.proposal import templates
 from protocol.errors import Refused
 from protocol.manifest_keys import KEYS
 from protocol.manifest_read import read_configuration

@@ -6,9 +6,9 @@ from random import Random
 
 import trio
 
-from node.known_run import KnownRun
+from node.data.shares import digits_split
 from node.node import Node
-from node.shares import digits_split
+from node.run.known_run import KnownRun
 from protocol.checkpoint import Declined, Ready, RunStart, open_ready, sign_note
 from protocol.limits import OPERATION_BYTES_MAX
 from protocol.run_messages import DeclinedMessage, ReadyMessage

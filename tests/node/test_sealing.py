@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from node.sealing import COST, SCRYPT_MEMORY_BYTES_MAX, Cost, Vault, is_sealed, open_under, seal_under
+from node.home.sealing import COST, SCRYPT_MEMORY_BYTES_MAX, Cost, Vault, is_sealed, open_under, seal_under
 from protocol.errors import FednodeError, Refused
 
 CHEAP = Cost(n=2**4, r=8, p=1)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fednode import Source
-from node.shares import SAMPLES_PER_NODE_MIN, digits_split, dirichlet_shares
+from node.data.shares import SAMPLES_PER_NODE_MIN, digits_split, dirichlet_shares
 from node.tasks.digits import Digits
 
 

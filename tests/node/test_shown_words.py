@@ -10,9 +10,9 @@ from fednode_logging import UNFIT_FOR_A_NAME, class_key, flat_metrics
 from node.cli import show
 from node.cli.common import Answer, clean, indented
 from node.cli.runs_watch import _print_line
-from node.run_task import told_to_others
-from node.spans import told_rows
-from node.worker_checks import clean_metrics
+from node.run.spans import told_rows
+from node.run.task import told_to_others
+from node.training.worker_checks import clean_metrics
 from protocol.checkpoint import _UNFIT_FOR_A_NAME, Offer, Report, Span, is_metric_name
 from protocol.wire import pack, unpack
 

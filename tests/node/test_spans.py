@@ -10,9 +10,9 @@ import trio
 from hostile_ground import HostileGround, on_hostile_ground
 from trio.testing import MockClock
 
-from node.chronicle import Numbers
+from node.run.chronicle import Numbers
+from node.run.spans import UNTOLD_MAX, Spans, told_rows
 from node.seams import TrainResult
-from node.spans import UNTOLD_MAX, Spans, told_rows
 from protocol.checkpoint import SPAN_NAMES, Offer, Report, Span
 from protocol.wire import hash_of
 from simulations.record import SharedStore, SimulatedRecord

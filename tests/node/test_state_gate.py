@@ -6,8 +6,8 @@ from typing import Any
 import trio
 from hostile_ground import HostileGround, on_hostile_ground
 
-from node.chronicle import Chronicle, Numbers
-from node.state_gate import STATES_BURST, STATES_PER_S
+from node.record.state_gate import STATES_BURST, STATES_PER_S
+from node.run.chronicle import Chronicle, Numbers
 from protocol.keys import NodeId, RunId
 
 

@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 import trio
 
-from node.record import StoreRecord, open_record
-from node.store_care import BACKUPS_MAX, StoreCare
+from node.record.record import StoreRecord, open_record
+from node.record.store_care import BACKUPS_MAX, StoreCare
 from protocol.errors import FednodeError, Refused
 from tracker.connect import work_folder
 from tracker.retention import Kept, remove

@@ -15,10 +15,10 @@ import psutil
 import pytest
 import trio
 
-from node.system_gpu import Gpus, find_gpus
-from node.system_metrics import Reading, SystemMeter, SystemWatch, Worker
-from node.system_names import SYSTEM_KEYS, fedml_values, known_usage, mlflow_values, unit_of
-from node.worker_usage import UsageMeter
+from node.system.gpu import Gpus, find_gpus
+from node.system.metrics import Reading, SystemMeter, SystemWatch, Worker
+from node.system.names import SYSTEM_KEYS, fedml_values, known_usage, mlflow_values, unit_of
+from node.training.worker_usage import UsageMeter
 from protocol.keys import NodeId
 from tracker.rows import SystemMetricRow
 

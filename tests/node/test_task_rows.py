@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from fednode_logging import class_key
-from node.chronicle import Chronicle, Numbers
-from node.run_task import METRIC_NAME_CHARACTERS_MAX, METRICS_MAX, told_to_others
+from node.run.chronicle import Chronicle, Numbers
+from node.run.task import METRIC_NAME_CHARACTERS_MAX, METRICS_MAX, told_to_others
+from node.run.task_rows import PARAMETERS_MAX, TaskRows
 from node.seams import TaskOutput
-from node.task_rows import PARAMETERS_MAX, TaskRows
 from protocol.keys import NodeId, RunId
 from tracker.rows import MetricRow, NodeParameterRow, SpanRow
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from fednode import Source, TaskError
+from node.data.shares import digits_split
 from node.seams import TaskSpec
-from node.sgd import Progress
-from node.shares import digits_split
 from node.tasks.digits import Digits
 from node.tasks.tabular import Standardise, Tabular
-from node.training import LoadedTask
+from node.training.sgd import Progress
+from node.training.training import LoadedTask
 
 
 def digits_file(directory: Path, **arrays: Any) -> Source:

@@ -13,7 +13,7 @@ from memory_service import MemoryService, serving
 
 from node.cli import cli
 from node.cli.tokens import token_given
-from node.token_words import token_view
+from node.membership.token_words import token_view
 from protocol.device_link import make_device_token
 from protocol.errors import Refused
 from protocol.fields import NodeAddresses

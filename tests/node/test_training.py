@@ -12,11 +12,11 @@ import torch
 import fednode
 from fednode import Data, Round, Source, Task, TaskError
 from fednode_logging import LoggedMetrics, listening
-from node.reproducible import derived_seed, reproducible
 from node.seams import TaskOutput, TaskSpec, TrainerFailed
-from node.sgd import Progress, sgd
-from node.task_model import TaskModel
-from node.training import LoadedTask
+from node.training.reproducible import derived_seed, reproducible
+from node.training.sgd import Progress, sgd
+from node.training.task_model import TaskModel
+from node.training.training import LoadedTask
 
 
 def a_round(directory: Path, seed: int = 0, **hyperparameters: Any) -> Round:

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from node.versions import LINES_MAX, PEERS_MAX, Versions
+from node.network.versions import LINES_MAX, PEERS_MAX, Versions
 from protocol.keys import NodeId
 
 PEER = NodeId("12D3KooWPeer")

@@ -14,9 +14,9 @@ import pytest
 import trio
 
 from node.seams import TaskOutput, TaskSpec, TrainerFailed
-from node.trainer import WorkerTrainer, worker_trainer
-from node.worker_output import LINE_CHARACTERS_MAX, LINES_BURST, LINES_PER_S, METRICS_BURST
-from node.worker_watch import Watch, WatchLimits
+from node.training.trainer import WorkerTrainer, worker_trainer
+from node.training.worker_output import LINE_CHARACTERS_MAX, LINES_BURST, LINES_PER_S, METRICS_BURST
+from node.training.worker_watch import Watch, WatchLimits
 
 pytestmark = pytest.mark.real
 
@@ -293,7 +293,7 @@ NODE = """
 import sys, trio
 from pathlib import Path
 from node.seams import TaskSpec
-from node.trainer import worker_trainer
+from node.training.trainer import worker_trainer
 
 async def main():
     async with worker_trainer(Path(sys.argv[1])) as trainer:
@@ -325,7 +325,10 @@ def test_workers_die_with_a_node_that_is_killed(tmp_path, round_number):
 
 
 def test_the_nodes_process_loads_neither_torch_nor_numpy():
-    code = "import node.trainer, node.datasets, sys; print(sorted({'torch', 'numpy', 'duckdb'} & set(sys.modules)))"
+    code = (
+        "import node.training.trainer, node.data.datasets, sys; "
+        "print(sorted({'torch', 'numpy', 'duckdb'} & set(sys.modules)))"
+    )
     root = str(Path(__file__).parents[2])
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert ran.stdout.strip() == "[]"

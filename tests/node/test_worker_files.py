@@ -10,16 +10,16 @@ import trio
 from test_worker import TEMPLATE, Ears, failing, given, go, train
 from test_worker_logging import FORGE
 
-import node.staged_files as staged_module
+import node.training.staged_files as staged_module
 from fednode import Interrupted
 from fednode_logging import LoggedArtifact
 from node.seams import TaskOutput
-from node.sgd import Progress
-from node.staged_files import Staging, discard, move_left, open_left, read_left, take_in
-from node.task_voice import TaskVoice
-from node.worker_checks import failure_of, output_of
-from node.worker_frames import INLINE_BYTES_MAX, to_field
-from node.worker_output import ARTIFACTS_BURST
+from node.training.sgd import Progress
+from node.training.staged_files import Staging, discard, move_left, open_left, read_left, take_in
+from node.training.task_voice import TaskVoice
+from node.training.worker_checks import failure_of, output_of
+from node.training.worker_frames import INLINE_BYTES_MAX, to_field
+from node.training.worker_output import ARTIFACTS_BURST
 from protocol.errors import FednodeError, RemoteProtocolError
 
 WHEN_MADE = 'return {"w": np.zeros(1, "f4")}'

@@ -9,10 +9,17 @@ from test_worker import Ears, failing, given, go, train
 
 from fednode_logging import METRIC_VALUES_MAX
 from node.seams import TaskOutput
-from node.staged_files import take_in
-from node.worker_checks import LEVELS, PLACE_MAX, level_name, output_of
-from node.worker_output import ARTIFACTS_BURST, METRICS_BURST, RECORD_CHARACTERS_MAX, LineCutter, OutputGate, cut_record
-from node.worker_watch import WatchLimits
+from node.training.staged_files import take_in
+from node.training.worker_checks import LEVELS, PLACE_MAX, level_name, output_of
+from node.training.worker_output import (
+    ARTIFACTS_BURST,
+    METRICS_BURST,
+    RECORD_CHARACTERS_MAX,
+    LineCutter,
+    OutputGate,
+    cut_record,
+)
+from node.training.worker_watch import WatchLimits
 from protocol.errors import RemoteProtocolError
 
 pytestmark = pytest.mark.real

@@ -4,9 +4,9 @@ import pytest
 
 from fednode_logging import METRIC_VALUES_MAX
 from node.seams import TaskOutput
-from node.worker_checks import clean_metrics
-from node.worker_frames import INLINE_BYTES_MAX, FrameReader, encode_frame, from_field, to_field
-from node.worker_output import (
+from node.training.worker_checks import clean_metrics
+from node.training.worker_frames import INLINE_BYTES_MAX, FrameReader, encode_frame, from_field, to_field
+from node.training.worker_output import (
     LINE_CHARACTERS_MAX,
     LINES_BURST,
     Bucket,
@@ -14,8 +14,8 @@ from node.worker_output import (
     OutputGate,
     ReadingSpeed,
 )
-from node.worker_process import describe_end, worker_environment
-from node.worker_watch import Watch, WatchLimits
+from node.training.worker_process import describe_end, worker_environment
+from node.training.worker_watch import Watch, WatchLimits
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.limits import FRAME_BYTES_MAX
 

@@ -15,8 +15,8 @@ from sklearn.datasets import load_digits
 import fednode
 from fednode_logging import class_key
 from node.seams import TaskOutput, TaskSpec
-from node.sgd import Progress
-from node.training import LoadedTask
+from node.training.sgd import Progress
+from node.training.training import LoadedTask
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "writing-tasks.md"

@@ -16,10 +16,10 @@ from hostile_strangers import MALFORMED
 from hostile_wire import DATA, GOSSIP_PROTOCOL, MULTISTREAM, SYN, Closed, Muxed, frame, line
 from libp2p.pubsub.pb import rpc_pb2
 
-from node.bulk_source import REFUSED, REQUEST_BYTES
-from node.group_keys import KEY_CHANNEL, HandedKey
-from node.groups import PRESENCE_CHANNEL, SYNC_CHANNEL
-from node.links import RUN_CHANNEL
+from node.membership.group_keys import KEY_CHANNEL, HandedKey
+from node.membership.groups import PRESENCE_CHANNEL, SYNC_CHANNEL
+from node.network.bulk_source import REFUSED, REQUEST_BYTES
+from node.network.links import RUN_CHANNEL
 from node.seams import BLOB_PROTOCOL, CONTROL_PROTOCOL
 from protocol.address_record import AddressRecord, make_address_record
 from protocol.entrance_messages import Introduce

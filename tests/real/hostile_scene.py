@@ -16,7 +16,7 @@ from hostile_person import Person
 from hostile_wire import Wire
 from nodes import RealNode, Study, wait_until
 
-from node.libp2p_addresses import host_and_port
+from node.network.libp2p_addresses import host_and_port
 from protocol.invitation import Invitation, open_token
 from protocol.keys import GroupId, MemberId, node_public_key
 

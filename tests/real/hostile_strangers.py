@@ -29,7 +29,7 @@ from libp2p.host.ping import ID as PING_ID
 from libp2p.identity.identify.identify import ID as IDENTIFY_ID
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V12
 
-from node.questions import QUESTION_PROTOCOL
+from node.network.questions import QUESTION_PROTOCOL
 from node.seams import BLOB_PROTOCOL, CONTROL_PROTOCOL, ENTRANCE_PROTOCOL
 from protocol.admission import AdmissionStatement, prove
 from protocol.entrance_messages import Challenge, Hello, Introduce, Proof

@@ -104,7 +104,7 @@ class Study:
 
     def form(self) -> None:
         """The first creates the group, the others join; everybody gets a data set and a policy."""
-        from node.shares import digits_split
+        from node.data.shares import digits_split
 
         first, *others = self.nodes
         paths = digits_split(len(self.nodes), seed=7).write(self.base / "digits")

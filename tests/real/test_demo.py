@@ -147,7 +147,7 @@ def count_of(family: dict[int, list[str]], module: str) -> int:
 def test_no_process_stays_behind(environment, tmp_path, number):
     with running_demo(environment) as process:
         family = watched(process)
-        assert (count_of(family, "start"), count_of(family, "node.worker")) == (3, 3)
+        assert (count_of(family, "start"), count_of(family, "node.training.worker")) == (3, 3)
         process.send_signal(number)
         process.wait(END_DEADLINE_S)
         assert left_of(family) == []

@@ -18,7 +18,7 @@ from textual.widgets import Log
 from tui_stage import Stage, stage
 
 from node.cli import cli
-from node.shares import digits_split
+from node.data.shares import digits_split
 from tui.feeds.client import ApiClient
 from tui.feeds.command_line import CommandLine
 from tui.feeds.feed import LiveFeed

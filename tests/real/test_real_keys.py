@@ -13,8 +13,8 @@ import pytest
 from nodes import RealNode, real_nodes, wait_until
 from real_node import COMMAND_DEADLINE_S, ROOT
 
-from node.key_files import secret_files
-from node.sealing import is_sealed
+from node.home.key_files import secret_files
+from node.home.sealing import is_sealed
 
 WORDS = "correct horse battery"
 WRONG = "correct horse battrey"

@@ -104,7 +104,7 @@ def test_each_owners_policy_counts_and_the_proposer_learns_of_a_failure(study: S
 
 def worker_of(node: RealNode) -> int:
     """Its process id; 0 while there is none. A node asks other programs too, how busy the machine is."""
-    return next((process.pid for process in node.workers() if "node.worker" in process.cmdline()), 0)
+    return next((process.pid for process in node.workers() if "node.training.worker" in process.cmdline()), 0)
 
 
 def test_a_killed_worker_is_told_of_while_the_log_is_followed(study: Study) -> None:

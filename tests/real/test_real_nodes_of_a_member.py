@@ -61,7 +61,7 @@ def own(node: RealNode, name: str) -> dict[str, object]:
 
 def test_a_machine_is_linked_trains_and_is_shut_out(tmp_path: Path) -> None:
     """§10.5, §10.9, §10.12, §10.13"""
-    from node.shares import digits_split
+    from node.data.shares import digits_split
 
     with three(tmp_path) as (alpha, beta, laptop):
         alpha.client.create_group("second")

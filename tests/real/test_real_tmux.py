@@ -8,7 +8,7 @@ import pytest
 from nodes import CONFIGURATION, DIGITS, QUICK, RealNode, real_nodes, wait_until
 from terminal import TMUX, Terminal, terminal
 
-from node.shares import digits_split
+from node.data.shares import digits_split
 from tui.facts.state import State
 from tui.feeds.recording import read_recording
 from tui.feeds.replay import ReplayFeed, replay_of_node

@@ -13,11 +13,11 @@ from aggregation.codecs import codec_named
 from aggregation.torch_arrays import load_raw, module_schema, module_to_raw
 from aggregation.updates import encode_update
 from fednode import Data, Result, Round, Source, Task
-from node.reproducible import derived_seed
 from node.seams import InitialModel, TaskSpec, Trainer
-from node.sgd import Progress, sgd
 from node.tasks.digits import Digits
-from node.trainer import worker_trainer
+from node.training.reproducible import derived_seed
+from node.training.sgd import Progress, sgd
+from node.training.trainer import worker_trainer
 from simulations.batched import BatchedTraining
 from simulations.trainer import InProcessTrainer
 

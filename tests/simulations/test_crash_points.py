@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from node.identity import Keys
+from node.home.identity import Keys
 from protocol.keys import RunId
 from simulations.deterministic import run_deterministically, until
 from simulations.idle_trainer import IdleTrainer

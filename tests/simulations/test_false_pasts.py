@@ -11,7 +11,7 @@ import pytest
 import trio
 from test_missed_rounds import Ground, answer_by, asked_first, go_away, play, retelling, seconds_of
 
-from node.histories import ANSWER_BYTES_MAX, HISTORY_QUESTION
+from node.run.histories import ANSWER_BYTES_MAX, HISTORY_QUESTION
 from protocol.checkpoint import Report, checkpoint_name, open_checkpoint, sign_note
 from protocol.history import HistoryAnswer, HistoryEntry, HistoryRequest
 from protocol.keys import Hash
@@ -194,7 +194,7 @@ def test_the_times_of_an_answer_are_read_for_its_parts_alone(monkeypatch: pytest
         await ground.propose(rounds=12)
         await until(lambda: all(ground.has_ended(n) for n in range(4)))
         assert len(await ground.rounds(0)) == 12
-        monkeypatch.setattr("node.histories.PART_BYTES", 1)
+        monkeypatch.setattr("node.run.histories.PART_BYTES", 1)
         record = ground.node(0).record
         read: list[int] = []
 

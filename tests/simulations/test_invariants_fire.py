@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from scenario_helpers import fault, played
 
-from node.door import Door
-from node.run_data import RunData
+from node.network.door import Door
+from node.run.data import RunData
 from protocol.election import Election
 from protocol.ledger import Ledger
 from protocol.news import News

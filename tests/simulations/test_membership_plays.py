@@ -5,8 +5,8 @@ import logging
 import pytest
 from scenario_helpers import fault
 
-from node.group_keys import GroupKeys
-from node.groups import Groups
+from node.membership.group_keys import GroupKeys
+from node.membership.groups import Groups
 from protocol.group_state import GroupState
 from protocol.keys import NodeId
 from simulations.invariants_group import GroupTwin

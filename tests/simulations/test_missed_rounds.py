@@ -16,11 +16,11 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from node.histories import HISTORY_QUESTION
-from node.identity import Keys
-from node.known_run import KnownRun
+from node.home.identity import Keys
+from node.network.questions import Answerer
 from node.node import Node
-from node.questions import Answerer
+from node.run.histories import HISTORY_QUESTION
+from node.run.known_run import KnownRun
 from node.seams import EvaluateResult, Keep, TaskOutput, TaskSpec, TrainResult
 from protocol.checkpoint import open_checkpoint, open_report, sign_note
 from protocol.errors import Refused
@@ -338,7 +338,7 @@ def test_a_new_store_is_filled_from_the_journal() -> None:
 def asked_first(ground: Ground, monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
     """Have these nodes asked before the others."""
     ids = [ground.nodes[number].node_id for number in numbers]
-    monkeypatch.setattr("node.run_history.lot", lambda node, me: "0" if node in ids else "1")
+    monkeypatch.setattr("node.run.history.lot", lambda node, me: "0" if node in ids else "1")
 
 
 def answer_by(ground: Ground, number: int, answerer: Answerer) -> None:

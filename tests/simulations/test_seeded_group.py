@@ -11,8 +11,8 @@ import trio
 import trio.testing
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from node.group_place import load_place
-from node.identity import Keys, load_identity
+from node.home.identity import Keys, load_identity
+from node.membership.group_place import load_place
 from protocol.keys import GroupId
 from simulations.disk import SimulatedDisk
 from simulations.network import SimulatedWorld

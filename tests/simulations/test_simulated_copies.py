@@ -6,10 +6,10 @@ import pytest
 import trio
 from own_machines import Machines, group, played, until
 
-from node.copies import CLOCK_AHEAD_S, RESTART_S, Copies
-from node.doctor_checks import copies_check
+from node.api.views import status_view
+from node.home.doctor_checks import copies_check
+from node.membership.copies import CLOCK_AHEAD_S, RESTART_S, Copies
 from node.node import Node
-from node.views import status_view
 from protocol.address_record import AddressRecord, make_address_record
 
 AWAY = "/ip4/192.0.2.9/tcp/4001"

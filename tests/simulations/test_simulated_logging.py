@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from node.shares import digits_split
+from node.data.shares import digits_split
 from simulations.deterministic import run_deterministically, until
 from simulations.network import SimulatedWorld
 from simulations.record import SharedStore

@@ -8,10 +8,10 @@ import pytest
 import trio
 from own_machines import HOUR, Machines, group, groups_of, played, until
 
-from node.identity import Keys, load_identity
+from node.api.service import NotFound
+from node.home.identity import Keys, load_identity
+from node.membership.siblings import read_siblings
 from node.node import Node
-from node.service import NotFound
-from node.siblings import read_siblings
 from protocol.errors import FednodeError, Refused
 from protocol.group_key import seal_key_of
 from protocol.identity import make_certificate, make_revocation

@@ -7,8 +7,8 @@ from typing import Any
 import trio
 from own_machines import HOUR, Machines, group, groups_of, played, until
 
+from node.membership.siblings import SIBLING_CHANNEL
 from node.node import Node
-from node.siblings import SIBLING_CHANNEL
 from protocol.errors import Refused
 from protocol.keys import GroupId
 from protocol.siblings import GROUPS_TOLD_MAX, GroupTold, ProfileTold, SiblingNews

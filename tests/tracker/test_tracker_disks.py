@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from node.disk import FileDisk
+from node.home.disk import FileDisk
 from protocol.errors import FednodeError
 from protocol.limits import CHUNK_BYTES
 from simulations.disk import SimulatedDisk
@@ -40,7 +40,7 @@ def test_a_put_that_is_cancelled_leaves_all_or_nothing(tmp_path: Path) -> None:
 
 
 def test_more_journals_than_may_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.disk.JOURNALS_OPEN_MAX", 3)
+    monkeypatch.setattr("node.home.disk.JOURNALS_OPEN_MAX", 3)
 
     async def main() -> None:
         disk = FileDisk(tmp_path)

@@ -13,7 +13,7 @@ from tui_stage import play, stage
 
 from fednode import ClientError
 from node.cli import cli
-from node.run_proposal import templates
+from node.run.proposal import templates
 from tui.feeds.command_line import CommandLine
 from tui.widgets.dialogs import Question
 from tui.widgets.forms import Form

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from node.run_proposal import templates
+from node.run.proposal import templates
 from tui.facts.forms import Field, at_most, length_of_time, seconds, whole_number
 from tui.facts.proposal import ASKED, OWN_FILE, Templates, Verdict
 from tui.facts.toml_text import literal, read, with_key

@@ -1,0 +1,1 @@
+"""`fednode demo`: real nodes on this machine that train one model."""

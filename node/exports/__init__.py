@@ -1,0 +1,1 @@
+"""Runs as files and in other tools: MLflow, TensorBoard, reports, plots."""

@@ -1,0 +1,1 @@
+"""Runs: proposed, decided, driven round by round, recorded, and told to who was away."""

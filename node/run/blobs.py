@@ -1,0 +1,84 @@
+"""Reading what a run needs from this node's disk: a blob that is damaged or lost there comes again from the others.
+
+The disk notices damage when it reads, and sets the blob aside; whoever of the run has it gives the bad chunks once
+more. So a bit that flipped costs a moment, not the node's part in the run, and nobody is taken for a liar for it.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from node.network.bulk import Bulk
+from node.seams import Disk
+from protocol.checkpoint import Checkpoint
+from protocol.errors import FednodeError
+from protocol.keys import BlobId, NodeId
+from protocol.limits import BLOB_BYTES_MAX
+from tracker.chunks import blob_id_of_data
+
+Offload = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+AGAIN_S = 5.0  # between tries; others may be starting again just now
+TRIES = 6  # half a minute: whoever waits for us then goes on without us
+
+
+class RunBlobs:
+    """One run's blobs, as they are read, and those that are there for a round alone. `warn` is told, in words, what was
+    damaged and how that went; `offload` as Trainer.offload."""
+
+    def __init__(self, disk: Disk, bulk: Bulk, warn: Callable[[str], None], offload: Offload) -> None:
+        self._disk = disk
+        self._bulk = bulk
+        self._warn = warn
+        self._offload = offload
+        # What came or was made here for a round alone. Whoever offers an update, or makes a checkpoint, chooses what it
+        # is called, and a task what its update is: nothing that was here before is ever deleted on their word.
+        self.passing: set[str] = set()
+        self._fetching: set[BlobId] = set()  # several readers of one blob are told of once
+
+    async def put_for_a_round(self, data: bytes | Path) -> BlobId:
+        """Store what nobody needs once its round is over. What is here already stays: the same bytes may be the model
+        of another run, or have a name."""
+        blob = await self._offload(partial(blob_id_of_data, data))
+        if not await self._disk.has_blob(blob):
+            self.passing.add(blob)
+        return await self._disk.put_blob(data)
+
+    async def of_checkpoint(self, checkpoint: Checkpoint, blob: str) -> bytes | Path:
+        """A blob of a checkpoint that was whole here once; its roster has it too. As Disk.blob_data.
+
+        Raises FednodeError when it is bad here, and nobody gave it."""
+        kinds = {checkpoint.model: "the model", checkpoint.server_state: "the server optimizer's state"}
+        what = f"{kinds.get(blob, 'the tensor schema')} of round {checkpoint.round}"
+        return await self.data(BlobId(blob), what, map(NodeId, checkpoint.roster))
+
+    async def data(self, blob: BlobId, what: str, holders: Iterable[NodeId]) -> bytes | Path:
+        """A blob, as Disk.blob_data gives it. `what` it is, for people."""
+        try:
+            return await self._disk.blob_data(blob)
+        except FednodeError as error:
+            if blob in self._fetching:
+                return await self._again(blob, list(holders), error)
+            self._fetching.add(blob)
+            self._warn(f"{what} cannot be read here: {error.what}. It is fetched again from the others")
+            try:
+                found = await self._again(blob, list(holders), error)
+            finally:
+                self._fetching.discard(blob)
+            self._warn(f"{what} is whole again")
+            return found
+
+    async def _again(self, blob: BlobId, holders: list[NodeId], why: FednodeError) -> bytes | Path:
+        for tries_left in reversed(range(TRIES)):
+            try:
+                await self._bulk.fetch(blob, holders, BLOB_BYTES_MAX)
+                return await self._disk.blob_data(blob)
+            except FednodeError as error:
+                if not tries_left:
+                    what = f"{why.what}, and could not be fetched again: {error.what}"
+                    raise FednodeError(what, remedy=why.remedy) from why
+                await trio.sleep(AGAIN_S)
+        raise AssertionError("the last try ends above")

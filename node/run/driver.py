@@ -1,0 +1,361 @@
+"""The one driver of a run: hands events to its pure machine and carries the outputs out, in their order.
+
+`Persist` is durable before anything after it is carried out; what takes long (fetching, training, combining) runs in
+tasks of its own, whose answers come back as events. Nothing here decides anything about the protocol.
+"""
+
+import errno
+import logging
+import math
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import trio
+
+from node.network.bulk import Transfer
+from node.network.complaints import Complaints
+from node.run.audit import RunAudit
+from node.run.chronicle import Chronicle
+from node.run.data import RunData
+from node.run.task import RunTask
+from node.seams import Disk, TrainerFailed
+from protocol.checkpoint import Checkpoint, checkpoint_blobs, open_offer
+from protocol.directions import Directions
+from protocol.errors import FednodeError
+from protocol.keys import BlobId, NodeId, RunId
+from protocol.run_events import (
+    STATE_LETTERS,
+    Began,
+    Collect,
+    Combine,
+    Committed,
+    Directed,
+    Elected,
+    Ended,
+    Evaluate,
+    Evaluated,
+    Evidence,
+    Measured,
+    Misbehaved,
+    Note,
+    Obtain,
+    Obtained,
+    ParticipantState,
+    Persist,
+    Received,
+    Recompute,
+    Recomputed,
+    RunEvent,
+    RunOutput,
+    Send,
+    SetTimer,
+    Timer,
+    Train,
+    TrainingFailed,
+    WentOn,
+)
+from protocol.run_machine import RunMachine
+from protocol.run_messages import RunMessage
+
+log = logging.getLogger("fednode.run")
+
+# Events that wait for the machine. It handles some thousands a second; messages beyond this are dropped, as a network
+# may drop them, and said again by their senders.
+INBOX_EVENTS_MAX = 4096
+DISK_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))  # as the system says it, here and in a worker
+TRAIN_AGAIN_S = 30.0  # while it is: a round that was lost to it is trained again, not the run given up
+# The same in bytes: a few of the longest commits from everybody, and far below memory.
+INBOX_BYTES_MAX = 64 * 1024 * 1024
+
+REFUSALS_TOLD_MAX = 3  # in one line of the log; all of them are in the record
+
+TellProposer = Callable[[int, FednodeError, bool], Awaitable[None]]  # the round, what failed, whether our part goes on
+Work = Obtain | Collect | Combine | Recompute | Train | Evaluate
+
+
+def journal_name(run: RunId) -> str:
+    return f"run-{run}"
+
+
+class RunDriver:
+    """One run on this node, from its start until the node stops. `send` hands a message to a peer, best effort;
+    `name_of` gives what people call a node."""
+
+    def __init__(
+        self,
+        run: RunId,
+        machine: RunMachine,
+        *,
+        disk: Disk,
+        data: RunData,
+        audit: RunAudit,
+        task: RunTask,
+        chronicle: Chronicle,
+        send: Callable[[NodeId, RunMessage], None],
+        tell_proposer: TellProposer,
+        name_of: Callable[[NodeId], str],
+    ) -> None:
+        self.run_id = run
+        self.machine = machine
+        self.chronicle = chronicle
+        self.ended = trio.Event()
+        machine.overview.is_wanted = chronicle.tells_of_others
+        self._spans = chronicle.spans
+        self._disk = disk
+        self._data = data
+        self._audit = audit
+        self._task = task
+        self._send = send
+        self._tell_proposer = tell_proposer
+        self._name_of = name_of
+        self._complaints = Complaints(trio.current_time)
+        self._to_inbox, self._inbox = trio.open_memory_channel[RunEvent](INBOX_EVENTS_MAX)
+        self._inbox_bytes = 0
+        self._sizes: dict[int, int] = {}  # of the messages in the inbox, by the event's identity
+        self._timers: dict[str, float] = {}  # when each rings, by trio's clock
+        self._sleep = trio.CancelScope()  # until the first of them
+        self._nursery: trio.Nursery | None = None
+        self._scope = trio.CancelScope()
+
+    # --- what others do ------------------------------------------------------------------------------------------
+    def deliver(self, peer: NodeId, message: RunMessage, size: int) -> None:
+        """A message of the run came, in `size` bytes. Never blocks; one too many is dropped, and so is what comes after
+        an error."""
+        event = Received(peer, message)
+        try:
+            if self._inbox_bytes + size > INBOX_BYTES_MAX:
+                raise trio.WouldBlock
+            self._to_inbox.send_nowait(event)
+            self._sizes[id(event)] = size
+            self._inbox_bytes += size
+        except trio.WouldBlock:
+            if told := self._complaints.told(peer, f"run {self.run_id[:8]} is too busy"):
+                log.warning("a message of %s was dropped: %s", peer, told)
+        except trio.BrokenResourceError:
+            return
+
+    async def direct(self, directions: Directions) -> None:
+        """This is what the group's log asks of the run now."""
+        with suppress(trio.BrokenResourceError):  # an error has ended the driver
+            await self._to_inbox.send(Directed(directions))
+
+    def holds(self, blob: BlobId) -> bool:
+        """Whether the run still works with a blob, or keeps it."""
+        return self._data.holds(blob) or blob in self.machine.ledger.blobs()
+
+    def keeps(self, blob: BlobId) -> bool:
+        """Whether `blob` is something that our task has made and wants kept."""
+        return self._task.keeps(blob)
+
+    def needs(self, *, is_over: bool) -> set[str]:
+        """The blobs that the run needs here: to go on, or, where that `is_over`, for what it does at this moment."""
+        ledger, offer = self.machine.ledger, self.machine.participation.offer
+        needed = self._data.in_use(has_ended=ledger.has_ended)
+        if not is_over:
+            needed |= ledger.blobs()
+        if not ledger.has_ended:
+            needed |= ledger.update_blobs() | ({offer[1].update} if offer is not None else set())
+            base = ledger.committed_before(ledger.newest)  # which an audit of the newest goes out from
+            needed |= set(checkpoint_blobs(base)) if base is not None else set()
+        return needed
+
+    def has_update(self, blob: BlobId) -> bool:
+        """Whether `blob` is an update that others may have to recompute a checkpoint from."""
+        return self._data.has_update(blob)
+
+    def on_sent(self, transfer: Transfer) -> None:
+        """A piece of a blob of the run has gone to a peer."""
+        offer = self.machine.participation.offer
+        if offer is not None and offer[1].update == transfer.blob:
+            self._spans.uploaded(transfer.peer, offer[1].round, transfer.seconds, transfer.size)
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+    async def run(self) -> None:
+        """Drive the machine until cancelled."""
+        try:
+            with self._scope:
+                await self._drive()
+        finally:
+            self._nursery = None
+            self._inbox.close()
+            with trio.CancelScope(shield=True):
+                await self._task.close()
+
+    def leave(self) -> None:
+        """Take no part any more: to the others we are lost. What the journal holds stays for a return."""
+        self._scope.cancel()
+
+    async def _drive(self) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._ring_timers)
+            await self._step(Began())
+            async for event in self._inbox:
+                self._inbox_bytes -= self._sizes.pop(id(event), 0)
+                await self._step(event)
+
+    async def _step(self, event: RunEvent) -> None:
+        for output in self.machine.step(event, trio.current_time()):
+            await self._carry_out(output)
+        self.chronicle.settle()
+
+    async def _carry_out(self, output: RunOutput) -> None:
+        match output:
+            case Persist(record):
+                await self._disk.append(journal_name(self.run_id), record)
+            case Send(peer, message):
+                self._send(peer, message)
+            case SetTimer(name, after_s):
+                self._set_timer(name, after_s)
+            case Obtain() | Collect() | Combine() | Recompute() | Train() | Evaluate():
+                assert self._nursery is not None
+                self._nursery.start_soon(self._answer, output)
+            case _:
+                await self._tell(output)
+
+    def _set_timer(self, name: str, after_s: float) -> None:
+        """Set it anew. Most are put off again and again and never ring, so that costs next to nothing."""
+        self._timers[name] = at = trio.current_time() + after_s
+        if at < self._sleep.deadline:
+            self._sleep.deadline = at
+
+    async def _ring_timers(self) -> None:
+        while True:
+            now = trio.current_time()
+            for name in [name for name, at in self._timers.items() if at <= now]:
+                if self._timers[name] <= now:  # it may have been put off while the inbox was full
+                    del self._timers[name]
+                    await self._to_inbox.send(Timer(name))
+            with trio.CancelScope(deadline=min(self._timers.values(), default=math.inf)) as self._sleep:
+                await trio.sleep_forever()
+
+    # --- what takes long -----------------------------------------------------------------------------------------
+    async def _answer(self, wanted: Work) -> None:
+        event = await self._do(wanted)
+        if event is not None:
+            await self._to_inbox.send(event)
+
+    async def _do(self, wanted: Work) -> RunEvent | None:
+        match wanted:
+            case Obtain():
+                return Obtained(wanted.name, await self._data.obtain(wanted))
+            case Collect():
+                return await self._data.collect(wanted, self.machine.ledger.newest)
+            case Combine():
+                return await self._combine(wanted)
+            case Recompute():
+                return Recomputed(wanted.name, await self._audit.recompute(wanted))
+            case Train():
+                return await self._train(wanted)
+            case Evaluate():
+                try:
+                    return await self._task.evaluate(wanted)
+                except FednodeError as error:
+                    await self._tell_failure("Evaluating", error, wanted.checkpoint.round, goes_on=True)
+                    return Evaluated(wanted.checkpoint.round, wanted.name, 0, {})
+
+    async def _train(self, wanted: Train) -> RunEvent | None:
+        """Train; again and again while the disk is full, for people make room within minutes."""
+        while True:
+            try:
+                return await self._task.train(wanted)
+            except FednodeError as error:
+                if not any(full in error.what for full in DISK_FULL):
+                    await self._tell_failure("Training", error, wanted.round, goes_on=False)
+                    return TrainingFailed(wanted.round, error.what[:500])
+                self._say("WARNING", f"round {wanted.round} is trained again in {TRAIN_AGAIN_S:g} s: {error.what}")
+            await trio.sleep(TRAIN_AGAIN_S)
+
+    async def _combine(self, wanted: Combine) -> RunEvent:
+        self._spans.busy()
+        with self._spans.measuring("aggregate", wanted.round) as measured:
+            combined = await self._data.combine(wanted)
+            measured.is_kept = not combined.failed
+        self._look_whether_we_wait(wanted.round)
+        return combined
+
+    def _look_whether_we_wait(self, round_number: int) -> None:
+        if STATE_LETTERS[self.machine.participation.letter] == "WAITING" and not self.machine.ledger.has_ended:
+            self._spans.waits(round_number)
+
+    async def _tell_failure(self, what: str, error: FednodeError, round_number: int, *, goes_on: bool) -> None:
+        """All of it to our owner, a line of it to the proposer."""
+        self._say("ERROR", f"{what} failed: {error.what}. To fix: {error.remedy}.")
+        if isinstance(error, TrainerFailed) and error.traceback:
+            self.chronicle.log("ERROR", "task.traceback", error.traceback)
+        await self._tell_proposer(round_number, error, goes_on)
+
+    # --- what people are told ------------------------------------------------------------------------------------
+    async def _tell(self, output: RunOutput) -> None:
+        match output:
+            case Committed(name, checkpoint, _):
+                self._spans.round_over()
+                self._look_whether_we_wait(checkpoint.round + 1)
+                if self.machine.ledger.has_ended:
+                    self._task.stop_training()
+                self.chronicle.committed(output, await self._model_bytes(checkpoint), self._data.norms)
+                self._say("INFO", f"round {checkpoint.round} is committed ({name[:12]})")
+                if refused := _refused_in(checkpoint, self._name_of):
+                    self._say("WARNING", f"round {checkpoint.round} went without {refused}")
+                await self._forget_before(checkpoint)
+            case Elected(term, aggregator):
+                self.chronicle.elected(output)
+                if aggregator is not None:
+                    self._say("INFO", f"{self._name_of(aggregator)} aggregates in term {term}")
+            case Measured():
+                self.chronicle.measured(output)
+            case ParticipantState(node=node, round=committed):
+                self.chronicle.participant(output)
+                if node == self.machine.context.me:
+                    self._spans.busy()
+                    self._look_whether_we_wait(committed + 1)
+            case Note(text):
+                self.chronicle.note(text)
+            case Evidence(what=what):
+                lied = f"{self._name_of(output.node)} lied: {what}. What it signed is kept in the journal"
+                self.chronicle.log("ERROR", "fednode.run.deposed", lied)
+            case Misbehaved(peer, what):
+                if told := self._complaints.told(peer, what):
+                    self._say("WARNING", f"dropped a message of {self._name_of(peer)}: {told}")
+            case Ended(outcome, reason):
+                self.chronicle.state("", outcome.upper(), reason, self.machine.ledger.committed_round)
+                self._say("INFO", f"the run is {outcome}" + (f": {reason}" if reason else ""))
+                await self._task.close()
+                self.ended.set()
+            case WentOn():
+                self._task.go_on()
+                self.ended = trio.Event()
+                self.chronicle.state("", "RUNNING", "", self.machine.ledger.committed_round)
+                self._say("INFO", "the run goes on from its newest checkpoint")
+            case _:
+                raise AssertionError(f"nobody carries out {output}")
+
+    def _say(self, level: str, message: str) -> None:
+        self.chronicle.log(level, "fednode.run", message)
+
+    async def _forget_before(self, checkpoint: Checkpoint) -> None:
+        offer = self.machine.participation.offer
+        try:
+            await self._data.forget_before(checkpoint, offer[1] if offer else None)
+        except FednodeError as error:  # room that is not given back is no reason to end a run
+            self._say("WARNING", f"what led to round {checkpoint.round} stays on the disk: {error.what}")
+
+    async def _model_bytes(self, checkpoint: Checkpoint) -> int | None:
+        try:
+            reader = await self._disk.open_blob(BlobId(checkpoint.model))
+        except FednodeError as error:
+            self._say("ERROR", f"the model of round {checkpoint.round} cannot be read: {error.what}")
+            return None
+        return reader.size
+
+
+def _refused_in(checkpoint: Checkpoint, name_of: Callable[[NodeId], str]) -> str:
+    """Whose updates did not count, and why; empty when all did."""
+    refused = [entry for entry in checkpoint.updates if entry.refused]
+    told = [
+        f"the update of {name_of(NodeId(open_offer(entry.offer).body.node))}: {entry.reason} ({entry.refused})"
+        for entry in refused[:REFUSALS_TOLD_MAX]
+    ]
+    more = len(refused) - len(told)
+    return "; ".join(told) + (f"; and {more} more" if more else "")

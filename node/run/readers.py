@@ -1,0 +1,33 @@
+"""Who may fetch which blob of a run from here."""
+
+from node.run.known_run import KnownRun
+from protocol.checkpoint import checkpoint_blobs
+from protocol.keys import BlobId, NodeId
+
+
+def kind_for(known: KnownRun, peer: NodeId, blob: BlobId) -> str:
+    """What `blob` is to `peer` in a run: an update or a checkpoint that it may read; "" for neither. Of two runs
+    alike one blob may belong to both, and be for another peer in each."""
+    if not known.place.state().admits(peer):
+        return ""
+    if known.driver is None:
+        return _kind_for_outsider(known, peer, blob)
+    machine = known.driver.machine
+    offer = machine.participation.offer
+    is_auditor = known.manifest.audit != "none" and machine.is_trusted(peer)
+    if offer is not None and offer[1].update == blob:
+        readable = peer == machine.election.aggregator or known.manifest.updates.readers == "members"
+        if readable or is_auditor:
+            return "update"
+    if is_auditor and (known.driver.has_update(blob) or blob in machine.ledger.update_blobs()):
+        return "update"
+    # Where a round has one update, the difference may be the very same blob, and is for everybody then.
+    return "checkpoint" if blob in machine.ledger.blobs() and peer in machine.ledger.roster() else ""
+
+
+def _kind_for_outsider(known: KnownRun, peer: NodeId, blob: BlobId) -> str:
+    """Who proposed a run and takes no part in it has made its starting model, and nobody else has that."""
+    if known.watch is None:
+        return ""
+    start = known.watch.ledger.zero.checkpoint
+    return "checkpoint" if blob in checkpoint_blobs(start) and peer in start.roster else ""

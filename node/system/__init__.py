@@ -1,0 +1,1 @@
+"""How busy machines are: this one, and the others as they announce it."""

@@ -1,0 +1,1 @@
+"""Tasks and the worker processes in which they train. Nothing here knows of peers."""
