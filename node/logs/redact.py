@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-CHARACTERS_MAX = (
-    8000  # of one text: a traceback through libraries (worker_output); what comes after is cut off
-)
+CHARACTERS_MAX = 8000  # of one text: a traceback through libraries (worker_output); what comes after is cut off
 QUOTED_CHARACTERS_MAX = 24  # a name of a column or a layer; longer ones are content
 NUMBERS_MAX = 4  # whole ones in a row: the shape of a batch of images
 DECIMALS_MAX = 1  # of numbers with a decimal point in a row: two are a place on the map
