@@ -46,8 +46,9 @@ PEER_GOSSIP_PER_S = (
 PEER_GOSSIP_BURST = 4000  # … which anti-entropy makes good: the announcements of a large group that starts at once
 PEER_GOSSIP_BYTES_PER_S = 4 * 1024 * 1024  # eight of the longest a second, in the long run, after …
 PEER_GOSSIP_BYTES_BURST = 64 * 1024 * 1024  # … so many: then the stream is read more slowly
-# From one peer, received and not yet read: one of Yamux's largest windows and half as much. It is kept in pieces that
-# grow, so a node grows by twice as much at worst.
+STREAM_WINDOW_BYTES_MAX = 4 * 1024 * 1024  # under way on one stream: 40 MB/s over a round trip of 100 ms
+# From one peer, received and not yet read: six streams at their windows' end; an honest one has one or two. It is
+# kept in pieces that grow, so a node grows by twice as much at worst.
 PEER_UNREAD_BYTES_MAX = 24 * 1024 * 1024
 PEER_UNCLAIMED_BYTES_MAX = 256 * 1024 * 1024  # sent to streams that nobody reads (any more), less …
 PEER_UNCLAIMED_BYTES_PER_S = 1024 * 1024  # … so much, forgiven: what was under way when we closed a stream

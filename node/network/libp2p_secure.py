@@ -42,6 +42,7 @@ from protocol.limits import (
     PEER_UNCLAIMED_BYTES_PER_S,
     PEER_UNREAD_BYTES_MAX,
     SEND_DEADLINE_S,
+    STREAM_WINDOW_BYTES_MAX,
 )
 
 log = logging.getLogger("fednode.network")
@@ -50,6 +51,9 @@ GOODBYE_S = 0.3  # to get the last frames out and say that we leave; a peer that
 WRITE_QUEUE_FRAMES = 4  # of 64 KiB each, so that the next frame is made while one is sent
 SIGN_OF_LIFE_S = 5.0  # a connection silent for so long is asked for a sign; often enough for an election's timing
 Charge = Callable[[NodeId, Fault, str], None]  # told of a fault: whose, of which kind, what it did
+
+# Windows grow with use, in the library up to 16 MiB: two streams that nobody reads for a moment would then be too much.
+yamux.MAX_WINDOW_SIZE = STREAM_WINDOW_BYTES_MAX
 
 SIGNS_MISSED_MAX = 2  # then it is cut, after 15 to 20 s; a node on a busy machine answers in one
 
