@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from node.api.inbox import Inbox
-from node.api.names import id_named
 from node.api.run_curves import RunCurves
 from node.api.run_list import RunList
 from node.api.service import Asked, Json, LogPage, LogsQuery, ModelFile, NotFound
@@ -20,6 +19,7 @@ from node.logs.gather import LogGather
 from node.membership.group_place import GroupPlace
 from node.membership.memberships import Memberships, check_in, turned_away_text
 from node.membership.token_words import reach_view
+from node.names import id_named
 from node.network.reach import host_and_port, outside_address
 from node.record.artifacts import Artifacts
 from node.record.model_names import run_named

@@ -5,11 +5,11 @@ from typing import Any
 import click
 
 from fednode_client import ClientError
-from node.api.names import id_named
 from node.cli import show
 from node.cli.common import Answer, common_options, seconds_of
 from node.cli.members import sure, yes_option
 from node.cli.qr import qr_code
+from node.names import id_named
 from protocol.errors import Refused
 
 Json = dict[str, Any]

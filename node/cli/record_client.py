@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from fednode_client import ClientError
 from node.api.api_json import json_bytes
-from node.api.names import PREFIX_CHARACTERS_MIN
 from node.api.service import NotFound
 from node.api.views import run_view
+from node.names import PREFIX_CHARACTERS_MIN
 from node.record.model_names import model_named, models_of
 from tracker.asking import Asking, answered_now
 from tracker.lineage import lineage_of

@@ -31,6 +31,7 @@ from node.home.doctor_checks import (
     told_apart,
     version_check,
 )
+from node.home.home import RECORD
 from node.home.key_files import (
     HOME_KEY,
     KEY_FILE_BYTES_MAX,
@@ -175,7 +176,7 @@ def _changed_at(path: Path) -> float:
 def _stopped_store_check(home: Path) -> Check:
     from tracker.store import open_stopped  # DuckDB
 
-    path = home / "record.duckdb"
+    path = home / RECORD
     if not path.exists():
         return Check("store", "ok", "there is no record yet")
     try:
@@ -342,7 +343,7 @@ class Doctor:
             await node.record.query("node_states", newest=1)
         except FednodeError as error:
             return store_check(0, f"{error.what}; {error.remedy}")
-        path = Path(node.home) / "record.duckdb" if node.home else None
+        path = Path(node.home) / RECORD if node.home else None
         size = (await node.trainer.offload(path.stat)).st_size if path is not None and path.exists() else 0
         return store_check(size, node.record.trouble)
 

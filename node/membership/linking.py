@@ -13,6 +13,7 @@ from node.home.identity import CERTIFICATE, Keys
 from node.home.key_files import MEMBER_KEY
 from node.membership.address_book import ADDRESSES, pack_records
 from node.membership.entrance import converse
+from node.membership.groups import INDEX
 from node.membership.siblings import name_of, read_siblings, write_siblings
 from node.seams import Disk, Network, StreamClosed, Unreachable
 from protocol.device_link import DeviceToken, link_id_of, make_device_token, open_device_token
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("fednode.siblings")
 
 LINK_S_MAX = 7 * 86_400  # a device token is a key to everything that the member is in: it is made, used, and over
-_GROUPS = "groups"  # the file in which node.membership.groups keeps its list
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ async def link_first(disk: Disk, network: Network, keys: Keys, name: str, text: 
         return await _without_others_key(disk, keys, token.member_id)  # the same command again, as at every start
     token = open_device_token(text, now=now)
     _refuse_own(token, network.node_id)
-    if await disk.read(_GROUPS) not in (None, b"\x90"):
+    if await disk.read(INDEX) not in (None, b"\x90"):
         raise _in_groups_already(token)
     network.learn(token.host_id, token.host.addresses, token.host.entrance_addresses)
     made = await knock(network, token, keys, name)

@@ -6,7 +6,7 @@ One rule for the node, which does it, and for the command line, which first says
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from node.api.names import PREFIX_CHARACTERS_MIN
+from node.names import PREFIX_CHARACTERS_MIN
 from protocol.errors import Refused
 
 Json = Mapping[str, Any]

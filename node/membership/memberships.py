@@ -8,12 +8,12 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from node.api.names import PREFIX_CHARACTERS_MIN
 from node.api.service import Json, NotFound
 from node.membership.group_place import GroupPlace
 from node.membership.members_meant import NoSuchMember, member_meant
 from node.membership.operation_words import Names, author_names, in_words, names_of, why_void
 from node.membership.own_nodes import OwnNodes
+from node.names import PREFIX_CHARACTERS_MIN
 from protocol.errors import FednodeError, Refused
 from protocol.fields import as_text
 from protocol.group_state import GroupState, InvitationEntry
@@ -184,7 +184,9 @@ def out_view(place: GroupPlace) -> Json | None:
 
 def former_views(place: GroupPlace) -> list[Json]:
     """Who is out of the group, as docs/api.md has it."""
-    names = names_of(place.log) if place.state().former else None
+    if not place.state().former:  # for most: their names cost a walk through the log
+        return []
+    names = names_of(place.log)
     return [
         {
             "member_id": member_id,
@@ -196,13 +198,14 @@ def former_views(place: GroupPlace) -> list[Json]:
             "reason": why_in_vain(former) if former.void else former.reason,
         }
         for member_id, former in place.state().former.items()
-        if names is not None
     ]
 
 
 def revoked_views(place: GroupPlace) -> list[Json]:
     """The nodes that are out for good while their member goes on, as docs/api.md has it."""
-    names = names_of(place.log) if place.state().revoked else None
+    if not place.state().revoked:  # for most: their names cost a walk through the log
+        return []
+    names = names_of(place.log)
     return [
         {
             "node_id": node_id,
@@ -213,7 +216,6 @@ def revoked_views(place: GroupPlace) -> list[Json]:
             "at": iso(revoked.at),
         }
         for node_id, revoked in place.state().revoked.items()
-        if names is not None
     ]
 
 

@@ -1,6 +1,6 @@
 """Whom this node holds connections to, and where they and we can be dialled."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from heapq import nsmallest
 from itertools import islice
 
@@ -56,8 +56,7 @@ class Neighbours:
         nodes, before = place.state().nodes, self._wanted.get(place.group)
         if before is None or before[0] is not nodes:
             others = (node for node in nodes if node != self._me and place.admits(node))
-            chosen = nsmallest(KEPT_PEERS_MAX, others, key=lambda node: lot(place.group, *sorted((node, self._me))))
-            self._wanted[place.group] = before = nodes, tuple(chosen)
+            self._wanted[place.group] = before = nodes, tuple(kept_by_lot(place.group, self._me, others))
         return before[1]
 
     def known_records(self, place: GroupPlace) -> tuple[bytes, ...]:
@@ -89,6 +88,11 @@ class Neighbours:
             if entry is not None and entry.entrance_addresses
         )
         return tuple(islice(found, BRIEF_ENTRANCES_MAX if qr else ENTRANCES_MAX))
+
+
+def kept_by_lot(group: GroupId, me: NodeId, others: Iterable[NodeId]) -> list[NodeId]:
+    """Of `others`, those whose lot with this node is the smallest: both ends of a pair draw the same."""
+    return nsmallest(KEPT_PEERS_MAX, others, key=lambda node: lot(group, *sorted((node, me))))
 
 
 def worth_knocking(addresses: Sequence[str], by_hand: Sequence[str] = (), qr: bool = False) -> tuple[str, ...]:

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from node.api.names import id_named
 from node.api.service import Json, NotFound
 from node.membership.siblings import name_of
 from node.membership.token_words import reach_view
+from node.names import id_named
 from protocol.device_link import open_device_token
 from protocol.identity import open_certificate
 from protocol.keys import NodeId

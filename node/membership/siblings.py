@@ -8,14 +8,14 @@ of them now and then, so what one of them knows all know soon, also those that w
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
-from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 import msgpack
 import trio
 
 from node.membership.group_place import SYNC_CHANNEL, GroupPlace
-from node.membership.neighbours import KEPT_PEERS_MAX
+from node.membership.knocks import KNOCK_FIRST_S, Knocks
+from node.membership.neighbours import KEPT_PEERS_MAX, kept_by_lot
 from node.membership.own_groups import OwnGroups
 from node.seams import Disk
 from protocol.address_record import open_address_record
@@ -23,13 +23,12 @@ from protocol.entrance_outputs import TurnedAway
 from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.identity import open_certificate
 from protocol.introducing import Welcomed
-from protocol.keys import Hash, NodeId
+from protocol.keys import GroupId, Hash, NodeId
 from protocol.limits import ANTI_ENTROPY_S, KNOWN_ADDRESSES_MAX
 from protocol.link_host import LinkDesk, revoked
 from protocol.linking import ShutOut, SiblingKnock
 from protocol.operations import OpenOperation
 from protocol.siblings import SIBLING_NEWS_BYTES_MAX, GroupTold, OpenLink, SiblingNews, Siblings
-from protocol.voters import lot
 from protocol.wire import pack, pack_plain, unpack
 
 if TYPE_CHECKING:
@@ -41,10 +40,9 @@ SIBLING_CHANNEL = "siblings"
 FILE = "siblings"
 TELL_GAP_S = 1.0  # between two tellings to all: a sibling that makes news without end has us send no flood of it
 PARTING_S = 1.0  # for telling a node that it is revoked, before its connections are cut
-# A sibling that stays away may not know us yet: we knock at its entrance after so long, and then ever less often.
-KNOCK_FIRST_S = 5.0
-KNOCK_LAST_S = 300.0
-_LOT = "siblings"  # what the choice of neighbours among many siblings is drawn for
+# A sibling that stays away may not know us yet: we knock at its entrance, ever less often, and then after so long.
+SIBLING_KNOCK_LAST_S = 300.0
+_ALL = GroupId("siblings")  # what stands for a group where it is about all siblings
 
 
 class SiblingNodes:
@@ -113,7 +111,7 @@ class SiblingNodes:
         others = self.others()
         if len(others) <= KEPT_PEERS_MAX:
             return others
-        return nsmallest(KEPT_PEERS_MAX, others, key=lambda node: lot(_LOT, *sorted((node, self._me))))
+        return kept_by_lot(_ALL, self._me, others)
 
     def desk(self) -> LinkDesk:
         """What the entrance has for further nodes of our member."""
@@ -256,16 +254,15 @@ class SiblingNodes:
     async def _knock_forever(self) -> None:
         """At the entrances of siblings that stay away: they may not have heard of us, or may know why we are out."""
         await self._others.wait()
-        pauses: dict[NodeId, tuple[float, float]] = {}  # when to knock next, and the pause after that
+        knocks = Knocks(trio.current_time, SIBLING_KNOCK_LAST_S)
         while True:
             await trio.sleep(KNOCK_FIRST_S)
             away = set(self.wanted()) - self._node.groups.connected
-            pauses = {peer: pause for peer, pause in pauses.items() if peer in away}
+            knocks.keep(_ALL, away)
             for peer in sorted(away):
-                next_at, pause = pauses.get(peer, (0.0, KNOCK_FIRST_S))
-                if trio.current_time() >= next_at and self._node.groups.neighbours.addresses.is_findable(peer):
+                if knocks.may(_ALL, peer) and self._node.groups.neighbours.addresses.is_findable(peer):
                     await self._knock(peer)
-                    pauses[peer] = trio.current_time() + pause, min(2 * pause, KNOCK_LAST_S)
+                    knocks.turned_away(_ALL, peer)
 
     async def _knock(self, peer: NodeId) -> None:
         knock = SiblingKnock(self._node.identity.certificate)

@@ -7,7 +7,7 @@ message), and what a restart or an old copy explains, is dropped and never charg
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,6 +67,25 @@ class Allowance:
         return True
 
 
+class Allowances:
+    """One for each peer, for so many of them as matter: of more, the one that came first is forgotten."""
+
+    def __init__(self, burst: float, per_s: float) -> None:
+        self._burst, self._per_s = burst, per_s
+        self._of: dict[Hashable, Allowance] = {}
+
+    def of(self, peer: Hashable, now: float) -> Allowance:
+        found = self._of.get(peer)
+        if found is None:
+            if len(self._of) >= PEERS_MAX:
+                del self._of[next(iter(self._of))]
+            found = self._of[peer] = Allowance(self._burst, self._per_s, now)
+        return found
+
+    def forget(self, peer: Hashable) -> None:
+        self._of.pop(peer, None)
+
+
 @dataclass(slots=True)
 class _Standing:
     """What is held against one peer. Times by the clock."""
@@ -88,7 +107,9 @@ class Conduct:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._standings: dict[NodeId, _Standing] = {}
-        self._frames: dict[NodeId, tuple[Allowance, Allowance, Allowance]] = {}
+        self._frames = Allowances(PEER_FRAMES_BURST, PEER_FRAMES_PER_S)
+        self._bytes = Allowances(PEER_CONTROL_BYTES_BURST, PEER_CONTROL_BYTES_PER_S)
+        self._dear_bytes = Allowances(PEER_MEMBERSHIP_BYTES_BURST, PEER_MEMBERSHIP_BYTES_PER_S)
         self._beyond: dict[NodeId, int] = {}
         self.on_refusal: Callable[[NodeId], None] = lambda peer: None
 
@@ -131,16 +152,9 @@ class Conduct:
         """A control message of `size` bytes came from `peer`; what is not of a run is dear to check. Gives the seconds
         to wait before it is taken in, and the next is read."""
         now = self._clock()
-        if peer not in self._frames:
-            if len(self._frames) >= PEERS_MAX:
-                del self._frames[next(iter(self._frames))]
-            self._frames[peer] = (
-                Allowance(PEER_FRAMES_BURST, PEER_FRAMES_PER_S, now),
-                Allowance(PEER_CONTROL_BYTES_BURST, PEER_CONTROL_BYTES_PER_S, now),
-                Allowance(PEER_MEMBERSHIP_BYTES_BURST, PEER_MEMBERSHIP_BYTES_PER_S, now),
-            )
-        frames, size_of_them, dear = self._frames[peer]
-        pause = max(frames.spend(1, now), size_of_them.spend(size, now), 0.0 if is_of_run else dear.spend(size, now))
+        pause = max(self._frames.of(peer, now).spend(1, now), self._bytes.of(peer, now).spend(size, now))
+        if not is_of_run:
+            pause = max(pause, self._dear_bytes.of(peer, now).spend(size, now))
         if not pause:
             self._beyond.pop(peer, None)
             return 0.0

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from node.network.conduct import PEERS_MAX, Allowance, Conduct
+from node.network.conduct import Allowances, Conduct
 from node.seams import ENTRANCE_PROTOCOL, StreamClosed, TrafficCounters, Unreachable
 from protocol.errors import Refused
 from protocol.keys import NodeId
@@ -53,7 +53,7 @@ class Door:
         self._admits: Callable[[NodeId], bool] = lambda _: False
         self._inside: Counter[NodeId] = Counter()
         self._clock = clock
-        self._entries: dict[NodeId, Allowance] = {}
+        self._entries = Allowances(PEER_CONNECTIONS_BURST, PEER_CONNECTIONS_PER_S)
         self.counters = TrafficCounters()
         self.conduct = Conduct(clock)
 
@@ -94,11 +94,7 @@ class Door:
     def _may_come_again(self, peer: NodeId) -> bool:
         """Whether `peer` does not come and go all the time. It is no fault: its line may be bad."""
         now = self._clock()
-        if peer not in self._entries:
-            if len(self._entries) >= PEERS_MAX:
-                del self._entries[next(iter(self._entries))]
-            self._entries[peer] = Allowance(PEER_CONNECTIONS_BURST, PEER_CONNECTIONS_PER_S, now)
-        return self._entries[peer].take(1, now)
+        return self._entries.of(peer, now).take(1, now)
 
     def leave(self, peer: NodeId) -> None:
         """A connection that had come in by `enter` has ended."""

@@ -19,7 +19,7 @@ from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.rpc_queue import RpcQueue
 from libp2p.pubsub.utils import safe_bytes_from_hex
 
-from node.network.conduct import Allowance
+from node.network.conduct import Allowances
 from protocol.limits import GOSSIP_BYTES_MAX, PEER_GOSSIP_BURST, PEER_GOSSIP_PER_S
 
 log = logging.getLogger("fednode.network")
@@ -89,7 +89,7 @@ class GuardedPubsub(Pubsub):
     def __init__(self, *args: Any, audience: Audience, **options: Any) -> None:
         super().__init__(*args, **options)
         self._audience = audience
-        self._allowances: dict[ID, Allowance] = {}
+        self._allowances = Allowances(PEER_GOSSIP_BURST, PEER_GOSSIP_PER_S)
         self._told: dict[ID, set[str]] = {}  # to which peers we have said that we read which topics
         self._early: dict[ID, deque[str]] = {}  # what peers read that is not for them, as far as we know yet
 
@@ -100,9 +100,7 @@ class GuardedPubsub(Pubsub):
             if not all(self._audience(topic, msg_forwarder) for topic in msg.topicIDs):
                 return
             now = trio.current_time()
-            if msg_forwarder not in self._allowances:
-                self._allowances[msg_forwarder] = Allowance(PEER_GOSSIP_BURST, PEER_GOSSIP_PER_S, now)
-            if not self._allowances[msg_forwarder].take(1, now):
+            if not self._allowances.of(msg_forwarder, now).take(1, now):
                 return
         await harmless(super().push_msg(msg_forwarder, msg))
 
@@ -128,7 +126,8 @@ class GuardedPubsub(Pubsub):
             self._replayed_recent_topics.pop(peer_id, None)  # what went down with the old stream is sent again
         else:
             super()._forget_all_subscriptions(peer_id)
-            for known in (self._early, self._told, self._allowances):
+            self._allowances.forget(peer_id)
+            for known in (self._early, self._told):
                 known.pop(peer_id, None)
 
     # --- what goes out -------------------------------------------------------------------------------------------

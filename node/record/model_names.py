@@ -17,8 +17,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from node.api.names import PREFIX_CHARACTERS_MIN
 from node.api.service import NotFound
+from node.names import PREFIX_CHARACTERS_MIN
 from protocol.errors import Refused
 from tracker.asking import Asking
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from node.api.names import id_named
 from node.api.service import Asked, Json, NotFound
 from node.membership.group_place import GroupPlace
+from node.names import id_named
 from node.run.known_run import KnownRun
 from protocol.errors import Refused
 from protocol.manifest import Configuration, Manifest

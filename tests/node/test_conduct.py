@@ -118,7 +118,7 @@ def test_memory_of_conduct_is_bounded(monkeypatch: pytest.MonkeyPatch):
         peer = node_id_of(number.to_bytes(32, "big"))
         world.conduct.fault(peer, "malformed", "x")
         world.conduct.heard(peer, 10, is_of_run=True)
-    assert len(world.conduct._standings) == len(world.conduct._frames) == 10
+    assert len(world.conduct._standings) == len(world.conduct._frames._of) == 10
 
 
 def test_control_messages_are_read_more_slowly_beyond_the_rate_and_a_flood_is_a_fault():
@@ -211,7 +211,7 @@ def test_who_comes_and_goes_without_end_is_let_in_now_and_then():
     assert not door.conduct.refuses(BOB)
     for number in range(2 * conduct_module.PEERS_MAX):
         come_and_go(NodeId(f"12D3KooW{number}"))
-    assert len(door._entries) == conduct_module.PEERS_MAX
+    assert len(door._entries._of) == conduct_module.PEERS_MAX
 
 
 def test_a_peer_has_so_many_connections_at_once():

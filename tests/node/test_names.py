@@ -2,7 +2,7 @@
 
 import pytest
 
-from node.api.names import id_named
+from node.names import id_named
 
 NAMES = {"abcd1": "study", "abcd2": "other", "efgh3": "study", "study": "abcd"}
 
