@@ -19,7 +19,7 @@ from aggregation.checkpoints import ModelWriter, copy_frozen
 from aggregation.codecs import Codec, counters_position, difference_bytes
 from aggregation.exact_sum import TERMS_MAX
 from aggregation.flat import F32, SLAB_ELEMENTS, FlatLayout
-from aggregation.rules import Candidate, Plan, Slab
+from aggregation.rule import Candidate, Plan, Slab
 from aggregation.schema import Buffer, Schema
 from aggregation.server_optimizers import STATE_VALUE_END
 from aggregation.settings import CombineSettings

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from aggregation.codecs import Codec, codec_named
-from aggregation.rules import Rule, make_rule
+from aggregation.rule import Rule
+from aggregation.rules import make_rule
 from aggregation.server_optimizers import ServerOptimizer, make_server_optimizer
 from aggregation.updates import check_norm_bound
 

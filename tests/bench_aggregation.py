@@ -20,7 +20,8 @@ from blake3 import blake3
 from aggregation.codecs import codec_named
 from aggregation.combine import Outputs, combine, combine_into, output_sizes
 from aggregation.flat import FlatLayout
-from aggregation.rules import Candidate, Slab, make_rule
+from aggregation.rule import Candidate, Slab
+from aggregation.rules import make_rule
 from aggregation.schema import Schema, TensorSpec
 from aggregation.settings import CombineSettings
 from aggregation.sources import FileSink

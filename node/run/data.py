@@ -287,19 +287,9 @@ class RunData:
         self.norms |= {blobs[used.name]: used.norm for used in outcome.used if used.norm is not None}
 
     def settings(self) -> "CombineSettings":
-        from aggregation.settings import CombineSettings
+        from node.run.combine_settings import settings_of
 
-        keys = self._manifest.aggregation
-        return CombineSettings(
-            rule=keys.rule,
-            weighting=keys.weighting,
-            server_optimizer=keys.server_optimizer,
-            server_learning_rate=keys.server_learning_rate,
-            server_parameters={"momentum": keys.server_momentum} if keys.server_optimizer == "momentum" else {},
-            update_codec=keys.codec,
-            checkpoint_codec=keys.codec,
-            norm_bound=keys.norm_max,
-        )
+        return settings_of(self._manifest)
 
     def in_use(self, *, has_ended: bool) -> set[str]:
         """What is being made durable just now and, while rounds are made, what the one under way is made with, and the

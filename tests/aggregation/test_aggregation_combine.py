@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregation import combine as combine_module
-from aggregation import rules
+from aggregation import rule
 from aggregation.checkpoints import apply_difference
 from aggregation.combine import Combined, Outputs, Used, combine, combine_into
 from aggregation.exact_sum import WEIGHT_MAX
@@ -151,7 +151,7 @@ LARGE = Schema.of_arrays(
 def test_slabs_change_no_bit(slab_elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
     base, updates = make_round(LARGE, 5, codec="bf16")
     expected = combine(base, LARGE, updates, RICH)
-    monkeypatch.setattr(rules.Plan, "slab_elements", slab_elements)
+    monkeypatch.setattr(rule.Plan, "slab_elements", slab_elements)
     assert combine(base, LARGE, updates, RICH, threads=3) == expected
 
 

@@ -1,0 +1,140 @@
+"""What a rule is: how the updates of a round become one difference.
+
+Decides the shape that every rule has. A rule first makes a plan from what the checks found (and, if it must, from
+passes over the spooled updates, say for a Gram matrix): who counts, with which integer weight. Then the plan combines
+slab after slab, reading any update's slab as often as it likes, so memory does not grow with the length of the updates.
+A rule that sums ends in `WeightedSum`, whatever its weights come from; one that sorts coordinates brings its own plan.
+
+All that decides must be computed in integers or in separate elementwise operations, so that any participant can
+recompute a checkpoint bit for bit.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol
+
+import numpy as np
+
+from aggregation.exact_sum import WEIGHT_MAX, ExactSum, choose_exponent
+from aggregation.flat import F32, SLAB_ELEMENTS, FlatLayout
+from aggregation.updates import Checked, Refusal
+from protocol.errors import FednodeError
+
+WEIGHTINGS = ("samples", "uniform")
+
+
+class Slab(NamedTuple):
+    """Elements `start` to `stop` of the flat vector."""
+
+    start: int
+    stop: int
+
+
+class Rows(Protocol):
+    """One slab of every candidate's difference, decoded when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int, out: F32) -> F32:
+        """The slab of candidate `index`: `out` after filling it, or a read-only view that lasts until the next read."""
+
+
+class Spool(Protocol):
+    """The round's checked updates, for rules that must look at them before they plan."""
+
+    def slabs(self, elements: int) -> Sequence[Slab]: ...
+
+    def rows(self, slab: Slab) -> Rows: ...
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An update that passed the checks."""
+
+    name: str
+    samples: int
+    checked: Checked
+
+
+SlabCombiner = Callable[[Slab, Rows, F32], None]
+
+
+class Plan(ABC):
+    """What a rule decided for one round."""
+
+    weights: tuple[int, ...]  # one per candidate, at most WEIGHT_MAX; 0 where the rule set it aside
+    exponents: tuple[int, ...] = ()  # per averaged tensor, for a plan that sums in fixed point
+    refused: tuple[Refusal, ...] = ()  # the candidates set aside, and why
+    slab_elements: int = SLAB_ELEMENTS  # a power of two of at least 4,096; less for plans that hold many rows at once
+
+    @abstractmethod
+    def combiner(self) -> SlabCombiner:
+        """A function that writes one slab's combined difference into its last argument, with memory of its own.
+
+        The result must depend on the slab's values alone, not on where slabs begin or who computes them."""
+
+
+class Rule(ABC):
+    """One way to combine updates. New ones need a name, `__init__` from the run's parameters, `plan`, and an entry in
+    RULES."""
+
+    name: ClassVar[str]
+    needs_norms: ClassVar[bool] = False
+
+    @abstractmethod
+    def plan(self, layout: FlatLayout, candidates: Sequence[Candidate], spool: Spool) -> Plan:
+        """Decide over the round's candidates, of which there is at least one, sorted by name."""
+
+
+class WeightedSum(Plan):
+    """Σ weight · difference ÷ divisor, exactly (aggregation.exact_sum)."""
+
+    def __init__(
+        self, layout: FlatLayout, candidates: Sequence[Candidate], weights: Sequence[int], divisor: int
+    ) -> None:
+        """`weights` are integers of 0 to WEIGHT_MAX, not all of them 0; `divisor` is positive."""
+        self.weights = tuple(weights)
+        used = [candidate.checked for candidate, weight in zip(candidates, weights, strict=True) if weight]
+        greatest = [max(column) for column in zip(*(checked.value_exponents for checked in used), strict=True)]
+        self.exponents = tuple(choose_exponent(exponent, max(weights)) for exponent in greatest)
+        self._divisor = divisor
+        self._layout = layout
+
+    def combiner(self) -> SlabCombiner:
+        total = ExactSum(min(self.slab_elements, self._layout.elements), 0)
+        room = np.empty(self.slab_elements, np.float32)
+
+        def combine(slab: Slab, rows: Rows, out: F32) -> None:
+            length = slab.stop - slab.start
+            total.restart(length, self._slab_exponents(slab))
+            with np.errstate(over="ignore", invalid="ignore"):  # what is out of bounds is caught in the sum
+                for index, weight in enumerate(self.weights):
+                    if weight:
+                        total.add(rows.read(index, room[:length]), weight)
+            total.mean(self._divisor, out)
+
+        return combine
+
+    def _slab_exponents(self, slab: Slab) -> "int | np.ndarray[tuple[int], np.dtype[np.int16]]":
+        pieces = list(self._layout.pieces(*slab))
+        if len(pieces) == 1:
+            return self.exponents[pieces[0].tensor]
+        return np.repeat(
+            np.array([self.exponents[piece.tensor] for piece in pieces], np.int16),
+            [piece.stop - piece.start for piece in pieces],
+        )
+
+
+def claimed_weight(weighting: str, samples: int) -> int:
+    """A participant's weight. Its claim is its own, so the cap bounds what lying can gain."""
+    return min(samples, WEIGHT_MAX) if weighting == "samples" else 1
+
+
+def check_parameters(known: tuple[str, ...], rule: str, parameters: Mapping[str, float]) -> None:
+    unknown = sorted(parameters.keys() - set(known))
+    if unknown:
+        raise FednodeError(
+            f"The rule {rule!r} has no parameter {unknown[0]!r}",
+            remedy=f"leave it out; known are: {', '.join(known) or 'none'}",
+        )
