@@ -8,7 +8,7 @@ threads, and whether bytes lie in memory or in files change no bit of it. Memory
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,16 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregation.checkpoints import ModelWriter, copy_frozen
-from aggregation.codecs import Codec, counters_position, difference_bytes
+from aggregation.codec import Codec
+from aggregation.codecs import counters_position, difference_bytes
 from aggregation.exact_sum import TERMS_MAX
 from aggregation.flat import F32, SLAB_ELEMENTS, FlatLayout
+from aggregation.planning import plan_round
 from aggregation.rule import Candidate, Plan, Slab
+from aggregation.scaffold import move_control
 from aggregation.schema import Buffer, Schema
-from aggregation.server_optimizers import STATE_VALUE_END
+from aggregation.server_state import StateSlabs, check_state_length, state_bytes, state_names
 from aggregation.settings import CombineSettings
 from aggregation.sources import MemorySink, Sink, Source, as_source, kept_open
 from aggregation.updates import Bounds, Checked, Refusal, Update, check_update, read_counters
-from protocol.errors import FednodeError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -75,10 +77,11 @@ def combine(
     settings: CombineSettings,
     server_state: Buffer | Path | Source = b"",
     threads: int = 1,
+    roster_nodes: int = 0,
 ) -> Combined:
     """The next checkpoint, in memory; see `combine_into`."""
     sinks = [MemorySink(size) for size in output_sizes(schema, settings)]
-    outcome = combine_into(Outputs(*sinks), base, schema, updates, settings, server_state, threads)
+    outcome = combine_into(Outputs(*sinks), base, schema, updates, settings, server_state, threads, roster_nodes)
     model, difference, state = (sink.take() for sink in sinks)
     return Combined(
         outcome.used,
@@ -99,20 +102,23 @@ def combine_into(
     settings: CombineSettings,
     server_state: Buffer | Path | Source = b"",
     threads: int = 1,
+    roster_nodes: int = 0,
 ) -> Outcome:
     """Write the checkpoint that follows `base`, a raw model, given its `server_state` (b"" at checkpoint 0).
 
+    `roster_nodes`: how many nodes the base's roster has, which SCAFFOLD's control is the mean of.
     When no update is usable, model and server state stay what they were, bit for bit, and the difference says so.
     Raises FednodeError when the base or the state is damaged; never because of an update."""
     base, state = as_source(base), as_source(server_state)
     schema.check_length(base.size)
-    _check_state_length(schema, settings, state)
+    check_state_length(schema, settings, state)
+    of_updates = settings.of_updates(schema)
     with kept_open((base, state, *(update.source for update in updates))):
         counters = read_counters(schema, base, schema.counters_offset)
-        usable, refused = _judge(schema, updates, settings, Bounds(counters, settings.norm_bound), threads)
+        usable, refused = _judge(of_updates, updates, settings, settings.bounds(counters), threads)
         spooled = [update for update, _ in usable]
-        work = _Round(schema, FlatLayout.of(schema), settings, spooled, base, state, outputs)
-        plan = work.plan([Candidate(update.name, update.samples, checked) for update, checked in usable])
+        work = _Round(schema, of_updates, settings, spooled, base, state, outputs, roster_nodes)
+        plan = work.plan([Candidate(update.name, update.samples, checked, update.steps) for update, checked in usable])
         greatest = work.combine(plan, threads)
         weights = plan.weights if plan else ()
         used = [pair for pair, weight in zip(usable, weights, strict=True) if weight]
@@ -129,34 +135,15 @@ def combine_into(
         "weight": sum(weights),
         "samples": sum(update.samples for update, _ in used),
         "difference_max_abs": greatest,
+        **(plan.stats if plan else {}),
     }
     return Outcome(tuple(listed), tuple(refused), plan.exponents if plan else (), stats)
 
 
 def output_sizes(schema: Schema, settings: CombineSettings) -> tuple[int, int, int]:
     """The exact lengths of a raw model, a coded difference and a server state, for making room beforehand."""
-    state_bytes = settings.make_server_optimizer().state_bytes(schema)
-    return schema.model_bytes, difference_bytes(schema, settings.checkpoint_coding), state_bytes
-
-
-def check_server_state(schema: Schema, settings: CombineSettings, state: Buffer | Path | Source) -> None:
-    """Raises FednodeError unless a round with these settings can have left `state`."""
-    source = as_source(state)
-    _check_state_length(schema, settings, source)
-    layout = FlatLayout.of(schema)
-    arrays = len(settings.make_server_optimizer().state_names)
-    slabs = _StateSlabs(layout.elements, arrays, source, MemorySink(0))
-    for start, stop in layout.slabs():
-        slabs.read(Slab(start, stop))
-
-
-def _check_state_length(schema: Schema, settings: CombineSettings, state: Source) -> None:
-    expected = settings.make_server_optimizer().state_bytes(schema)
-    if state.size not in (0, expected):
-        raise FednodeError(
-            f"The server state has {state.size} bytes; {settings.server_optimizer} for this model has {expected}",
-            remedy="use the server state of the base checkpoint",
-        )
+    difference = difference_bytes(schema, settings.checkpoint_coding)
+    return schema.model_bytes, difference, state_bytes(schema, settings)
 
 
 def _judge(
@@ -201,18 +188,27 @@ class _Round:
     """One round's inputs and outputs, as a rule's spool and as the work of one slab after the other."""
 
     schema: Schema
-    layout: FlatLayout
+    of_updates: Schema
     settings: CombineSettings
     updates: Sequence[Update]
     base: Source
     state: Source
     outputs: Outputs
+    roster_nodes: int
+
+    @cached_property
+    def layout(self) -> FlatLayout:
+        return FlatLayout.of(self.schema)
+
+    @cached_property
+    def layout_of_updates(self) -> FlatLayout:
+        return FlatLayout.of(self.of_updates)
 
     def plan(self, candidates: Sequence[Candidate]) -> Plan | None:
-        return self.settings.make_rule().plan(self.layout, candidates, self) if candidates else None
+        return plan_round(self.layout_of_updates, candidates, self, self.settings) if candidates else None
 
     def slabs(self, elements: int) -> list[Slab]:
-        return [Slab(start, stop) for start, stop in self.layout.slabs(elements)]
+        return [Slab(start, stop) for start, stop in self.layout_of_updates.slabs(elements)]
 
     def rows(self, slab: Slab) -> "_Rows":
         return _Rows(self.updates, self.settings.update_coding, slab)
@@ -227,31 +223,26 @@ class _Round:
 
     def _combine_share(self, plan: Plan | None, slabs: Sequence[Slab]) -> float:
         combiner = plan.combiner() if plan else None
-        optimizer = self.settings.make_server_optimizer()
-        state = _StateSlabs(self.layout.elements, len(optimizer.state_names), self.state, self.outputs.server_state)
-        codec = self.settings.checkpoint_coding
-        writer = ModelWriter(self.layout, self.base, self.outputs.model)
-        room, decoded = np.empty((2, SLAB_ELEMENTS), np.float32)
+        make_model = _ModelSlabs(self)
+        move_control = _ControlSlabs(self, sum(map(bool, plan.weights)) if plan else 0)
+        room = np.empty(SLAB_ELEMENTS, np.float32)
         greatest = 0.0
         for slab in slabs:
-            step = room[: slab.stop - slab.start]
-            arrays = state.read(slab)
+            combined = room[: slab.stop - slab.start]
             if combiner:
-                combiner(slab, self.rows(slab), step)
-                step = optimizer.step(step, arrays)
-            else:
-                step.fill(-0.0)  # x + -0.0 is x for every x; x + 0.0 would change the sign of -0.0
-            state.write(slab, arrays)
-            coded = codec.encode(step)
-            self.outputs.difference.write(codec.coded_bytes(slab.start), coded)
-            values = codec.decode(coded, decoded[: len(step)])
-            writer.write(slab.start, slab.stop, values)
-            greatest = max(greatest, float(np.abs(values).max()))
+                combiner(slab, self.rows(slab), combined)
+            split = min(max(slab.start, self.layout.elements), slab.stop)  # behind it controls are moved
+            of_model = combined[: split - slab.start]
+            if len(of_model):
+                greatest = max(greatest, make_model(Slab(slab.start, split), of_model if combiner else None))
+            if split < slab.stop:
+                at = Slab(split - self.layout.elements, slab.stop - self.layout.elements)
+                move_control(at, combined[len(of_model) :] if combiner else None)
         return greatest
 
     def write_counters(self, base: dict[str, npt.NDArray[Any]], used: Sequence[Update]) -> None:
         """Counters take the greatest value among the base's and the used updates'."""
-        position = counters_position(self.schema, self.settings.update_coding)
+        position = counters_position(self.of_updates, self.settings.update_coding)
         counters = base
         for update in used:
             theirs = read_counters(self.schema, update.source, position)
@@ -279,33 +270,46 @@ class _Rows:
         return self._codec.decode(coded, out)
 
 
-class _StateSlabs:
-    """The server state's arrays, slab by slab; zeros before the first round."""
+class _ModelSlabs:
+    """From the updates' combined difference to the model, and all that is kept of it. One per thread."""
 
-    def __init__(self, elements: int, arrays: int, source: Source, sink: Sink) -> None:
-        self._elements = elements
-        self._arrays = arrays
-        self._source = source
-        self._sink = sink
-        self._scratch = memoryview(bytearray(4 * SLAB_ELEMENTS))
+    def __init__(self, work: _Round) -> None:
+        self._optimizer = work.settings.make_server_optimizer()
+        self._arrays = range(len(self._optimizer.state_names))
+        self._state = StateSlabs(work.layout.elements, work.state, work.outputs.server_state)
+        self._codec = work.settings.checkpoint_coding
+        self._difference = work.outputs.difference
+        self._writer = ModelWriter(work.layout, work.base, work.outputs.model)
+        self._room, self._decoded = np.empty((2, SLAB_ELEMENTS), np.float32)
 
-    def read(self, slab: Slab) -> list[F32]:
-        """Raises FednodeError when the state holds what no round can have made."""
-        length = slab.stop - slab.start
-        if self._source.size == 0:
-            return [np.zeros(length, np.float32) for _ in range(self._arrays)]
-        slabs = []
-        for index in range(self._arrays):
-            view = self._source.view(self._offset(index, slab), 4 * length, self._scratch)
-            values = np.frombuffer(view, "<f4").astype(np.float32)
-            if not (np.abs(values) < STATE_VALUE_END).all():  # false for NaN too
-                raise FednodeError("The server state is damaged", remedy="fetch the base checkpoint again")
-            slabs.append(values)
-        return slabs
+    def __call__(self, slab: Slab, difference: F32 | None) -> float:
+        """Write a slab; None: no update was usable. The greatest magnitude by which the model moves."""
+        arrays = self._state.read(slab, self._arrays)
+        if difference is None:
+            step = self._room[: slab.stop - slab.start]
+            step.fill(-0.0)  # x + -0.0 is x for every x; x + 0.0 would change the sign of -0.0
+        else:
+            step = self._optimizer.step(difference, arrays)
+        self._state.write(slab, self._arrays, arrays)
+        coded = self._codec.encode(step)
+        self._difference.write(self._codec.coded_bytes(slab.start), coded)
+        values = self._codec.decode(coded, self._decoded[: len(step)])
+        self._writer.write(slab.start, slab.stop, values)
+        return float(np.abs(values).max())
 
-    def write(self, slab: Slab, arrays: Sequence[F32]) -> None:
-        for index, values in enumerate(arrays):
-            self._sink.write(self._offset(index, slab), values.astype("<f4", copy=False).view(np.uint8).data)
 
-    def _offset(self, index: int, slab: Slab) -> int:
-        return 4 * (index * self._elements + slab.start)
+class _ControlSlabs:
+    """SCAFFOLD's common control, which is the last array of the server state. One per thread."""
+
+    def __init__(self, work: _Round, used: int) -> None:
+        self._array = range(len(state_names(work.settings)))[-1:]
+        self._state = StateSlabs(work.layout.elements, work.state, work.outputs.server_state)
+        self._used = used
+        self._roster_nodes = work.roster_nodes
+
+    def __call__(self, slab: Slab, change: F32 | None) -> None:
+        """Write a slab, `change` being the updates' mean; None: no update was usable."""
+        (control,) = self._state.read(slab, self._array)
+        if change is not None:
+            move_control(control, change, self._used, self._roster_nodes)
+        self._state.write(slab, self._array, [control])

@@ -4,7 +4,7 @@ Decides the arithmetic of averaging: every value is rounded, once, to a multiple
 there on everything is integers. So the sum has the same bits in any order, any grouping, any tree of partial sums
 and any number of threads, and what was added can be taken out again without a trace.
 
-The exponent F is chosen per tensor from the largest value and the largest weight of the round (`choose_exponent`):
+The exponent F is chosen per tensor, the least that any update's largest value and weight ask for (`choose_exponent`):
 a value times its weight stays below 2^49, sixteen such below 2^53, where float64 counts without gaps, and all
 TERMS_MAX of them below 2^61, where int64 does. Even with the heaviest weights the unit is then 2^-28 of the tensor's
 maximum or finer; the rounding of float32 is 2^-24 of the value.
@@ -53,6 +53,7 @@ class ExactSum:
         self.totals: npt.NDArray[np.int64] = np.zeros(length, np.int64)  # complete after `settle`
         self.weight = 0
         self.terms = 0
+        self._is_flushed = False  # whether anything is in `totals`
         self._exponents = exponents
         self._scale = np.ldexp(np.float32(1), exponents)
         self._per_element = np.ndim(exponents) == 1
@@ -72,6 +73,7 @@ class ExactSum:
             raise LocalProtocolError(f"{length} elements do not fit {self._block}", remedy="make a new ExactSum")
         self.totals = np.zeros(length, np.int64)
         self.weight = self.terms = self._pending = 0
+        self._is_flushed = False
         self._exponents = exponents
         self._scale = np.ldexp(np.float32(1), exponents)
         self._per_element = np.ndim(exponents) == 1
@@ -100,13 +102,18 @@ class ExactSum:
             raise LocalProtocolError(f"More than {TERMS_MAX} updates in one sum", remedy="refuse the others")
         other.settle()
         self.totals += other.totals
+        self._is_flushed = True
         self.weight += other.weight
         self.terms += other.terms
 
-    def mean(self, divisor: int, out: F32) -> F32:
+    def mean(self, divisor: float, out: F32) -> F32:
         """The sum divided by `divisor` (positive), rounded to float32, into `out`."""
-        self.settle()
-        quotients = self.totals.astype(np.float64)
+        if self._is_flushed or not self._pending:
+            self.settle()
+            quotients = self.totals.astype(np.float64)
+        else:  # of few vectors: the product is the sum, and its integers need not be made int64 and back
+            quotients = self._multiplied(len(self.totals))
+            quotients += 0.0  # no integer is -0.0
         quotients /= divisor
         quotients *= np.ldexp(1.0, np.negative(self._exponents))
         np.copyto(out, quotients, casting="same_kind")
@@ -136,19 +143,24 @@ class ExactSum:
         self._pending += 1
 
     def _flush(self, start: int, stop: int) -> None:
-        length, count = stop - start, self._pending
-        product, integers = self._product[:length], self._integers[:length]
+        product, integers = self._multiplied(stop - start), self._integers[: stop - start]
+        self._pending = 0
+        self._is_flushed = True
+        np.copyto(integers, product, casting="unsafe")
+        np.add(self.totals[start:stop], integers, out=self.totals[start:stop])
+
+    def _multiplied(self, length: int) -> npt.NDArray[np.float64]:
+        """Σ weight · row over the pending rows: integers, in memory that the next call uses again."""
+        count, product = self._pending, self._product[:length]
         strips = -(-length // _STRIP)  # the last one may reach into columns of earlier vectors, which nobody reads
         by_strip = self._rows[:count, : strips * _STRIP].reshape(count, strips, _STRIP).transpose(1, 0, 2)
         np.matmul(
             self._weights[None, None, :count], by_strip, out=self._product[: strips * _STRIP].reshape(strips, 1, _STRIP)
         )
-        self._pending = 0
         # NaN compares false, so this also stops a value that is not finite.
         if not (product.min() > -_FLOAT64_INTEGERS_END and product.max() < _FLOAT64_INTEGERS_END):
             raise LocalProtocolError(
                 "An update holds values beyond the bound that its sum was made for",
                 remedy="check every update, and read the same bytes again that were checked",
             )
-        np.copyto(integers, product, casting="unsafe")
-        np.add(self.totals[start:stop], integers, out=self.totals[start:stop])
+        return product

@@ -12,6 +12,8 @@ recompute a checkpoint bit for bit.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -22,6 +24,7 @@ from aggregation.updates import Checked, Refusal
 from protocol.errors import FednodeError
 
 WEIGHTINGS = ("samples", "uniform")
+BYZANTINE_SHARE = 0.2  # two of ten
 
 
 class Slab(NamedTuple):
@@ -55,6 +58,7 @@ class Candidate:
     name: str
     samples: int
     checked: Checked
+    steps: int = 1  # of its training, as its sender claims
 
 
 SlabCombiner = Callable[[Slab, Rows, F32], None]
@@ -66,6 +70,7 @@ class Plan(ABC):
     weights: tuple[int, ...]  # one per candidate, at most WEIGHT_MAX; 0 where the rule set it aside
     exponents: tuple[int, ...] = ()  # per averaged tensor, for a plan that sums in fixed point
     refused: tuple[Refusal, ...] = ()  # the candidates set aside, and why
+    stats: Mapping[str, float] = MappingProxyType({})  # what else there is to tell of it
     slab_elements: int = SLAB_ELEMENTS  # a power of two of at least 4,096; less for plans that hold many rows at once
 
     @abstractmethod
@@ -91,13 +96,24 @@ class WeightedSum(Plan):
     """Σ weight · difference ÷ divisor, exactly (aggregation.exact_sum)."""
 
     def __init__(
-        self, layout: FlatLayout, candidates: Sequence[Candidate], weights: Sequence[int], divisor: int
+        self,
+        layout: FlatLayout,
+        candidates: Sequence[Candidate],
+        weights: Sequence[int],
+        divisor: float,
+        refused: tuple[Refusal, ...] = (),
     ) -> None:
-        """`weights` are integers of 0 to WEIGHT_MAX, not all of them 0; `divisor` is positive."""
+        """`weights` are integers of 0 to WEIGHT_MAX, not all of them 0; `divisor` is positive; `refused` says of every
+        weight of 0 why."""
         self.weights = tuple(weights)
-        used = [candidate.checked for candidate, weight in zip(candidates, weights, strict=True) if weight]
-        greatest = [max(column) for column in zip(*(checked.value_exponents for checked in used), strict=True)]
-        self.exponents = tuple(choose_exponent(exponent, max(weights)) for exponent in greatest)
+        self.refused = refused
+        # Of a difference that is large and weighs little, as a clipped one does, the product counts.
+        terms = [
+            [choose_exponent(exponent, weight) for exponent in candidate.checked.value_exponents]
+            for candidate, weight in zip(candidates, weights, strict=True)
+            if weight
+        ]
+        self.exponents = tuple(min(column) for column in zip(*terms, strict=True))
         self._divisor = divisor
         self._layout = layout
 
@@ -126,9 +142,32 @@ class WeightedSum(Plan):
         )
 
 
-def claimed_weight(weighting: str, samples: int) -> int:
+def claimed_weight(weighting: str, samples: int, weight_max: int = WEIGHT_MAX) -> int:
     """A participant's weight. Its claim is its own, so the cap bounds what lying can gain."""
-    return min(samples, WEIGHT_MAX) if weighting == "samples" else 1
+    return min(samples, weight_max) if weighting == "samples" else 1
+
+
+def checked_weight_max(parameters: Mapping[str, float]) -> int:
+    """The cap on what a claim can weigh. Raises FednodeError unless it is a whole number of 1 to WEIGHT_MAX."""
+    weight_max = parameters.get("weight_max", WEIGHT_MAX)
+    if not (1 <= weight_max <= WEIGHT_MAX and weight_max == int(weight_max)):
+        raise FednodeError(f"A cap of {weight_max} on weights is impossible", remedy=f"give 1 to {WEIGHT_MAX}")
+    return int(weight_max)
+
+
+def checked_share(parameters: Mapping[str, float]) -> float:
+    """The share of updates that the run takes for lies. Raises FednodeError unless it is at least 0 and below half."""
+    share = parameters.get("byzantine_share", BYZANTINE_SHARE)
+    if not 0 <= share < 0.5:
+        raise FednodeError(
+            f"A byzantine share of {share} cannot be survived", remedy="give at least 0 and less than 0.5"
+        )
+    return share
+
+
+def byzantine_count(share: float, count: int) -> int:
+    """floor(`share` · `count`), of the decimal number that people wrote: 0.29 of 100 are 29."""
+    return int(Fraction(repr(share)) * count)
 
 
 def check_parameters(known: tuple[str, ...], rule: str, parameters: Mapping[str, float]) -> None:

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Mapping
 
+from aggregation.coordinates import CoordinateMedian, TrimmedMean
+from aggregation.gram_rules import CentredClipping, GeometricMedian, Krum, MultiKrum
 from aggregation.mean import Mean
 from aggregation.rule import WEIGHTINGS, Rule
 from protocol.errors import FednodeError
 
-RULES: dict[str, Callable[[str, Mapping[str, float]], Rule]] = {Mean.name: Mean}
+RULES: dict[str, Callable[[str, Mapping[str, float]], Rule]] = {
+    rule.name: rule for rule in (Mean, CoordinateMedian, TrimmedMean, Krum, MultiKrum, GeometricMedian, CentredClipping)
+}
 
 
 def make_rule(name: str, weighting: str, parameters: Mapping[str, float]) -> Rule:

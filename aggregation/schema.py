@@ -196,13 +196,18 @@ class Schema:
         return arrays
 
     def raw_of(self, arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-        """A raw model of these arrays, the inverse of `views`. Arrays of local tensors are left out.
+        """A raw model of these arrays, the inverse of `views`. Raises as `parts_of`."""
+        return b"".join(self.parts_of(arrays))
+
+    def parts_of(self, arrays: Mapping[str, npt.NDArray[Any]]) -> list[memoryview]:
+        """What joined is a raw model of these arrays: views of them where they lie in memory as they are stored, else
+        copies. Arrays of local tensors are left out.
 
         Raises FednodeError that names the tensor when one is missing, unknown or of another shape or dtype."""
         unknown = arrays.keys() - {spec.name for spec in self.tensors}
         if unknown:
             raise _mismatch(f"tensor {min(unknown)!r} is not in the schema")
-        return b"".join(_bytes_of(spec, arrays.get(spec.name)) for spec in self.tensors if spec.kind != "local")
+        return [_stored_of(spec, arrays.get(spec.name)) for spec in self.tensors if spec.kind != "local"]
 
     def _of_kind(self, kind: str) -> tuple[TensorSpec, ...]:
         return tuple(spec for spec in self.tensors if spec.kind == kind)
@@ -293,7 +298,7 @@ def _nothing(spec: TensorSpec) -> npt.NDArray[Any]:
     return np.empty(0, spec.numpy_dtype)
 
 
-def _bytes_of(spec: TensorSpec, array: npt.NDArray[Any] | None) -> bytes:
+def _stored_of(spec: TensorSpec, array: npt.NDArray[Any] | None) -> memoryview:
     if array is None:
         raise _mismatch(f"tensor {spec.name!r} is missing")
     if array.shape != spec.shape or array.dtype.newbyteorder("<") != spec.numpy_dtype:
@@ -301,7 +306,7 @@ def _bytes_of(spec: TensorSpec, array: npt.NDArray[Any] | None) -> bytes:
             f"tensor {spec.name!r} is {array.dtype.name} {list(array.shape)}; "
             f"the schema says {spec.dtype} {list(spec.shape)}"
         )
-    return array.astype(spec.numpy_dtype, copy=False).tobytes()
+    return np.ascontiguousarray(array, spec.numpy_dtype).reshape(-1).view(np.uint8).data
 
 
 def _mismatch(what: str) -> FednodeError:

@@ -3,12 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
-from aggregation.codecs import Codec, codec_named
-from aggregation.rule import Rule
+import numpy.typing as npt
+
+from aggregation.codec import Codec
+from aggregation.codecs import codec_named, difference_bytes
+from aggregation.fednova import FedNova
+from aggregation.mean import Mean
+from aggregation.rule import Rule, checked_share
 from aggregation.rules import make_rule
+from aggregation.scaffold import update_schema
+from aggregation.schema import Schema
+from aggregation.screening import check_screening
 from aggregation.server_optimizers import ServerOptimizer, make_server_optimizer
-from aggregation.updates import check_norm_bound
+from aggregation.updates import Bounds, check_norm_bound
+from protocol.errors import FednodeError
+
+METHODS = ("fedavg", "fednova", "scaffold")
 
 
 @dataclass(frozen=True)
@@ -18,12 +30,16 @@ class CombineSettings:
     rule: str = "mean"
     weighting: str = "samples"  # or "uniform"
     rule_parameters: Mapping[str, float] = field(default_factory=dict)
+    method: str = "fedavg"  # or another of METHODS
     server_optimizer: str = "none"
     server_learning_rate: float = 1.0
     server_parameters: Mapping[str, float] = field(default_factory=dict)
     update_codec: str = "fp32"
     checkpoint_codec: str = "fp32"
     norm_bound: float | None = None  # updates of a greater Euclidean norm are refused
+    screen_factor: float | None = None  # … and those so many times as long as the round's median
+    clip: float | str | None = None  # longer differences are shortened to this, or to the round's "median"
+    mix_share: float | None = None  # each is mixed with its nearest, all but this share; None: with nobody
 
     def __post_init__(self) -> None:
         self.make_rule()
@@ -32,9 +48,30 @@ class CombineSettings:
         codec_named(self.checkpoint_codec)
         if self.norm_bound is not None:
             check_norm_bound(self.norm_bound)
+        check_screening(self.screen_factor, self.clip)
+        if self.mix_share is not None:
+            checked_share({"byzantine_share": self.mix_share})
+
+    def bounds(self, counters: Mapping[str, npt.NDArray[Any]]) -> Bounds:
+        """What an update must keep to on a base checkpoint of these counters."""
+        return Bounds(counters, self.norm_bound, self.screen_factor is not None or self.clip is not None)
+
+    def of_updates(self, schema: Schema) -> Schema:
+        """The schema of the updates of a model of `schema`."""
+        return update_schema(schema, self.method)
+
+    def update_bytes(self, schema: Schema) -> int:
+        """The exact length of an update of a model of `schema`."""
+        return difference_bytes(self.of_updates(schema), self.update_coding)
 
     def make_rule(self) -> Rule:
-        return make_rule(self.rule, self.weighting, self.rule_parameters)
+        """The rule, or the mean that the method has in its place."""
+        rule = make_rule(self.rule, self.weighting, self.rule_parameters)
+        if self.method not in METHODS:
+            raise FednodeError(f"There is no method {self.method!r}", remedy=f"choose one of {', '.join(METHODS)}")
+        if self.method != "fedavg" and self.rule != Mean.name:
+            raise FednodeError(f"{self.method} goes with no rule {self.rule!r}", remedy="take the rule mean")
+        return FedNova(self.weighting, self.rule_parameters) if self.method == "fednova" else rule
 
     def make_server_optimizer(self) -> ServerOptimizer:
         return make_server_optimizer(self.server_optimizer, self.server_learning_rate, self.server_parameters)

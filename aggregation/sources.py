@@ -6,8 +6,10 @@ Files are read with `pread`, not mapped, so that what passes through does not co
 
 import io
 import os
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
@@ -44,6 +46,31 @@ class BytesSource:
 
     def view(self, offset: int, length: int, scratch: memoryview) -> memoryview:
         return self._data[offset : offset + length]
+
+
+class PartsSource:
+    """Buffers one after another, as if they were joined; views within one of them are views of it."""
+
+    def __init__(self, parts: Iterable[Buffer]) -> None:
+        self._parts = [view for part in parts if len(view := memoryview(part).cast("B"))]
+        self._starts = [0, *accumulate(map(len, self._parts))]
+
+    @property
+    def size(self) -> int:
+        return self._starts[-1]
+
+    def view(self, offset: int, length: int, scratch: memoryview) -> memoryview:
+        index = bisect_right(self._starts, offset) - 1
+        if index < len(self._parts) and offset + length <= self._starts[index + 1]:
+            begin = offset - self._starts[index]
+            return self._parts[index][begin : begin + length]
+        done = 0
+        while done < length:
+            begin = offset + done - self._starts[index]
+            piece = self._parts[index][begin : begin + length - done]
+            scratch[done : done + len(piece)] = piece
+            done, index = done + len(piece), index + 1
+        return scratch[:length]
 
 
 class FileSource:
@@ -140,10 +167,11 @@ class MemorySink:
 
 
 class FileSink:
-    """Writes a new file of mode 0600 in place. Making it durable is left to whoever stores it."""
+    """Writes a new file of mode 0600 in place, which must not be there yet: one that is cut to nothing and written
+    again is flushed to the disk at once by some file systems. Making it durable is left to whoever stores it."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     def write(self, offset: int, data: Buffer) -> None:
         rest = memoryview(data).cast("B")

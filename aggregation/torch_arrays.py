@@ -35,9 +35,13 @@ def module_schema(module: torch.nn.Module, *, frozen: Collection[str] = (), loca
 
 def module_to_raw(module: torch.nn.Module, schema: Schema) -> bytes:
     """The module's values as a raw model. Raises FednodeError when the module is not of this schema."""
-    local = {spec.name for spec in schema.tensors if spec.kind == "local"}
-    arrays = {name: _to_array(tensor) for name, tensor in _distinct_tensors(module) if name not in local}
-    return schema.raw_of(arrays)
+    return schema.raw_of(_arrays_of(module, schema))
+
+
+def module_parts(module: torch.nn.Module, schema: Schema) -> list[memoryview]:
+    """What joined is `module_to_raw`, without copying what lies in this machine's memory: valid while the module is
+    not changed. Raises as it does."""
+    return schema.parts_of(_arrays_of(module, schema))
 
 
 def load_raw(module: torch.nn.Module, schema: Schema, raw: Buffer) -> None:
@@ -55,7 +59,12 @@ def load_raw(module: torch.nn.Module, schema: Schema, raw: Buffer) -> None:
             )
     with torch.no_grad():
         for name, array in views.items():
-            tensors[name].copy_(_to_tensor(array, tensors[name].dtype))
+            _fill(tensors[name], array)
+
+
+def _arrays_of(module: torch.nn.Module, schema: Schema) -> dict[str, npt.NDArray[Any]]:
+    local = {spec.name for spec in schema.tensors if spec.kind == "local"}
+    return {name: _to_array(tensor) for name, tensor in _distinct_tensors(module) if name not in local}
 
 
 def _distinct_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -93,9 +102,11 @@ def _to_array(tensor: torch.Tensor) -> npt.NDArray[Any]:
     return dense.numpy()
 
 
-def _to_tensor(array: npt.NDArray[Any], dtype: torch.dtype) -> torch.Tensor:
-    # torch wants writable, aligned memory, which a view of received bytes is not: one tensor at a time is copied.
-    copied = array.copy()
-    if dtype == torch.bfloat16:
-        return torch.from_numpy(copied.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(copied)
+def _fill(tensor: torch.Tensor, array: npt.NDArray[Any]) -> None:
+    """Put `array` into `tensor`, in one pass where its memory is this machine's."""
+    bits = tensor.detach().view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor.detach()
+    values = array.view(np.int16) if tensor.dtype == torch.bfloat16 else array
+    if bits.device.type == "cpu":
+        np.copyto(bits.numpy(), values)
+    else:  # torch wants writable, aligned memory, which a view of received bytes is not: one tensor at a time is copied
+        bits.copy_(torch.from_numpy(values.copy()))

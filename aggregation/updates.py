@@ -2,14 +2,9 @@
 
 Decides what makes an update unusable. A judgement depends on the update's bytes, the base checkpoint and the run's
 settings alone, so every node comes to the same; it is a value, never an exception, so one bad update stops no round.
-
-Norms are computed in integers: each block of NORM_BLOCK elements is rounded to multiples of a power of two that leaves
-its largest value 18 bits, and the squares, integers of at most 2^36, are added below 2^53, where float64 has no gaps.
-So no two CPUs can differ over who is within a bound. Against the true norm it is off by less than one part in a
-thousand, however the values are chosen, and by far less for any honest update.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt, ldexp
@@ -19,9 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.codecs import Codec, counters_position, difference_bytes
-from aggregation.exact_sum import exponent_of
+from aggregation.codec import Codec, MalformedCode
+from aggregation.codecs import counters_position, difference_bytes
 from aggregation.flat import F32, SLAB_ELEMENTS, FlatLayout, read_stored, take_difference
+from aggregation.norms import (
+    NORM_BLOCK,
+    NORM_UNIT_BITS,
+    block_norm_squared,
+    exponent_of_bits,
+    max_bits,
+    norm_rooms,
+)
 from aggregation.schema import Buffer, Schema
 from aggregation.sources import MemorySink, Sink, Source, as_source, copy
 from protocol.errors import FednodeError
@@ -29,16 +32,10 @@ from protocol.errors import FednodeError
 SAMPLES_MAX = 2**48  # beyond this a count of samples is no count
 VALUE_END = 2.0**64  # no honest difference reaches it; it keeps everything computed later within float32's range
 COUNTER_RISE_MAX = 2**32  # in one round; nobody trains four thousand million batches between two checkpoints
-NORM_BLOCK = 65_536  # elements; part of what a norm is, so it stays as it is
-NORM_UNIT_BITS = 118  # norms are in units of 2^-118, and blocks of values below 2^-100 have norm 0
 NORM_BOUND_MIN = 2.0**-64  # far above what such blocks can hide
 
-_NORM_BITS = 18
-_NORM_EXPONENT_MIN = _NORM_BITS - NORM_UNIT_BITS
-_DOT_ELEMENTS = 4096
 _INFINITY_BITS = 0x7F800000
 _VALUE_END_BITS = int(np.float32(VALUE_END).view(np.uint32))
-_SIGN_MASK = 0x7FFFFFFF
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,7 @@ class Update:
     source: Source  # the difference blob, verified against its hash
     samples: int  # as its sender claims
     checked: Checked | None = None  # from `check_update` of these very bytes, when that was done at receipt
+    steps: int = 1  # of its training, as its sender claims too
 
 
 @dataclass(frozen=True)
@@ -79,10 +77,17 @@ class Bounds:
 
     counters: Mapping[str, npt.NDArray[Any]]  # the base checkpoint's
     norm: float | None = None  # the greatest acceptable Euclidean norm of a difference
+    measure_norms: bool = False  # also where there is no such bound, for what comes after the checks
+
+    @property
+    def need_norms(self) -> bool:
+        return self.measure_norms or self.norm is not None
 
 
-def update_of(name: str, data: Buffer | Path | Source, samples: int, checked: Checked | None = None) -> Update:
-    return Update(name, as_source(data), samples, checked)
+def update_of(
+    name: str, data: Buffer | Path | Source, samples: int, checked: Checked | None = None, steps: int = 1
+) -> Update:
+    return Update(name, as_source(data), samples, checked, steps)
 
 
 def encode_update(
@@ -91,28 +96,72 @@ def encode_update(
     trained: Buffer | Path | Source,
     codec: Codec,
     into: Sink | None = None,
+    *,
+    residual: F32 | None = None,
+    control: F32 | None = None,
 ) -> bytes:
     """The difference blob of `trained` against `base`, both raw models: returned, or written `into` a sink instead.
 
-    A trained model that is not finite gives an update that every aggregator refuses."""
+    A trained model that is not finite gives an update that every aggregator refuses.
+
+    Args:
+        residual: error feedback (arXiv:1901.09847): what earlier codes have lost, as long as the coded vector. It is
+            added to what is coded, and overwritten by what is lost now.
+        control: a change to be coded behind the difference, as long as that (aggregation.scaffold). It is overwritten
+            by what receivers decode.
+    """
     base, trained = as_source(base), as_source(trained)
     schema.check_length(base.size)
     schema.check_length(trained.size)
-    memory = MemorySink(0 if into else difference_bytes(schema, codec))
+    layout = FlatLayout.of(schema)
+    total = layout.elements * (1 if control is None else 2)
+    counters_at = codec.coded_bytes(total)
+    memory = MemorySink(0 if into else counters_at + schema.counters_bytes)
     sink = into or memory
+    scratch = [memoryview(bytearray(8 * SLAB_ELEMENTS)) for _ in range(2)]
+    room, decoded = np.empty((2, SLAB_ELEMENTS), np.float32)
+    for start in range(0, total, SLAB_ELEMENTS):
+        values = room[: min(total - start, SLAB_ELEMENTS)]
+        difference, tail = np.split(values, [max(layout.elements - start, 0)])
+        in_control = slice(start + len(difference) - layout.elements, start + len(values) - layout.elements)
+        _take_differences(layout, base, trained, start, scratch, out=difference)
+        if control is not None and len(tail):
+            tail[:] = control[in_control]
+        if residual is not None:
+            values += residual[start : start + len(values)]
+        coded = codec.encode(values)
+        sink.write(codec.coded_bytes(start), coded)
+        if residual is not None or len(tail):
+            seen = codec.decode(coded, decoded[: len(values)])
+            if control is not None and len(tail):
+                control[in_control] = seen[len(difference) :]
+            if residual is not None:
+                np.subtract(values, seen, out=residual[start : start + len(values)])
+    copy(trained, schema.counters_offset, schema.counters_bytes, sink, counters_at)
+    return memory.take()
+
+
+def difference_of(schema: Schema, base: Buffer | Path | Source, trained: Buffer | Path | Source) -> F32:
+    """The whole flat difference of two raw models, uncoded."""
+    base, trained = as_source(base), as_source(trained)
     layout = FlatLayout.of(schema)
     scratch = [memoryview(bytearray(8 * SLAB_ELEMENTS)) for _ in range(2)]
-    values = np.empty(SLAB_ELEMENTS, np.float32)
+    whole = np.empty(layout.elements, np.float32)
     for start, stop in layout.slabs():
-        for dtype, offset, part in layout.stored(start, stop):
-            before, after = (
-                read_stored(model, dtype, offset, part.stop - part.start, memory_)
-                for model, memory_ in zip((base, trained), scratch, strict=True)
-            )
-            take_difference(dtype, before, after, out=values[part])
-        sink.write(codec.coded_bytes(start), codec.encode(values[: stop - start]))
-    copy(trained, schema.counters_offset, schema.counters_bytes, sink, counters_position(schema, codec))
-    return memory.take()
+        _take_differences(layout, base, trained, start, scratch, out=whole[start:stop])
+    return whole
+
+
+def _take_differences(
+    layout: FlatLayout, base: Source, trained: Source, start: int, scratch: Sequence[memoryview], out: F32
+) -> None:
+    """The flat difference from `start` on, as far as `out` goes."""
+    for dtype, offset, part in layout.stored(start, start + len(out)):
+        before, after = (
+            read_stored(model, dtype, offset, part.stop - part.start, memory)
+            for model, memory in zip((base, trained), scratch, strict=True)
+        )
+        take_difference(dtype, before, after, out=out[part])
 
 
 def read_counters(schema: Schema, source: Source, position: int) -> dict[str, npt.NDArray[Any]]:
@@ -131,28 +180,24 @@ def read_counters(schema: Schema, source: Source, position: int) -> dict[str, np
 
 
 def check_update(schema: Schema, codec: Codec, bounds: Bounds, update: Update) -> Checked | Refusal:
-    """Read the update once and judge it. With a norm bound the norm is computed too, which takes twice the time.
+    """Read the update once and judge it. Where norms are needed the norm is computed too, which takes twice the time.
 
     An update that carries the findings of an earlier check within the same bounds is not read again."""
     fault = _form_fault(schema, codec, update)
     if fault:
         return Refusal(update.name, *fault)
     found = update.checked
-    if found is None or (bounds.norm is not None and found.norm_squared is None):
-        maxima, norm_squared = _measure(schema, codec, update.source, with_norm=bounds.norm is not None)
+    if found is None or (bounds.need_norms and found.norm_squared is None):
+        try:
+            maxima, norm_squared = _measure(schema, codec, update.source, with_norm=bounds.need_norms)
+        except MalformedCode as error:
+            return Refusal(update.name, "malformed-code", f"it is no code in {codec.name}: {error.what}")
         fault = _value_fault(schema, maxima) or _counter_fault(schema, codec, update.source, bounds.counters)
         if fault:
             return Refusal(update.name, *fault)
-        found = Checked(tuple(_exponent_of_bits(int(bits)) for bits in maxima), norm_squared)
+        found = Checked(tuple(exponent_of_bits(int(bits)) for bits in maxima), norm_squared)
     fault = _norm_fault(found, bounds.norm)
     return Refusal(update.name, *fault) if fault else found
-
-
-def norm_squared_of(values: F32) -> int:
-    """The squared norm of a whole flat vector of finite values below VALUE_END, in units of 4^-NORM_UNIT_BITS."""
-    rooms = _norm_rooms(min(NORM_BLOCK, len(values)))
-    blocks = (values[start : start + NORM_BLOCK] for start in range(0, len(values), NORM_BLOCK))
-    return sum(_block_norm_squared(block, _max_bits(block), *rooms) for block in blocks)
 
 
 def check_norm_bound(bound: float) -> None:
@@ -210,7 +255,7 @@ def _measure(
     elements = min(NORM_BLOCK, layout.elements)
     scratch = memoryview(bytearray(codec.coded_bytes(elements)))
     room = np.empty(elements, np.float32)
-    norm_rooms = _norm_rooms(elements) if with_norm else None
+    rooms = norm_rooms(elements) if with_norm else None
     norm_squared = 0
     for start, stop in layout.slabs(NORM_BLOCK):
         position = codec.coded_bytes(start)
@@ -218,44 +263,9 @@ def _measure(
         values = codec.decode(coded, room[: stop - start])
         slab_bits = 0
         for tensor, low, high in layout.pieces(start, stop):
-            bits = _max_bits(values[low:high])
+            bits = max_bits(values[low:high])
             slab_bits = max(slab_bits, bits)
             maxima[tensor] = max(int(maxima[tensor]), bits)
-        if norm_rooms and slab_bits < _VALUE_END_BITS:
-            norm_squared += _block_norm_squared(values, slab_bits, *norm_rooms)
+        if rooms and slab_bits < _VALUE_END_BITS:
+            norm_squared += block_norm_squared(values, slab_bits, *rooms)
     return maxima, norm_squared if with_norm else None
-
-
-def _max_bits(values: F32) -> int:
-    """The bits of the largest magnitude; from 0x7F800000 on where there is an infinity or a NaN.
-
-    Magnitudes of floats order as their bits do. As signed integers the greatest is the largest positive value, as
-    unsigned ones the largest negative value if there is any: two fast passes and none for `isnan`."""
-    if not len(values):
-        return 0
-    positive = int(values.view(np.int32).max())
-    negative = int(values.view(np.uint32).max())
-    return max(positive, negative & _SIGN_MASK)
-
-
-def _exponent_of_bits(bits: int) -> int:
-    return exponent_of(float(np.uint32(bits).view(np.float32)))
-
-
-def _norm_rooms(elements: int) -> tuple[F32, npt.NDArray[np.float64]]:
-    return np.empty(elements, np.float32), np.empty(elements)
-
-
-def _block_norm_squared(values: F32, max_bits: int, room: F32, wide_room: npt.NDArray[np.float64]) -> int:
-    exponent = _exponent_of_bits(max_bits)
-    if exponent < _NORM_EXPONENT_MIN:
-        return 0
-    shift = _NORM_BITS - exponent
-    multiples, wide = room[: len(values)], wide_room[: len(values)]
-    np.multiply(values, np.float32(ldexp(1.0, shift)), out=multiples)
-    np.rint(multiples, out=multiples)
-    np.copyto(wide, multiples)
-    # Rows this short are not spread over threads, which would cost more than they give.
-    whole = len(wide) // _DOT_ELEMENTS * _DOT_ELEMENTS
-    rows, rest = wide[:whole].reshape(-1, _DOT_ELEMENTS), wide[whole:]
-    return int(np.vecdot(rows, rows).sum() + np.dot(rest, rest)) << 2 * (NORM_UNIT_BITS - shift)

@@ -73,14 +73,15 @@ class Audit:
 
     def _recompute(self, name: Hash, checkpoint: Checkpoint, previous: Checkpoint, source: NodeId) -> None:
         """What offers alone decide is judged here, at once; the bytes are another's to look at."""
-        wrong = self._wrong_refusal(checkpoint, previous)
+        wrong = self.wrong_refusal(checkpoint, previous)
         if wrong:
             self.context.to_self.append(Recomputed(name, wrong))
         else:
             sources = tuple(dict.fromkeys((source, NodeId(checkpoint.maker))))
             self.context.out.append(Recompute(name, checkpoint, previous, sources))
 
-    def _wrong_refusal(self, checkpoint: Checkpoint, previous: Checkpoint) -> str:
+    def wrong_refusal(self, checkpoint: Checkpoint, previous: Checkpoint) -> str:
+        """How the checkpoint judges an offer wrongly that can be judged by itself; empty where it does not."""
         trainers = self.ledger.trainers_after(previous)
         base, late_are_used = Held(Hash(checkpoint.previous), previous, b""), self.context.settings.late_are_used
         for entry in checkpoint.updates:

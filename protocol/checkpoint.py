@@ -61,6 +61,11 @@ _REMEMBERED_NOTES_BYTES = 6 * 1024 * 1024
 _REMEMBERED_CHECKPOINTS = 4
 _REMEMBERED_STARTS = 4  # of the runs that go on at once
 
+SET_ASIDE = "set-aside"  # the code of an update that was fit, and that the run's rule took nothing of (§8.26)
+NORM_OUTLIER = "norm-outlier"  # … of one that is too long beside the others (§8.26)
+# Refused beside the others, who were measured with it: without it they come to something else.
+COMPARED = frozenset({SET_ASIDE, NORM_OUTLIER})
+
 N = TypeVar("N", bound=Wire)
 
 
@@ -118,6 +123,7 @@ class Offer(Wire):
     samples: Samples
     codec: Annotated[str, Field(max_length=40)]
     metrics: Metrics
+    steps: Samples = 0  # of its optimizer in this round, which FedNova divides by; 0 counts as 1
     spans: Spans = ()  # what this node has not told yet of what it was busy with
     usage: Usage = Field(default_factory=dict)  # of its worker while it trained: cpu_percent, memory_bytes …
 

@@ -29,33 +29,40 @@ class Gathering:
     offered_by: dict[Hash, NodeId] = field(default_factory=dict)  # the same by their hashes
     collected: set[NodeId] = field(default_factory=set)
     refused: dict[NodeId, UpdateEntry] = field(default_factory=dict)
+    turned_away: set[NodeId] = field(default_factory=set)  # for what is no part of the round
     combining: bool = False
 
     def on_offer(self, peer: NodeId, raw: bytes) -> Collect | UpdateEntry | Hash | None:
         """What to do about an offer: collect it; tell of its refusal; give its receipt again (its hash); or nothing.
 
-        Raises RemoteProtocolError for a second update by the same node.
+        Raises RemoteProtocolError for what no honest node sends: another's offer, a second update for the round.
         """
-        signed = open_offer(raw)
+        try:
+            signed = open_offer(raw)
+        except RemoteProtocolError as error:
+            raise RemoteProtocolError(f"{error.what} (malformed-offer)") from error
         offer = signed.body
-        late = self.late_are_used and is_late(offer, self.round)
-        if (offer.node, offer.run) != (peer, self.run) or not (offer.round == self.round or late):
-            return None
+        if (offer.node, offer.run) != (peer, self.run):
+            raise RemoteProtocolError(f"{peer} offers what {offer.node} learned in the run {offer.run} (wrong-sender)")
+        refusal = why_refused(raw, offer, self.trainers, self.base, late_are_used=self.late_are_used)
+        if refusal is not None and refusal[0] in UNLISTED_REFUSALS:
+            return self._turn_away(peer, raw, *refusal)
         if self.offers.get(peer, raw) != raw:
-            raise RemoteProtocolError(f"{peer} offers a second update for round {offer.round}")
+            raise RemoteProtocolError(f"{peer} offers a second update for round {offer.round} (second-update)")
         if peer in self.collected:
             return signed.hash
         if peer in self.offers or self.combining:
             return None
         self.offers[peer] = raw
         self.offered_by[signed.hash] = peer
-        refusal = why_refused(raw, offer, self.trainers, self.base, late_are_used=self.late_are_used)
-        if refusal is not None and refusal[0] in _UNLISTED:
-            del self.offers[peer], self.offered_by[signed.hash]
-            return UpdateEntry(offer=raw, weight=0, refused=refusal[0], reason=refusal[1])
-        if refusal is not None:
-            return self._refuse(peer, *refusal)
-        return Collect(signed.hash, offer)
+        return Collect(signed.hash, offer) if refusal is None else self._refuse(peer, *refusal)
+
+    def _turn_away(self, peer: NodeId, raw: bytes, code: str, reason: str) -> UpdateEntry | None:
+        """A refusal that is no part of the round. It is told of once in a round, however often it is offered."""
+        if peer in self.turned_away:
+            return None
+        self.turned_away.add(peer)
+        return UpdateEntry(offer=raw, weight=0, refused=code, reason=reason)
 
     def on_collected(self, event: Collected) -> NodeId | None:
         """Whose update is here now, or was refused on arrival. One that could not be fetched may be offered again; so
@@ -101,16 +108,21 @@ class Gathering:
 
 
 # Refused, and no part of the round: whoever sends what nobody asked for must not fill the checkpoint with it.
-_UNLISTED = frozenset({"too-late", "not-chosen", "offer-too-long"})
+UNLISTED_REFUSALS = frozenset({"wrong-round", "too-late", "not-chosen", "offer-too-long"})
 # What an offer alone decides, by code.
-OFFER_REFUSALS = frozenset({"too-late", "not-chosen", "wrong-base", "offer-too-long", "no-samples"})
+OFFER_REFUSALS = UNLISTED_REFUSALS | {"wrong-base", "no-samples"}
 
 
 def why_refused(
     raw: bytes, offer: Offer, trainers: Set[NodeId], base: Held, *, late_are_used: bool
 ) -> tuple[str, str] | None:
     """The rules for an update that its offer alone breaks, each a code and a sentence (§8.11, §8.20)."""
-    late = late_are_used and is_late(offer, base.checkpoint.round + 1)
+    round_number = base.checkpoint.round + 1
+    late = late_are_used and is_late(offer, round_number)
+    if offer.round < round_number and not late:
+        return "too-late", f"it was learned for round {offer.round}, and that is over"
+    if offer.round > round_number:
+        return "wrong-round", f"it is for round {offer.round}, and round {round_number} is under way"
     if late and not may_come_late(offer, base.checkpoint):
         return "too-late", "it was learned for an earlier round, or used there already"
     if not late and offer.node not in trainers:

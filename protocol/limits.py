@@ -78,6 +78,19 @@ OUTSTANDING_INVITATIONS_MAX = 1000  # per group
 CHUNK_BYTES = 1024 * 1024  # 1 MiB: BLAKE3 at full speed, small enough to refetch
 BLOB_BYTES_MAX = 64 * 1024**3  # 16 billion parameters in fp32; the chunk list is then 2 MiB
 BLOB_STALL_S = 20.0  # no byte for so long: another source, or give up
+BULK_WAY_DEADLINE_S = 3.0  # to ask for a direct way and come in by it: six round trips, the longest take 0.3 s each
+BULK_RETRY_S = (
+    300.0  # a direct way that leads nowhere is not tried again for so long: no delay while a firewall blocks it
+)
+BULK_TOKEN_BYTES = 32
+BULK_TOKEN_S = 10.0  # that a token is good for: three times what its peer has to come in
+PEER_BULK_TOKENS_MAX = 8  # of one peer, not yet used: who asks so often and does not come cannot come
+PEER_BULK_STREAMS_MAX = 16  # of one peer, into us, at once; one asks over one, and has others that end
+BULK_STREAMS_MAX = 256  # into us at once, a file descriptor each; who comes later uses what it asked on
+# Connections without a token yet, at once: of whoever holds a token for the place that it dials from, and of others,
+# who may come from elsewhere. All of the others' places can be taken without harm to the first.
+BULK_EXPECTED_MAX, SOURCE_BULK_EXPECTED_MAX = 64, 32
+BULK_UNEXPECTED_MAX, SOURCE_BULK_UNEXPECTED_MAX = 16, 4
 
 # --- groups ----------------------------------------------------------------------------------------------------
 GROUP_MEMBERS_MAX = 4096

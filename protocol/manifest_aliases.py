@@ -90,15 +90,48 @@ def _client_counts(given: Mapping[str, object]) -> Translation:
     return Translation(values)
 
 
+DEFENCES: Mapping[str, str] = {
+    **{name: name for name in ("krum", "geometric_median", "trimmed_mean")},
+    **dict.fromkeys(("multikrum", "multi_krum"), "multi_krum"),
+    **dict.fromkeys(("coordinate_wise_median", "wise_median"), "median"),
+    "coordinate_wise_trimmed_mean": "trimmed_mean",
+    "rfa": "geometric_median",
+    **dict.fromkeys(("cclip", "centered_clipping"), "centred_clipping"),
+}
+
+
+def defence(given: Mapping[str, object]) -> Translation:
+    """FedML's defences are rules here; its norm_diff_clipping is clipping before a rule."""
+    asked = str(given.get("defense_type", "")).lower()
+    known = {"enable_defense", "defense_type"}
+    if asked == "norm_diff_clipping" and "norm_bound" in given:
+        known.add("norm_bound")
+        values = {"aggregation.clip": "norm", "aggregation.clip_norm": given["norm_bound"]}
+    elif asked in DEFENCES:
+        values = {"aggregation.rule": DEFENCES[asked]}
+    else:
+        return Translation(problem=f"defense_type is {asked!r}; allowed is one of {', '.join(DEFENCES)}")
+    if "byzantine_client_num" in given:
+        return Translation(problem="byzantine_client_num counts nodes; give their share, aggregation.byzantine_share")
+    unknown = sorted(given.keys() - known)
+    if unknown:
+        return Translation(problem=f"{unknown[0]} of defense_args has no counterpart here; leave it out")
+    return Translation(values)
+
+
 def _algorithm(given: Mapping[str, object]) -> Translation:
     """FedAvg is the mean; FedProx adds a proximal term on the nodes, FedOpt an optimizer on the mean: keys of their
-    own here, so the name asks for nothing more."""
+    own here, so the name asks for nothing more. FedNova and SCAFFOLD are methods."""
     if len(given) > 1:
         return Translation(problem=f"{' and '.join(given)} mean the same; keep one")
     ((key, value),) = given.items()
-    if isinstance(value, str) and value.lower() in ("fedavg", "fedprox", "fedopt"):
+    name = value.lower() if isinstance(value, str) else ""
+    if name in ("fedavg", "fedprox", "fedopt"):
         return Translation({"aggregation.rule": "mean"})
-    return Translation(problem=f'{key} is {value!r}; allowed is "FedAvg", "FedProx" or "FedOpt"')
+    if name in ("fednova", "scaffold"):
+        return Translation({"aggregation.method": name})
+    allowed = '"FedAvg", "FedProx", "FedOpt", "FedNova" or "SCAFFOLD"'
+    return Translation(problem=f"{key} is {value!r}; allowed is {allowed}")
 
 
 # Foreign keys that mean something only together.
@@ -121,6 +154,8 @@ def translate_value(target: str, value: object, choices: tuple[str, ...]) -> obj
     if not isinstance(value, str) or not choices or value in choices:
         return value
     lowered = value.lower()
+    if target == "aggregation.rule" and lowered in DEFENCES:
+        return DEFENCES[lowered]
     if target == "aggregation.server_optimizer" and lowered == "sgd":
         return "momentum"
     return lowered if lowered in choices else value

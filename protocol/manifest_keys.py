@@ -37,6 +37,12 @@ EXAMPLES: dict[str, object] = {
     "data.name": "digits",
     "parent": "my-earlier-run",
     "aggregation.norm_max": 100.0,
+    "aggregation.weighting": "samples",
+    "aggregation.weight_max": 10_000,
+    "aggregation.screen_factor": 10.0,
+    "aggregation.clip_norm": 1.0,
+    "aggregation.clip_radius": 1.0,
+    "aggregation.checkpoint_codec": "bf16",
     "round.deadline_min_s": 5.0,
 }
 

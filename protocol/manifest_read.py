@@ -22,6 +22,7 @@ from protocol.manifest_aliases import (
     LEFT_OUT,
     PROMISES,
     Translation,
+    defence,
     translate_value,
 )
 from protocol.manifest_keys import KEYS, SECTIONS, TOP_LEVEL, nearest_key, toml_value
@@ -152,6 +153,9 @@ class _Reader:
         switches = [entry for key, entry in asked.items() if key.startswith("enable")]
         if switches and not any(switches):
             self.notes.append(f"{section} left out: nothing in it is enabled")
+        elif section == "defense_args" and switches:
+            entries = {leaf: _Entry(f"{section}.{leaf}", _frozen(entry), False) for leaf, entry in asked.items()}
+            self.grouped[defence] = entries
         else:
             self.problems.append(f"{section} asks for what fednode does not have; remove it to run without")
 

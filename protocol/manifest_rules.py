@@ -2,7 +2,8 @@
 
 import math
 
-from protocol.manifest_sections import Keys, TaskKeys
+from protocol.manifest_defences import RULES_AGAINST_LIARS
+from protocol.manifest_sections import TOP_CODECS, Keys, TaskKeys
 
 OUR_MODULES = frozenset({"fednode", "protocol", "aggregation", "tracker", "node", "tui", "simulations"})
 
@@ -97,18 +98,68 @@ def momentum_belongs_to_sgd(keys: Keys) -> str:
     return ""
 
 
-def server_learning_rate_needs_its_optimizer(keys: Keys) -> str:
-    """Nothing that is given goes unused in silence."""
-    aggregation = keys.aggregation
-    if aggregation.server_optimizer == "none" and aggregation.server_learning_rate != 1:
+def server_keys_have_a_use(keys: Keys) -> str:
+    """Nothing that is given about a server optimizer goes unused in silence."""
+    aggregation, default = keys.aggregation, type(keys.aggregation)()
+    for key, optimizers in _SERVER_KEYS.items():
+        given = getattr(aggregation, key)
+        if given != getattr(default, key) and aggregation.server_optimizer not in optimizers:
+            names = " or ".join(f'"{name}"' for name in optimizers)
+            return f"aggregation.{key} is {given}: it belongs to aggregation.server_optimizer = {names}"
+    return ""
+
+
+_ADAPTIVE = ("adagrad", "adam", "yogi")
+_SERVER_KEYS = {
+    "server_learning_rate": ("momentum", *_ADAPTIVE),
+    "server_momentum": ("momentum",),
+    "server_beta1": _ADAPTIVE,
+    "server_beta2": ("adam", "yogi"),
+    "server_tau": _ADAPTIVE,
+}
+
+
+def methods_count_plain_steps(keys: Keys) -> str:
+    """FedNova and SCAFFOLD know what a step of plain SGD is worth, and of no other."""
+    training, method = keys.training, keys.aggregation.method
+    if method == "fedavg":
+        return ""
+    for key, plain in (("optimizer", "sgd"), ("momentum", 0), ("proximal_mu", 0)):
+        given = getattr(training, key)
+        if given != plain:
+            return f'training.{key} is {given}: aggregation.method = "{method}" is for plain sgd; leave it out'
+    return ""
+
+
+def methods_take_the_mean(keys: Keys) -> str:
+    """FedNova and SCAFFOLD are ways of averaging."""
+    rule: str = keys.aggregation.rule
+    method = keys.aggregation.method
+    if method != "fedavg" and rule != "mean":
         return (
-            f"aggregation.server_learning_rate is {aggregation.server_learning_rate}: it belongs to "
-            f'aggregation.server_optimizer = "momentum"'
+            f'aggregation.rule is {rule}: aggregation.method = "{method}" averages; take the rule "mean", or the '
+            'method "fedavg"'
         )
     return ""
 
 
+def top_codecs_take_the_mean(keys: Keys) -> str:
+    """What compares updates, or sorts their coordinates, needs all of each."""
+    aggregation = keys.aggregation
+    if aggregation.codec not in TOP_CODECS:
+        return ""
+    for key, plain in (("rule", "mean"), ("pre_aggregation", "none")):
+        given = getattr(aggregation, key)
+        if given != plain:
+            return (
+                f"aggregation.codec is {aggregation.codec}: it leaves most of an update out, and "
+                f'aggregation.{key} = "{given}" needs all of it; take "{plain}", or the codec "int8"'
+            )
+    return ""
+
+
 RULES = (
+    *RULES_AGAINST_LIARS,
     roster_bounds_are_in_order,
     smallest_roster_can_close_a_round,
     deadline_bounds_are_in_order,
@@ -116,6 +167,9 @@ RULES = (
     loss_is_noticed_after_a_heartbeat,
     loss_comes_before_leaving,
     momentum_belongs_to_sgd,
-    server_learning_rate_needs_its_optimizer,
+    server_keys_have_a_use,
+    methods_count_plain_steps,
+    methods_take_the_mean,
+    top_codecs_take_the_mean,
 )
 TASK_RULES = (one_task, task_file_has_a_name_of_its_own)

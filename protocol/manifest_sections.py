@@ -22,6 +22,10 @@ TAGS_MAX = 32
 ROLES_MAX = 256  # nodes that are told their role; all others are trainers
 DURATION_S_MAX = 30 * 86_400.0  # a round or a join that takes more than a month is a mistake in units
 
+TOP_CODECS = ("top10", "top1")
+FEEDBACK_CODECS = ("int8", *TOP_CODECS)  # what they lose is added to the next update by who made the last one
+
+RuleName = Literal["mean", "median", "trimmed_mean", "krum", "multi_krum", "geometric_median", "centred_clipping"]
 RunRole = Literal["trainer", "validator", "observer"]
 Plain = bool | int | float | str
 
@@ -174,21 +178,95 @@ class Round(Wire):
 class Aggregation(Wire):
     """How updates become the next checkpoint."""
 
-    rule: Literal["mean"] = Field(default="mean", description="how updates are combined")
-    weighting: Literal["samples", "uniform"] = Field(default="samples", description="what an update counts by")
-    codec: Literal["fp32", "bf16"] = Field(
-        default="bf16", description="how differences travel: exact, or in half the bytes"
+    rule: RuleName = Field(
+        default="mean", description="how updates are combined; docs/rules.md says what each is good against"
     )
-    server_optimizer: Literal["none", "momentum"] = Field(
+    weighting: Literal["samples", "uniform"] | None = Field(
+        default=None, description="what an update counts by: left out it is samples with mean, uniform with others"
+    )
+    weight_max: int | None = Field(
+        default=None, ge=1, le=2**19, description="more samples than this count as so many; left out it is 2^19"
+    )
+    byzantine_share: float = Field(
+        default=0.2,
+        ge=0,
+        lt=0.5,
+        allow_inf_nan=False,
+        description="of the updates, what krum, multi_krum, trimmed_mean and nnm take for lies at most",
+    )
+    pre_aggregation: Literal["none", "nnm"] = Field(
+        default="none", description="nnm: before the rule each update becomes the mean of those nearest to it"
+    )
+    screen_factor: float | None = Field(
+        default=None,
+        ge=1,
+        le=1e6,
+        allow_inf_nan=False,
+        description="updates so many times as long as the round's median are refused",
+    )
+    clip: Literal["none", "norm", "median"] = Field(
+        default="none", description="longer updates are shortened to clip_norm, or to the round's median norm"
+    )
+    clip_norm: float | None = Field(
+        default=None, ge=1e-18, le=1e19, allow_inf_nan=False, description="L2 norm, with clip = norm"
+    )
+    clip_radius: float | None = Field(
+        default=None,
+        ge=1e-18,
+        le=1e19,
+        allow_inf_nan=False,
+        description="of centred_clipping; left out it is the median of the distances from the centre",
+    )
+    codec: Literal["fp32", "bf16", "fp16", "int8", "top10", "top1"] = Field(
+        default="bf16",
+        description="how updates travel: fp32 exact, bf16 and fp16 in half the bytes, int8 in a quarter, top10 and "
+        "top1 the largest tenth or hundredth of the values; what int8 and these lose goes into the node's next update",
+    )
+    checkpoint_codec: Literal["fp32", "bf16", "fp16", "int8"] | None = Field(
+        default=None,
+        description="how checkpoints travel, as differences too; what is lost there is lost: left out it is codec, and "
+        "bf16 where that is coarser",
+    )
+    method: Literal["fedavg", "fednova", "scaffold"] = Field(
+        default="fedavg",
+        description="fednova evens out nodes that make different numbers of steps, scaffold data that differs between "
+        "nodes; docs/methods.md has them all",
+    )
+    server_optimizer: Literal["none", "momentum", "adagrad", "adam", "yogi"] = Field(
         default="none", description="applied to the combined difference"
     )
     server_learning_rate: float = Field(
         default=1.0, gt=0, le=1000, allow_inf_nan=False, description="of the server optimizer; 1 with none"
     )
-    server_momentum: float = Field(default=0.9, ge=0, lt=1, allow_inf_nan=False, description="of the server optimizer")
+    server_momentum: float = Field(
+        default=0.9, ge=0, le=0.9999, allow_inf_nan=False, description="of the server optimizer momentum"
+    )
+    server_beta1: float = Field(
+        default=0.9, ge=0, le=0.9999, allow_inf_nan=False, description="of adagrad, adam and yogi: of the past steps"
+    )
+    server_beta2: float = Field(
+        default=0.99, ge=0, le=0.9999, allow_inf_nan=False, description="of adam and yogi: of the past squares"
+    )
+    server_tau: float = Field(
+        default=0.001,
+        ge=1e-10,
+        le=1e6,
+        allow_inf_nan=False,
+        description="of adagrad, adam and yogi: the larger, the less a step adapts to each parameter",
+    )
     norm_max: float | None = Field(
         default=None, ge=1e-18, le=1e19, allow_inf_nan=False, description="updates with a larger L2 norm are refused"
     )
+
+    @property
+    def counts_by(self) -> str:
+        """`weighting`, or what it is when left out."""
+        return self.weighting or ("samples" if self.rule == "mean" else "uniform")
+
+    @property
+    def codec_of_checkpoints(self) -> str:
+        """`checkpoint_codec`, or what it is when left out."""
+        return self.checkpoint_codec or ("bf16" if self.codec in FEEDBACK_CODECS else self.codec)
 
 
 class Evaluation(Wire):

@@ -170,8 +170,8 @@ class Reign:
             case Collect() as collect:
                 self._set_letter(peer, "U", self.gathering.round)
                 self.context.out.append(collect)
-            case UpdateEntry(reason=reason):
-                self._set_letter(peer, "W", self.gathering.round, f"update refused: {reason}")
+            case UpdateEntry(refused=code, reason=reason):
+                self._set_letter(peer, "W", self.gathering.round, f"update refused: {reason} ({code})")
             case str(offer):
                 self._send_receipt(peer, Hash(offer))
             case None:
@@ -184,7 +184,7 @@ class Reign:
         if peer is None:
             return
         if event.refused:
-            self._set_letter(peer, "W", self.gathering.round, f"update refused: {event.reason}")
+            self._set_letter(peer, "W", self.gathering.round, f"update refused: {event.reason} ({event.refused})")
         else:
             self.pace.on_update(self.context.now - self.opened_at)
             self._set_letter(peer, "W", self.gathering.round)

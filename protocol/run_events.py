@@ -266,6 +266,11 @@ class ParticipantState:
     round: int
     reason: str = ""
 
+    @property
+    def tells_of_a_refusal(self) -> bool:
+        """Whether the aggregator has just refused an update of the node."""
+        return self.reason.startswith("update refused: ")
+
 
 @dataclass(frozen=True, slots=True)
 class Note:

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from aggregation.codec import MalformedCode
 from aggregation.codecs import CODECS, codec_named, counters_position, difference_bytes
-from aggregation.flat import FlatLayout, Piece, add_difference, is_finite, take_difference
+from aggregation.flat import FLOAT32_MAX, FlatLayout, Piece, add_difference, is_finite, take_difference
 from aggregation.schema import Schema, TensorSpec
 from protocol.errors import FednodeError
 
@@ -59,6 +60,141 @@ def test_bf16_rounds_as_torch_does(values: np.ndarray) -> None:
     assert (ours[known].view(np.uint32) == theirs[known].view(np.uint32)).all()
 
 
+@settings(max_examples=200)
+@given(ANY_FLOAT32)
+def test_fp16_rounds_as_torch_does_within_its_range(values: np.ndarray) -> None:
+    theirs = torch.from_numpy(values.copy()).to(torch.float16).to(torch.float32).numpy()
+    ours = _decoded("fp16", values)
+    within = ~np.isnan(values) & (np.isinf(values) | ~np.isinf(theirs))
+    assert (ours[within].view(np.uint32) == theirs[within].view(np.uint32)).all()
+    beyond = np.isfinite(values) & np.isinf(theirs)
+    assert (ours[beyond] == np.copysign(np.float32(65504), values[beyond])).all()
+    assert (np.isnan(ours) == np.isnan(values)).all()
+
+
+def test_fp16_cuts_what_is_too_large_and_loses_what_is_too_small() -> None:
+    values = np.array([65519, 65520, -1e30, 6e-8, 2.9e-8, -1e-40, np.inf, -np.inf, np.nan], np.float32)
+    expected = np.array([65504, 65504, -65504, 2**-24, 0, -0.0, np.inf, -np.inf, np.nan], np.float32)
+    assert _decoded("fp16", values)[:-1].tobytes() == expected[:-1].tobytes()
+    assert codec_named("fp16").encode(values)[-2:] == b"\x00\x7e"  # one NaN for all, so equal updates have equal bytes
+
+
+def _in_bytes_as_float64_has_it(values: np.ndarray) -> np.ndarray:
+    """The twin of int8, for values that are finite and normal."""
+    blocks = [values[start : start + 256].astype(np.float64) for start in range(0, len(values), 256)]
+    exponents = [next(e for e in range(-126, 122) if np.abs(b).max() < 127.5 * 2.0**e or e == 121) for b in blocks]
+    units = [b / 2.0**exponent for b, exponent in zip(blocks, exponents, strict=True)]
+    parts = [np.rint(b).clip(-127, 127) * 2.0**exponent for b, exponent in zip(units, exponents, strict=True)]
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("length", [1, 255, 256, 257, 5000])
+@pytest.mark.parametrize("scale", [1e-44, 1e-36, 1e-3, 1.0, 1e37])
+def test_int8_is_what_float64_makes_of_it(length: int, scale: float) -> None:
+    random = np.random.default_rng(length)
+    values = (random.standard_t(3, length).clip(-9, 9) * scale).astype(np.float32)
+    assert (_decoded("int8", values) == _in_bytes_as_float64_has_it(values)).all()
+
+
+@pytest.mark.parametrize(
+    ("greatest", "decoded"),
+    [
+        (127.0, 127.0),
+        (127.49, 127.0),
+        (127.5, 128.0),  # it would round to 128 units, so the unit is twice as large
+        (FLOAT32_MAX, 127 * 2.0**121),  # there is no unit that is larger
+        (1e-45, 0.0),
+        (0.0, 0.0),
+    ],
+)
+def test_int8_takes_the_least_unit_that_will_do(greatest: float, decoded: float) -> None:
+    assert _decoded("int8", np.array([0.0, -greatest, greatest], np.float32)).tolist() == [0.0, -decoded, decoded]
+
+
+def test_int8_rounds_to_nearest_ties_to_even() -> None:
+    values = np.array([0.5, 1.5, 2.5, -0.5, -1.5, 0.500001, 100], np.float32)
+    assert _decoded("int8", values).tolist() == [0, 2, 2, 0, -2, 1, 100]
+
+
+@settings(max_examples=100)
+@given(st.binary(min_size=303, max_size=303))
+def test_every_code_of_int8_means_something_exact(code: bytes) -> None:
+    """Also those that no encoder writes; an infinity is what the checks refuse."""
+    ours = codec_named("int8").decode(code, np.empty(301, np.float32))
+    for start, octets in ((0, code[:257]), (256, code[257:])):
+        exact = np.frombuffer(octets[1:], np.int8).astype(np.float64) * -(2.0 ** (octets[0] - 133))
+        if octets[0] == 255:
+            assert np.isnan(ours[start : start + 256]).all()
+        else:
+            with np.errstate(over="ignore"):
+                assert (ours[start : start + 256] == exact.astype(np.float32)).all()
+
+
+def _largest(values: np.ndarray, share: int) -> np.ndarray:
+    """The twin of top-k: a stable sort of each block."""
+    out = np.zeros_like(values)
+    for start in range(0, len(values), 4096):
+        block = values[start : start + 4096]
+        kept = start + np.argsort(-np.abs(block), kind="stable")[: -(-len(block) // share)]
+        out[kept] = torch.from_numpy(values[kept]).to(torch.bfloat16).to(torch.float32).numpy()
+    return out
+
+
+@pytest.mark.parametrize(("name", "share"), [("top10", 10), ("top1", 100)])
+@pytest.mark.parametrize("length", [1, 9, 101, 4095, 4096, 4097, 20_001])
+def test_top_keeps_the_largest_of_each_block(name: str, share: int, length: int) -> None:
+    random = np.random.default_rng(length)
+    for values in (random.standard_normal(length), random.integers(-3, 4, length), np.zeros(length)):
+        exact = values.astype(np.float32)
+        assert (_decoded(name, exact) == _largest(exact, share)).all()
+    assert len(codec_named(name).encode(exact)) == codec_named(name).coded_bytes(length)
+
+
+def test_top_takes_the_first_of_equals() -> None:
+    assert np.flatnonzero(_decoded("top10", np.array([1, 2, -2, 2] * 5, np.float32))).tolist() == [1, 2]
+
+
+def _top_code(*indexes: int) -> bytes:
+    """Of 30 values, of which three are kept."""
+    return np.array([*indexes, 0x3F80, 0x3F80, 0x3F80], "<u2").tobytes()
+
+
+@pytest.mark.parametrize("indexes", [(0, 0, 1), (1, 0, 2), (5, 7, 7), (0, 1, 30), (0, 1, 65_535)])
+def test_top_refuses_indexes_that_no_encoder_writes(indexes: tuple[int, ...]) -> None:
+    codec, out = codec_named("top10"), np.empty(30, np.float32)
+    assert np.flatnonzero(codec.decode(_top_code(0, 9, 29), out)).tolist() == [0, 9, 29]
+    with pytest.raises(MalformedCode, match="indexes"):
+        codec.decode(_top_code(*indexes), out)
+
+
+@pytest.mark.parametrize("name", sorted(CODECS))
+@pytest.mark.parametrize("length", [10, 4096, 9000])
+def test_what_is_not_finite_is_seen_after_every_codec(name: str, length: int) -> None:
+    for place in (0, length // 2, length - 1):
+        for special in (np.nan, -np.nan, np.inf, -np.inf):
+            values = np.random.default_rng(1).standard_normal(length).astype(np.float32)
+            values[place] = special
+            assert not is_finite(_decoded(name, values), "float32")
+            assert codec_named(name).encode(values) == codec_named(name).encode(values.copy())
+
+
+@settings(max_examples=150)
+@given(ANY_FLOAT32.filter(len))
+def test_coding_what_was_decoded_changes_nothing_more(values: np.ndarray) -> None:
+    """So a checkpoint's difference can be made from another's, and a lie is not in the rounding."""
+    finite = np.nan_to_num(values)
+    for name in CODECS:
+        once = _decoded(name, finite)
+        assert (_decoded(name, once) == once).all()
+
+
+@pytest.mark.parametrize("name", sorted(CODECS))
+def test_a_difference_of_nothing_leaves_every_bit(name: str) -> None:
+    nothing = _decoded(name, np.full(5000, -0.0, np.float32))
+    base = np.array([0.0, -0.0, 1e-45, -3.5] * 1250, np.float32)
+    assert add_difference("float32", base, nothing).tobytes() == base.tobytes()
+
+
 @pytest.mark.parametrize("name", sorted(CODECS))
 def test_a_slab_is_coded_as_if_it_were_alone(name: str) -> None:
     codec = codec_named(name)
@@ -75,7 +211,7 @@ def test_a_slab_is_coded_as_if_it_were_alone(name: str) -> None:
 
 
 def test_an_unknown_codec_is_named_with_the_known_ones() -> None:
-    with pytest.raises(FednodeError, match=r"no codec 'zip'.*fp32, bf16"):
+    with pytest.raises(FednodeError, match=r"no codec 'zip'.*fp32, bf16, fp16, int8, top10, top1"):
         codec_named("zip")
 
 

@@ -37,9 +37,11 @@ def _twin_mean(values: list[list[float]], weights: list[int], starts: list[int])
     """The mean rule in Python's integers, element by element. `starts`: where tensors begin, and the end."""
     means, exponents = [], []
     for low, high in pairwise(starts):
-        greatest = max((abs(v) for vector in values for v in vector[low:high]), default=0.0)
-        bound = int(np.frexp(greatest)[1]) if greatest else -149
-        exponent = min(49 - max(weights).bit_length() - bound, 120)
+        bits = []
+        for vector, weight in zip(values, weights, strict=True):
+            greatest = max(map(abs, vector[low:high]), default=0.0)
+            bits.append(weight.bit_length() + (int(np.frexp(greatest)[1]) if greatest else -149))
+        exponent = min(49 - max(bits), 120)
         exponents.append(exponent)
         for place in range(low, high):
             unit = Fraction(2) ** exponent
@@ -237,9 +239,11 @@ _HASH_A_ROUND = """
 import numpy as np
 from blake3 import blake3
 from aggregation.combine import combine
+from aggregation.rules import RULES
 from aggregation.schema import Schema
 from aggregation.settings import CombineSettings
-from aggregation.updates import norm_squared_of, update_of
+from aggregation.norms import norm_squared_of
+from aggregation.updates import update_of
 
 random = np.random.default_rng(11)
 vectors = random.integers(-(2**31), 2**31, (20, 80_000)) * 2.0 ** random.integers(-90, -30, (20, 1))
@@ -251,6 +255,10 @@ base = schema.raw_of({"a": vectors[0, :70_001], "b": vectors[1, :9_999].astype(n
 combined = combine(base, schema, updates, run)
 combined = combine(combined.model, schema, updates[:7], run, combined.server_state, threads=2)
 print(blake3(combined.model + combined.difference + combined.server_state).hexdigest(), norm_squared_of(vectors[3]))
+for rule in RULES:
+    for change in ({}, {"clip": "median", "mix_share": 0.2, "screen_factor": 1e3}):
+        made = combine(base, schema, updates, CombineSettings(rule, "uniform", **change))
+        print(rule, blake3(made.difference).hexdigest(), made.used, made.exponents)
 """
 
 

@@ -192,3 +192,30 @@ def test_exponents() -> None:
     assert choose_exponent(0, 1000) == 39
     assert choose_exponent(10, WEIGHT_MAX) == 19
     assert choose_exponent(ZERO_EXPONENT, 1) == 120  # 2^F stays a float32
+
+
+@settings(max_examples=60)
+@given(rounds(), st.integers(0, 40), st.booleans())
+def test_a_mean_has_the_bits_of_the_settled_sum_s(
+    drawn: tuple[list[np.ndarray], list[int]], at: int, merged: bool
+) -> None:
+    """Whether vectors still wait to be multiplied, were settled or came in another sum; no zero has a sign."""
+    vectors, weights = drawn
+    exponent, divisor, at = _exponent(vectors, weights), sum(weights), min(at, len(vectors))
+    settled = _sum(vectors, weights, exponent)
+    expected = (settled.totals.astype(np.float64) / divisor * 2.0**-exponent).astype(np.float32)
+    total, other = ExactSum(len(vectors[0]), exponent), ExactSum(len(vectors[0]), exponent)
+    for index, (vector, weight) in enumerate(zip(vectors, weights, strict=True)):
+        (other if merged and index >= at else total).add(vector, weight)
+    if merged:
+        total.merge(other)
+    for _ in range(2):  # it takes nothing out
+        assert total.mean(divisor, np.empty(len(vectors[0]), np.float32)).tobytes() == expected.tobytes()
+    total.settle()
+    assert total.totals.tobytes() == settled.totals.tobytes()
+
+
+def test_a_mean_of_few_negative_zeros_is_zero() -> None:
+    total = ExactSum(3, 20)
+    total.add(np.full(3, -0.0, np.float32), 3)
+    assert total.mean(3, np.empty(3, np.float32)).tobytes() == bytes(12)

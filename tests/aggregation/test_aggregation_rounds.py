@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aggregation import flat
 from aggregation.checkpoints import apply_difference, check_model
-from aggregation.codecs import codec_named, difference_bytes
+from aggregation.codecs import CODECS, codec_named, difference_bytes
 from aggregation.combine import combine, output_sizes
 from aggregation.exact_sum import TERMS_MAX
 from aggregation.schema import ELEMENT_TYPES, Schema, TensorSpec
@@ -82,7 +82,7 @@ def test_updates_beyond_the_limit_are_refused_by_order_of_names() -> None:
     assert np.frombuffer(combined.model, "<f4")[0] == 1
 
 
-@pytest.mark.parametrize("codec", ["fp32", "bf16"])
+@pytest.mark.parametrize("codec", sorted(CODECS))
 @pytest.mark.parametrize("count", [0, 2])
 def test_without_a_usable_update_nothing_changes(codec: str, count: int) -> None:
     base, updates = make_round(SCHEMA, 4)
@@ -132,7 +132,7 @@ def _schemas(draw: st.DrawFn) -> Schema:
 
 
 @settings(max_examples=80, deadline=None)
-@given(_schemas(), st.integers(0, 2**32), st.sampled_from(["fp32", "bf16"]), st.integers(0, 5))
+@given(_schemas(), st.integers(0, 2**32), st.sampled_from(sorted(CODECS)), st.integers(0, 5))
 def test_any_schema_combines_and_everybody_computes_the_same(schema: Schema, seed: int, codec: str, count: int) -> None:
     base, updates = make_round(schema, count, codec=codec, seed=seed)
     run = CombineSettings(update_codec=codec, checkpoint_codec=codec, server_optimizer="momentum")

@@ -9,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from aggregation.codecs import codec_named
+from aggregation.codecs import CODECS, codec_named
+from aggregation.norms import NORM_BLOCK, NORM_UNIT_BITS, norm_squared_of
 from aggregation.schema import Schema
 from aggregation.sources import FileSink, as_source
 from aggregation.updates import (
     COUNTER_RISE_MAX,
-    NORM_BLOCK,
-    NORM_UNIT_BITS,
     SAMPLES_MAX,
     Bounds,
     Checked,
@@ -23,7 +22,6 @@ from aggregation.updates import (
     check_norm_bound,
     check_update,
     encode_update,
-    norm_squared_of,
     read_counters,
     update_of,
 )
@@ -171,11 +169,19 @@ def test_a_trained_model_becomes_a_blob(codec, tmp_path: Path) -> None:
 
 def test_a_model_trained_to_nan_makes_an_update_that_is_refused() -> None:
     trained = SCHEMA.raw_of({**ARRAYS, "head": np.array([1, np.inf, np.nan], np.float32)})
-    for codec in (FP32, BF16):
+    for codec in CODECS.values():
         update = update_of("ada", encode_update(SCHEMA, BASE, trained, codec), 1)
         refusal = check_update(SCHEMA, codec, Bounds(COUNTERS), update)
         assert isinstance(refusal, Refusal)
         assert refusal.code == "update-not-finite"
+
+
+@pytest.mark.parametrize("indexes", [(7,), (0xFFFF,)])
+def test_a_code_that_no_encoder_writes_is_refused_by_name(indexes: tuple[int, ...]) -> None:
+    blob = np.array([*indexes, 0x3F80], "<u2").tobytes() + _blob(GOOD)[-10:]
+    refusal = check_update(SCHEMA, codec_named("top10"), Bounds(COUNTERS, 10.0), update_of("ada", blob, 1))
+    sentence = "it is no code in top10: The indexes of a block do not ascend, or lie outside of it"
+    assert refusal == Refusal("ada", "malformed-code", sentence)
 
 
 def test_models_of_another_length_make_no_update() -> None:

@@ -24,8 +24,8 @@ def configuration(extra: str = "") -> Configuration:
 def test_golden_bytes() -> None:
     """What is signed must not change by accident: these bytes are the format."""
     raw = pack(configuration().manifest())
-    assert len(raw) == 762, raw
-    assert hash_of(raw) == "1952e3236e748c5b4a6d867e81a738605cccb668bcf0998daaf2014c69a7e78e"
+    assert len(raw) == 960, raw
+    assert hash_of(raw) == "2d491871ab0e1ebcad3722333c0f70df8a0460e72eee4f4113e1985c3bd687f1"
 
 
 def test_a_manifest_comes_back_as_it_was() -> None:
@@ -124,6 +124,15 @@ RULES = [
     ("[timing]\nleave_after_s = 5.0", "timing.leave_after_s is 5.0"),
     ('[training]\noptimizer = "adam"\nmomentum = 0.9', "leave it out with adam"),
     ("[aggregation]\nserver_learning_rate = 0.5", "aggregation.server_optimizer"),
+    ('[aggregation]\nrule = "krum"\nweighting = "samples"', "with the rule krum every update counts alike"),
+    ('[aggregation]\nrule = "geometric_median"\nweighting = "samples"', "it takes aggregation.weight_max too"),
+    ("[aggregation]\nweighting = 'uniform'\nweight_max = 9", 'it belongs to aggregation.weighting = "samples"'),
+    ("[aggregation]\nbyzantine_share = 0.3", "the rule mean does not ask for it"),
+    ('[aggregation]\nclip = "norm"', "it takes aggregation.clip_norm too"),
+    ('[aggregation]\nclip = "median"\nclip_norm = 2.0', 'it belongs to aggregation.clip = "norm"'),
+    ('[aggregation]\nmethod = "scaffold"\nclip = "median"', "aggregation.clip is median: aggregation.method"),
+    ('[aggregation]\nmethod = "scaffold"\npre_aggregation = "nnm"', "needs every update whole"),
+    ('[aggregation]\nrule = "krum"\nclip_radius = 2.0', 'it belongs to the rule "centred_clipping"'),
 ]
 
 

@@ -176,16 +176,45 @@ def test_flat_keys_of_synergos_are_taken() -> None:
     assert training.optimizer == "sgd"
 
 
+@pytest.mark.parametrize(
+    ("asked", "rule"), [("krum", "krum"), ("RFA", "geometric_median"), ("cclip", "centred_clipping")]
+)
+def test_defences_of_fedmls_are_rules(asked: str, rule: str) -> None:
+    text = f'[defense_args]\nenable_defense = true\ndefense_type = "{asked}"\n'
+    assert read_configuration(text + TAIL).configuration.aggregation.rule == rule
+    assert read_configuration(f'{TAIL}[aggregation]\nrule = "{asked}"').configuration.aggregation.rule == rule
+    off = text.replace("true", "false")
+    assert read_configuration(off + TAIL).configuration.aggregation.rule == "mean"
+
+
+def test_norm_clipping_of_fedmls_is_clipping() -> None:
+    text = '[defense_args]\nenable_defense = true\ndefense_type = "norm_diff_clipping"\nnorm_bound = 5\n'
+    aggregation = read_configuration(text + TAIL).configuration.aggregation
+    assert (aggregation.rule, aggregation.clip, aggregation.clip_norm) == ("mean", "norm", 5.0)
+
+
 ALIAS_ERRORS = [
     ("comm_round = 3\n[training]\nrounds = 4\n", "comm_round and training.rounds mean the same; keep one"),
     ("lr = 1.0\nlearning_rate = 1.0\n", "lr and learning_rate mean the same; keep one"),
     ("comm_round = 0\n", "comm_round is 0; allowed is a whole number from 1 to 1,000,000"),
     ('federated_optimizer = "FedProx"\n', 'federated_optimizer is "FedProx", which needs training.proximal_mu'),
-    ('federated_optimizer = "SCAFFOLD"\n', "federated_optimizer is 'SCAFFOLD'; allowed is \"FedAvg\""),
+    ('federated_optimizer = "FedDyn"\n', "federated_optimizer is 'FedDyn'; allowed is \"FedAvg\""),
+    ('algorithm = "SCAFFOLD"\n[training]\nmomentum = 0.5\n', "training.momentum is 0.5: aggregation.method"),
+    ('server_optimizer = "adagrad"\n[aggregation]\nserver_beta2 = 0.5\n', "aggregation.server_beta2 is 0.5: it bel"),
     ("client_num_per_round = 0\n", "client_num_per_round is 0; allowed is a whole number from 1"),
     ("client_num_in_total = 2\nclient_num_per_round = 3\n", "client_num_per_round is 3: more than"),
     ("[dp_args]\nenable_dp = true\n", "dp_args asks for what fednode does not have"),
-    ("[defense_args]\ndefense_type = 'krum'\n", "defense_args asks for what fednode does not have"),
+    ("[defense_args]\nenable_defense = true\ndefense_type = 'foolsgold'\n", "defense_type is 'foolsgold'; allowed is"),
+    (
+        "[defense_args]\nenable_defense = true\ndefense_type = 'krum'\nbyzantine_client_num = 1\n",
+        "byzantine_client_num counts nodes; give",
+    ),
+    (
+        "[defense_args]\nenable_defense = true\ndefense_type = 'krum'\nkrum_param_m = 1\n",
+        "krum_param_m of defense_args",
+    ),
+    ("[defense_args]\nenable_defense = true\ndefense_type = 'norm_diff_clipping'\n", "defense_type is 'norm_diff_cl"),
+    ("defense_args = 3\n", "defense_args asks for what fednode does not have"),
     ("[aggregation]\noptimizer = 'adam'\n", "aggregation.optimizer is not a known key; did you mean training.optim"),
 ]
 
@@ -204,6 +233,11 @@ def test_fedopts_server_optimizer() -> None:
     text = 'federated_optimizer = "FedOpt"\nserver_optimizer = "sgd"\nserver_lr = 0.5\nserver_momentum = 0.8\n' + TAIL
     aggregation = read_configuration(text).configuration.aggregation
     assert (aggregation.server_optimizer, aggregation.server_learning_rate) == ("momentum", 0.5)
+
+
+@pytest.mark.parametrize("name", ["FedNova", "SCAFFOLD"])
+def test_algorithms_that_are_methods_here(name: str) -> None:
+    assert read_configuration(f'algorithm = "{name}"\n{TAIL}').configuration.aggregation.method == name.lower()
 
 
 def test_overrides_count_instead_of_the_text() -> None:

@@ -181,7 +181,9 @@ def test_only_ones_own_offer_counts() -> None:
     """§8.11: what another passes on, is of another run or round, or is not signed, starts nothing."""
     gatherer = Gatherer()
     first, second = gatherer.others[:2]
-    assert collected(gatherer.offer(first, gatherer.good(second))) == []
+    relayed = gatherer.offer(first, gatherer.good(second))
+    assert "(wrong-sender)" in relayed[0].what  # type: ignore[union-attr]
+    assert collected(relayed) == []
     assert collected(gatherer.offer(first, gatherer.good(first, run=hash_of(b"another run")))) == []
     assert collected(gatherer.offer(first, signed_offer(first, 2, gatherer.base))) == []
     assert isinstance(gatherer.offer(first, b"junk")[0], Misbehaved)
@@ -196,6 +198,19 @@ def test_second_update_of_one_node_is_refused() -> None:
     gatherer.offer(first, gatherer.good(first))
     outputs = gatherer.offer(first, gatherer.good(first, update=hash_of(b"another")))
     assert [type(output) for output in outputs] == [Misbehaved]
+    assert "(second-update)" in outputs[0].what  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("number", "code"), [(0, "too-late"), (2, "wrong-round"), (9, "wrong-round")])
+def test_an_offer_for_another_round_is_turned_away_once(number: int, code: str) -> None:
+    """§8.11: by name, but it is no part of the round, and shuts out none for it."""
+    gatherer = Gatherer()
+    first = gatherer.others[0]
+    outputs = gatherer.offer(first, gatherer.good(first, round=number))
+    assert [type(output) for output in outputs] == [ParticipantState]
+    assert f"({code})" in outputs[0].reason  # type: ignore[union-attr]
+    assert gatherer.offer(first, gatherer.good(first, round=number)) == []
+    assert collected(gatherer.offer(first, gatherer.good(first))) == [IDS[first]]
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ GOLDEN = Path(__file__).with_name("run_golden.json")
 def notes() -> dict[str, bytes]:
     offer = Offer(
         run=RUN, node=IDS[1], round=3, base=hash_of(b"base"), update=hash_of(b"update"), update_bytes=1234,
-        samples=99, codec="bf16", metrics={"accuracy": 0.5, "loss": 1.25},
+        samples=99, steps=40, codec="bf16", metrics={"accuracy": 0.5, "loss": 1.25},
         spans=(Span("fetch", 2, 1_800_000_000.5, 0.25, 4096), Span("train", 3, 1_800_000_001.0, 12.5, 0)),
         usage={"cpu_percent": 97.5},
     )  # fmt: skip

@@ -1,0 +1,92 @@
+"""Rules over the keys of [aggregation] that guard against lying nodes: what goes together, what guards nothing.
+
+As in protocol.manifest_rules each is a function under one sentence, giving what is wrong or nothing.
+"""
+
+from protocol.manifest_sections import Aggregation, Keys
+
+ONE_VOICE_RULES = frozenset({"median", "trimmed_mean", "krum", "multi_krum"})  # every update counts once
+CAPPED_RULES = frozenset({"geometric_median", "centred_clipping"})  # may count by samples, under a cap
+SHARE_RULES = frozenset({"trimmed_mean", "krum", "multi_krum"})  # need to know how many may lie
+SHARE_DEFAULT = Aggregation().byzantine_share
+
+
+def claims_do_not_outvote(keys: Keys) -> str:
+    """Where liars are expected, what a node says of its samples gives it no more than a bounded voice."""
+    aggregation = keys.aggregation
+    if aggregation.weighting != "samples":
+        return ""
+    if aggregation.rule in ONE_VOICE_RULES:
+        return (
+            f"aggregation.weighting is samples: with the rule {aggregation.rule} every update counts alike, since a "
+            "node may claim any number of samples; leave it out"
+        )
+    if aggregation.rule in CAPPED_RULES and aggregation.weight_max is None:
+        return (
+            f"aggregation.weighting is samples: with the rule {aggregation.rule} it takes aggregation.weight_max too, "
+            "so that no node outvotes the others by what it claims"
+        )
+    return ""
+
+
+def a_cap_caps_samples(keys: Keys) -> str:
+    """A cap on weights is for weights by samples."""
+    aggregation = keys.aggregation
+    if aggregation.weight_max is not None and aggregation.counts_by != "samples":
+        return f'aggregation.weight_max is {aggregation.weight_max}: it belongs to aggregation.weighting = "samples"'
+    return ""
+
+
+def a_share_of_liars_has_a_use(keys: Keys) -> str:
+    """How many may lie is asked by some rules and by mixing, and by nothing else."""
+    aggregation = keys.aggregation
+    used = aggregation.rule in SHARE_RULES or aggregation.pre_aggregation == "nnm"
+    if aggregation.byzantine_share != SHARE_DEFAULT and not used:
+        return (
+            f"aggregation.byzantine_share is {aggregation.byzantine_share}: the rule {aggregation.rule} does not ask "
+            'for it; leave it out, or take aggregation.pre_aggregation = "nnm"'
+        )
+    return ""
+
+
+def clipping_has_its_norm(keys: Keys) -> str:
+    """Clipping to a norm takes one, and nothing else does."""
+    aggregation = keys.aggregation
+    if aggregation.clip == "norm" and aggregation.clip_norm is None:
+        return "aggregation.clip is norm: it takes aggregation.clip_norm too"
+    if aggregation.clip != "norm" and aggregation.clip_norm is not None:
+        return f'aggregation.clip_norm is {aggregation.clip_norm}: it belongs to aggregation.clip = "norm"'
+    return ""
+
+
+def a_radius_has_a_centre(keys: Keys) -> str:
+    """Only centred clipping has a radius."""
+    aggregation = keys.aggregation
+    if aggregation.clip_radius is not None and aggregation.rule != "centred_clipping":
+        return (
+            f'aggregation.clip_radius is {aggregation.clip_radius}: it belongs to the rule "centred_clipping"; '
+            "for others there is aggregation.clip_norm"
+        )
+    return ""
+
+
+def controls_count_whole(keys: Keys) -> str:
+    """SCAFFOLD's common control is the mean of what nodes hold, so what they send is neither clipped nor mixed."""
+    aggregation = keys.aggregation
+    if aggregation.method == "scaffold" and (aggregation.clip, aggregation.pre_aggregation) != ("none", "none"):
+        key = "clip" if aggregation.clip != "none" else "pre_aggregation"
+        return (
+            f'aggregation.{key} is {getattr(aggregation, key)}: aggregation.method = "scaffold" needs every update '
+            "whole; leave it out, or take aggregation.screen_factor"
+        )
+    return ""
+
+
+RULES_AGAINST_LIARS = (
+    claims_do_not_outvote,
+    a_cap_caps_samples,
+    a_share_of_liars_has_a_use,
+    clipping_has_its_norm,
+    a_radius_has_a_centre,
+    controls_count_whole,
+)
