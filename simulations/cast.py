@@ -24,7 +24,8 @@ from protocol.limits import ENTRANCE_SOURCE_ATTEMPTS_PER_MINUTE
 from simulations.disk import ChunkPool
 from simulations.faults import cohorts_of, numbers_of
 from simulations.knocker import TOKEN_TRICKS, knock, token_for
-from simulations.liars import AGGREGATOR_LIES, TRAINER_LIES, LyingTrainer, make_liar
+from simulations.liars import AGGREGATOR_LIES, LyingTrainer, make_liar
+from simulations.lies import TRAINER_LIES
 from simulations.network import SimulatedWorld
 from simulations.network_wires import WireProfile
 from simulations.record import SharedStore
@@ -123,6 +124,7 @@ class Cast:
             on_life=partial(self._corrupt, cohort),
         )
         node.disk.slow_s = cohort.disk_write_s
+        self._world.lines.limit(node.node_id, cohort.up_bits_per_s, cohort.down_bits_per_s)
         if cohort.one_member:
             first = keys_of(self.cohorts[cohort.name][0], self._seed)
             node.keys = replace(node.keys, member_key=first.member_key)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from aggregation.flat import F32
 from fednode import Task
 from node.seams import EvaluateResult, TaskOutput
+from node.training.participant_state import carries_state
 from node.training.task_model import TaskModel
 from node.training.training import LoadedTask, Trained
 from node.training.worker_checks import clean_metrics
@@ -75,9 +76,10 @@ class Companion(LoadedTask):
 
     @property
     def leaves_training(self) -> bool:
-        """Whether its training is fednode's own, and there is something to train on."""
+        """Whether its training is fednode's own, goes out from the base alone, and there is something to train on."""
         epochs = self._spec.hyperparameters.get("epochs", 1)
-        return type(self._task).train is Task.train and self.samples > 0 and isinstance(epochs, int) and epochs > 0
+        is_own = type(self._task).train is Task.train and isinstance(epochs, int) and epochs > 0
+        return is_own and self.samples > 0 and not carries_state(self._spec.codec, self._spec.method)
 
     @property
     def leaves_evaluation(self) -> bool:

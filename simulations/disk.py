@@ -12,10 +12,11 @@ from pathlib import Path
 
 import trio
 
-from node.seams import StoredBlob
 from protocol.errors import FednodeError, LocalProtocolError
 from protocol.keys import BlobId
 from protocol.limits import CHUNK_BYTES
+from simulations.disk_files import read_file, take_file
+from simulations.disk_journal import SimulatedJournal
 from tracker.blobs import damaged
 from tracker.chunks import (
     blob_id_of,
@@ -25,8 +26,9 @@ from tracker.chunks import (
     chunk_hashes_of,
     hash_chunk,
 )
-from tracker.durable import check_file_name, check_name, disk_errors
-from tracker.journal import RECORD_BYTES_MAX, check_inside, encode_record, scan_records
+from tracker.durable import check_file_name, check_name
+from tracker.journal import RECORD_BYTES_MAX, encode_record
+from tracker.stored import StoredBlob, TakenBlob
 
 POOL_BYTES_MAX = 512 * 1024 * 1024  # of chunks that are known to be right, over all simulated nodes
 
@@ -68,43 +70,6 @@ class _Blob:
         self.used_at = trio.current_time()
 
 
-class _Journal:
-    """A journal as its records, which many disks may share: what all nodes write alike is in memory once.
-
-    Its bytes are made only for a fault to change them.
-    """
-
-    def __init__(self, records: Sequence[bytes] = ()) -> None:
-        self.records = list(records)
-        self._torn = b""  # what a crash left of an append
-        self._damaged: bytearray | None = None
-
-    def tear(self, randomness: random.Random) -> None:
-        """Leave some of an append behind that a crash cut short."""
-        torn = encode_record(0, b"what a crash tore")
-        self._torn += torn[: randomness.randrange(len(torn))]
-
-    def damage(self, offset: int) -> None:
-        raw = self._damaged
-        if raw is None:
-            raw = bytearray()
-            for record in self.records:
-                raw += encode_record(len(raw), record)
-        raw += self._torn
-        raw[offset] ^= 1
-        self._damaged, self._torn = raw, b""
-
-    def recover(self, name: str) -> None:
-        """What a real journal does when it is opened. Raises FednodeError when records were lost in its middle."""
-        if self._damaged is not None:
-            raw = bytes(self._damaged)
-            records, end = scan_records(raw)
-            if end != len(raw):
-                check_inside(raw, end, name)
-            self.records, self._damaged = records, None
-        self._torn = b""  # of one record there is never the whole
-
-
 class SimulatedDisk:
     """One simulated node's disk.
 
@@ -125,7 +90,7 @@ class SimulatedDisk:
         self._write_latency_s = write_latency_s
         self.pool = pool or ChunkPool()
         self._files: dict[str, bytes] = {}
-        self._journals: dict[str, _Journal] = {}
+        self._journals: dict[str, SimulatedJournal] = {}
         self._blobs: dict[BlobId, _Blob] = {}
         self._halves: dict[BlobId, dict[int, bytes]] = {}
         self._half_used_at: dict[BlobId, float] = {}
@@ -159,7 +124,7 @@ class SimulatedDisk:
     def place(self, files: Mapping[str, bytes], journals: Mapping[str, Sequence[bytes]]) -> None:
         """Have files and journals lie here as if they had been written before. For the beginning of a simulation."""
         self._files.update(files)
-        self._journals.update((name, _Journal(records)) for name, records in journals.items())
+        self._journals.update((name, SimulatedJournal(records)) for name, records in journals.items())
 
     async def read(self, name: str) -> bytes | None:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -177,7 +142,7 @@ class SimulatedDisk:
         check_name(journal)
         if len(record) > RECORD_BYTES_MAX:
             encode_record(0, record)  # which refuses it
-        written = self._journals.setdefault(journal, _Journal())
+        written = self._journals.setdefault(journal, SimulatedJournal())
         written.recover(journal)
         await self._durably(lambda: written.records.append(record))
 
@@ -198,7 +163,7 @@ class SimulatedDisk:
         return found.records[index] if index < len(found.records) else None
 
     async def put_blob(self, source: bytes | Path) -> BlobId:
-        data = source if isinstance(source, bytes) else _read_file(source)
+        data = source if isinstance(source, bytes) else read_file(source)
         hashes = chunk_hashes_of(data)
         blob = blob_id_of(hashes, len(data))
         chunks = [data] if len(hashes) == 1 else [data[i : i + CHUNK_BYTES] for i in range(0, len(data), CHUNK_BYTES)]
@@ -210,6 +175,9 @@ class SimulatedDisk:
 
         await self._durably(put)
         return blob
+
+    async def take_blob(self, file: Path, *, may_change: bool = False, only_as: BlobId | None = None) -> TakenBlob:
+        return await take_file(self, file, only_as)
 
     async def has_blob(self, blob: BlobId) -> bool:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -255,7 +223,8 @@ class SimulatedDisk:
         now = trio.current_time()
         whole = [StoredBlob(blob, found.size, now - found.used_at) for blob, found in self._blobs.items()]
         halves = self._halves.items()
-        return whole + [StoredBlob(blob, sum(map(len, half.values())), now - self._used(blob)) for blob, half in halves]
+        sizes = [(blob, sum(map(len, half.values()))) for blob, half in halves]
+        return whole + [StoredBlob(blob, size, now - self._used(blob), is_half=True) for blob, size in sizes]
 
     async def discard_blob(self, blob: BlobId, unused_s: float) -> int:
         check_blob_id(blob)
@@ -287,6 +256,11 @@ class SimulatedDisk:
         if blob not in self._blobs:
             self._halves.setdefault(blob, {})[index] = data
             self._half_used_at[blob] = trio.current_time()
+
+    def half_chunk(self, blob: BlobId, index: int) -> bytes:
+        if index not in self._halves.get(blob, {}):
+            raise FednodeError(f"Chunk {index} of the blob {blob} is not in its half", remedy="read the whole blob")
+        return self._halves[blob][index]
 
     async def publish(self, blob: BlobId, size: int, chunk_hashes: Sequence[bytes]) -> None:
         """Make a complete half blob whole, durably."""
@@ -380,6 +354,10 @@ class SimulatedBlobWriter:
             self._disk.pool.learn(self._chunk_hashes[index], data)
         self._disk.take_chunk(self._blob, index, data)
 
+    async def chunk(self, index: int) -> bytes:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return self._disk.half_chunk(self._blob, index)
+
     async def finish(self) -> None:
         missing = self.missing()
         if missing:
@@ -392,8 +370,3 @@ class SimulatedBlobWriter:
     async def abandon(self) -> None:
         await trio.lowlevel.checkpoint()
         self._disk.forget_half(self._blob)
-
-
-def _read_file(path: Path) -> bytes:
-    with disk_errors(f"store {path} as a blob"):
-        return path.read_bytes()

@@ -15,6 +15,7 @@ import trio
 from aggregation.codecs import codec_named
 from aggregation.schema import Schema, TensorSpec
 from node.seams import EvaluateResult, InitialModel, Keep, Predictions, TaskOutput, TaskSpec, TrainerFailed, TrainResult
+from protocol.keys import BlobId
 
 IDLE_VALUES = 16  # in the model: enough to be one
 _SCHEMA = Schema.of([TensorSpec("idle", "float32", (IDLE_VALUES,), "averaged")])
@@ -39,6 +40,10 @@ class IdleTrainer:
     async def forget(self, run_id: str) -> None:
         await trio.lowlevel.checkpoint()
 
+    async def carry_on(self, run_id: str, round_number: int, update: BlobId, *, used: bool) -> None:
+        """It carries nothing."""
+        await trio.lowlevel.checkpoint()
+
 
 class IdleSession:
     """A participant that learns nothing, from one sample a round."""
@@ -51,11 +56,15 @@ class IdleSession:
         await trio.lowlevel.checkpoint()
         return InitialModel(_SCHEMA.to_bytes(), bytes(_SCHEMA.model_bytes))
 
-    async def train(self, round_number: int, schema: bytes, model: bytes | Path) -> TrainResult:
+    async def train(
+        self, round_number: int, schema: bytes, model: bytes | Path, server_state: bytes | Path = b""
+    ) -> TrainResult:
         await trio.sleep(self._train_s)
         spec = self._spec
         draw = blake2b(f"{spec.run_id} {spec.node_id} {round_number}".encode(), digest_size=2 * IDLE_VALUES).digest()
         change = np.frombuffer(draw, "<i2").astype(np.float32) * _STEP
+        if spec.method == "scaffold":
+            change = np.concatenate([change, np.zeros_like(change)])  # its control stays where it is
         return TrainResult(bytes(codec_named(spec.codec).encode(change)), 1, {}, 1)
 
     async def evaluate(self, round_number: int, schema: bytes, model: bytes | Path) -> EvaluateResult | None:

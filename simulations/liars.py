@@ -34,10 +34,9 @@ from protocol.checkpoint import Checkpoint, Issue, checkpoint_name, open_checkpo
 from protocol.keys import BlobId, NodeId
 from protocol.run_events import Combine, Combined
 from protocol.run_messages import Proposal, RunMessage
+from simulations.lies import lied
 
-TRAINER_LIES = ("nan", "huge-norm", "sign-flip", "noise")
 AGGREGATOR_LIES = ("wrong-sum", "dropped-update", "two-checkpoints")
-HUGE_FACTOR = 1e4  # a norm that no bound lets through
 
 
 # --- trainers --------------------------------------------------------------------------------------------------------
@@ -60,6 +59,9 @@ class LyingTrainer:
     async def forget(self, run_id: str) -> None:
         await self._honest.forget(run_id)
 
+    async def carry_on(self, run_id: str, round_number: int, update: BlobId, *, used: bool) -> None:
+        await self._honest.carry_on(run_id, round_number, update, used=used)
+
 
 class _LyingSession:
     def __init__(self, honest: TaskSession, codec: str, lie: str, from_round: int, seed: str) -> None:
@@ -72,8 +74,10 @@ class _LyingSession:
     async def initial_model(self) -> InitialModel:
         return await self._honest.initial_model()
 
-    async def train(self, round_number: int, schema: bytes, model: bytes | Path) -> TrainResult:
-        result = await self._honest.train(round_number, schema, model)
+    async def train(
+        self, round_number: int, schema: bytes, model: bytes | Path, server_state: bytes | Path = b""
+    ) -> TrainResult:
+        result = await self._honest.train(round_number, schema, model, server_state)
         if round_number < self._from_round:
             return result
         update = result.update if isinstance(result.update, bytes) else result.update.read_bytes()
@@ -95,17 +99,7 @@ def falsified(update: bytes, schema: Schema, codec: str, lie: str, random: np.ra
     coding, elements = codec_named(codec), schema.averaged_elements
     end = counters_position(schema, coding)
     values = np.array(coding.decode(update[:end], np.empty(elements, np.float32)), np.float32)
-    match lie:
-        case "nan":
-            values[:: max(1, elements // 8)] = np.nan
-        case "huge-norm":
-            values *= np.float32(HUGE_FACTOR)
-        case "sign-flip":
-            values *= np.float32(-1.0)
-        case "noise":
-            scale = float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) or 1.0
-            values = random.standard_normal(elements, np.float32) * np.float32(scale)
-    return coding.encode(values) + update[end:]
+    return coding.encode(lied(values, lie, random)) + update[end:]
 
 
 # --- aggregators -----------------------------------------------------------------------------------------------------
@@ -115,7 +109,7 @@ def make_liar(node: Node, lie: str, from_round: int) -> None:
 
     async def lying(known: Any, machine: Any) -> RunDriver:
         driver = await honest(known, machine)
-        codec = known.manifest.aggregation.codec
+        codec = known.manifest.aggregation.codec_of_checkpoints
         if lie == "two-checkpoints":
             driver._send = TwoFaced(node, driver._send, driver._data, codec, from_round).send
         else:

@@ -21,6 +21,7 @@ from node.seams import Gossip
 from protocol.errors import LocalProtocolError
 from protocol.keys import NodeId
 from protocol.remembered import remembered
+from simulations.network_lines import Lines
 from simulations.network_node import DOOR_PORT, ENTRANCE_PORT, SimulatedNetwork
 from simulations.network_stream import (
     FRAME_OVERHEAD_BYTES,
@@ -59,6 +60,7 @@ class SimulatedWorld:
     def __init__(self, random: Random, profile: WireProfile | None = None) -> None:
         self.wires = Wires(random, profile or WireProfile())
         self.agenda = Agenda()
+        self.lines = Lines(self.agenda)
         self._networks: dict[NodeId, SimulatedNetwork] = {}
         self._hosts: dict[NodeId, str] = {}
         self._at: dict[str, NodeId] = {}
@@ -176,6 +178,15 @@ class SimulatedWorld:
         source.counters.bytes_sent += size
         stream.connection.bytes["sent", source] += size
         self.observe("closed" if item is None else "frame", source.node_id, target.node_id, item or b"")
+        if self.lines.is_limited(stream, source.node_id, target.node_id, size):
+            leave = partial(self._leave, stream, item, size)
+            self.lines.carry(stream, source.node_id, target.node_id, size, leave)
+        else:
+            self._leave(stream, item, size)
+
+    def _leave(self, stream: SimulatedStream, item: Item, size: int) -> None:
+        """All of `item` has gone over its sender's line, and its receiver's."""
+        source, target = stream.network, stream.other.network
         now = trio.current_time()
         # Frames of one stream keep their order whatever the jitter.
         at = max(self.wires.arrival(source.node_id, target.node_id, size, now), stream.other.last_arrival)

@@ -113,7 +113,7 @@ class SimulatedStream:
     async def _wait_for_the_reader(self) -> None:
         with trio.move_on_after(SEND_DEADLINE_S) as deadline:
             await self._room.park()
-        if deadline.cancelled_caught:
+        if deadline.cancelled_caught and not self.network.world.lines.is_moving(self):
             await self.reset()
 
     async def receive_frame(self, max_bytes: int) -> bytes:
@@ -145,6 +145,7 @@ class SimulatedStream:
         """Reset, from where nothing can be awaited."""
         if not self._ended:
             self._end()
+            self.network.world.lines.drop(self)
             self.network.world.tell_of_reset(self)
 
     def _end(self) -> None:
@@ -173,6 +174,7 @@ class SimulatedStream:
 
     def end_of_stream(self) -> None:
         self._over = True
+        self.network.world.lines.drop(self)
         self.connection.forget(self.network, self)
         self._wake_all()
 

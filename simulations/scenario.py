@@ -18,9 +18,10 @@ VIRTUAL_S_MAX = 30 * 86_400.0  # what takes longer than a month is a mistake in 
 
 Name = Annotated[str, Field(min_length=1, max_length=40, pattern=r"^[a-z][a-z0-9-]*$")]
 Seconds = Annotated[float, Field(ge=0, le=VIRTUAL_S_MAX, allow_inf_nan=False)]
+LineRate = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
-TrainerLie = Literal["nan", "huge-norm", "sign-flip", "noise"]
+TrainerLie = Literal["nan", "huge-norm", "sign-flip", "noise", "loud-noise", "scaled", "zeros"]
 AggregatorLie = Literal["wrong-sum", "dropped-update", "two-checkpoints"]
 MemberLie = Literal["fork", "backdate", "flood", "garbage"]
 StrangerTrick = Literal["noise", "flood", "replay", "forged-token", "revoked-token", "expired-token", "used-token"]
@@ -68,6 +69,8 @@ class Cohort(Wire):
     )
     data: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False, description="what they keep of a node's share")
     disk_write_s: Seconds = Field(default=0.0, description="what a durable write takes")
+    up_bits_per_s: LineRate = Field(default=0.0, description="of a node's line, over all that it sends; 0: no limit")
+    down_bits_per_s: LineRate = Field(default=0.0, description="of all that it receives; 0: no limit")
     join_at_s: Seconds = Field(default=0.0, description="when they join the group; 0: they are in it from the start")
     join_every_s: Seconds = Field(default=0.0, description="between one joining and the next")
     leave_at_s: Seconds = Field(default=0.0, description="when they go for good; 0: never")

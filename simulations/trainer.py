@@ -15,10 +15,12 @@ import trio
 
 from node.seams import EvaluateResult, InitialModel, Keep, Predictions, TaskOutput, TaskSpec, TrainerFailed, TrainResult
 from node.training.capture import captured_in_process
+from node.training.carried_files import name_next, use_named
 from node.training.sgd import Progress
 from node.training.staged_files import discard
-from node.training.training import LoadedTask
+from node.training.training import LoadedTask, Trained
 from node.training.worker_frames import PREDICTIONS_FILE
+from protocol.keys import BlobId
 from simulations.batched import BatchedTraining, Request
 from simulations.companion import Companion
 
@@ -58,6 +60,11 @@ class InProcessTrainer:
         await trio.lowlevel.checkpoint()
         shutil.rmtree(self._state_of(run_id), ignore_errors=True)
 
+    async def carry_on(self, run_id: str, round_number: int, update: BlobId, *, used: bool) -> None:
+        await trio.lowlevel.checkpoint()
+        rename = use_named if used else name_next
+        rename(self._state_of(run_id), round_number, update)
+
     def _state_of(self, run_id: str) -> Path:
         return self._directory / blake2b(run_id.encode(), digest_size=16).hexdigest()
 
@@ -93,11 +100,17 @@ class InProcessSession:
         await trio.lowlevel.checkpoint()
         return made
 
-    async def train(self, round_number: int, schema: bytes, model: bytes | Path) -> TrainResult:
+    async def train(
+        self, round_number: int, schema: bytes, model: bytes | Path, server_state: bytes | Path = b""
+    ) -> TrainResult:
         request = self._seat.training(round_number, schema, model) if self._seat is not None else None
         trained = await self._together(request, self._epochs)
+
+        def train(loaded: LoadedTask) -> Trained:
+            return loaded.train(round_number, schema, model, server_state=server_state)
+
         if trained is None:
-            trained = await self._run(round_number, lambda loaded: loaded.train(round_number, schema, model))
+            trained = await self._run(round_number, train)
             if request is None:
                 await trio.sleep(self._epochs * trained.samples / self._samples_per_s)
         return TrainResult(trained.update, trained.samples, trained.metrics, trained.steps)

@@ -12,12 +12,14 @@ import contextlib
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
-from protocol.errors import FednodeError, Refused
+from protocol.errors import FednodeError
 from protocol.keys import BlobId
 from protocol.limits import CHUNK_BYTES
 from tracker.chunks import (
@@ -27,6 +29,7 @@ from tracker.chunks import (
     check_chunk_list,
     chunk_count,
     chunk_hashes_of,
+    chunk_hashes_of_file,
     chunk_length,
     hash_chunk,
     is_blob_id,
@@ -40,9 +43,15 @@ from tracker.durable import (
     sync_directory,
     write_atomically,
 )
-from tracker.halves import HalfBlob
+from tracker.given import moved_in
+from tracker.halves import HalfBlob, replaced
+from tracker.quota import Quota
+from tracker.removing import Remover
+from tracker.stored import StoredBlob, TakenBlob
 
 _LIST_SUFFIX = ".chunks"
+LONE_LIST_S = 3600.0  # nobody waits so long between naming a list and naming its blob
+Stamp = tuple[int, int, int, int]
 SOUND_BLOBS_MAX = 4096  # remembered as verified; beyond, all are forgotten and read through once more
 
 
@@ -84,22 +93,27 @@ class BlobFile:
 class BlobStore:
     """The blobs under a directory, made when missing. For any thread; for one process.
 
+    A second process that writes the same blobs here does no harm, beyond making a write fail.
+
     Args:
-        bytes_max: quota over whole and half blobs; None for none. A blob that would go over is refused.
+        quota: over whole and half blobs; None for none. A blob that would go over is refused.
     """
 
-    def __init__(self, directory: Path, *, bytes_max: int | None = None) -> None:
+    def __init__(self, directory: Path, *, quota: Quota | None = None) -> None:
         self._whole = directory / "whole"
         self._half = directory / "half"
         self._new = directory / "new"
-        self._bytes_max = bytes_max
+        self._quota = quota
+        self._remover = Remover(self._new)
+        self._naming = threading.Lock()  # a blob and its list come together, and go together
         self._claiming = threading.Lock()  # between looking how old a blob is and deleting it nobody counts on it
-        self._sound: dict[BlobId, tuple[int, int, int]] = {}  # what was read through, or written, by this process
+        self._sound: dict[BlobId, Stamp] = {}  # what was read through, or written, by this process
         with disk_errors(f"open the blobs in {directory}"):
             for folder in (self._whole, self._half, self._new):
                 make_directory(folder)
             remove_temporaries(self._new)
             remove_temporaries(self._whole)
+            self._remove_lone_lists()
 
     def put(self, source: bytes | Path, check_cancelled: Callable[[], None] = lambda: None) -> BlobId:
         """Store bytes, or a file's content a chunk at a time, durably. What is here already is not written again.
@@ -116,18 +130,53 @@ class BlobStore:
             blob = blob_id_of(hashes, len(source))
             with disk_errors(f"store the blob {blob}"):
                 if not self._touch(blob):
-                    self._check_quota(len(source))
+                    self.check_room(len(source))
                     with self._new_file() as file:
                         file.write(source)
                         self._publish(file, Path(file.name), blob, hashes)
             return blob
         with disk_errors(f"store {source} as a blob"), source.open("rb") as original, self._new_file() as file:
-            self._check_quota(os.fstat(original.fileno()).st_size)
-            hashes, size = _copy(original, file, check_cancelled)
+            self.check_room(os.fstat(original.fileno()).st_size)
+            hashes, size = chunk_hashes_of_file(original, check_cancelled, copy_to=file)
             blob = blob_id_of(hashes, size)
             if not self._touch(blob):
                 self._publish(file, Path(file.name), blob, hashes)
         return blob
+
+    def take(
+        self,
+        file: Path,
+        *,
+        may_change: bool = False,
+        only_as: BlobId | None = None,
+        check_cancelled: Callable[[], None] = lambda: None,
+    ) -> TakenBlob:
+        """Store a file that is given away: moved in where it lies on the same file system, and read once. It is gone
+        afterwards, whatever comes of it.
+
+        Args:
+            may_change: its maker may have kept it open, so `sound_path` reads it through once more.
+            only_as: under any other name it is not stored.
+
+        Raises:
+            Refused: the quota is used up.
+            FednodeError: the disk says no, it is no plain file, or it changes while it is read.
+        """
+        with disk_errors(f"store {file} as a blob"), moved_in(file, self._new) as (given, path):
+            before = _stamp(path)
+            hashes, size = chunk_hashes_of_file(given, check_cancelled)
+            if _stamp(path) != before:
+                raise FednodeError(f"{file} changes while it is stored", remedy="leave alone what was given away")
+            blob = blob_id_of(hashes, size)
+            if only_as not in (None, blob):
+                return TakenBlob(blob, is_new=False)
+            self.check_room(size)
+            is_new = not self._touch(blob)
+            if is_new:
+                self._publish(given, path, blob, hashes)
+                if may_change:
+                    self._sound.pop(blob, None)
+        return TakenBlob(blob, is_new)
 
     def has(self, blob: BlobId) -> bool:
         """Whether the blob is here; it then stays at least as long as `discard` is told to wait."""
@@ -175,19 +224,20 @@ class BlobStore:
         check_chunk_list(blob, chunk_hashes, size)
         with disk_errors(f"receive the blob {blob}"):
             if self._touch(blob):
-                return HalfBlob(blob, None, chunk_hashes, size, publish=lambda: None)
+                return HalfBlob(blob, None, chunk_hashes, size, publish=lambda inode: None)
             path = self._half / blob
             with self._claiming, contextlib.suppress(FileNotFoundError):
                 os.utime(path)  # it is wanted again: not to be discarded
-            self._check_quota(size - _size(path))
-            return HalfBlob(blob, path, chunk_hashes, size, lambda: self._publish_half(path, blob, chunk_hashes))
+            self.check_room(size - _size(path))
+            publish = partial(self._publish_half, path, blob, chunk_hashes)
+            return HalfBlob(blob, path, chunk_hashes, size, publish)
 
     def delete(self, blob: BlobId) -> None:
         """Remove a blob, whole or half. One that is not here is no error."""
-        with disk_errors(f"delete the blob {blob}"):
-            self.path(blob).unlink(missing_ok=True)
+        with disk_errors(f"delete the blob {blob}"), self._naming:
+            self._remover.remove(self.path(blob))
             self._list_path(blob).unlink(missing_ok=True)
-            (self._half / blob).unlink(missing_ok=True)
+            self._remover.remove(self._half / blob)
 
     def verify(self, blob: BlobId) -> None:
         """Read all of it. Raises FednodeError naming the blob when any of it is damaged or missing."""
@@ -203,17 +253,23 @@ class BlobStore:
         whole = [_size(path) for path in _blob_files(self._whole)]
         return BlobUsage(len(whole), sum(whole), sum(_size(path) for path in _blob_files(self._half)))
 
-    def stored(self) -> list[tuple[BlobId, int, float]]:
-        """Every blob, whole or half: its bytes, and when it was last stored or asked for, in epoch seconds."""
+    def stored(self, now: float) -> list[StoredBlob]:
+        """Every blob, whole or half. `now`, in epoch seconds, is what their ages are counted to."""
+        found = []
         with disk_errors("list the blobs"):
-            found = [(path, path.stat()) for path in (*_blob_files(self._whole), *_blob_files(self._half))]
-        return [(BlobId(path.name), of.st_size, of.st_mtime) for path, of in found]
+            for folder in (self._whole, self._half):
+                for path in _blob_files(folder):
+                    with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                        of = path.stat()
+                        is_half = folder is self._half
+                        found.append(StoredBlob(BlobId(path.name), of.st_size, now - of.st_mtime, is_half))
+        return found
 
     def discard(self, blob: BlobId, before: float) -> int:
         """Remove a blob, whole or half, unless it was stored or asked for since `before`, in epoch seconds. Gives the
         bytes freed. Who was told since then that it is here finds it."""
         freed = 0
-        with disk_errors(f"delete the blob {blob}"), self._claiming:
+        with disk_errors(f"delete the blob {blob}"), self._naming, self._claiming:
             for path in (self.path(blob), self._half / blob):
                 if path.exists() and path.stat().st_mtime < before:
                     freed += _size(path)
@@ -225,16 +281,22 @@ class BlobStore:
         """Make a complete, verified file durable, then visible under its name. One chunk: two syncs; more: four."""
         file.flush()
         sync(file.fileno())
-        if len(hashes) > 1:
-            write_atomically(self._list_path(blob), b"".join(hashes))
-        os.replace(path, self._whole / blob)
+        with self._naming:
+            if os.fstat(file.fileno()).st_ino != path.stat().st_ino:
+                raise replaced(blob)
+            if len(hashes) > 1:
+                write_atomically(self._list_path(blob), b"".join(hashes))
+            os.replace(path, self._whole / blob)
         self._remember(blob, _stamp(self._whole / blob))
         sync_directory(self._whole)
 
-    def _publish_half(self, path: Path, blob: BlobId, hashes: Sequence[bytes]) -> None:
+    def _publish_half(self, path: Path, blob: BlobId, hashes: Sequence[bytes], inode: int) -> None:
+        """`inode`: of the file that the chunks went into. Another one under its name holds other chunks."""
         if not path.exists() and self._touch(blob):
             return  # another transfer of the same blob was first
         with path.open("r+b") as file:
+            if os.fstat(file.fileno()).st_ino != inode:
+                raise replaced(blob)
             self._publish(file, path, blob, hashes)
 
     @contextlib.contextmanager
@@ -260,27 +322,35 @@ class BlobStore:
                 self._remember(blob, _stamp(path))
             return True
 
-    def _remember(self, blob: BlobId, stamp: tuple[int, int, int]) -> None:
+    def _remember(self, blob: BlobId, stamp: Stamp) -> None:
         if len(self._sound) >= SOUND_BLOBS_MAX:
             self._sound.clear()
         self._sound[blob] = stamp
 
     def _set_aside(self, blob: BlobId) -> None:
         """Make a damaged blob a half one."""
-        with disk_errors(f"set the damaged blob {blob} aside"), contextlib.suppress(FileNotFoundError):
+        with disk_errors(f"set the damaged blob {blob} aside"), self._naming, contextlib.suppress(FileNotFoundError):
             os.replace(self._whole / blob, self._half / blob)
             self._list_path(blob).unlink(missing_ok=True)
 
-    def _check_quota(self, more: int) -> None:
-        if self._bytes_max is None:
+    def check_room(self, more: int) -> None:
+        """Raise Refused where a blob of `more` bytes finds no room."""
+        if self._quota is None:
             return
-        used = self.usage()
-        if used.bytes + used.half_bytes + more > self._bytes_max:
-            raise Refused(
-                "blob-quota",
-                f"{more} bytes more would go over the quota of {self._bytes_max} bytes for blobs",
-                remedy="raise the quota, or remove runs that are no longer wanted",
-            )
+        used = 0
+        if self._quota.bytes_max is not None:
+            usage = self.usage()
+            used = usage.bytes + usage.half_bytes
+        self._quota.check(used, more, self._whole)
+
+    def _remove_lone_lists(self) -> None:
+        """A crash between a list's name and its blob's leaves the list alone. What is young may be about to get its
+        blob from another process."""
+        for path in self._whole.glob("*" + _LIST_SUFFIX):
+            with contextlib.suppress(FileNotFoundError):
+                is_old = path.stat().st_mtime < time.time() - LONE_LIST_S
+                if is_old and not path.with_name(path.name.removesuffix(_LIST_SUFFIX)).exists():
+                    path.unlink()
 
     def _list_of(self, blob: BlobId) -> bytes:
         """The chunk list on the disk; nothing where it was lost, which proves no blob."""
@@ -308,29 +378,17 @@ def _present(blob: BlobId) -> Iterator[None]:
         raise FednodeError(f"The blob {blob} is not here", remedy="fetch it from a node that has it") from None
 
 
-def _copy(original: IO[bytes], file: IO[bytes], check_cancelled: Callable[[], None]) -> tuple[list[bytes], int]:
-    """Copy a chunk at a time. Gives the chunks' hashes and the size, of what was copied."""
-    hashes: list[bytes] = []
-    size = 0
-    while chunk := original.read(CHUNK_BYTES):
-        check_cancelled()
-        file.write(chunk)
-        hashes.append(hash_chunk(chunk))
-        size += len(chunk)
-    return hashes, size
-
-
 def _blob_files(directory: Path) -> list[Path]:
     return [path for path in directory.iterdir() if is_blob_id(path.name)]
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    """What changes when somebody writes to a file; zeros where it is gone."""
+def _stamp(path: Path) -> Stamp:
+    """What changes when somebody writes to a file, also who then sets its times back; zeros where it is gone."""
     try:
         found = path.stat()
     except FileNotFoundError:
-        return (0, 0, 0)
-    return found.st_ino, found.st_size, found.st_mtime_ns
+        return (0, 0, 0, 0)
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _size(path: Path) -> int:

@@ -10,9 +10,9 @@ chunk from passing for a list of chunks.
 """
 
 import re
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 from blake3 import blake3
 
@@ -44,6 +44,24 @@ def chunk_hashes_of(data: bytes) -> list[bytes]:
     return [hash_chunk(view[start : start + CHUNK_BYTES]) for start in range(0, len(data), CHUNK_BYTES)]
 
 
+def chunk_hashes_of_file(
+    file: IO[bytes], check_cancelled: Callable[[], None] = lambda: None, copy_to: IO[bytes] | None = None
+) -> tuple[list[bytes], int]:
+    """Read `file` from where it stands to its end, and copy it if that is asked for, in the memory of one chunk. Gives
+    the chunks' hashes and the size of what was read; `check_cancelled` is called between chunks, and may raise."""
+    room = memoryview(bytearray(CHUNK_BYTES))
+    hashes: list[bytes] = []
+    size = 0
+    while length := _filled(file, room):
+        check_cancelled()
+        chunk = room[:length]
+        if copy_to is not None:
+            copy_to.write(chunk)
+        hashes.append(hash_chunk(chunk))
+        size += length
+    return hashes, size
+
+
 def blob_id_of(chunk_hashes: Sequence[bytes], size: int) -> BlobId:
     """The name of the blob with these chunks."""
     return BlobId(blake3(_TAG + size.to_bytes(8, "little") + b"".join(chunk_hashes)).hexdigest())
@@ -53,9 +71,8 @@ def blob_id_of_data(data: bytes | Path) -> BlobId:
     """The name of the blob with this content, be it in memory or in a file, which is read a chunk at a time."""
     if isinstance(data, bytes):
         return blob_id_of(chunk_hashes_of(data), len(data))
-    with data.open("rb") as file:
-        hashes = [hash_chunk(chunk) for chunk in iter(partial(file.read, CHUNK_BYTES), b"")]
-        return blob_id_of(hashes, file.tell())
+    with data.open("rb", buffering=0) as file:
+        return blob_id_of(*chunk_hashes_of_file(file))
 
 
 def is_blob_id(text: str) -> bool:
@@ -85,3 +102,11 @@ def check_chunk(blob: BlobId, chunk_hashes: Sequence[bytes], size: int, index: i
         raise RemoteProtocolError(f"The blob {blob} has no chunk {index}")
     if len(chunk) != chunk_length(size, index) or hash_chunk(chunk) != chunk_hashes[index]:
         raise RemoteProtocolError(f"Chunk {index} sent for the blob {blob} does not have the promised hash")
+
+
+def _filled(file: IO[bytes], room: memoryview) -> int:
+    """Fill `room` from `file`, less only at the end. How many bytes that were."""
+    length = 0
+    while length < len(room) and (count := file.readinto(room[length:])):  # type: ignore[attr-defined]  # typeshed
+        length += count
+    return length

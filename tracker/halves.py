@@ -19,11 +19,12 @@ class HalfBlob:
     Args:
         path: the file that the chunks go into; None when the blob is here already.
         chunk_hashes: the verified list.
-        publish: makes the complete file durable and visible.
+        publish: makes the complete file durable and visible; it is told the file's inode, for another file may have
+            taken its name meanwhile.
     """
 
     def __init__(
-        self, blob: BlobId, path: Path | None, chunk_hashes: Sequence[bytes], size: int, publish: Callable[[], None]
+        self, blob: BlobId, path: Path | None, chunk_hashes: Sequence[bytes], size: int, publish: Callable[[int], None]
     ) -> None:
         self.blob = blob
         self._path = path
@@ -31,6 +32,7 @@ class HalfBlob:
         self._size = size
         self._publish = publish
         self._missing: set[int] = set()
+        self._inode = 0
         if path is not None:
             self._missing = set(range(len(chunk_hashes)))
             self._take_up(path)
@@ -60,6 +62,23 @@ class HalfBlob:
                 os.close(descriptor)
         self._missing.discard(index)
 
+    def chunk(self, index: int) -> bytes:
+        """A chunk that has come, hashed as it is read. Raises FednodeError when it is not here, or not any more."""
+        if self._path is None or index in self._missing:
+            raise FednodeError(
+                f"Chunk {index} of the blob {self.blob} is not in its half", remedy="read the whole blob"
+            )
+        with disk_errors(f"read the half of the blob {self.blob}"):
+            descriptor = self._open_half(self._path)
+            try:
+                data = os.pread(descriptor, chunk_length(self._size, index), index * CHUNK_BYTES)
+            finally:
+                os.close(descriptor)
+        if hash_chunk(data) != self._chunk_hashes[index]:
+            self._missing.add(index)  # to be fetched again
+            raise FednodeError(f"Chunk {index} of the half blob {self.blob} is damaged", remedy="check this disk")
+        return data
+
     def finish(self) -> None:
         """Make the whole blob durable, then visible under its name.
 
@@ -74,7 +93,7 @@ class HalfBlob:
             )
         if self._path is not None:
             with disk_errors(f"store the blob {self.blob}"):
-                self._publish()
+                self._publish(self._inode)
             self._path = None
 
     def abandon(self) -> None:
@@ -87,6 +106,7 @@ class HalfBlob:
         """Give the file its full length, so that it counts in the usage, and see which chunks are in it already."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
+            self._inode = os.fstat(descriptor).st_ino
             os.ftruncate(descriptor, self._size)
             for index in range(len(self._chunk_hashes)):
                 length = chunk_length(self._size, index)
@@ -99,11 +119,20 @@ class HalfBlob:
 
     def _open_half(self, path: Path) -> int:
         try:
-            return os.open(path, os.O_WRONLY)
+            descriptor = os.open(path, os.O_RDWR)
         except FileNotFoundError:
-            raise FednodeError(
-                f"The half of the blob {self.blob} was deleted while it was being received", remedy="receive it again"
-            ) from None
+            raise replaced(self.blob) from None
+        if os.fstat(descriptor).st_ino != self._inode:
+            os.close(descriptor)
+            raise replaced(self.blob)
+        return descriptor
+
+
+def replaced(blob: BlobId) -> FednodeError:
+    """What came into a half blob is not in the file that has its name now."""
+    return FednodeError(
+        f"The half of the blob {blob} was deleted while it was being received", remedy="receive it again"
+    )
 
 
 def _is_hole(descriptor: int, offset: int, length: int) -> bool:

@@ -6,7 +6,8 @@ from tracker.query import Query
 _RUN = "coalesce(runs.name, '') AS run, coalesce(runs.group_id, '') AS group_id"
 
 INBOX_QUERIES: dict[str, Query] = {
-    # A row for each run and node: how often its updates were refused, and why the last time.
+    # A row for each run and node: how often its updates were refused, and why the last time. What a rule sets aside is
+    # nothing to look at: Krum does so with all but one, in every round.
     "refused_updates": Query(
         f"""WITH refused AS (
             SELECT run_id, round, aggregator, committed_at, unnest(from_json(updates_refused,
@@ -16,7 +17,7 @@ INBOX_QUERIES: dict[str, Query] = {
             SELECT run_id, refusal.node_id AS node_id, count(*) AS refusals, max(round) AS round,
                 arg_max(refusal.reason, round) AS reason, arg_max(aggregator, round) AS aggregator,
                 max(committed_at) AS time
-            FROM refused WHERE {{rows}} GROUP BY ALL)
+            FROM refused WHERE refusal.reason NOT LIKE 'set-aside:%' AND {{rows}} GROUP BY ALL)
         SELECT counted.*, {_RUN}, coalesce(n.name, '') AS node_name, coalesce(a.name, '') AS aggregator_name
         FROM counted LEFT JOIN runs USING (run_id) LEFT JOIN nodes n ON n.node_id = counted.node_id
             LEFT JOIN nodes a ON a.node_id = counted.aggregator

@@ -68,7 +68,7 @@ TIMELINE_QUERIES: dict[str, Query] = {
         _UPDATES,
         required=("run_id",),
         filters={**_RUN, "after_round": "round > $after_round", "before_round": "round < $before_round"},
-        row_filters={"node": "node_id = $node"},
+        row_filters={"node": "node_id = $node", "outcome": "outcome = $outcome"},
         defaults={"limit": UPDATES_MAX},
     ),
 }

@@ -2,39 +2,30 @@
 
 Nothing is stored before the chunk list has proved itself against the blob's id and its size has passed the bound; each
 chunk proves itself against the list. A source that stalls, lies or refuses is dropped and the others go on. What came
-in before a fetch failed stays, and the next one takes it up.
+in before a fetch failed stays, and the next one takes it up. Blobs that are not small come from all who are after them
+too, each of whom serves what it has (docs/protocol.md §14).
 """
 
-import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING
 
 import trio
 
+from node.network.bulk_board import Board
 from node.network.bulk_fetch import Fetch, Fetched, check_size
-from node.network.bulk_source import DAMAGED, LIST, NOT_HERE, OK, REFUSED, REQUEST_BYTES, SIZE_BYTES, BlobSource
-from node.seams import BLOB_PROTOCOL, BlobReader, Disk, Network, Stream, StreamClosed
-from protocol.errors import FednodeError, RemoteProtocolError
+from node.network.bulk_progress import Outgoing, TransferProgress, progress_of
+from node.network.bulk_serve import Serving, Transfer
+from node.network.bulk_source import BlobSource
+from node.network.bulk_swarm import Means
+from node.network.pace import Pace
+from node.seams import BLOB_PROTOCOL, Disk, Network
 from protocol.keys import BlobId, NodeId
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
-log = logging.getLogger("fednode.bulk")
-
-Opened = tuple[BlobId, BlobReader]
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """A chunk that went over the wire."""
-
-    peer: NodeId
-    blob: BlobId
-    size: int  # bytes
-    incoming: bool
-    seconds: float = 0.0  # that handing it over took, reading it from the disk included
+__all__ = ["Bulk", "Fetched", "Transfer", "TransferProgress"]
 
 
 class Bulk:
@@ -43,6 +34,8 @@ class Bulk:
     Args:
         may_read: whether a peer may have a blob. Asked for every chunk, so a change of mind takes effect at once.
         on_transfer: told of every chunk that came or went. Must be quick and must not raise.
+        pace: the limits of what goes and comes; none where left out.
+        random: breaks ties between chunks and between peers; left out, it follows from the node's name.
     """
 
     def __init__(
@@ -51,25 +44,32 @@ class Bulk:
         disk: Disk,
         may_read: Callable[[NodeId, BlobId], bool],
         on_transfer: Callable[[Transfer], None] = lambda transfer: None,
+        *,
+        pace: Pace | None = None,
+        random: Random | None = None,
     ) -> None:
         self._network = network
         self._disk = disk
-        self._may_read = may_read
         self._on_transfer = on_transfer
         self._sources: dict[NodeId, BlobSource] = {}
         self._fetches: dict[BlobId, Fetch] = {}
+        self._outgoing = Outgoing()
         self._nursery: trio.Nursery | None = None
         self._started = trio.Event()
+        pace, random = pace or Pace(), random or Random(network.node_id)
+        self._serving = Serving(disk, may_read, self._half, self._met, self._went, pace, random)
+        self._means = Means(network.node_id, disk, self._source, self._came, self._serving.changed, pace, random)
 
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as self._nursery:
-            self._network.handle(BLOB_PROTOCOL, self._serve)
+            self._network.handle(BLOB_PROTOCOL, self._serving.serve)
             self._started.set()
             task_status.started()
             await trio.sleep_forever()
 
     async def fetch(self, blob: BlobId, sources: Sequence[NodeId], bytes_max: int) -> Fetched:
-        """Make `blob` whole and durable here, from any of `sources`; the first are preferred.
+        """Make `blob` whole and durable here, from any of `sources`; the first are preferred. What it takes of others
+        who are after it too, they are told of by those.
 
         Several fetches of one blob are one, from the sources of all. A caller who is cancelled leaves it to the others.
 
@@ -96,9 +96,18 @@ class Bulk:
             if ours and fetch.failure is not None:
                 raise fetch.failure
 
+    def transfers(self) -> list[TransferProgress]:
+        """What has been coming or going for more than a moment."""
+        coming = []
+        for blob, fetch in self._fetches.items():
+            board = fetch.board
+            if board is not None:
+                coming.append(progress_of(blob, "in", fetch.source, board.done_bytes, board.size, fetch.meter))
+        return [*(each for each in coming if each is not None), *self._outgoing.progress()]
+
     def _begin(self, blob: BlobId, sources: Sequence[NodeId], bytes_max: int) -> None:
         assert self._nursery is not None  # set before _started is
-        fetch = Fetch(self._disk, blob, sources, self._source, bytes_max, self._came)
+        fetch = Fetch(self._means, blob, sources, bytes_max)
         self._fetches[blob] = fetch
         self._nursery.start_soon(self._run_fetch, fetch)
 
@@ -114,64 +123,19 @@ class Bulk:
             self._sources[peer] = BlobSource(self._network, peer, self._nursery.start_soon)
         return self._sources[peer]
 
+    def _half(self, blob: BlobId) -> Board | None:
+        fetch = self._fetches.get(blob)
+        return fetch.board if fetch is not None else None
+
+    def _met(self, peer: NodeId, blob: BlobId) -> None:
+        if blob in self._fetches:
+            self._fetches[blob].met(peer)
+
     def _came(self, peer: NodeId, blob: BlobId, size: int) -> None:
+        if blob in self._fetches:
+            self._fetches[blob].meter.add(size)
         self._on_transfer(Transfer(peer, blob, size, incoming=True))
 
-    # --- serving -------------------------------------------------------------------------------------------------
-
-    async def _serve(self, stream: Stream) -> None:
-        opened: Opened | None = None
-        while True:
-            try:
-                request = await stream.receive_frame(REQUEST_BYTES)
-                if len(request) != REQUEST_BYTES:
-                    raise RemoteProtocolError(f"{stream.peer} sent a request of {len(request)} bytes for a blob")
-                blob, index = BlobId(request[:32].hex()), int.from_bytes(request[32:], "big")
-                status, opened = await self._open(stream.peer, blob, opened)
-                if opened is None:
-                    await stream.send_frame(status)
-                else:
-                    await self._answer(stream, index, *opened)
-            except StreamClosed:
-                return
-
-    async def _open(self, peer: NodeId, blob: BlobId, opened: Opened | None) -> tuple[bytes, Opened | None]:
-        """The blob, if `peer` may read it and it is here; else why not. Who may not is not told whether it is here."""
-        if not self._may_read(peer, blob):
-            log.debug("%s asked for the blob %s, which is not for it", peer, blob)
-            return REFUSED, None
-        if opened is not None and opened[0] == blob:
-            return OK, opened
-        if not await self._disk.has_blob(blob):
-            return NOT_HERE, None
-        try:
-            return OK, (blob, await self._disk.open_blob(blob))
-        except FednodeError as error:
-            log.error("the blob %s cannot be served: %s", blob, error.what)
-            return DAMAGED, None
-
-    async def _answer(self, stream: Stream, index: int, blob: BlobId, reader: BlobReader) -> None:
-        if index != LIST and index >= len(reader.chunk_hashes):
-            raise RemoteProtocolError(f"{stream.peer} asked for chunk {index} of {blob}, which has fewer")
-        began = trio.current_time()
-        try:
-            chunk_list, chunk = await _read(reader, index)
-        except FednodeError as error:
-            log.error("chunk %d of the blob %s cannot be served: %s", index, blob, error.what)
-            await stream.send_frame(DAMAGED)
-            return
-        await stream.send_frame(OK)
-        if chunk_list is not None:
-            await stream.send_frame(chunk_list)
-        if chunk is not None:
-            await stream.send_frame(chunk)
-            seconds = trio.current_time() - began
-            self._on_transfer(Transfer(stream.peer, blob, len(chunk), incoming=False, seconds=seconds))
-
-
-async def _read(reader: BlobReader, index: int) -> tuple[bytes | None, bytes | None]:
-    """What an answer carries: the chunk list where that was asked for, and a chunk."""
-    if index != LIST:
-        return None, await reader.chunk(index)
-    chunk_list = reader.size.to_bytes(SIZE_BYTES, "little") + b"".join(reader.chunk_hashes)
-    return chunk_list, await reader.chunk(0) if len(reader.chunk_hashes) == 1 else None
+    def _went(self, transfer: Transfer, total: int) -> None:
+        self._outgoing.sent(transfer.peer, transfer.blob, transfer.size, total)
+        self._on_transfer(transfer)

@@ -16,7 +16,7 @@ What vanished arrives once the fault is over, if the connection still lives: TCP
 import logging
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import trio
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -42,6 +42,16 @@ class Fault(BaseModel, extra="forbid"):
     mode: Mode
 
 
+class Breakable(Protocol):
+    """A connection that faults take effect on."""
+
+    def obey(self) -> None:
+        """The faults have changed."""
+
+    async def deliver(self) -> None:
+        """Send what was held back, where that is over."""
+
+
 class Faults:
     """What is broken now, as the file says. Start `watch` in a nursery."""
 
@@ -50,7 +60,7 @@ class Faults:
         self._seen = b""
         self._modes: dict[str, set[Mode]] = {}
         self._before: dict[str, set[Mode]] = {}
-        self._connections: set[FaultyConnection] = set()
+        self._connections: set[Breakable] = set()
         self._changed = trio.Event()
         log.warning("links are broken on purpose wherever %s says so; this is for tests", path)
         self._look()
@@ -71,10 +81,13 @@ class Faults:
         self, stream: trio.SocketStream, initiator: bool, counters: TrafficCounters, bytes_max: int | None
     ) -> "FaultyConnection":
         connection = FaultyConnection(stream, initiator, counters, bytes_max, self)
-        self._connections.add(connection)
+        self.add(connection)
         return connection
 
-    def forget(self, connection: "FaultyConnection") -> None:
+    def add(self, connection: Breakable) -> None:
+        self._connections.add(connection)
+
+    def forget(self, connection: Breakable) -> None:
         self._connections.discard(connection)
         self.ring()
 

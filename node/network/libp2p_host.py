@@ -6,6 +6,7 @@ caches and retries, its auto-connector, identify and ping stay unused: each has 
 
 import logging
 import os
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -32,11 +33,12 @@ from node.network.dialling import Race
 from node.network.door import PerMinute, Places
 from node.network.libp2p_addresses import LOOKUPS_MAX, connect_tcp
 from node.network.libp2p_faults import Faults
-from node.network.libp2p_secure import Charge, CountedConnection, DoorShut, SteadyYamux, Upgrader
+from node.network.libp2p_secure import CountedConnection, DoorShut, SteadyYamux, Upgrader
 from node.network.libp2p_stream import FrameStream
 from node.network.reach import few_names, host_and_port
+from node.network.serving import Charge, answer
 from node.seams import StreamHandler, TrafficCounters, Unreachable
-from protocol.errors import FednodeError, RemoteProtocolError
+from protocol.bulk_ways import TLS_BEGINS
 from protocol.keys import NodeId
 from protocol.limits import (
     DIAL_DEADLINE_S,
@@ -198,9 +200,11 @@ class Libp2pHost:
         stream: trio.SocketStream,
         bytes_max: int | None = None,
         watch: Callable[[CountedConnection], None] = lambda connection: None,
+        divert: Callable[[trio.SocketStream], Awaitable[None]] | None = None,
     ) -> SwarmConn | None:
         """Take in an accepted socket: handshake, door, muxer. None, and the socket closed, when that fails, takes
-        longer than HANDSHAKE_DEADLINE_S, or too many are at it. `watch` gets the connection before anything else."""
+        longer than HANDSHAKE_DEADLINE_S, or too many are at it. `watch` gets the connection before anything else, and
+        `divert` the socket if it begins with TLS; then it is closed when that returns."""
         connection = self._new_connection(stream, False, self._counters, bytes_max)
         watch(connection)
         with self._handshakes.place(connection.source) as held:
@@ -211,7 +215,8 @@ class Libp2pHost:
                 if not self._failures.may(connection.source, trio.current_time()):
                     await trio.sleep(SOURCE_FAILURES_PAUSE_S)
                 with trio.fail_after(HANDSHAKE_DEADLINE_S):
-                    muxer = await self.swarm.upgrade_inbound_raw_conn(connection, _SOMEWHERE)
+                    is_tls = divert is not None and await stream.socket.recv(1, socket.MSG_PEEK) == TLS_BEGINS
+                    muxer = None if is_tls else await self.swarm.upgrade_inbound_raw_conn(connection, _SOMEWHERE)
             except Exception as error:  # noqa: BLE001 - a stranger's garbage raises anything in the library
                 log.debug("an inbound connection came to nothing: %r", error)
                 self._failures.note(connection.source, trio.current_time())
@@ -220,7 +225,14 @@ class Libp2pHost:
             except BaseException:
                 connection.hang_up()
                 raise
-        return next((each for each in self.connections(muxer.peer_id) if each.muxed_conn is muxer), None)
+        if muxer is not None:
+            return next((each for each in self.connections(muxer.peer_id) if each.muxed_conn is muxer), None)
+        try:
+            if divert is not None:
+                await divert(stream)
+        finally:
+            connection.hang_up()
+        return None
 
     def connections(self, peer: ID) -> list[SwarmConn]:
         """The live connections to `peer`."""
@@ -309,23 +321,11 @@ class Libp2pHost:
     def serve(self, protocol: str, handler: StreamHandler, frames_of: Callable[[NetStream], FrameStream]) -> None:
         """Have `handler` answer `protocol`. Its exceptions reset its stream and go no further."""
 
-        async def answer(stream: INetStream) -> None:
+        async def answered(stream: INetStream) -> None:
             assert isinstance(stream, NetStream)
-            frames = frames_of(stream)
-            try:
-                await handler(frames)
-            except FednodeError as error:
-                log.info("a stream of %s from %s was reset: %s", protocol, frames.peer, error.what)
-                if isinstance(error, RemoteProtocolError):
-                    self._charge(frames.peer, "malformed", error.what)
-                await frames.reset()
-            except Exception:
-                log.exception("the handler of %s failed; the stream from %s is reset", protocol, frames.peer)
-                await frames.reset()
-            else:
-                await frames.close()
+            await answer(protocol, handler, frames_of(stream), self._charge)
 
-        self.host.set_stream_handler(TProtocol(protocol), self.guarded(answer))
+        self.host.set_stream_handler(TProtocol(protocol), self.guarded(answered))
 
     def guarded(self, handler: Callable[[INetStream], Awaitable[None]]) -> Callable[[INetStream], Awaitable[None]]:
         """`handler`, made unable to bring the host down: the library lets a handler's exception do that."""

@@ -2,6 +2,7 @@
 
 Two hosts run in one process. The inner one carries control, blobs and gossip; its Noise handshake asks the door. The
 entrance has its own port and its own bounds. This module and its neighbours `libp2p_*` are all that imports libp2p.
+Blobs have connections of their own to the same door, over TLS (`tls_*`); where those cannot be had they go over libp2p.
 """
 
 import logging
@@ -31,8 +32,10 @@ from node.network.libp2p_secure import GatedNoise
 from node.network.libp2p_stream import FrameStream
 from node.network.libp2p_version import ask_version, serve_version
 from node.network.reach import entrance_beside
+from node.network.tls_ways import TlsWays
 from node.network.versions import Versions
 from node.seams import (
+    BLOB_PROTOCOL,
     ENTRANCE_PROTOCOL,
     VERSION_PROTOCOL,
     Gossip,
@@ -43,6 +46,7 @@ from node.seams import (
     TrafficCounters,
     Unreachable,
 )
+from protocol.bulk_ways import BULK_WAY_PROTOCOL
 from protocol.errors import FednodeError, LocalProtocolError
 from protocol.keys import NodeId, node_id_of, public_key_of
 from protocol.limits import DIAL_DEADLINE_S, PEER_STREAMS_MAX
@@ -102,7 +106,9 @@ class Libp2pNetwork:
             faults=self._faults,
         )
         self._peers = PeerRegister()
-        self._inner.on_connections(_Watcher(self._peers, self._came_up))
+        self._tls = TlsWays(self._door, self._inner.spawn, self._faults)
+        self._inner.on_connections(_Watcher(self._peers, self._came_up, self._tls.drop))
+        self._inner.serve(BULK_WAY_PROTOCOL, self._offer_way, self._frames)
         serve_version(self._inner, self._frames, self.versions)
         self._gossip = Libp2pGossip(self._inner.host, self._door, self._inner.guarded)
         self._entrance = Libp2pEntrance(key_pair, self._door, self.versions, self._faults)
@@ -157,6 +163,7 @@ class Libp2pNetwork:
             await trio.lowlevel.checkpoint()
         finally:
             self._doors, self._entrances = [], []
+            self._tls.cut_all()
             with trio.CancelScope(shield=True):
                 await _close_all([*doors, *entrances])
 
@@ -177,7 +184,7 @@ class Libp2pNetwork:
             task_status.started(self)
 
     async def _welcome(self, stream: trio.SocketStream) -> None:
-        connection = await self._inner.welcome(stream, HANDSHAKE_BYTES_MAX)
+        connection = await self._inner.welcome(stream, HANDSHAKE_BYTES_MAX, divert=self._tls.welcome)
         if connection is not None:
             await connection.event_closed.wait()  # the socket is closed when we return
 
@@ -199,7 +206,10 @@ class Libp2pNetwork:
             with trio.fail_after(DIAL_DEADLINE_S):
                 if protocol == ENTRANCE_PROTOCOL:
                     return await self._entrance.open(peer, entrances)
-                return await self._open_inside(peer, protocol, doors)
+                open_it = self._open_for_blobs if protocol == BLOB_PROTOCOL else self._open_inside
+                stream = await open_it(peer, protocol, doors)
+                self.versions.agreed(peer)
+                return stream
         except trio.TooSlowError:
             self._suspect(peer)
             raise Unreachable(
@@ -207,7 +217,31 @@ class Libp2pNetwork:
                 remedy="check that it runs, and that a firewall lets its port through",
             ) from None
 
-    async def _open_inside(self, peer: NodeId, protocol: str, addresses: Sequence[str]) -> FrameStream:
+    async def _open_for_blobs(self, peer: NodeId, protocol: str, addresses: Sequence[str]) -> Stream:
+        """Over TLS, where `peer` says how and that leads to it; else as any other stream."""
+        if self._tls.is_worth_trying(peer):
+            try:
+                asked = await self._open_inside(peer, BULK_WAY_PROTOCOL, addresses)
+            except NotSpoken:
+                log.debug("%s offers no way for blobs beside libp2p", peer)
+            else:
+                stream = await self._tls.open(peer, asked, [*self._dialled(peer), *addresses])
+                if stream is not None:
+                    return stream
+        over_libp2p = await self._open_inside(peer, protocol, addresses)
+        self._tls.took(peer, "libp2p")
+        return over_libp2p
+
+    def _dialled(self, peer: NodeId) -> list[str]:
+        """Where the connections that we have opened to `peer` go, the newest first."""
+        live = reversed(self._inner.connections(_id(peer)))
+        return [address for each in live if (address := muxer_of(each).connection.dialled)]
+
+    async def _offer_way(self, stream: Stream) -> None:
+        assert isinstance(stream, FrameStream)  # what `_frames` makes
+        await self._tls.offer(stream, stream.source)
+
+    async def _open_inside(self, peer: NodeId, protocol: str, addresses: Sequence[str]) -> Stream:
         self._door.check_may_dial(peer)
         connection = await self._connection(peer, addresses)
         try:
@@ -220,7 +254,6 @@ class Libp2pNetwork:
                 raise
             # It had died without our knowing: once more, over a new one.
             stream = await self._inner.open_stream(await self._connection(peer, addresses), protocol)
-        self.versions.agreed(peer)
         return self._frames(stream)
 
     async def _connection(self, peer: NodeId, addresses: Sequence[str]) -> SwarmConn:
@@ -246,6 +279,8 @@ class Libp2pNetwork:
             self._entrance.handle(handler)
         else:
             self._inner.serve(protocol, handler, self._frames)
+        if protocol == BLOB_PROTOCOL:
+            self._tls.handle(handler)
 
     def _frames(self, stream: NetStream) -> FrameStream:
         peer = NodeId(stream.muxed_conn.peer_id.to_base58())
@@ -269,11 +304,16 @@ class Libp2pNetwork:
     def traffic(self, peer: NodeId) -> PeerTraffic:
         live = [muxer_of(connection).connection for connection in self._inner.connections(_id(peer))]
         # Only sockets of our own making get here, and `host_and_port` takes no relay's address: a way is direct.
+        sent, received, blobs_by = self._tls.traffic(peer) if live else (0, 0, "")
         return PeerTraffic(
-            sum(each.bytes_sent for each in live), sum(each.bytes_received for each in live), "direct" if live else ""
+            sent + sum(each.bytes_sent for each in live),
+            received + sum(each.bytes_received for each in live),
+            "direct" if live else "",
+            blobs_by,
         )
 
     async def disconnect(self, peer: NodeId) -> None:
+        self._tls.drop(peer)
         for connection in self._inner.connections(_id(peer)):
             await connection.close()
 
@@ -283,17 +323,19 @@ class Libp2pNetwork:
             self._cut_off(peer)
 
     def _cut_off(self, peer: NodeId) -> None:
+        self._tls.drop(peer)
         for connection in self._inner.connections(_id(peer)):
             muxer_of(connection).cut_off()
             self._inner.spawn(connection.close)
 
 
 class _Watcher(INotifee):
-    """Tells the register of connections that come and go; of streams and listeners nobody wants to know."""
+    """Tells of connections that come and go; of streams and listeners nobody wants to know."""
 
-    def __init__(self, peers: PeerRegister, came_up: Callable[[NodeId], None]) -> None:
+    def __init__(self, peers: PeerRegister, came_up: Callable[[NodeId], None], gone: Callable[[NodeId], None]) -> None:
         self._peers = peers
         self._came_up = came_up
+        self._gone = gone  # told when a peer's last connection has ended
         self._counted: set[INetConn] = set()
 
     async def connected(self, network: INetwork, conn: INetConn) -> None:
@@ -305,7 +347,10 @@ class _Watcher(INotifee):
     async def disconnected(self, network: INetwork, conn: INetConn) -> None:
         if conn in self._counted:
             self._counted.remove(conn)
-            self._peers.down(NodeId(conn.muxed_conn.peer_id.to_base58()))
+            peer = NodeId(conn.muxed_conn.peer_id.to_base58())
+            self._peers.down(peer)
+            if peer not in self._peers.connected:
+                self._gone(peer)
 
     async def opened_stream(self, network: INetwork, stream: INetStream) -> None: ...
 

@@ -29,9 +29,11 @@ from libp2p.stream_muxer.yamux import yamux
 from libp2p.transport.exceptions import MuxerUpgradeFailure
 from libp2p.transport.upgrader import TransportUpgrader
 
-from node.network.conduct import Allowance, Fault
+from node.network.conduct import Allowance
 from node.network.door import Door, source_of
 from node.network.libp2p_addresses import keep_alive
+from node.network.reach import multiaddress
+from node.network.serving import Charge
 from node.seams import TrafficCounters
 from protocol.keys import NodeId
 from protocol.limits import (
@@ -50,7 +52,6 @@ log = logging.getLogger("fednode.network")
 GOODBYE_S = 0.3  # to get the last frames out and say that we leave; a peer that hangs need not be told
 WRITE_QUEUE_FRAMES = 4  # of 64 KiB each, so that the next frame is made while one is sent
 SIGN_OF_LIFE_S = 5.0  # a connection silent for so long is asked for a sign; often enough for an election's timing
-Charge = Callable[[NodeId, Fault, str], None]  # told of a fault: whose, of which kind, what it did
 
 # Windows grow with use, in the library up to 16 MiB: two streams that nobody reads for a moment would then be too much.
 yamux.MAX_WINDOW_SIZE = STREAM_WINDOW_BYTES_MAX
@@ -83,6 +84,14 @@ class CountedConnection(RawConnection):
     @property
     def is_open(self) -> bool:
         return self._socket.fileno() >= 0
+
+    @property
+    def dialled(self) -> str:
+        """Where it goes to, as a multiaddress; "" where the other end has opened it, or it is over."""
+        try:
+            return multiaddress(*self._socket.getpeername()[:2]) if self.is_initiator else ""
+        except OSError:
+            return ""
 
     def belongs_to(self, peer: NodeId) -> None:
         """The peer has proved its name."""

@@ -21,6 +21,7 @@ from tracker import blobs as blobs_module
 from tracker import durable
 from tracker.blobs import BlobStore
 from tracker.chunks import blob_id_of, chunk_hashes_of
+from tracker.quota import FREE_BYTES_MIN, FREE_SHARE_MIN, Quota
 
 
 def content(size: int, seed: int = 0) -> bytes:
@@ -229,7 +230,7 @@ def test_what_a_killed_put_left_is_removed_on_opening(tmp_path: Path) -> None:
 
 
 def test_the_quota_refuses_what_would_go_over(tmp_path: Path) -> None:
-    store = BlobStore(tmp_path, bytes_max=2 * CHUNK_BYTES)
+    store = BlobStore(tmp_path, quota=Quota(2 * CHUNK_BYTES))
     data = content(CHUNK_BYTES + 10)
     hashes = chunk_hashes_of(data)
     blob = blob_id_of(hashes, len(data))
@@ -246,6 +247,23 @@ def test_the_quota_refuses_what_would_go_over(tmp_path: Path) -> None:
     assert store.put(content(CHUNK_BYTES)) == store.put(content(CHUNK_BYTES))
 
 
+def test_a_quota_may_change_and_the_disk_keeps_a_margin(tmp_path: Path) -> None:
+    quota = Quota(10)
+    store = BlobStore(tmp_path, quota=quota)
+    with pytest.raises(Refused, match="of which 0 are used") as refused:
+        store.put(b"eleven byte")
+    assert "--blobs-max" in refused.value.remedy
+    quota.bytes_max = None
+    store.put(b"eleven byte")
+    disk = os.statvfs(tmp_path)
+    size, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
+    assert quota.floor(size) == min(FREE_BYTES_MIN, int(size * FREE_SHARE_MIN))
+    assert quota.floor(10**9) == 50_000_000
+    with pytest.raises(Refused, match="free on the disk"):
+        quota.check(0, free - quota.floor(size) + CHUNK_BYTES * 64, tmp_path)
+    quota.check(0, 0, tmp_path)
+
+
 def _file(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
@@ -259,11 +277,11 @@ def test_discarding_spares_what_was_stored_or_asked_for_since(tmp_path: Path) ->
     store.receive(half_id, chunk_hashes_of(data), len(data)).write_chunk(0, data)
     for name in tree(tmp_path):
         os.utime(tmp_path / name, (1000, 1000))
-    assert {blob: (size, at) for blob, size, at in store.stored()} == {
-        asked: (5, 1000),
-        old: (CHUNK_BYTES + 1, 1000),
-        again: (5, 1000),
-        half_id: (4, 1000),
+    assert {each.blob: (each.bytes, each.unused_s, each.is_half) for each in store.stored(now=1500)} == {
+        asked: (5, 500, False),
+        old: (CHUNK_BYTES + 1, 500, False),
+        again: (5, 500, False),
+        half_id: (4, 500, True),
     }
     assert store.put(b"again") == again
     assert store.has(asked)

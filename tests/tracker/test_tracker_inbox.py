@@ -62,6 +62,12 @@ def test_refusals_are_counted_by_run_and_node(store: Store, reader: Reader) -> N
     assert reader.query("refused_updates", {"since": iso(NOW + DAY)}) == []
 
 
+def test_what_a_rule_sets_aside_is_nothing_to_look_at(store: Store, reader: Reader) -> None:
+    aside = json.dumps([{"node_id": "n2", "reason": "set-aside: krum took another"}])
+    store.write([RoundRow("r1", 1, 1, "n1", "c", "m", NOW, 2, aside, 10, 1.0), refusing("r1", 2, "n3")])
+    assert [row["node_id"] for row in reader.query("refused_updates", {})] == ["n3"]
+
+
 def test_what_has_failed_last_counts(store: Store, reader: Reader) -> None:
     store.write([failed("r1", "", 1), failed("r1", "n1", 2), failed("r1", "n2", 3)])
     store.write([failed("r2", "", 4), failed("r2", "", 5, "RUNNING"), failed("r3", "", 6)])
