@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 Answer = TypeVar("Answer")
 Json = dict[str, Any]
 REQUEST_DEADLINE_S = 30.0  # the node answers from memory or by one query; longer means that it hangs
+CARE_DEADLINE_S = 3600.0  # for reading hundreds of gigabytes through
 LONG_DEADLINE_S = 600.0  # joining waits for a member, adding data reads all of it, starting a run makes the model
 
 
@@ -189,6 +190,30 @@ class Endpoints(Generic[Answer]):
     def set_policy(self, rules: Sequence[str] | None = None, logs: str | None = None) -> Answer:
         return self._call("PUT", path_of("policy"), given({"rules": rules, "logs": logs}))
 
+    def limits(self) -> Answer:
+        """{"up_bytes_per_s", "down_bytes_per_s", "blobs_max_bytes"}: of transfers and of blobs; None is no limit."""
+        return self._get("limits")
+
+    def set_limits(self, up: str | None = None, down: str | None = None, blobs_max: str | None = None) -> Answer:
+        """Change limits at once, and for later starts: "2.5MB/s", "100Mbit/s", "50G", or "none". What is None stays."""
+        return self._call("PUT", path_of("limits"), given({"up": up, "down": down, "blobs_max": blobs_max}))
+
+    def transfers(self) -> Answer:
+        """{"transfers": […]}: blobs that have been on their way for over a second, with their rates."""
+        return self._get("transfers")
+
+    def blobs(self) -> Answer:
+        """{"blobs", "bytes", "kinds": […], "runs": […], …}: what the blobs are, and what they take up."""
+        return self._call("GET", path_of("blobs"), None, LONG_DEADLINE_S)
+
+    def verify_blobs(self) -> Answer:
+        """{"blobs", "bytes", "damaged": […]}: all of them are read; what is damaged is set aside and fetched again."""
+        return self._post("blobs", "verify", deadline_s=CARE_DEADLINE_S)
+
+    def collect_blobs(self, dry_run: bool = False) -> Answer:
+        """{"kinds": […], "bytes", "spared"}: what nothing needs is removed, or with `dry_run` only named."""
+        return self._post("blobs", "gc", dry_run=dry_run, deadline_s=CARE_DEADLINE_S)
+
     def metrics(self, run: str, **filters: object) -> Answer:
         return self._get("runs", run, "metrics", **filters)
 
@@ -198,6 +223,11 @@ class Endpoints(Generic[Answer]):
     def series(self, run: str) -> Answer:
         """Which curves a run has; `metrics` with `points` gives them thinned out."""
         return self._get("runs", run, "series")
+
+    def audit_run(self, run: str, round_number: int | None = None) -> Answer:
+        """{"run_id", "rounds": [{"round", "verdict", "why", …}]}: whether committed rounds are what their updates give,
+        of one round or of all."""
+        return self._post("runs", run, "audit", round=round_number, deadline_s=CARE_DEADLINE_S)
 
     def updates(self, run: str, **filters: object) -> Answer:
         return self._get("runs", run, "updates", **filters)

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -54,6 +54,7 @@ class DaemonOptions:
     listen: str | None = None
     announce: Sequence[str] = ()
     mdns: bool | None = None
+    limits: Mapping[str, str] = field(default_factory=dict)
     log_format: LogFormat = "text"
     json: bool = False
     debug: bool = False
@@ -83,6 +84,7 @@ def run_daemon(options: DaemonOptions, open_node: OpenNode | None = None) -> int
                 listen=options.listen,
                 announce=options.announce,
                 mdns=options.mdns,
+                limits=options.limits,
             )
             trio.run(_Daemon(options, home, settings, parent, open_node or real_node_opener(options)).run)
             return 0
@@ -181,6 +183,8 @@ async def open_real_node(
     # Here, for a refused start must not wait for libp2p: it takes seconds to import.
     from node.home.disk import FileDisk
     from node.network.libp2p_network import open_network
+    from node.network.pace import Pace
+    from node.network.rates import rate_of, size_of
     from node.node import Node
     from node.record.record import open_record
     from node.system.capacity import measure_capacity
@@ -188,9 +192,11 @@ async def open_real_node(
     from node.system.peer_watch import watch_peers
     from node.training.trainer import worker_trainer
     from node.training.worker_watch import watch_limits
+    from tracker.quota import Quota
 
     limits = watch_limits(settings.worker_silence_s, settings.worker_hang_s)
-    disk = FileDisk(home.path)
+    quota = Quota(size_of(settings.blobs_max))
+    disk = FileDisk(home.path, quota=quota)
     record = await open_record(home.path / RECORD)
     try:
         async with (
@@ -212,9 +218,12 @@ async def open_real_node(
                 capacity=partial(measure_capacity, home.path),
                 home=str(home.path),
                 outside=settings.announce.split(),
+                pace=Pace(rate_of(settings.up), rate_of(settings.down)),
+                quota=quota,
             ) as node,
             trio.open_nursery() as nursery,
         ):
+            disk.make_room = node.retention.make_room
             with recorded_in(node.log_handler()):
                 nursery.start_soon(record.run)
                 nursery.start_soon(system_watch(node, trainer, home.path, settings.system_interval_s).run)

@@ -18,6 +18,7 @@ from node.api.views import log_view
 from node.data.datasets import DataSets
 from node.home.doctor import CLOCK_QUESTION
 from node.home.identity import Identity, Keys, load_identity
+from node.home.limits import Limits
 from node.home.sealing import Vault
 from node.logs.record_log import RecordHandler
 from node.logs.share import LOGS_QUESTION, LogShare
@@ -32,6 +33,7 @@ from node.membership.whereabouts import ADDRESS_CHANNEL
 from node.membership.witness import Witness
 from node.network.bulk import Bulk, Transfer
 from node.network.links import RUN_CHANNEL, Links
+from node.network.pace import Pace
 from node.network.questions import Questions
 from node.record.retention import Retention
 from node.run.histories import HISTORY_QUESTION
@@ -46,6 +48,7 @@ from protocol.errors import FednodeError, UnknownKind
 from protocol.keys import BlobId, NodeId, RunId
 from protocol.operations import OpenOperation
 from protocol.presence import Capacity, Presence
+from tracker.quota import Quota
 from tracker.rows import LogRow, NodeRow
 
 if TYPE_CHECKING:
@@ -68,6 +71,7 @@ class Node:
         now: the wall clock, seconds since 1970.
         home: where it lives, for people to read.
         outside: multiaddresses of its door that outsiders can dial, as its owner says.
+        pace, quota: the limits of bulk transfer and of blobs; `quota` is what the disk keeps to.
     """
 
     def __init__(
@@ -88,6 +92,8 @@ class Node:
         vault: Vault | None = None,
         home: str = "",
         outside: Sequence[str] = (),
+        pace: Pace | None = None,
+        quota: Quota | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.network = network
@@ -101,6 +107,7 @@ class Node:
         self.now = now
         self.random = random
         self.capacity = capacity
+        self.limits = Limits(disk, pace or Pace(), quota or Quota())
         self.hub = Hub()
         self.counts = Counts()
         self.started_at = now()
@@ -131,7 +138,9 @@ class Node:
         self.links = Links(self.network, self._on_message)
         self.peer_history = PeerHistory()
         self.peer_links = PeerLinks(self.network, self.links, self.random.randbytes)
-        self.bulk = Bulk(self.network, self.disk, self._may_read, self._on_transfer)
+        self.bulk = Bulk(
+            self.network, self.disk, self._may_read, self._on_transfer, pace=self.limits.pace, random=self.random
+        )
         self.groups = Groups(
             self.identity,
             self.network,

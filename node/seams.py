@@ -4,15 +4,23 @@ Each has a real and a simulated implementation, and one conformance suite under 
 libraries underneath never pass a seam: what comes through is declared here.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from node.network.conduct import Conduct
+from node.task_values import EvaluateResult as EvaluateResult
+from node.task_values import InitialModel as InitialModel
+from node.task_values import Predictions as Predictions
+from node.task_values import StagedFile as StagedFile
+from node.task_values import TaskOutput as TaskOutput
+from node.task_values import TaskSpec as TaskSpec
+from node.task_values import TrainResult as TrainResult
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId
 from protocol.version import PROTOCOL_VERSION
+from tracker.stored import StoredBlob, TakenBlob
 
 T = TypeVar("T")
 
@@ -66,11 +74,12 @@ class TrafficCounters:
 
 @dataclass(frozen=True, slots=True)
 class PeerTraffic:
-    """What the connections to one peer that there are now have carried, in bytes, and how they go: "" without one."""
+    """What the connections to one peer that there are now have carried, in bytes; how they go, and how blobs come."""
 
     bytes_sent: int = 0
     bytes_received: int = 0
     path: Literal["direct", "relayed", ""] = ""
+    blobs_by: Literal["tls", "libp2p", ""] = ""
 
 
 class Stream(Protocol):
@@ -172,18 +181,12 @@ class BlobWriter(Protocol):
     async def write_chunk(self, index: int, data: bytes) -> None:
         """Raises RemoteProtocolError when `data` does not have the hash that the chunk list promises."""
 
+    async def chunk(self, index: int) -> bytes:
+        """A chunk that came already, verified anew. Raises FednodeError where it is not here any more."""
+
     async def finish(self) -> None: ...
 
     async def abandon(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBlob:
-    """`unused_s`: for how long nobody has stored it or asked whether it is here."""
-
-    blob: BlobId
-    bytes: int
-    unused_s: float
 
 
 class Disk(Protocol):
@@ -209,6 +212,10 @@ class Disk(Protocol):
     async def put_blob(self, source: bytes | Path) -> BlobId:
         """Store bytes, or a file's content, as a blob. Storing the same again changes nothing."""
 
+    async def take_blob(self, file: Path, *, may_change: bool = False, only_as: BlobId | None = None) -> TakenBlob:
+        """Store a file that is given away: moved, not copied, where that can be, and gone whatever comes of it.
+        `may_change`: its maker may have it open still. `only_as`: under another name it is not stored."""
+
     async def has_blob(self, blob: BlobId) -> bool: ...
 
     async def open_blob(self, blob: BlobId) -> BlobReader:
@@ -230,92 +237,12 @@ class Disk(Protocol):
 
     async def delete_blob(self, blob: BlobId) -> None: ...
 
-    async def stored_blobs(self) -> list["StoredBlob"]:
+    async def stored_blobs(self) -> list[StoredBlob]:
         """Everything under a blob's name, whole or half."""
 
     async def discard_blob(self, blob: BlobId, unused_s: float) -> int:
         """Delete a blob unless it was stored, or asked for with `has_blob`, within the last `unused_s` seconds: who was
         told that it is here finds it. Gives the bytes freed."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskSpec:
-    """What a trainer needs to know of a run. Plain values only: it crosses a pipe."""
-
-    run_id: str
-    node_id: str
-    task: str  # a built-in task's name, or the path of a local Python file
-    task_parameters: Mapping[str, Any]
-    hyperparameters: Mapping[str, Any]  # epochs, batch_size, optimizer, learning_rate, momentum, proximal_mu …
-    codec: str  # how updates are coded, a name that aggregation knows
-    data_path: str | None  # this node's own data; None for the making of a model only
-    data_options: Mapping[str, Any]
-    seed: int
-    threads: int = 1
-    draws: str = ""  # what this participant's random draws follow from, besides seed and round; the node's id if empty
-    holds_out_all: bool = False  # to judge a model on data that it was not trained on
-    is_unlabelled: bool = False  # only predictions are wanted, so the data's labels may be missing
-
-
-@dataclass(frozen=True, slots=True)
-class InitialModel:
-    """`schema`: canonical bytes of the tensor schema (aggregation.schema). `model`: raw tensors in that order."""
-
-    schema: bytes
-    model: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class TrainResult:
-    """What training one round gave: the coded difference from the base, and figures about it."""
-
-    update: Path | bytes  # coded by aggregation; a file in the worker's directory, or the bytes themselves
-    samples: int
-    metrics: Mapping[str, float]
-    steps: int
-    encode_s: float = 0.0  # of the whole call: for taking the difference and coding it
-    usage: Mapping[str, float] = field(default_factory=dict)  # of the worker meanwhile, by node.system.names
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluateResult:
-    samples: int
-    metrics: Mapping[str, float]  # means over the samples, such as loss and accuracy
-
-
-@dataclass(frozen=True, slots=True)
-class Predictions:
-    """`file`: an .npz of arrays that all have `rows` entries, in the order of the data. Whoever wrote it may lie."""
-
-    file: Path
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class StagedFile:
-    """An artifact on its way: `file` is its name in the session's folder (node.training.staged_files)."""
-
-    file: str
-    kind: str
-    details: str  # JSON
-
-
-@dataclass(frozen=True, slots=True)
-class TaskOutput:
-    """Something the task's code said while it ran."""
-
-    kind: str  # "metric", "parameter", "span", "artifact", "log", "stdout" or "stderr"
-    text: str = ""
-    level: str = "INFO"
-    values: Mapping[str, float] = field(default_factory=dict)  # metrics by name, as fednode_logging.class_key has it
-    round: int = 0
-    epoch: int = 0
-    step: int = 0
-    split: str = "train"  # or "eval": what the task was at when it told metrics
-    parameters: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # value and type, as text
-    name: str = ""  # of a span or an artifact
-    seconds: float = 0.0  # of a span
-    staged: StagedFile | None = None  # of an artifact
 
 
 class Keep(Protocol):
@@ -339,8 +266,11 @@ class TaskSession(Protocol):
 
     async def initial_model(self) -> InitialModel: ...
 
-    async def train(self, round_number: int, schema: bytes, model: bytes | Path) -> TrainResult:
-        """Train from `model`. `round_number` and the spec's seed alone decide the random draws."""
+    async def train(
+        self, round_number: int, schema: bytes, model: bytes | Path, server_state: bytes | Path = b""
+    ) -> TrainResult:
+        """Train from `model`. `round_number` and the spec's seed alone decide the random draws. `server_state` is the
+        base checkpoint's, for methods that look into it."""
 
     async def evaluate(self, round_number: int, schema: bytes, model: bytes | Path) -> EvaluateResult | None:
         """`model` on this node's held-out data; None where there is none."""
@@ -364,6 +294,10 @@ class Trainer(Protocol):
 
     async def forget(self, run_id: str) -> None:
         """Delete what this participant kept for a run that has ended. No session of it may be open."""
+
+    async def carry_on(self, run_id: str, round_number: int, update: BlobId, *, used: bool) -> None:
+        """What the last training left to be carried on belongs to this update, which nobody has heard of yet; or, once
+        a committed checkpoint has `used` it, counts. Saying it twice changes nothing. Raises FednodeError."""
 
 
 class Record(Protocol):

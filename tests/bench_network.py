@@ -1,11 +1,13 @@
 """Bulk transfer between two processes on this machine, beside what the same bytes cost without fednode around them.
 
-bulk_vs_tls     256 MB fetched by one node from one peer, into a blob that is verified and fsynced, against a plain
-                non-blocking TLS 1.3 socket that reads the same number of bytes into memory
-bulk_vs_libp2p  the same against a stream of libp2p (noise, yamux, PY_YAMUX_RELEASE_ON_READ=0) that carries frames of
-                1 MiB into memory
+bulk_vs_tls          256 MB fetched by one node from one peer, into a blob that is verified and fsynced, against a plain
+                     non-blocking TLS 1.3 socket that reads the same number of bytes into memory
+bulk_vs_tcp          the same against a plain TCP socket
+bulk_vs_libp2p       the same against a stream of libp2p (noise, yamux, PY_YAMUX_RELEASE_ON_READ=0) that carries 64 MB
+                     in frames of 1 MiB into memory
+..._64mb             64 MB instead of 256 MB
 
-The three are measured in turn, several times over, and the best of each counts: ratios within one run.
+All are measured in turn, several times over, and the best of each counts: ratios within one run.
 """
 
 import json
@@ -25,41 +27,55 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 MEGABYTE = 1_000_000
-BULK_BYTES = 256 * MEGABYTE
+SIZES = {"": 256 * MEGABYTE, "_64mb": 64 * MEGABYTE}  # by what a figure's name ends in
 LIBP2P_BYTES = 64 * MEGABYTE  # its speed does not depend on the length, and it takes its time
 PIECE_BYTES = 1024 * 1024
 REPEATS = 3
 SERVER_DEADLINE_S = 60.0  # to be up; importing libp2p on a busy machine takes its time
+LIBP2P_PROTOCOL = "/fednode/bench/1"  # a protocol of libp2p: what blobs would go over if there were nothing better
 
 
 def figures() -> dict[str, float]:
     """Ratios of speeds, and the speeds in MB/s."""
+    speeds: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="fednode-bench-") as folder:
-        speeds = {"tls": 0.0, "libp2p": 0.0, "bulk": 0.0}
         for turn in range(REPEATS):
             place = Path(folder) / str(turn)
             place.mkdir()
-            speeds["tls"] = max(speeds["tls"], BULK_BYTES / tls_seconds(BULK_BYTES, place))
-            speeds["libp2p"] = max(speeds["libp2p"], LIBP2P_BYTES / _fetch_seconds("libp2p", LIBP2P_BYTES, place))
-            speeds["bulk"] = max(speeds["bulk"], BULK_BYTES / _fetch_seconds("bulk", BULK_BYTES, place))
-    return {
-        "bulk_vs_tls": round(speeds["bulk"] / speeds["tls"], 3),
-        "bulk_vs_libp2p": round(speeds["bulk"] / speeds["libp2p"], 2),
-        **{f"{name}_mb_per_s": round(speed / MEGABYTE, 1) for name, speed in speeds.items()},
+            for name, speed in _speeds(place).items():
+                speeds[name] = max(speeds.get(name, 0.0), speed)
+    ratios = {
+        f"bulk_vs_{other}{size}": round(speeds[f"bulk{size}"] / speeds[f"{other}{size}"], 3)
+        for size in SIZES
+        for other in ("tls", "tcp", "libp2p")
     }
+    return {**ratios, **{f"{name}_mb_per_s": round(speed / MEGABYTE, 1) for name, speed in speeds.items()}}
 
 
-# --- plain TLS ---------------------------------------------------------------------------------------------------
+def _speeds(folder: Path) -> dict[str, float]:
+    """Each measured once, in bytes a second."""
+    speeds = {}
+    for name, size in SIZES.items():
+        speeds[f"tcp{name}"] = size / plain_seconds("tcp", size, folder)
+        speeds[f"tls{name}"] = size / plain_seconds("tls", size, folder)
+        speeds[f"bulk{name}"] = size / _fetch_seconds("bulk", size, folder)
+    libp2p = LIBP2P_BYTES / _fetch_seconds("libp2p", LIBP2P_BYTES, folder)
+    return {**speeds, **{f"libp2p{name}": libp2p for name in SIZES}}
+
+
+# --- plain sockets -----------------------------------------------------------------------------------------------
 def tls_seconds(size: int, folder: Path) -> float:
     """How long `size` bytes take from another process through one non-blocking TLS 1.3 socket into memory."""
-    certificate = _certificate(folder)
-    with _server("tls", size, folder) as told:
-        context = ssl.create_default_context(cafile=str(certificate))
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        with (
-            socket.create_connection(("127.0.0.1", told["port"])) as plain,
-            context.wrap_socket(plain, server_hostname="localhost") as connection,
-        ):
+    return plain_seconds("tls", size, folder)
+
+
+def plain_seconds(way: str, size: int, folder: Path) -> float:
+    """How long `size` bytes take from another process through one non-blocking socket, "tls" or "tcp", into memory."""
+    context = ssl.create_default_context(cafile=str(_certificate(folder)))
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    with _server(way, size, folder) as told, socket.create_connection(("127.0.0.1", told["port"])) as plain:
+        connection = context.wrap_socket(plain, server_hostname="localhost") if way == "tls" else plain
+        with connection:
             connection.setblocking(False)
             buffer = memoryview(bytearray(PIECE_BYTES))
             connection.send(b"g")  # the handshake is not counted
@@ -67,19 +83,19 @@ def tls_seconds(size: int, folder: Path) -> float:
             while came < size:
                 try:
                     came += connection.recv_into(buffer)
-                except ssl.SSLWantReadError:
+                except (ssl.SSLWantReadError, BlockingIOError):
                     select.select([connection], [], [])
             return time.perf_counter() - began
 
 
-def _serve_tls(size: int, folder: Path) -> None:
+def _serve_plain(way: str, size: int, folder: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(folder / "tls.pem")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         _tell(port=listener.getsockname()[1])
         plain, _ = listener.accept()
-        with plain, context.wrap_socket(plain, server_side=True) as connection:
+        with plain, context.wrap_socket(plain, server_side=True) if way == "tls" else plain as connection:
             connection.recv(1)
             connection.setblocking(False)
             piece = memoryview(os.urandom(PIECE_BYTES))
@@ -87,7 +103,7 @@ def _serve_tls(size: int, folder: Path) -> None:
             while left:
                 try:
                     left -= connection.send(piece[: min(left, PIECE_BYTES)])
-                except ssl.SSLWantWriteError:
+                except (ssl.SSLWantWriteError, BlockingIOError):
                     select.select([], [connection], [])
             connection.setblocking(True)
             connection.recv(1)  # the reader is done
@@ -136,7 +152,7 @@ async def _serve_bulk(size: int, folder: Path) -> None:
     from node.home.disk import FileDisk
     from node.network.bulk import Bulk
 
-    disk = FileDisk(folder / "there")
+    disk = FileDisk(folder / f"there-{size}")
     async with _network() as network:
         bulk = Bulk(network, disk, lambda peer, blob: True)
         async with trio.open_nursery() as nursery:
@@ -154,7 +170,7 @@ async def _fetch_bulk(size: int, folder: Path, told: dict[str, Any]) -> None:
     from node.network.bulk import Bulk
     from node.seams import BLOB_PROTOCOL
 
-    disk = FileDisk(folder / "here")
+    disk = FileDisk(folder / f"here-{size}")
     async with _network() as network:
         network.learn(told["node_id"], told["addresses"])
         bulk = Bulk(network, disk, lambda peer, blob: True)
@@ -175,7 +191,7 @@ async def _fetch_bulk(size: int, folder: Path, told: dict[str, Any]) -> None:
 async def _serve_libp2p(size: int, folder: Path) -> None:
     import trio
 
-    from node.seams import BLOB_PROTOCOL, Stream
+    from node.seams import Stream
 
     async with _network() as network:
         frame = os.urandom(PIECE_BYTES)
@@ -186,17 +202,15 @@ async def _serve_libp2p(size: int, folder: Path) -> None:
                 await stream.send_frame(frame)
             await stream.receive_frame(1)
 
-        network.handle(BLOB_PROTOCOL, send)
+        network.handle(LIBP2P_PROTOCOL, send)
         _tell(node_id=network.node_id, addresses=network.addresses())
         await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
 
 
 async def _fetch_libp2p(size: int, folder: Path, told: dict[str, Any]) -> None:
-    from node.seams import BLOB_PROTOCOL
-
     async with _network() as network:
         network.learn(told["node_id"], told["addresses"])
-        stream = await network.open(told["node_id"], BLOB_PROTOCOL)
+        stream = await network.open(told["node_id"], LIBP2P_PROTOCOL)
         await stream.send_frame(b"g")
         began, came = time.perf_counter(), 0
         while came < size:
@@ -257,8 +271,8 @@ def _main(what: str, size: int, folder: Path, *told: str) -> None:
     import trio
 
     match what:
-        case "serve-tls":
-            _serve_tls(size, folder)
+        case "serve-tls" | "serve-tcp":
+            _serve_plain(what.removeprefix("serve-"), size, folder)
         case "serve-bulk":
             trio.run(_serve_bulk, size, folder)
         case "serve-libp2p":

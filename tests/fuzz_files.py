@@ -14,7 +14,9 @@ from fuzz_messages import CERTIFICATE, CONFIGURATIONS, HASH, example_of
 from fuzzing import Decoder
 from pydantic import ValidationError
 
-from aggregation.codecs import codec_named
+from aggregation.checkpoints import apply_difference
+from aggregation.codec import Codec
+from aggregation.codecs import CODECS
 from aggregation.safetensors_file import from_safetensors, safetensors_pieces
 from aggregation.schema import Schema, TensorSpec
 from aggregation.updates import Bounds, check_update, encode_update, update_of
@@ -45,7 +47,6 @@ SCHEMA = Schema.of(
     ]
 )
 MODEL = bytes(SCHEMA.model_bytes)
-CODEC = codec_named("bf16")
 WORKER_REFUSES = (
     FednodeError,
     ValueError,
@@ -75,9 +76,19 @@ def _checkpoint(body: bytes) -> bytes:
     return msgpack.packb({"t": "c", "v": 1, "b": body, "k": bytes(32), "s": bytes(64)})
 
 
-def _update(raw: bytes) -> None:
+def _updates(codec: Codec) -> tuple[bytes, ...]:
+    moved = SCHEMA.raw_of({**SCHEMA.views(MODEL), "layer.weight": np.arange(6, dtype=np.float32).reshape(2, 3)})
+    return tuple(encode_update(SCHEMA, MODEL, trained, codec) for trained in (MODEL, moved))
+
+
+def _update(codec: Codec) -> Callable[[bytes], object]:
     bounds = Bounds({"seen": np.zeros((), np.int64)}, norm=1.0)
-    check_update(SCHEMA, CODEC, bounds, update_of("a", raw, 10))
+    return lambda raw: check_update(SCHEMA, codec, bounds, update_of("a", raw, 10))
+
+
+def _difference(codec: str) -> Callable[[bytes], object]:
+    """What the maker of a checkpoint says to have added to the model before it."""
+    return lambda raw: apply_difference(MODEL, SCHEMA, raw, codec)
 
 
 def _compared(raw: bytes) -> None:
@@ -134,7 +145,8 @@ def decoders() -> list[Decoder]:
         Decoder("schema", Schema.from_bytes, (SCHEMA.to_bytes(),), _SCHEMA),
         Decoder("safetensors", lambda raw: from_safetensors(SCHEMA, raw), (safetensors,), _SAFETENSORS),
         Decoder("models compared", _compared, (safetensors,), ("node.record.model_difference:_Reader.header",)),
-        Decoder("update", _update, (encode_update(SCHEMA, MODEL, MODEL, CODEC),), refuses=()),
+        *(Decoder(f"update in {name}", _update(codec), _updates(codec), refuses=()) for name, codec in CODECS.items()),
+        *(Decoder(f"difference in {name}", _difference(name), _updates(codec)) for name, codec in CODECS.items()),
         Decoder("journal", journal.scan_records, (records + journal.encode_record(len(records), b"two"),), refuses=()),
         Decoder("address book", address_book.unpack_records, (msgpack.packb([CERTIFICATE]),), _BOOK, (*_DAMAGED,)),
         Decoder("key backup", lambda raw: key_backup.open_backup(raw, "x" * 20, "it"), (_BACKUP,), _KEYS),

@@ -17,6 +17,8 @@ from pydantic.fields import FieldInfo
 
 import node
 import protocol
+from node.network import bulk_wire
+from node.network.bulk_wire import pack_news
 from protocol import checkpoint, device_link, history, identity, invitation, manifest_read, operations, presence
 from protocol.address_record import ADDRESS_TAG, AddressRecord, open_address_record
 from protocol.admitting import EntranceHost, Hosted
@@ -25,7 +27,7 @@ from protocol.errors import RemoteProtocolError
 from protocol.group_author import append, create_group
 from protocol.group_key import GroupKey, open_gossip, open_sealed, recipients_of, seal_gossip, seal_key_of, sealed_for
 from protocol.joining import Joining
-from protocol.keys import member_id_of, member_public_key, node_id_of, node_public_key, public_key_of
+from protocol.keys import BlobId, member_id_of, member_public_key, node_id_of, node_public_key, public_key_of
 from protocol.operation_kinds import InvitePost, Payload
 from protocol.operations import OPERATION_TAG
 from protocol.run_journal import read_record
@@ -268,9 +270,24 @@ def decoders() -> list[Decoder]:
         Decoder("run journal", read_record, runs),
         Decoder("subject of a report", history.subject_of, report, ("protocol.history:subject_of",), refuses=()),
         Decoder("subject, its body", history.subject_of, (examples[checkpoint.Report],), refuses=(), wrap=_signed("x")),
+        *_about_blobs(),
         Decoder("versions", read_versions, (b"1,2,3",)),
         Decoder("configuration", _text(manifest_read.read_configuration), CONFIGURATIONS, _CONFIGURATION),
         *_tokens(examples),
+    ]
+
+
+def _about_blobs() -> list[Decoder]:
+    blob = BlobId("ab" * 32)
+    news = (pack_news(20, [3, 19], 0, [NODE_ID]), pack_news(20, [3, 19, 4], 2, []), pack_news(20, range(20), 0, []))
+    return [
+        Decoder("blob request", bulk_wire.read_request, (bulk_wire.pack_request(bulk_wire.CHUNK, 1, blob, b"x"),)),
+        Decoder("blob answer", bulk_wire.read_answer, (bulk_wire.pack_answer(bulk_wire.OK, 7),)),
+        Decoder("chunk list", bulk_wire.read_list, (bulk_wire.pack_list(5, [bytes(32)]),)),
+        Decoder("chunk asked", lambda raw: bulk_wire.read_asked_chunk(raw, 20), (bytes(5),)),
+        Decoder("news asked", bulk_wire.read_asked_news, (bulk_wire.pack_asked_news(3, 8),)),
+        Decoder("chunks' indices", lambda raw: bulk_wire.read_indices(raw, 20), (bulk_wire.pack_indices([1, 2]),)),
+        Decoder("news of a blob", lambda raw: bulk_wire.read_news(raw, 20), news),
     ]
 
 

@@ -20,6 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from node.api.api_answers import REFUSED, answer, error_answer, named, route
 from node.api.api_artifacts import artifact_routes
+from node.api.api_audit import audit_routes
+from node.api.api_blobs import blob_routes
 from node.api.api_bodies import (
     Accept,
     AddData,
@@ -217,8 +219,10 @@ def _routes(handlers: _Handlers) -> list[Route]:
         *curve_routes(handlers.service),
         *device_routes(handlers.service),
         *doctor_routes(handlers.service),
+        *audit_routes(handlers.service),
         *log_routes(handlers.service, handlers.stopping),
         *store_routes(handlers.service),
+        *blob_routes(handlers.service),
     ]
 
 

@@ -1,5 +1,7 @@
 """The local API's endpoints about a run's curves, what befell it, and its updates, as docs/api.md has them."""
 
+from typing import Literal
+
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +21,7 @@ class UpdatesText(Query):
     after_round: int | None = Field(default=None, ge=-1)
     before_round: int | None = Field(default=None, ge=0)
     node: NameText | None = None
+    outcome: Literal["used", "late", "refused"] | None = None
     limit: int = Field(default=1000, ge=1, le=UPDATES_MAX)
 
 

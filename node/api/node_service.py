@@ -12,6 +12,7 @@ from node.api.inbox import Inbox
 from node.api.run_curves import RunCurves
 from node.api.run_list import RunList
 from node.api.service import Asked, Json, LogPage, LogsQuery, ModelFile, NotFound
+from node.api.transfers import Transfers
 from node.api.views import group_view, metric_view, peer_view, peers_view, status_view
 from node.data.views import DataViews
 from node.home.doctor import Doctor
@@ -22,10 +23,12 @@ from node.membership.token_words import reach_view
 from node.names import id_named
 from node.network.reach import host_and_port, outside_address
 from node.record.artifacts import Artifacts
+from node.record.blob_care import BlobCare
 from node.record.model_names import run_named
 from node.record.predict import Predictor
 from node.record.registry import Registry
 from node.record.store_care import StoreCare
+from node.run.audit_views import Audits
 from node.run.direction import extend_run, resume_run, stop_run
 from node.run.known_run import KnownRun
 from node.run.proposal import Proposals
@@ -61,6 +64,8 @@ class Service:
         self.registry = Registry(node.record, node.disk, node.trainer.offload, node.now, node.hub.publish)
         self.predictor = Predictor(node)
         self.store = StoreCare(node)
+        self.blobs = BlobCare(node)
+        self.transfers = Transfers(node)
         self.data_views = DataViews(node)
         self._changed_runs: set[RunId] = set()
         self._changed_groups: set[GroupId] = set()
@@ -71,6 +76,7 @@ class Service:
         self.curves = RunCurves(node, self._run_id, self._node_id, self._catch_up)
         self.devices = Devices(node)
         self.doctor = Doctor(node)
+        self.audits = Audits(node, self._known)
         self.memberships = Memberships(node, self._place)
         self.run_list = RunList(node, self._catch_up)
 
@@ -306,6 +312,7 @@ class Service:
             "runs": runs,
             "runs_total": runs_total,
             "inbox": await self.inbox.items(),
+            "transfers": self.transfers.views(),
         }
 
     def mark_run(self, run: RunId) -> None:
@@ -357,6 +364,7 @@ class Service:
             hub.publish({"type": "peer", "peer": peer_view(self._node, peer)})
         for run in sorted(runs):
             hub.publish({"type": "run", "run": await self.run(run)})
+        self.transfers.publish()
         if runs or groups:
             self.inbox.mark()
         await self.inbox.publish()

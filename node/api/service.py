@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal, Protocol
 
+from node.api.service_audit import AuditService
 from node.api.service_doctor import DoctorService
 from node.api.service_members import MembershipService
 from node.api.service_runs import RunListService
+from node.api.service_store import BlobService, StoreService, TransferService
 from node.seams import TaskOutput
 from protocol.errors import Refused
 from tracker.log_pages import previous_place
@@ -206,35 +208,6 @@ class ArtifactService(Protocol):
     async def file(self, run: str, node: str, name: str) -> ArtifactFile: ...
 
 
-@dataclass(frozen=True, slots=True)
-class StoreCopy:
-    """A copy of the whole record: its length in bytes, and the bytes in pieces."""
-
-    size: int
-    chunks: AsyncIterator[bytes]
-
-
-class StoreService(Protocol):
-    """The care of the record. Everything may raise FednodeError for the disk's sake."""
-
-    async def retention(self) -> Json: ...
-
-    async def set_retention(self, rules: Mapping[str, str]) -> Json:
-        """Change the rules of some kinds (tracker.retention). Raises Refused."""
-
-    async def prune(self, *, dry_run: bool) -> Json: ...
-
-    async def compact(self) -> Json: ...
-
-    async def backup(self) -> StoreCopy: ...
-
-    async def check(self, *, deep: bool) -> Json: ...
-
-    async def take_in(self, name: str, models: str | None) -> Json:
-        """Take in the file `name` of the work folder, which tracker.import_read.stage wrote, and the blobs in the
-        folder `models`. Raises Refused."""
-
-
 class GatheringLogs(Protocol):
     """The lines of a run's nodes. `run` gives events to `send` until there are no more; it may be cancelled."""
 
@@ -309,6 +282,12 @@ class NodeService(Protocol):
     def store(self) -> StoreService: ...
 
     @property
+    def blobs(self) -> BlobService: ...
+
+    @property
+    def transfers(self) -> TransferService: ...
+
+    @property
     def predictor(self) -> PredictService: ...
 
     @property
@@ -322,6 +301,9 @@ class NodeService(Protocol):
 
     @property
     def doctor(self) -> DoctorService: ...
+
+    @property
+    def audits(self) -> AuditService: ...
 
     async def status(self) -> Json: ...
 

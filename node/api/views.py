@@ -57,6 +57,7 @@ def status_view(node: "Node") -> Json:
         "peers_connected": len(node.groups.connected),
         "bytes_sent": counters.bytes_sent,
         "bytes_received": counters.bytes_received,
+        "limits": node.limits.view(),
         "stranger_bytes": counters.stranger_bytes,
         "refused_at_door": counters.refused_at_door,
         "holds_member_key": node.identity.keys.member is not None,

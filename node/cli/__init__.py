@@ -34,6 +34,9 @@ COMMANDS = {
     "metrics": ("node.cli.metrics:metrics", "Print or serve what the node counts, for Prometheus."),
     "sql": ("node.cli.sql:sql", "Ask the node's record in SQL."),
     "store": ("node.cli.store:store", "Look after the record: what it keeps, its room, copies of it."),
+    "blobs": ("node.cli.blobs:blobs", "Look after models, updates and artifacts: their room, whether they are sound."),
+    "transfers": ("node.cli.transfers:transfers", "List what is on its way to and from other nodes."),
+    "limits": ("node.cli.transfers:limits", "Show or change how fast blobs go, and what room they take."),
     "import": ("node.cli.imports:import_command", "Take in what another node has exported."),
     "export": ("node.cli.export:export", "Export runs to MLflow, TensorBoard or Parquet."),
 }

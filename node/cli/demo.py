@@ -8,6 +8,7 @@ from node.cli.common import Answer, common_options
 
 NODES_MAX = 32  # each is a process or two of some 300 MB
 ROUNDS_MAX = 1000
+CODECS = ("fp32", "bf16", "fp16", "int8", "top10", "top1")  # the manifest's; asking it would load pydantic
 
 
 @click.command()
@@ -20,6 +21,13 @@ ROUNDS_MAX = 1000
     help="0 starts and stops everything without training.",
 )
 @click.option(
+    "--codec",
+    type=click.Choice(CODECS),
+    default="bf16",
+    show_default=True,
+    help="How updates travel, as aggregation.codec in a run's configuration.",
+)
+@click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
@@ -27,7 +35,7 @@ ROUNDS_MAX = 1000
 )
 @common_options
 @click.pass_obj
-def demo(answer: Answer, nodes: int, rounds: int, keep: Path | None) -> int:
+def demo(answer: Answer, nodes: int, rounds: int, codec: str, keep: Path | None) -> int:
     """See the whole story on this machine: real nodes, real sockets, real data, one model.
 
     Starts some nodes, lets them form a group, gives each its own share of handwritten digits, trains, and shows what
@@ -36,4 +44,4 @@ def demo(answer: Answer, nodes: int, rounds: int, keep: Path | None) -> int:
     """
     from node.demo.demo import run_demo
 
-    return run_demo(nodes=nodes, rounds=rounds, keep=keep, json=answer.json)
+    return run_demo(nodes=nodes, rounds=rounds, codec=codec, keep=keep, json=answer.json)

@@ -48,6 +48,19 @@ LIFELINE_GRACE_S = 8.0  # a node allows itself 5 s to stop in order
     help="Whether to find members, and be found, on the local network without their address. Remembered. "
     "[default: --mdns]",
 )
+@click.option(
+    "--up",
+    metavar="RATE",
+    help="How fast models and updates may leave this node: bytes such as 2.5MB/s, or bits such as 20Mbit/s. "
+    "Remembered; none lifts it. [default: none]",
+)
+@click.option("--down", metavar="RATE", help="How fast they may come. Remembered; none lifts it. [default: none]")
+@click.option(
+    "--blobs-max",
+    metavar="SIZE",
+    help="How much room models, updates and artifacts may take, such as 50G. Remembered; none lifts it, and leaves the "
+    "disk 1 GB, or 5 % of it, in any case. [default: none]",
+)
 @click.option("--detach", is_flag=True, help="Run in the background, with the log in the node's folder.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @passphrase_option
@@ -77,8 +90,11 @@ def start(
     home = home_path(answer.home)
     if remembered["link"] is not None:
         remembered["link"] = token_given(remembered["link"])
-    from node.home.home import listen_address, must_be_stopped
+    from node.home.home import LIMITS, listen_address, must_be_stopped
 
+    limits = {key: text for key in LIMITS if (text := remembered[key]) is not None}
+    for key, text in limits.items():
+        LIMITS[key](text)  # refuses what it cannot read
     listen = listen_address(remembered["listen"]) if remembered["listen"] else None
     if passphrase_fd is None:
         must_be_stopped(home)  # before anybody types a passphrase in vain
@@ -101,6 +117,7 @@ def start(
             listen=listen,
             announce=announce,
             mdns=mdns,
+            limits=limits,
             log_format="json" if log_format == "json" else "text",
             json=answer.json,
             debug=answer.debug,
@@ -191,6 +208,8 @@ def peers(answer: Answer) -> None:
     for peer in found:
         if peer.get("trouble"):
             answer.hint(f"{peer['name']}: {peer['trouble']}")
+        elif (peer.get("link") or {}).get("blobs_by") == "libp2p":
+            answer.hint(f"{peer['name']}: its blobs come over libp2p, slowly: TLS to none of its addresses succeeds")
     if len(found) == 1:
         answer.hint("Nobody else yet. Let somebody in: fednode invite")
 

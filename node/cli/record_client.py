@@ -49,6 +49,9 @@ class RecordClient:
         with self._reader() as reader:
             return _plain({"rounds": reader.query("rounds", {"run_id": _run_id(reader, name)})})
 
+    def updates(self, name: str, **filters: Any) -> dict[str, Any]:
+        return self._of_run("updates", "updates", name, filters)
+
     def spans(self, name: str, **filters: Any) -> dict[str, Any]:
         return self._of_run("spans", "spans", name, filters)
 

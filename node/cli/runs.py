@@ -8,6 +8,7 @@ import click
 
 from fednode_client import ClientError
 from node.cli import show
+from node.cli.audit import audit
 from node.cli.common import EXIT_REFUSED, Answer, clean, common_options, store_option
 from node.cli.compare import compare
 from node.cli.data import settings_of
@@ -18,6 +19,8 @@ from node.cli.runs_system import spans, system
 from node.cli.runs_watch import logs, metrics
 
 ENDED = frozenset({"FINISHED", "STOPPED", "FAILED"})
+REFUSED_ROUNDS_MAX = 1000  # the newest, in which refused updates are looked for
+REFUSED_SHOWN_MAX = 20
 _SHOW = "fednode run show"
 
 configuration_file = click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
@@ -31,6 +34,7 @@ def run() -> None:
     """Start, follow, accept, stop and resume runs. RUN is a run's name, its id, or the beginning of its id."""
 
 
+run.add_command(audit)
 run.add_command(metrics)
 run.add_command(logs)
 run.add_command(plot)
@@ -152,16 +156,28 @@ def _row(entry: dict[str, Any]) -> list[object]:
 @click.pass_obj
 def show_run(answer: Answer, run_name: str) -> None:
     """Show where RUN is, who takes part, and what is the matter."""
-    entry = answer.record().run(run_name)
+    record = answer.record()
+    entry = record.run(run_name)
+    refused = record.updates(entry["run_id"], outcome="refused", limit=REFUSED_ROUNDS_MAX)["updates"]
     if answer.json:
-        answer.give(entry, "")
+        answer.give(entry | {"updates_refused": refused}, "")
         return
     click.echo(clean(_described(entry)))
     if entry["participants"]:
         click.echo()
         columns = ["NODE", "ID", "STATE", "ROUND", "SAMPLES", "VOTES", "WHY"]
         show.table(columns, [_participant(participant) for participant in entry["participants"]])
+    if refused:
+        click.echo("\nUpdates that were refused:")
+        newest = refused[:REFUSED_SHOWN_MAX]
+        show.table(["ROUND", "UPDATE OF", "ID", "WHY"], [_refusal(update) for update in newest])
+        if len(refused) > len(newest):
+            answer.hint(f"{len(refused) - len(newest)} more, of earlier rounds: fednode run show --json {run_name!r}")
     answer.hint(_next_step(entry))
+
+
+def _refusal(update: dict[str, Any]) -> list[object]:
+    return [update["round"], update["node_name"], show.node(update["node_id"]), update["reason"]]
 
 
 def _described(entry: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from node.cli.common import indented, one_line
+from node.network.rates import rate_text, size_text
 
 NODE_ID_SHOWN = 14  # every peer id of an Ed25519 key begins with 12D3KooW; six more tell nodes apart
 HASH_SHOWN = 12
@@ -117,6 +118,13 @@ def out_words(group: dict[str, Any]) -> str:
     return f"{out['text']}. To fix: {out['remedy']}"
 
 
+def limit_words(limits: dict[str, Any]) -> str:
+    """The limits that there are: up 2.5 MB/s, blobs 50 GB. "" without any."""
+    up, down, blobs = (limits.get(key) for key in ("up_bytes_per_s", "down_bytes_per_s", "blobs_max_bytes"))
+    words = [f"{way} {rate_text(rate)}" for way, rate in (("up", up), ("down", down)) if rate is not None]
+    return ", ".join(words + ([f"blobs {size_text(blobs)}"] if blobs is not None else []))
+
+
 def running_node(status: dict[str, Any]) -> str:
     """A node that is up, for a person: who it is, where it is, what to do next."""
     known = [each for each in status["groups"] if standing(each) != "left"]
@@ -136,6 +144,7 @@ def running_node(status: dict[str, Any]) -> str:
             ("  runs", f"{status['runs_active']} going on"),
             ("  trouble", status.get("trouble", "")),
             *(("  trouble", f"{peer['name']}: {peer['trouble']}") for peer in status.get("peers_in_trouble", ())),
+            ("  limits", limit_words(status.get("limits", {}))),
             ("  traffic", f"{size(status['bytes_sent'])} sent, {size(status['bytes_received'])} received"),
         ]
     )

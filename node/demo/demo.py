@@ -26,7 +26,7 @@ from protocol.errors import FednodeError, Refused
 SHELL_SIGNAL = 128  # what a process that a signal ended exits with, less the signal's number
 
 
-def run_demo(*, nodes: int, rounds: int, keep: Path | None, json: bool) -> int:
+def run_demo(*, nodes: int, rounds: int, codec: str, keep: Path | None, json: bool) -> int:
     """Play the demo, and give the exit code. No process of it is left when this returns, nor if this process is killed.
 
     The nodes' homes lie in a new folder, `keep` or a temporary one that is removed in the end; where the demo fails it
@@ -35,7 +35,7 @@ def run_demo(*, nodes: int, rounds: int, keep: Path | None, json: bool) -> int:
     folder = _new_folder(keep)
     for name in ["data", *(f"node-{number}" for number in range(nodes))]:
         (folder / name).mkdir(mode=0o700)
-    demo = _Demo(nodes, rounds, folder, keep, Screen(standard_stream(json)))
+    demo = _Demo(nodes, rounds, codec, folder, keep, Screen(standard_stream(json)))
     try:
         trio.run(demo.run)
     except BaseExceptionGroup as group:
@@ -55,11 +55,12 @@ def run_demo(*, nodes: int, rounds: int, keep: Path | None, json: bool) -> int:
 
 
 class _Demo:
-    def __init__(self, nodes: int, rounds: int, folder: Path, keep: Path | None, screen: Screen) -> None:
+    def __init__(self, nodes: int, rounds: int, codec: str, folder: Path, keep: Path | None, screen: Screen) -> None:
         self.outcome: Outcome | None = None
         self.signal = 0  # that interrupted us
         self._nodes = nodes
         self._rounds = rounds
+        self._codec = codec
         self._folder = folder
         self._keep = keep
         self._screen = screen
@@ -92,7 +93,8 @@ class _Demo:
     async def _play(self) -> None:
         told: Told | None = None
         with self._playing:
-            told = await Story(self._nodes, self._rounds, self._folder, self._children, self._screen).tell()
+            story = Story(self._nodes, self._rounds, self._codec, self._folder, self._children, self._screen)
+            told = await story.tell()
         self._screen.begin("The nodes stop")
         await self._children.end()
         if self._keep is None:
@@ -110,7 +112,15 @@ class _Demo:
     def _report(self, told: Told) -> None:
         homes = [self._folder / f"node-{number}" for number in range(self._nodes)]
         seconds = time.monotonic() - self._began
-        self.outcome = outcome_of(told.run, told.curves, nodes=self._nodes, seconds=seconds, homes=homes)
+        self.outcome = outcome_of(
+            told.run,
+            told.curves,
+            nodes=self._nodes,
+            seconds=seconds,
+            homes=homes,
+            codec=self._codec,
+            bytes_trained=told.bytes_trained,
+        )
         self._screen.close()
         if told.run is not None:
             self._screen.report(self.outcome, told.curves, told.held_out)

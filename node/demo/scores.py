@@ -22,12 +22,11 @@ import numpy as np
 
 from fednode import Client, ClientError, Data
 from node.data.shares import DigitsSplit, digits_split
-from node.demo.words import SEED, SHARES_ALPHA, TRAINING
+from node.demo.words import CODEC, SEED, SHARES_ALPHA, TRAINING
 from node.lifeline import end_with
 
 GRACE_S = 1.0  # nothing here is worth waiting for
 NICENESS = 10  # as the nodes' workers: nodes go first
-CODEC = "bf16"  # as in the run: whoever trains alone rounds like those who train together
 DIGITS = 10
 
 Request = dict[str, Any] | None  # None: nobody asks any more

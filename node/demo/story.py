@@ -32,6 +32,7 @@ class Told:
     curves: Curves = field(default_factory=Curves)
     held_out: int = 0
     bytes_sent: int = 0
+    bytes_trained: int = 0  # of these, while the run went on
     model_bytes: int = 0
 
     def facts(self) -> list[tuple[str, str]]:
@@ -52,9 +53,10 @@ class Told:
 class Story:
     """Tell it once."""
 
-    def __init__(self, nodes: int, rounds: int, folder: Path, children: Children, screen: Screen) -> None:
+    def __init__(self, nodes: int, rounds: int, codec: str, folder: Path, children: Children, screen: Screen) -> None:
         self._count = nodes
         self._rounds = rounds
+        self._codec = codec
         self._folder = folder
         self._children = children
         self._screen = screen
@@ -79,12 +81,15 @@ class Story:
                 nursery.start_soon(self._watch, node)
             dealt = await self._deal_out(scorer)
             await self._form_group()
+            before = await self._bytes_sent()
             run = await self._train(scorer) if self._rounds else None
+            sent = await self._bytes_sent()
             told = Told(
                 run=run,
                 curves=scorer.curves,
                 held_out=sum(dealt.held_out),
-                bytes_sent=await self._bytes_sent(),
+                bytes_sent=sent,
+                bytes_trained=sent - before,
                 model_bytes=scorer.model_bytes,
             )
             nursery.cancel_scope.cancel()
@@ -137,7 +142,7 @@ class Story:
     # --- the run -------------------------------------------------------------------------------------------------
     async def _train(self, scorer: Scorer) -> dict[str, Any]:
         self._screen.begin("node-0 proposes a run, and each node decides whether to take part")
-        proposed = await self._nodes[0].client.start_run(configuration(self._count, self._rounds))
+        proposed = await self._nodes[0].client.start_run(configuration(self._count, self._rounds, self._codec))
         self._is_training = True
         run = await self._follow(proposed["run_id"], scorer)
         if run["state"] != "FINISHED":

@@ -12,6 +12,7 @@ SEED = 45
 RUN = "demo"
 SHARES_ALPHA = 0.5  # of the Dirichlet draw: most nodes hardly know half of the digits
 TRAINING = {"epochs": 2, "batch_size": 32, "learning_rate": 0.1, "momentum": 0.9}
+CODEC = "bf16"  # whoever trains alone rounds so too
 ROWS_MAX = 30  # of the table; longer runs show rounds at equal distances
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -28,13 +29,14 @@ DOINGS = {
 }
 
 
-def configuration(nodes: int, rounds: int) -> str:
+def configuration(nodes: int, rounds: int, codec: str = CODEC) -> str:
     """The run's configuration, as somebody would write it into study.toml."""
     training = "".join(f"{key} = {value}\n" for key, value in TRAINING.items())
     return (
         f'name = "{RUN}"\nproject = "{RUN}"\nseed = {SEED}\n'
         f'[task]\nname = "digits"\n[data]\nname = "digits"\n'
         f"[training]\nrounds = {rounds}\n{training}[roster]\nnodes_min = {nodes}\n"
+        f'[aggregation]\ncodec = "{codec}"\n'
     )
 
 
@@ -52,7 +54,8 @@ class Curves:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What `--json` prints. Accuracies are 0 to 1, or None without training; `first` is after the first round."""
+    """What `--json` prints. Accuracies are 0 to 1, or None without training; `first` is after the first round.
+    `bytes_per_round`: sent by all nodes together from the proposal to the last commit, by the rounds."""
 
     run: str | None
     nodes: int
@@ -63,6 +66,8 @@ class Outcome:
     accuracy_alone: float | None
     accuracy_pooled: float | None
     elections: int
+    codec: str
+    bytes_per_round: int
     seconds: float
     homes: list[str]
 
@@ -71,7 +76,14 @@ class Outcome:
 
 
 def outcome_of(
-    run: dict[str, Any] | None, curves: Curves, *, nodes: int, seconds: float, homes: Sequence[Path]
+    run: dict[str, Any] | None,
+    curves: Curves,
+    *,
+    nodes: int,
+    seconds: float,
+    homes: Sequence[Path],
+    codec: str = CODEC,
+    bytes_trained: int = 0,
 ) -> Outcome:
     """`run`: as the API gives it, or None when nothing was trained."""
     last = run["round"] if run else 0
@@ -85,6 +97,8 @@ def outcome_of(
         accuracy_alone=rounded(curves.alone.get(last)),
         accuracy_pooled=rounded(curves.pooled.get(last)),
         elections=run["elections"] if run else 0,
+        codec=codec,
+        bytes_per_round=bytes_trained // last if last else 0,
         seconds=round(seconds, 2),
         homes=[str(home) for home in homes],
     )

@@ -9,13 +9,13 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import trio
 
-from node.seams import StoredBlob
+from protocol.errors import Refused
 from protocol.keys import BlobId
 from tracker.blobs import BlobFile, BlobStore
 from tracker.durable import (
@@ -30,6 +30,8 @@ from tracker.durable import (
 )
 from tracker.halves import HalfBlob
 from tracker.journal import Journal
+from tracker.quota import QUOTA_CODE, Quota
+from tracker.stored import StoredBlob, TakenBlob
 
 BULK_THREADS_MAX = 4  # enough to keep a disk and two cores busy with hashing and writing
 RECORD_THREADS_MAX = 2  # of their own: a vote never waits for somebody's hundred megabytes
@@ -44,13 +46,13 @@ class FileDisk:
 
     Args:
         home: the node's folder, made when missing, of mode 0700.
-        blob_bytes_max: quota over all blobs; None for none.
+        quota: of room for blobs; None for none.
 
     Raises:
         FednodeError: the disk says no. Every method may raise it.
     """
 
-    def __init__(self, home: Path, *, blob_bytes_max: int | None = None) -> None:
+    def __init__(self, home: Path, *, quota: Quota | None = None) -> None:
         self.home = home
         with disk_errors(f"open the home {home}"):
             make_directory(home)
@@ -60,7 +62,9 @@ class FileDisk:
             for directory, folders, _ in os.walk(home):
                 folders[:] = [folder for folder in folders if folder not in RESERVED_FOLDERS]
                 remove_temporaries(Path(directory))
-        self.blobs = BlobStore(home / "blobs", bytes_max=blob_bytes_max)
+        self.blobs = BlobStore(home / "blobs", quota=quota)
+        # Asked for room, once, before a blob is refused for the quota's sake; gives the bytes that became free.
+        self.make_room: Callable[[], Awaitable[int]] | None = None
         self._journals: OrderedDict[str, Journal] = OrderedDict()
         self._journals_lock = threading.Lock()
         self._bulk = trio.CapacityLimiter(BULK_THREADS_MAX)
@@ -90,8 +94,22 @@ class FileDisk:
         )
 
     async def put_blob(self, source: bytes | Path) -> BlobId:
-        put = functools.partial(self.blobs.put, source, trio.from_thread.check_cancelled)
-        return await self._in_thread(self._bulk, put)
+        return await self._with_room(functools.partial(self.blobs.put, source, trio.from_thread.check_cancelled))
+
+    async def take_blob(self, file: Path, *, may_change: bool = False, only_as: BlobId | None = None) -> TakenBlob:
+        take = functools.partial(
+            self.blobs.take,
+            file,
+            may_change=may_change,
+            only_as=only_as,
+            check_cancelled=trio.from_thread.check_cancelled,
+        )
+        try:
+            await self._with_room(lambda: self.blobs.check_room(_size_of(file)))  # nobody could try twice to take it
+        except Refused:
+            await self._in_thread(self._bulk, functools.partial(_delete, file, file.name))
+            raise
+        return await self._in_thread(self._bulk, take)
 
     async def has_blob(self, blob: BlobId) -> bool:
         return await self._in_thread(self._bulk, functools.partial(self.blobs.has, blob))
@@ -111,15 +129,13 @@ class FileDisk:
 
     async def receive_blob(self, blob: BlobId, chunk_hashes: Sequence[bytes], size: int) -> "FileBlobWriter":
         begin = functools.partial(self.blobs.receive, blob, chunk_hashes, size)
-        return FileBlobWriter(await self._in_thread(self._bulk, begin), self._bulk)
+        return FileBlobWriter(await self._with_room(begin), self._bulk)
 
     async def delete_blob(self, blob: BlobId) -> None:
         await self._in_thread(self._bulk, functools.partial(self.blobs.delete, blob))
 
     async def stored_blobs(self) -> list[StoredBlob]:
-        now = time.time()
-        found = await self._in_thread(self._bulk, self.blobs.stored)
-        return [StoredBlob(blob, size, now - at) for blob, size, at in found]
+        return await self._in_thread(self._bulk, functools.partial(self.blobs.stored, time.time()))
 
     async def discard_blob(self, blob: BlobId, unused_s: float) -> int:
         work = functools.partial(self.blobs.discard, blob, time.time() - unused_s)
@@ -135,6 +151,15 @@ class FileDisk:
     async def _in_thread(self, limiter: trio.CapacityLimiter, work: Callable[[], T]) -> T:
         # Never abandoned on cancellation: what has begun is durable, or not there, when the caller goes on.
         return await trio.to_thread.run_sync(work, limiter=limiter)
+
+    async def _with_room(self, work: Callable[[], T]) -> T:
+        """Store a blob; where the quota is used up, garbage goes first."""
+        try:
+            return await self._in_thread(self._bulk, work)
+        except Refused as refused:
+            if refused.code != QUOTA_CODE or self.make_room is None or not await self.make_room():
+                raise
+        return await self._in_thread(self._bulk, work)
 
     def _path(self, name: str) -> Path:
         return self.home / check_file_name(name)
@@ -186,6 +211,9 @@ class FileBlobWriter:
     async def write_chunk(self, index: int, data: bytes) -> None:
         await trio.to_thread.run_sync(self._half.write_chunk, index, data, limiter=self._limiter)
 
+    async def chunk(self, index: int) -> bytes:
+        return await trio.to_thread.run_sync(self._half.chunk, index, limiter=self._limiter)
+
     async def finish(self) -> None:
         await trio.to_thread.run_sync(self._half.finish, limiter=self._limiter)
 
@@ -205,6 +233,11 @@ def _write(path: Path, name: str, data: bytes) -> None:
     with disk_errors(f"write {name}"):
         make_directory(path.parent)
         write_atomically(path, data)
+
+
+def _size_of(file: Path) -> int:
+    with disk_errors(f"read {file}"):
+        return file.stat().st_size
 
 
 def _delete(path: Path, name: str) -> None:

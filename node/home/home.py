@@ -16,7 +16,7 @@ import secrets
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,7 @@ from pydantic import TypeAdapter, ValidationError
 from node.home.identity import CERTIFICATE
 from node.home.key_files import MEMBER_KEY, NODE_KEY, SEAL_KEY, PrivateKey, check_place, read_key, unlock, write_key
 from node.home.sealing import Vault
+from node.network.rates import rate_of, size_of
 from node.network.reach import host_and_port, outside_address
 from node.system.names import INTERVAL_KEY, INTERVAL_S
 from node.training.worker_watch import HANG_KEY, HANG_S, SILENCE_KEY, SILENCE_S
@@ -48,6 +49,7 @@ SOCKET = "api.sock"
 SOCKET_POINTER = "api.path"
 RECORD = "record.duckdb"
 NONE = "none"  # for an option that is remembered: nothing, from now on
+LIMITS: Mapping[str, Callable[[str], object]] = {"up": rate_of, "down": rate_of, "blobs_max": size_of}
 LOG = "node.log"
 
 
@@ -60,6 +62,9 @@ class Settings:
     listen: str  # a multiaddress with a port; the entrance has the next port
     announce: str = ""  # multiaddresses where outsiders reach the door, with spaces between
     mdns: str = "on"  # "off": the local network is not told of this node, nor listened to
+    up: str = NONE  # how fast blobs go out and come in, and what room they take: node.network.rates, node.home.limits
+    down: str = NONE
+    blobs_max: str = NONE
     worker_silence_s: float = SILENCE_S  # see node.training.worker_watch
     worker_hang_s: float = HANG_S
     system_interval_s: float = INTERVAL_S  # between looks at how busy the machine is, while a run goes on
@@ -130,11 +135,13 @@ class Home:
         listen: str | None = None,
         announce: Sequence[str] = (),
         mdns: bool | None = None,
+        limits: Mapping[str, str] | None = None,
     ) -> Settings:
         """What was remembered, changed by what is given now, and remembered so.
 
         `listen` is a multiaddress; with port 0 two free neighbouring ports are picked, once: addresses that others
         know stay right over restarts. `announce`: HOST or HOST:PORT; "none" forgets what was remembered.
+        `limits`: by the names in `LIMITS`.
         """
         path = self.path / SETTINGS
         known = _read_settings(path)
@@ -149,6 +156,9 @@ class Home:
             listen=chosen,
             announce=_announced(path, announce, known.get("announce", ""), chosen),
             mdns=_switch(path, "mdns", known.get("mdns", "on") if mdns is None else "on" if mdns else "off"),
+            up=_limit(path, "up", limits or {}, known),
+            down=_limit(path, "down", limits or {}, known),
+            blobs_max=_limit(path, "blobs_max", limits or {}, known),
             **{key: _seconds(path, key, known[key]) for key in (SILENCE_KEY, HANG_KEY, INTERVAL_KEY) if key in known},
         )
         now = known | {key: str(value) for key, value in asdict(settings).items()}
@@ -297,6 +307,17 @@ def _seconds(path: Path, key: str, text: str) -> float:
     if not 0 < seconds < math.inf:
         raise _bad_settings(path, f"{key} is {text[:40]!r}, not a number of seconds")
     return seconds
+
+
+def _limit(path: Path, key: str, given: Mapping[str, str], known: Mapping[str, str]) -> str:
+    text = given.get(key, known.get(key, NONE))
+    try:
+        LIMITS[key](text)
+    except Refused as refused:
+        if key in given:
+            raise
+        raise _bad_settings(path, f"{key}: {refused.what}") from None
+    return text
 
 
 def _announced(path: Path, given: Sequence[str], known: str, listen: str) -> str:

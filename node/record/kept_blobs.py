@@ -17,6 +17,7 @@ from node.seams import Disk, Record
 from protocol.keys import RunId
 from tracker.retention import DAY_S, Rules
 from tracker.rows import iso
+from tracker.stored import StoredBlob
 
 
 @dataclass(slots=True)
@@ -38,15 +39,29 @@ class Models:
 
 @dataclass(frozen=True, slots=True)
 class Sorting:
-    """What lies on the disk: `kept` by a rule; `models` and `artifacts` that no rule keeps."""
+    """What lies on the disk: `kept` by a rule; `models` and `artifacts` that no rule keeps. `runs`: the models of each
+    run; `made`: all artifacts."""
 
     kept: frozenset[str]
     models: frozenset[str]
     artifacts: frozenset[str]
+    runs: Mapping[str, Models] = field(default_factory=dict)
+    made: frozenset[str] = frozenset()
 
-    def kind_of(self, blob: str) -> str:
-        """Of a blob that nothing keeps. "leftovers" led to a round, or came to nothing."""
+    def kind_of(self, stored: StoredBlob) -> str:
+        """Of a blob that nothing keeps: one of GARBAGE."""
+        if stored.is_half:
+            return "halves"
+        blob = stored.blob
         return "checkpoints" if blob in self.models else "artifacts" if blob in self.artifacts else "leftovers"
+
+
+GARBAGE = {
+    "checkpoints": "models of rounds that no rule of retention keeps, and that have no name",
+    "artifacts": "files of tasks that are older than retention keeps them",
+    "leftovers": "led to rounds that are over, or came to nothing: no run goes on from them, or may audit them",
+    "halves": "came in only in part, and nobody has gone on with them",
+}
 
 
 def is_under_way(known: KnownRun) -> bool:
@@ -132,7 +147,13 @@ async def sort_blobs(
             if number in chosen:
                 kept |= of_run.rounds[number]
     old, young = await _artifacts(known, record, rules, now)
-    return Sorting(frozenset(kept | young), frozenset(named - kept), frozenset(old - young - kept))
+    return Sorting(
+        frozenset(kept | young),
+        frozenset(named - kept),
+        frozenset(old - young - kept),
+        runs=models,
+        made=frozenset(old | young),
+    )
 
 
 async def _all_models(known: Mapping[RunId, KnownRun], lists: ModelLists, record: Record) -> dict[str, Models]:

@@ -8,7 +8,9 @@ is younger than the blobs.
 
 import json
 import logging
+import math
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -18,11 +20,11 @@ import trio
 
 from node.record.kept_blobs import ModelLists, Sorting, blobs_of_runs, is_under_way, not_taken_up, sort_blobs
 from node.run.known_run import KnownRun
-from node.seams import StoredBlob
 from protocol.errors import FednodeError, Refused
 from protocol.keys import BlobId, RunId
 from tracker.retention import DAY_S, ROW_KINDS, RULES_FILE, Rules, removable, remove, rules_in
 from tracker.rows import iso
+from tracker.stored import StoredBlob
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -37,6 +39,9 @@ ABSENCE_S = 30 * DAY_S
 # A blob that was stored, or asked for, so recently may be about to be named by something: what takes longer between
 # the two is held in `RunDriver.needs`.
 UNUSED_S = 3600.0
+# Where the room is used up, what was of use so lately still goes: minutes are enough to name what was stored.
+URGENT_UNUSED_S = 300.0
+MAKE_ROOM_AGAIN_S = 10.0  # a collection reads journals and the record: not for each of the many that want room at once
 ASK_AGAIN_BLOBS = 20  # after so many the runs are asked anew what they need; each takes about a millisecond to delete
 
 Json = dict[str, Any]
@@ -70,6 +75,16 @@ class Removed:
         return ", ".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What lies on the disk. `garbage` may go; `spared`: why other blobs, or all, were left alone, for people."""
+
+    stored: list[StoredBlob]
+    sorting: Sorting
+    garbage: list[StoredBlob]
+    spared: str
+
+
 class Retention:
     """One node's. `load` it first; keep `run` running."""
 
@@ -80,6 +95,7 @@ class Retention:
         self._forgotten: set[RunId] = set()
         self.rules = Rules()
         self._first_after_s = FIRST_AFTER_S
+        self._made_room_at = -math.inf
 
     async def load(self) -> None:
         """Raises FednodeError when the file is damaged."""
@@ -115,7 +131,7 @@ class Retention:
             await self._node.record.flush()
             await self._prune_rows(removed, dry_run)
             over = await self._long_over()
-            await self._prune_blobs(removed, over, dry_run)
+            await self._prune_blobs(removed, over, dry_run, UNUSED_S)
             await self._forget_participants(removed, over, dry_run)
             return removed
 
@@ -125,6 +141,29 @@ class Retention:
             count = removable if dry_run else remove
             work = partial(count, name=kind, rule=getattr(self.rules, kind), now=self._node.now(), spared=going_on)
             removed.rows[kind] = await self._node.record.change(work)
+
+    async def collect_blobs(self, *, dry_run: bool = False, unused_s: float = UNUSED_S) -> Removed:
+        """Remove the blobs that nothing keeps, of those that were not of use for `unused_s`. Raises FednodeError."""
+        async with self._busy:
+            removed = Removed()
+            await self._node.record.flush()
+            await self._prune_blobs(removed, await self._long_over(), dry_run, unused_s)
+            return removed
+
+    async def make_room(self) -> int:
+        """Remove what blobs can be spared, for one that finds no room. Gives the bytes that became free; 0 also where
+        it was tried just now."""
+        if trio.current_time() < self._made_room_at + MAKE_ROOM_AGAIN_S:
+            return 0
+        try:
+            removed = await self.collect_blobs(unused_s=URGENT_UNUSED_S)
+        except FednodeError as error:  # who wanted the room is told that there is none, which says more
+            log.error("no room could be made for blobs: %s", error.what)
+            return 0
+        finally:
+            self._made_room_at = trio.current_time()
+        log.warning("the room for blobs is used up: %s", f"removed {removed}" if str(removed) else "nothing can go")
+        return removed.bytes.total()
 
     async def _long_over(self) -> frozenset[RunId]:
         """The runs that ended longer ago than they are kept ready to go on."""
@@ -137,36 +176,40 @@ class Retention:
         return frozenset(run.run_id for run in known if run.run_id in ended and run.is_over)
 
     # --- blobs -----------------------------------------------------------------------------------------------------
-    async def _prune_blobs(self, removed: Removed, over: frozenset[RunId], dry_run: bool) -> None:
-        """Mark what is kept, then sweep the rest."""
+    async def look(self, *, unused_s: float = UNUSED_S) -> Looked:
+        """Mark what is kept: the rest is garbage, except what was of use within `unused_s`. Raises FednodeError."""
         known = self._node.runs.known
-        if waiting := not_taken_up(known.values()):
-            removed.spared = f"no blobs were looked at, since {waiting[0].name} could not be taken up here: see its log"
-            return
         stored = await self._node.disk.stored_blobs()
+        if waiting := not_taken_up(known.values()):
+            why = f"no blobs were looked at, since {waiting[0].name} could not be taken up here: see its log"
+            return Looked(stored, Sorting(frozenset(), frozenset(), frozenset()), [], why)
         here = {entry.blob for entry in stored}
         sorting = await sort_blobs(known, self._lists, self._node.record, self.rules, here, self._node.now())
         known_since_s = await self._known_since_s()
-        old = [entry for entry in stored if entry.unused_s >= UNUSED_S and entry.blob not in sorting.kept]
-        garbage = [e for e in old if sorting.kind_of(e.blob) != "leftovers" or e.unused_s < known_since_s]
-        if len(garbage) < len(old):
-            removed.spared = f"{len(old) - len(garbage)} blobs are older than this record, which may not know of them"
-        for start in range(0, len(garbage), ASK_AGAIN_BLOBS):
-            await self._sweep(garbage[start : start + ASK_AGAIN_BLOBS], sorting, over, removed, dry_run)
+        needed = blobs_of_runs(known.values(), await self._long_over())
+        kept = sorting.kept | needed
+        old = [entry for entry in stored if entry.unused_s >= unused_s and entry.blob not in kept]
+        garbage = [e for e in old if sorting.kind_of(e) != "leftovers" or e.unused_s < known_since_s]
+        doubtful = len(old) - len(garbage)
+        why = f"{doubtful} blobs are older than this record, which may not know of them" if doubtful else ""
+        return Looked(stored, sorting, garbage, why)
 
-    async def _sweep(
-        self, garbage: list[StoredBlob], sorting: Sorting, over: frozenset[RunId], removed: Removed, dry_run: bool
-    ) -> None:
+    async def _prune_blobs(self, removed: Removed, over: frozenset[RunId], dry_run: bool, unused_s: float) -> None:
+        looked = await self.look(unused_s=unused_s)
+        removed.spared = looked.spared
+        for start in range(0, len(looked.garbage), ASK_AGAIN_BLOBS):
+            needed = self._needed_now(over)
+            for entry in looked.garbage[start : start + ASK_AGAIN_BLOBS]:
+                if entry.blob in needed:
+                    continue
+                freed = entry.bytes if dry_run else await self._node.disk.discard_blob(entry.blob, unused_s)
+                if freed or not entry.bytes:
+                    removed.blobs[looked.sorting.kind_of(entry)] += 1
+                    removed.bytes[looked.sorting.kind_of(entry)] += freed
+
+    def _needed_now(self, over: frozenset[RunId]) -> Set[str]:
         known = self._node.runs.known.values()
-        still_over = over & {run.run_id for run in known if run.is_over}  # one may have been resumed meanwhile
-        needed = blobs_of_runs(known, still_over)
-        for entry in garbage:
-            if entry.blob in needed:
-                continue
-            freed = entry.bytes if dry_run else await self._node.disk.discard_blob(entry.blob, UNUSED_S)
-            if freed or not entry.bytes:
-                removed.blobs[sorting.kind_of(entry.blob)] += 1
-                removed.bytes[sorting.kind_of(entry.blob)] += freed
+        return blobs_of_runs(known, over & {run.run_id for run in known if run.is_over})  # one may have been resumed
 
     async def _known_since_s(self) -> float:
         """For how long the record has known of all that was stored, in seconds."""

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import trio
 
-from node.api.service import Json, StoreCopy
+from node.api.service_store import Json, StoreCopy
 from node.record.record import StoreRecord
 from node.record.retention import Removed
 from node.record.store_files import check_files, told
@@ -28,7 +28,7 @@ BACKUPS_MAX = 2  # that are being read: each holds as much of the disk as the re
 
 
 class StoreCare:
-    """See node.api.service.StoreService, which says what every method does."""
+    """See node.api.service_store.StoreService, which says what every method does."""
 
     def __init__(self, node: "Node") -> None:
         self._node = node

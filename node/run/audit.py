@@ -7,9 +7,9 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.run.data import RunData
+from node.run.data import RunData, why_not_fetched
 from node.seams import Disk, Trainer
-from protocol.checkpoint import Checkpoint, open_offer
+from protocol.checkpoint import COMPARED, Checkpoint, open_offer
 from protocol.errors import FednodeError
 from protocol.gathering import OFFER_REFUSALS
 from protocol.keys import BlobId, NodeId
@@ -35,14 +35,16 @@ class RunAudit:
 
     async def recompute(self, wanted: Recompute) -> str | None:
         """Empty when the checkpoint is what its updates give, else how it differs; None when that cannot be said yet,
-        because an update that it uses, or what it builds on, is not to be had."""
+        because an update that it compares, or what it builds on, is not to be had."""
         try:
-            return await self._recompute(wanted)
+            return await self.judge(wanted)
         except FednodeError as error:
             log.info("checkpoint %d cannot be recomputed yet: %s", wanted.checkpoint.round, error.what)
             return None
 
-    async def _recompute(self, wanted: Recompute) -> str:
+    async def judge(self, wanted: Recompute) -> str:
+        """Empty when the checkpoint is what its updates give, else how it differs. Raises FednodeError, which names
+        what is not to be had, where that cannot be said."""
         from node.run.combine import combine_round  # numpy, only in nodes that have runs
 
         checkpoint, previous = wanted.checkpoint, wanted.previous
@@ -52,7 +54,8 @@ class RunAudit:
             return updates
         base = await self._data.blobs.of_checkpoint(previous, previous.model)
         state = await self._data.blobs.of_checkpoint(previous, previous.server_state) if previous.server_state else b""
-        work = partial(combine_round, base, schema, updates, self._data.settings(), state, self._disk.scratch())
+        settings, nodes = self._data.settings(), len(previous.roster)
+        work = partial(combine_round, base, schema, updates, settings, state, self._disk.scratch(), nodes)
         with await self._trainer.offload(work) as result:
             offers = [open_offer(entry.offer).body for entry in checkpoint.updates]
             self._data.learn_norms(result.outcome, {offer.node: offer.update for offer in offers})
@@ -62,27 +65,30 @@ class RunAudit:
 
     async def _updates(self, wanted: Recompute, schema: "Schema") -> "list[Update] | str":
         """The updates that the aggregator had to look at, as it had them; or what is wrong with its list of them."""
-        from aggregation.codecs import difference_bytes
         from aggregation.updates import update_of
 
-        size = difference_bytes(schema, self._data.settings().update_coding)
+        settings = self._data.settings()
+        size = settings.update_bytes(schema)
         updates: list[Update] = []
         for entry in wanted.checkpoint.updates:
             offer = open_offer(entry.offer).body
             if entry.refused in OFFER_REFUSALS:
                 continue
-            if offer.update_bytes != size:
-                if entry.refused == "update-length":
+            if refusal := why_not_fetched(offer, settings.update_codec, size):
+                if entry.refused == refusal[0]:
                     continue
-                return f"the update of {offer.node} has {offer.update_bytes} bytes, and the schema makes {size}"
+                said = _judgement(entry.weight, entry.refused)
+                return f"the update of {offer.node} is {said}, not refused as {refusal[0]}: {refusal[1]}"
             try:
                 await self._data.fetch_update(offer, [NodeId(offer.node), *wanted.sources], size)
-            except FednodeError:
-                if entry.refused:
+            except FednodeError as error:
+                if entry.refused and entry.refused not in COMPARED:
                     continue  # what nobody can be shown proves nothing, and changes nothing
-                raise
+                what = f"the update of {offer.node} is not to be had: {error.what}"
+                raise FednodeError(what, remedy=error.remedy) from error
             samples = counted_samples(offer, wanted.checkpoint.round)
-            updates.append(update_of(offer.node, await self._disk.blob_data(BlobId(offer.update)), samples))
+            data = await self._disk.blob_data(BlobId(offer.update))
+            updates.append(update_of(offer.node, data, samples, steps=offer.steps))
         return updates
 
 

@@ -7,7 +7,7 @@ more. So a bit that flipped costs a moment, not the node's part in the run, and 
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
@@ -18,6 +18,8 @@ from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId
 from protocol.limits import BLOB_BYTES_MAX
 from tracker.chunks import blob_id_of_data
+
+T = TypeVar("T")
 
 Offload = Callable[[Callable[[], Any]], Awaitable[Any]]
 
@@ -39,9 +41,26 @@ class RunBlobs:
         self.passing: set[str] = set()
         self._fetching: set[BlobId] = set()  # several readers of one blob are told of once
 
-    async def put_for_a_round(self, data: bytes | Path) -> BlobId:
-        """Store what nobody needs once its round is over. What is here already stays: the same bytes may be the model
-        of another run, or have a name."""
+    async def put(self, data: bytes | Path) -> BlobId:
+        """Store bytes, or a file, which is given away: it is moved, and gone."""
+        if isinstance(data, Path):
+            return (await self._disk.take_blob(data)).blob
+        return await self._disk.put_blob(data)
+
+    async def put_as(self, blob: BlobId, data: bytes | Path) -> bool:
+        """Store as `put`, if that gives `blob`; else nothing is stored."""
+        if isinstance(data, Path):
+            return (await self._disk.take_blob(data, only_as=blob)).blob == blob
+        return blob_id_of_data(data) == blob and await self._disk.put_blob(data) == blob
+
+    async def put_for_a_round(self, data: bytes | Path, *, may_change: bool = False) -> BlobId:
+        """Store, as `put`, what nobody needs once its round is over. What is here already stays: the same bytes may be
+        the model of another run, or have a name. `may_change`: whoever made the file may have it open still."""
+        if isinstance(data, Path):
+            taken = await self._disk.take_blob(data, may_change=may_change)
+            if taken.is_new:
+                self.passing.add(taken.blob)
+            return taken.blob
         blob = await self._offload(partial(blob_id_of_data, data))
         if not await self._disk.has_blob(blob):
             self.passing.add(blob)
@@ -82,3 +101,25 @@ class RunBlobs:
                     raise FednodeError(what, remedy=why.remedy) from why
                 await trio.sleep(AGAIN_S)
         raise AssertionError("the last try ends above")
+
+
+async def both(first: Callable[[], Awaitable[T]], second: Callable[[], Awaitable[T]]) -> tuple[T, T]:
+    """Do two things at once. Raises what one of them raises when both are over."""
+    found: list[T] = []
+    failures: list[FednodeError] = []
+
+    async def in_background() -> None:
+        try:
+            found.append(await second())
+        except FednodeError as error:
+            failures.append(error)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(in_background)
+        try:
+            found.insert(0, await first())
+        except FednodeError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return found[0], found[1]

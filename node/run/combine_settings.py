@@ -1,18 +1,45 @@
 """What a run's manifest says about combining, in aggregation's words."""
 
+from aggregation.screening import MEDIAN
 from aggregation.settings import CombineSettings
 from protocol.manifest import Manifest
+from protocol.manifest_sections import Aggregation
 
 
 def settings_of(manifest: Manifest) -> CombineSettings:
     keys = manifest.aggregation
     return CombineSettings(
         rule=keys.rule,
-        weighting=keys.weighting,
+        weighting=keys.counts_by,
+        rule_parameters=_rule_parameters(keys),
+        method=keys.method,
         server_optimizer=keys.server_optimizer,
         server_learning_rate=keys.server_learning_rate,
-        server_parameters={"momentum": keys.server_momentum} if keys.server_optimizer == "momentum" else {},
+        server_parameters=_server_parameters(keys),
         update_codec=keys.codec,
-        checkpoint_codec=keys.codec,
+        checkpoint_codec=keys.codec_of_checkpoints,
         norm_bound=keys.norm_max,
+        screen_factor=keys.screen_factor,
+        clip={"none": None, "norm": keys.clip_norm, "median": MEDIAN}[keys.clip],
+        mix_share=keys.byzantine_share if keys.pre_aggregation == "nnm" else None,
     )
+
+
+def _rule_parameters(keys: Aggregation) -> dict[str, float]:
+    """What the rule takes, by its own names, of what is given."""
+    given = {"byzantine_share": keys.byzantine_share, "weight_max": keys.weight_max, "radius": keys.clip_radius}
+    taken = {
+        **dict.fromkeys(("trimmed_mean", "krum", "multi_krum"), ("byzantine_share",)),
+        "mean": ("weight_max",),
+        "geometric_median": ("weight_max",),
+        "centred_clipping": ("weight_max", "radius"),
+    }
+    names = taken.get(keys.rule, ())
+    return {name: value for name in names if (value := given[name]) is not None}
+
+
+def _server_parameters(keys: Aggregation) -> dict[str, float]:
+    """What the server optimizer takes, by its own names."""
+    taken = {"none": (), "momentum": ("momentum",), "adagrad": ("beta1", "tau")}
+    names = taken.get(keys.server_optimizer, ("beta1", "beta2", "tau"))
+    return {name: getattr(keys, f"server_{name}") for name in names}

@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+import trio
+
 from node.network.bulk import Bulk
-from node.run.blobs import RunBlobs
+from node.run.blobs import RunBlobs, both
+from node.run.plan import are_updates_shared
 from node.run.spans import Spans
 from node.seams import Disk, Trainer
 from protocol.checkpoint import Checkpoint, Offer, UpdateEntry, checkpoint_blobs, open_offer, update_blobs
@@ -18,13 +21,13 @@ from protocol.keys import BlobId, NodeId
 from protocol.lateness import counted_samples
 from protocol.manifest import Manifest
 from protocol.run_events import Collect, Collected, Combine, Combined, Obtain
-from tracker.chunks import blob_id_of_data
 
 if TYPE_CHECKING:
     from aggregation.combine import Outcome
     from aggregation.schema import Schema
     from aggregation.settings import CombineSettings
     from aggregation.updates import Checked
+    from node.run.combine import CombinedRound
 
 log = logging.getLogger("fednode.run")
 
@@ -60,14 +63,16 @@ class RunData:
         self._moved = moved
         self._schema: tuple[str, Schema] | None = None
         self._needed_elsewhere = needed_elsewhere
-        self._committed: deque[Checkpoint] = deque()  # the newest, and the one before it where the run is audited
-        self._kept: set[str] = set()  # updates of the last round, where the run is audited
+        self._committed: deque[Checkpoint] = deque()  # the newest, and the one before it where updates are shared
+        self._kept: set[str] = set()  # updates of the last round, where others may read them
         self._checked: dict[str, Checked] = {}  # of collected updates, by blob: saves the second reading
-        self._sound: set[str] = set()  # checkpoints, by name, whose blobs are what they should be
+        self._sound: set[str] = set()  # checkpoints, by name, whose models are what they should be
+        self._making = trio.Lock()  # a checkpoint that is proposed and committed meanwhile is made once
         self._lies: set[str] = set()  # and those whose blobs prove that their makers lied
         self._models: set[str] = set()  # models and schemas of checkpoints, which stay whatever else is called so
         self._updates: set[str] = set()  # collected for the round under way
         self.norms: dict[str, float] = {}  # of its updates, by blob, where they were computed here; for people
+        self.fetching: dict[BlobId, str] = {}  # what each blob is that is on its way here
         self._obtaining: Counter[str] = Counter()  # blobs of checkpoints that are being made durable just now
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
@@ -85,7 +90,6 @@ class RunData:
             await self._obtain_model(wanted, schema)
             if checkpoint.server_state:
                 await self._obtain_state(wanted, schema)
-            self._sound.add(wanted.name)
         except RemoteProtocolError as error:
             log.warning("checkpoint %d by %s is not taken: %s", checkpoint.round, checkpoint.maker, error.what)
             self._lies.add(wanted.name)
@@ -107,7 +111,11 @@ class RunData:
         if wanted.name in self._sound and await self._disk.has_blob(model):
             return
         if previous is not None and await self._disk.has_blob(BlobId(previous.model)):
-            await self._make_from(previous, wanted, schema)
+            await self._fetch_difference(previous, wanted, schema)
+            async with self._making:
+                if wanted.name not in self._sound or not await self._disk.has_blob(model):
+                    await self._make_from(previous, checkpoint, schema)
+                    self._sound.add(wanted.name)
             return
         await self._fetch(model, wanted.sources, schema.model_bytes, checkpoint.round)
         data = await self._disk.blob_data(model)
@@ -115,13 +123,14 @@ class RunData:
             await self._trainer.offload(partial(check_model, schema, data))
         except FednodeError as error:
             raise RemoteProtocolError(error.what) from error
+        self._sound.add(wanted.name)
 
     async def _obtain_state(self, wanted: Obtain, schema: "Schema") -> None:
         """The server optimizer's state, of the length that it must have, and finite. Raises RemoteProtocolError."""
-        from aggregation.combine import check_server_state, output_sizes
+        from aggregation.server_state import check_server_state, state_bytes
 
         state, settings = BlobId(wanted.checkpoint.server_state), self.settings()
-        size = output_sizes(schema, settings)[2]
+        size = state_bytes(schema, settings)
         await self._fetch(state, wanted.sources, size, wanted.checkpoint.round, passing=True)
         data = await self._disk.blob_data(state)
         try:
@@ -129,32 +138,35 @@ class RunData:
         except FednodeError as error:
             raise RemoteProtocolError(error.what) from error
 
-    async def _make_from(self, previous: Checkpoint, wanted: Obtain, schema: "Schema") -> None:
-        """The model as its base plus the coded difference, which is half the bytes and proves it. Raises
-        RemoteProtocolError when it gives another: everybody computes the same bits."""
-        from aggregation.checkpoints import apply_difference
+    async def _fetch_difference(self, previous: Checkpoint, wanted: Obtain, schema: "Schema") -> None:
+        """What makes a checkpoint's model of the one before. Raises RemoteProtocolError where there must be one."""
         from aggregation.codecs import difference_bytes
 
         checkpoint = wanted.checkpoint
-        if checkpoint.model == previous.model and not checkpoint.difference:
-            return
-        if not checkpoint.difference:
+        if checkpoint.difference:
+            size = difference_bytes(schema, self.settings().checkpoint_coding)
+            await self._fetch(BlobId(checkpoint.difference), wanted.sources, size, checkpoint.round, passing=True)
+        elif checkpoint.model != previous.model:
             raise RemoteProtocolError("It has another model than the one before, and no difference")
-        difference = BlobId(checkpoint.difference)
-        size = difference_bytes(schema, self.settings().checkpoint_coding)
-        await self._fetch(difference, wanted.sources, size, checkpoint.round, passing=True)
+
+    async def _make_from(self, previous: Checkpoint, checkpoint: Checkpoint, schema: "Schema") -> None:
+        """The model as its base plus the coded difference, which is half the bytes and proves it. Raises
+        RemoteProtocolError when it gives another: everybody computes the same bits."""
+        from node.run.combine import apply_where_it_belongs
+
+        if not checkpoint.difference:
+            return
         work = partial(
-            apply_difference,
+            apply_where_it_belongs,
             await self.blobs.of_checkpoint(previous, previous.model),
             schema,
-            await self._disk.blob_data(difference),
-            self._manifest.aggregation.codec,
+            await self._disk.blob_data(BlobId(checkpoint.difference)),
+            self._manifest.aggregation.codec_of_checkpoints,
+            self._disk.scratch(),
         )
-        made = await self._trainer.offload(work)
-        if blob_id_of_data(made) != checkpoint.model:
+        if not await self.blobs.put_as(BlobId(checkpoint.model), await self._trainer.offload(work)):
             await self._disk.read_blob(BlobId(previous.model))  # raises when it is our copy that is wrong
             raise RemoteProtocolError("Its difference, added to the model before, does not make its model")
-        await self._disk.put_blob(made)
 
     async def schema(self, checkpoint: Checkpoint) -> "Schema":
         """A run has one schema, read once. Raises RemoteProtocolError when what is called its schema is none."""
@@ -177,8 +189,12 @@ class RunData:
     async def _fetch_from(
         self, blob: BlobId, sources: Sequence[NodeId], bytes_max: int, kind: str, round_number: int
     ) -> None:
-        with self._spans.measuring("fetch", round_number) as measured:
-            measured.peer, measured.bytes = source, size = await self._bulk.fetch(blob, sources, bytes_max)
+        self.fetching[blob] = kind
+        try:
+            with self._spans.measuring("fetch", round_number) as measured:
+                measured.peer, measured.bytes = source, size = await self._bulk.fetch(blob, sources, bytes_max)
+        finally:
+            self.fetching.pop(blob, None)
         self._moved(source, kind, size, round_number)
 
     # --- updates -------------------------------------------------------------------------------------------------
@@ -196,18 +212,15 @@ class RunData:
 
     async def _fetch_update(self, wanted: Collect, schema: "Schema") -> Collected | None:
         """Have the update here, or say why it is refused. What has not the length that it must have is not fetched."""
-        from aggregation.codecs import difference_bytes
-
         offer = wanted.offer
-        size = difference_bytes(schema, self.settings().update_coding)
-        if offer.update_bytes != size:
-            reason = f"it is said to have {offer.update_bytes} bytes; the schema in {offer.codec} makes {size}"
-            return Collected(wanted.name, "update-length", reason)
+        size = self.settings().update_bytes(schema)
+        if refusal := why_not_fetched(offer, self._manifest.aggregation.codec, size):
+            return Collected(wanted.name, *refusal)
         await self.fetch_update(offer, [NodeId(offer.node)], size)
         return None
 
     async def fetch_update(self, offer: Offer, sources: Sequence[NodeId], size: int) -> None:
-        """Have an update here while its round lasts, and the next one where the run is audited."""
+        """Have an update here while its round lasts, and the next one where others may read it."""
         if not await self._disk.has_blob(BlobId(offer.update)):
             await self._fetch_from(BlobId(offer.update), list(dict.fromkeys(sources)), size, "update", offer.round)
             self.blobs.passing.add(offer.update)
@@ -215,7 +228,7 @@ class RunData:
 
     async def _check(self, wanted: Collect, base: Checkpoint) -> Collected:
         from aggregation.sources import as_source
-        from aggregation.updates import Bounds, Refusal, check_update, read_counters, update_of
+        from aggregation.updates import Refusal, check_update, read_counters, update_of
 
         offer, settings = wanted.offer, self.settings()
         schema = await self.schema(base)
@@ -224,8 +237,8 @@ class RunData:
         update = update_of(offer.node, await self._disk.blob_data(BlobId(offer.update)), samples)
 
         def work() -> "Checked | Refusal":
-            bounds = Bounds(read_counters(schema, base_model, schema.counters_offset), settings.norm_bound)
-            return check_update(schema, settings.update_coding, bounds, update)
+            bounds = settings.bounds(read_counters(schema, base_model, schema.counters_offset))
+            return check_update(settings.of_updates(schema), settings.update_coding, bounds, update)
 
         found = await self._trainer.offload(work)
         if isinstance(found, Refusal):
@@ -248,24 +261,25 @@ class RunData:
                     await self.blobs.data(BlobId(offer.update), f"the update of {offer.node}", [NodeId(offer.node)]),
                     counted_samples(offer, wanted.round),
                     self._checked.get(offer.update),
+                    offer.steps,
                 )
                 for _, offer in offers.values()
             ]
             base = await self.blobs.of_checkpoint(wanted.base, wanted.base.model)
             server = await self.blobs.of_checkpoint(wanted.base, state) if state else b""
-            work = partial(combine_round, base, schema, updates, self.settings(), server, self._disk.scratch())
+            settings, nodes = self.settings(), len(wanted.base.roster)
+            work = partial(combine_round, base, schema, updates, settings, server, self._disk.scratch(), nodes)
             with await self._trainer.offload(work) as result:
-                model = await self._disk.put_blob(result.model)
+                model, difference, server_state = await self._store(result)
                 self._models |= {model, wanted.base.tensor_schema}
-                difference = await self.blobs.put_for_a_round(result.difference)
-                server_state = ""
-                if result.has_server_state:
-                    server_state = await self.blobs.put_for_a_round(result.server_state)
         except FednodeError as error:
             return Combined(wanted.round, wanted.term, failed=error.what)
         self._checked.clear()
         outcome = result.outcome
         self.learn_norms(outcome, {node: offer.update for node, (_, offer) in offers.items()})
+        if beyond := outcome.stats.get("liars_not_borne"):
+            said = "round %d is small: its rule bears %d liars, and %d more were asked for"
+            log.warning(said, wanted.round, outcome.stats["liars_assumed"], beyond)
         used = [UpdateEntry(offer=offers[u.name][0], weight=u.weight, refused="", reason="") for u in outcome.used]
         refused = [
             UpdateEntry(offer=offers[r.name][0], weight=0, refused=r.code, reason=r.sentence[:500])
@@ -281,6 +295,15 @@ class RunData:
             exponents=outcome.exponents,
             parameters=schema.averaged_elements,
         )
+
+    async def _store(self, result: "CombinedRound") -> tuple[BlobId, BlobId, str]:
+        """What came of a round, as blobs. Large ones are files: the model is read through while the others are."""
+        model = partial(self.blobs.put, result.model)
+        difference = partial(self.blobs.put_for_a_round, result.difference)
+        if not result.has_server_state:
+            return *await both(model, difference), ""
+        made, difference_blob = await both(model, difference)
+        return made, difference_blob, await self.blobs.put_for_a_round(result.server_state)
 
     def learn_norms(self, outcome: "Outcome", blobs: Mapping[str, str]) -> None:
         """Remember the norms of the used updates until the round is committed. `blobs`: each node's update."""
@@ -315,13 +338,13 @@ class RunData:
             over.add(ours.update)
         self._updates.clear()
         self.norms.clear()
-        is_audited = self._manifest.audit != "none"
-        if is_audited:  # who is accused for a round may have to be judged in the next
+        are_kept = are_updates_shared(self._manifest)
+        if are_kept:  # who is accused for a round may have to be judged in the next
             over, self._kept = self._kept - over, over
         for update in sorted(over):
             await self._forget(update)
         self._committed.append(checkpoint)
-        while len(self._committed) > (2 if is_audited else 1):
+        while len(self._committed) > (2 if are_kept else 1):
             before, after = self._committed.popleft(), self._committed[0]
             for blob in {before.difference, before.server_state} - {after.difference, after.server_state, ""}:
                 await self._forget(blob)
@@ -331,3 +354,13 @@ class RunData:
         if blob in self.blobs.passing and blob not in self._models and not self._needed_elsewhere(BlobId(blob)):
             await self._disk.delete_blob(BlobId(blob))
         self.blobs.passing.discard(blob)
+
+
+def why_not_fetched(offer: Offer, codec: str, size: int) -> tuple[str, str] | None:
+    """Why an update is refused for what its offer says of its bytes: a code and a sentence. `codec` and `size` are what
+    the run makes them."""
+    if offer.codec != codec:
+        return "wrong-codec", f"it is said to be in {offer.codec!r}; the run's updates are in {codec}"
+    if offer.update_bytes != size:
+        return "update-length", f"it is said to have {offer.update_bytes} bytes; the schema in {codec} makes {size}"
+    return None

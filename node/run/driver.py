@@ -20,7 +20,7 @@ from node.run.chronicle import Chronicle
 from node.run.data import RunData
 from node.run.task import RunTask
 from node.seams import Disk, TrainerFailed
-from protocol.checkpoint import Checkpoint, checkpoint_blobs, open_offer
+from protocol.checkpoint import SET_ASIDE, Checkpoint, checkpoint_blobs, open_offer
 from protocol.directions import Directions
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId, RunId
@@ -160,6 +160,10 @@ class RunDriver:
             needed |= set(checkpoint_blobs(base)) if base is not None else set()
         return needed
 
+    def kind_on_its_way(self, blob: BlobId) -> str:
+        """What a blob is that the run fetches just now; "" for others."""
+        return self._data.fetching.get(blob, "")
+
     def has_update(self, blob: BlobId) -> bool:
         """Whether `blob` is an update that others may have to recompute a checkpoint from."""
         return self._data.has_update(blob)
@@ -190,6 +194,7 @@ class RunDriver:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._ring_timers)
+            await self._carry_on(self.machine.ledger.newest)  # for it may have been committed just before a crash
             await self._step(Began())
             async for event in self._inbox:
                 self._inbox_bytes -= self._sizes.pop(id(event), 0)
@@ -298,6 +303,7 @@ class RunDriver:
                 self._say("INFO", f"round {checkpoint.round} is committed ({name[:12]})")
                 if refused := _refused_in(checkpoint, self._name_of):
                     self._say("WARNING", f"round {checkpoint.round} went without {refused}")
+                await self._carry_on(checkpoint)
                 await self._forget_before(checkpoint)
             case Elected(term, aggregator):
                 self.chronicle.elected(output)
@@ -307,6 +313,8 @@ class RunDriver:
                 self.chronicle.measured(output)
             case ParticipantState(node=node, round=committed):
                 self.chronicle.participant(output)
+                if output.tells_of_a_refusal:  # of what is no part of the round no checkpoint tells
+                    self._say("INFO", f"{self._name_of(node)}: {output.reason}")
                 if node == self.machine.context.me:
                     self._spans.busy()
                     self._look_whether_we_wait(committed + 1)
@@ -334,6 +342,12 @@ class RunDriver:
     def _say(self, level: str, message: str) -> None:
         self.chronicle.log(level, "fednode.run", message)
 
+    async def _carry_on(self, checkpoint: Checkpoint) -> None:
+        try:
+            await self._task.carried.on_committed(checkpoint)
+        except FednodeError as error:  # it is tried again with the next training
+            self._say("WARNING", f"what follows from round {checkpoint.round} here is not kept: {error.what}")
+
     async def _forget_before(self, checkpoint: Checkpoint) -> None:
         offer = self.machine.participation.offer
         try:
@@ -351,8 +365,8 @@ class RunDriver:
 
 
 def _refused_in(checkpoint: Checkpoint, name_of: Callable[[NodeId], str]) -> str:
-    """Whose updates did not count, and why; empty when all did."""
-    refused = [entry for entry in checkpoint.updates if entry.refused]
+    """Whose updates were unfit, and why; empty when none was. (What a rule sets aside may be fit, and often is.)"""
+    refused = [entry for entry in checkpoint.updates if entry.refused not in ("", SET_ASIDE)]
     told = [
         f"the update of {name_of(NodeId(open_offer(entry.offer).body.node))}: {entry.reason} ({entry.refused})"
         for entry in refused[:REFUSALS_TOLD_MAX]

@@ -30,6 +30,11 @@ def run_settings(manifest: Manifest) -> RunSettings:
     )
 
 
+def are_updates_shared(manifest: Manifest) -> bool:
+    """Whether others than the aggregator may read a run's updates. They are then kept for a round longer."""
+    return manifest.audit != "none" or manifest.updates.readers == "members"
+
+
 def directions_of(entry: RunEntry) -> Directions:
     """What the group's log asks of a run beyond its start."""
     return Directions(
@@ -61,6 +66,7 @@ def task_spec(
         task_parameters=dict(manifest.task.parameters),
         hyperparameters=manifest.training.model_dump(),
         codec=manifest.aggregation.codec,
+        method=manifest.aggregation.method,
         data_path=data_path,
         data_options={**data_options, **manifest.data.options},
         seed=manifest.seed,

@@ -14,15 +14,17 @@ def kind_for(known: KnownRun, peer: NodeId, blob: BlobId) -> str:
         return _kind_for_outsider(known, peer, blob)
     machine = known.driver.machine
     offer = machine.participation.offer
-    is_auditor = known.manifest.audit != "none" and machine.is_trusted(peer)
-    if offer is not None and offer[1].update == blob:
-        readable = peer == machine.election.aggregator or known.manifest.updates.readers == "members"
-        if readable or is_auditor:
-            return "update"
-    if is_auditor and (known.driver.has_update(blob) or blob in machine.ledger.update_blobs()):
+    # Auditors are of the roster, and where members may read updates any of the group's nodes may.
+    is_reader = known.manifest.updates.readers == "members"
+    is_reader |= known.manifest.audit != "none" and machine.is_trusted(peer)
+    if offer is not None and offer[1].update == blob and (is_reader or peer == machine.election.aggregator):
         return "update"
+    if is_reader and (known.driver.has_update(blob) or blob in machine.ledger.update_blobs()):
+        return "update"
+    # What has come of a checkpoint that is fetched just now is for the others of the roster, who fetch it too.
     # Where a round has one update, the difference may be the very same blob, and is for everybody then.
-    return "checkpoint" if blob in machine.ledger.blobs() and peer in machine.ledger.roster() else ""
+    is_of_checkpoint = blob in machine.ledger.blobs() or known.driver.kind_on_its_way(blob) == "checkpoint"
+    return "checkpoint" if is_of_checkpoint and peer in machine.ledger.roster() else ""
 
 
 def _kind_for_outsider(known: KnownRun, peer: NodeId, blob: BlobId) -> str:

@@ -14,6 +14,7 @@ import trio
 from fednode_logging import split_class
 from node.record.artifact_keeper import ArtifactKeeper
 from node.run.blobs import RunBlobs
+from node.run.carried import CarriedState
 from node.run.chronicle import Chronicle
 from node.run.spans import Spans
 from node.seams import Disk, TaskOutput, TaskSession, TaskSpec, Trainer, TrainerFailed
@@ -48,6 +49,7 @@ class RunTask:
         self._keeper = ArtifactKeeper(chronicle, disk, trainer.offload)
         self._has_said_what_is_not_told = False
         self._spans = spans
+        self.carried = CarriedState(spec, trainer, blobs)
         self._session: TaskSession | None = None
         self._busy = trio.Lock()
         self._calls: set[trio.CancelScope] = set()
@@ -78,10 +80,13 @@ class RunTask:
         async with self._busy, self._slots:
             session = await self._open()
             try:
+                await self.carried.on_committed(base)
+                server_state = await self.carried.server_state(base)
                 schema, model, began = await self._schema(base), await self._model(base), trio.current_time()
-                result = await session.train(wanted.round, schema, model)
+                result = await session.train(wanted.round, schema, model, server_state)
                 trained_at = trio.current_time()
-                update = await self._blobs.put_for_a_round(result.update)
+                update = await self._blobs.put_for_a_round(result.update, may_change=True)  # by the task's code
+                await self.carried.keep(wanted.round, update)
                 stored_s = trio.current_time() - trained_at
             except TrainerFailed:
                 await self._drop()
@@ -99,6 +104,7 @@ class RunTask:
                 samples=result.samples,
                 codec=self._spec.codec,
                 metrics=self._signed(result.metrics),
+                steps=result.steps,
                 spans=self._spans.to_tell(over=wanted.round - 1),
                 usage=dict(result.usage),
             )

@@ -130,6 +130,7 @@ class PeerLinks:
             "sent_per_s": fresh.sent_per_s if fresh else None,
             "received_per_s": fresh.received_per_s if fresh else None,
             "path": traffic.path,
+            "blobs_by": traffic.blobs_by,
         }
 
 

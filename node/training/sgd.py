@@ -45,16 +45,26 @@ class Progress:
             raise Interrupted
 
 
-def sgd(task: Task, model: Any, data: Data, this_round: Round, progress: Progress) -> Result:
+def sgd(
+    task: Task,
+    model: Any,
+    data: Data,
+    this_round: Round,
+    progress: Progress,
+    corrections: Mapping[str, Any] | None = None,
+) -> Result:
     """Train `model` in place on `data.train`. The result's loss is the last epoch's mean, seen while learning.
+
+    `corrections`: arrays that are added to every gradient, by the parameter's name (SCAFFOLD).
 
     Raises TaskError when there is nothing to learn from, a hyper-parameter makes no sense, or the loss is not finite.
     """
     samples = len(data.train[0])
     if not samples:
         raise TaskError("There are no samples to train on", remedy="register more data, or hold out less of it")
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    take_step = optimizer_step(parameters, this_round.hyperparameters)
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    parameters = list(named.values())
+    take_step = optimizer_step(parameters, this_round.hyperparameters, _tensors(named, corrections or {}))
     model.train()
     losses = _EpochLoss()
     step = 0
@@ -103,8 +113,24 @@ def _finite(loss: float, epoch: int, step: int) -> float:
     return loss
 
 
-def optimizer_step(parameters: Sequence["torch.Tensor"], hyperparameters: Mapping[str, Any]) -> Step:
-    """The optimizer named by the hyper-parameters, with weight decay and FedProx's pull put into the gradients.
+def _tensors(named: Mapping[str, "torch.Tensor"], arrays: Mapping[str, Any]) -> "dict[int, torch.Tensor]":
+    """The arrays as tensors like the parameters, by the parameters' indices."""
+    import torch
+
+    return {
+        index: torch.from_numpy(arrays[name]).to(parameter)
+        for index, (name, parameter) in enumerate(named.items())
+        if name in arrays
+    }
+
+
+def optimizer_step(
+    parameters: Sequence["torch.Tensor"],
+    hyperparameters: Mapping[str, Any],
+    corrections: "Mapping[int, torch.Tensor] | None" = None,
+) -> Step:
+    """The optimizer named by the hyper-parameters, with weight decay, FedProx's pull and SCAFFOLD's `corrections`, by
+    index, put into the gradients.
 
     It works element by element, so that the parameters of many models can be stacked."""
     import torch
@@ -120,6 +146,7 @@ def optimizer_step(parameters: Sequence["torch.Tensor"], hyperparameters: Mappin
     else:
         raise TaskError(f"There is no optimizer {name!r}", remedy="choose sgd or adam, or give the task its own train")
     base = [parameter.detach().clone() for parameter in parameters] if mu else []
+    corrections = corrections or {}
 
     def take_step() -> None:
         with torch.no_grad():
@@ -131,6 +158,8 @@ def optimizer_step(parameters: Sequence["torch.Tensor"], hyperparameters: Mappin
                     gradient.add_(parameter, alpha=decay)
                 if mu:
                     gradient.add_(parameter - base[index], alpha=mu)
+                if index in corrections:
+                    gradient.add_(corrections[index])
                 rule(index, parameter, gradient)
 
     return take_step

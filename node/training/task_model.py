@@ -5,7 +5,9 @@ and `load` speaks for itself. Tensors of kind local never leave this node: they 
 and put back every round.
 """
 
+import logging
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregation.schema import Buffer, Schema
+from aggregation.sources import BytesSource, PartsSource, Source
 from fednode import Task, TaskError
+from protocol.errors import FednodeError
+from tracker.durable import sync
+
+log = logging.getLogger("fednode.worker")
 
 LOCAL_FILE = "local-tensors"
 
@@ -24,8 +31,9 @@ Arrays = dict[str, npt.NDArray[Any]]
 class TaskModel:
     """The one model object of a loaded task, made when first needed and filled anew for every use."""
 
-    def __init__(self, task: Task, directory: Path) -> None:
+    def __init__(self, task: Task, directory: Path, warn: Callable[[str], None] = log.warning) -> None:
         self._task = task
+        self._warn = warn
         self.own_arrays = type(task).arrays is not Task.arrays or type(task).load is not Task.load
         self._local_file = directory / LOCAL_FILE
         self._local: Arrays = {}
@@ -63,15 +71,15 @@ class TaskModel:
         self._model = self._loaded(self._model, whole, raw)
         return self._model
 
-    def raw_of(self, schema: Schema, model: Any) -> bytes:
-        """The trained model's bytes. What is local is kept here instead."""
+    def raw_of(self, schema: Schema, model: Any) -> Source:
+        """The trained model's bytes, valid until it is changed. What is local is kept here instead."""
         local = _local_part(schema)
         if not local.tensors:
-            return self._dumped(schema, model)
+            return PartsSource(self._parts(schema, model))
         views = _whole(schema).views(self._dumped(_whole(schema), model))
         self._local = {spec.name: views[spec.name] for spec in local.tensors}
         self._write_local(local.raw_of(self._local))
-        return schema.raw_of(views)
+        return BytesSource(schema.raw_of(views))
 
     def _made(self) -> Any:
         model = self._task.model()
@@ -98,25 +106,36 @@ class TaskModel:
         return filled
 
     def _dumped(self, schema: Schema, model: Any) -> bytes:
-        if self.own_arrays:
-            return schema.raw_of(self._arrays(model))
-        from aggregation.torch_arrays import module_to_raw
+        return b"".join(self._parts(schema, model))
 
-        return module_to_raw(model, schema)
+    def _parts(self, schema: Schema, model: Any) -> list[memoryview]:
+        if self.own_arrays:
+            return schema.parts_of(self._arrays(model))
+        from aggregation.torch_arrays import module_parts
+
+        return module_parts(model, schema)
 
     def _arrays(self, model: Any) -> Arrays:
         return {name: np.asarray(array) for name, array in self._task.arrays(model).items()}
 
     def _read_local(self, local: Schema) -> Arrays | None:
-        """What this participant kept before its worker was started anew; None in its first round."""
-        if not self._local_file.exists():
+        """What this participant kept before its worker was started anew; None in its first round, and when it is
+        damaged."""
+        try:
+            return local.views(self._local_file.read_bytes())
+        except FileNotFoundError:
             return None
-        return local.views(self._local_file.read_bytes())
+        except (OSError, FednodeError) as error:
+            self._warn(f"the tensors that this node keeps to itself cannot be read ({error}); they begin anew")
+            return None
 
     def _write_local(self, raw: bytes) -> None:
         """Replace the file at once, so that a killed worker leaves the old one or the new one."""
         fresh = self._local_file.with_suffix(".fresh")
-        fresh.write_bytes(raw)
+        with fresh.open("wb") as file:
+            file.write(raw)
+            file.flush()
+            sync(file.fileno())
         os.replace(fresh, self._local_file)
 
 

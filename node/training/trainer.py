@@ -17,12 +17,13 @@ from typing import Any
 import trio
 
 from node.seams import Keep, TaskOutput, TaskSpec, TrainerFailed
+from node.training.carried_files import name_next, use_named
 from node.training.staged_files import discard
 from node.training.worker_attended import AttendedWorker
 from node.training.worker_process import WorkerProcess
 from node.training.worker_session import WorkerSession
 from node.training.worker_watch import WatchLimits
-from protocol.keys import RunId
+from protocol.keys import BlobId, RunId
 
 log = logging.getLogger("fednode.worker")
 
@@ -74,6 +75,10 @@ class WorkerTrainer:
     async def forget(self, run_id: str) -> None:
         """Delete what this participant kept of a run that has ended."""
         await self._blocking(partial(shutil.rmtree, self._state_of(run_id), ignore_errors=True))
+
+    async def carry_on(self, run_id: str, round_number: int, update: BlobId, *, used: bool) -> None:
+        rename = use_named if used else name_next
+        await self._blocking(partial(rename, self._state_of(run_id), round_number, update))
 
     async def _supervise(self, session: WorkerSession, pid: int, run_id: str) -> None:
         """What goes wrong with one worker, in ways that nobody foresaw, ends neither the node nor other workers."""

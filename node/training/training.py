@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from aggregation.codecs import codec_named
-from aggregation.updates import encode_update
+from aggregation.sources import FileSink
+from aggregation.sources import Source as RawModel
 from fednode import Data, Result, Round, Source, Task, TaskError, holding_out
 from fednode_logging import Clock, flat_metrics, listening
 from node.seams import EvaluateResult, InitialModel, TaskOutput, TaskSpec, TrainerFailed
+from node.training.carrying import Carrying
 from node.training.predictions import write_predictions
 from node.training.reproducible import derived_seed, reproducible
 from node.training.sgd import Progress, sgd
@@ -24,6 +26,7 @@ from node.training.staged_files import Staging
 from node.training.task_loading import make_task, telling_failures
 from node.training.task_model import TaskModel
 from node.training.task_voice import TaskVoice
+from node.training.worker_frames import INLINE_BYTES_MAX
 
 Say = Callable[[TaskOutput], None]
 Model = bytes | Path  # a raw model, or a file with one
@@ -31,9 +34,9 @@ Model = bytes | Path  # a raw model, or a file with one
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """seams.TrainResult, with the update always as bytes."""
+    """seams.TrainResult."""
 
-    update: bytes
+    update: bytes | Path
     samples: int
     metrics: Mapping[str, float]
     steps: int
@@ -66,8 +69,9 @@ class LoadedTask:
         with self._running("Loading the task"):
             self._codec = codec_named(spec.codec)
             self._task, self._file = make_task(spec)
-        self._model = TaskModel(self._task, directory)
+        self._model = TaskModel(self._task, directory, self._warn)
         self._data: Data | None = None
+        self._carrying: Carrying | None = None  # of the training under way
         if spec.data_path is not None:
             with self._running("Loading the data"):
                 source = Source(Path(spec.data_path), dict(spec.data_options), spec.is_unlabelled)
@@ -80,19 +84,39 @@ class LoadedTask:
             schema, raw = self._model.initial()
         return InitialModel(schema.to_bytes(), raw)
 
-    def train(self, round_number: int, schema: bytes, base: Model) -> Trained:
-        """Train from `base`; the update is the coded difference from it."""
+    def train(
+        self, round_number: int, schema: bytes, base: Model, file: Path | None = None, server_state: Model = b""
+    ) -> Trained:
+        """Train from `base`; the update is the coded difference from it, a large one in `file` where that is given.
+        `server_state`: the base checkpoint's, for methods that look into it."""
         raw = mapped(base)
         with self._running("Training", self._draws, round_number):
             data = self._own_data()
             agreed = self._model.agree(schema)
             model = self._model.filled(agreed, raw)
+            state = mapped(server_state) if server_state else b""
+            carrying = self._carrying = Carrying(self._spec, self._directory, agreed, state, self._warn)
             result = checked_result(self._task.train(model, data, self._round(round_number)))
+            carrying.check(result)
             began = self._clock()
             trained = self._model.raw_of(agreed, model)
-            update = encode_update(agreed, raw, trained, self._codec)
+            update = self._encoded(carrying, raw, trained, result, file)
+            self._carrying = None  # and its arrays, which are as long as the model
             encode_s = self._clock() - began
             return Trained(update, result.samples, flat_metrics(result.metrics), result.steps, encode_s)
+
+    def _encoded(
+        self, carrying: Carrying, base: bytes | memoryview, trained: RawModel, result: Result, file: Path | None
+    ) -> bytes | Path:
+        if file is None or carrying.update_bytes <= INLINE_BYTES_MAX:
+            return carrying.encode(base, trained, result)
+        file.unlink(missing_ok=True)
+        with FileSink(file) as sink:
+            carrying.encode(base, trained, result, sink)
+        return file
+
+    def _warn(self, text: str) -> None:
+        self._say(TaskOutput("log", text=text, level="WARNING"))
 
     def evaluate(self, round_number: int, schema: bytes, base: Model) -> EvaluateResult | None:
         """`base` on the held-out data; None without any."""
@@ -143,7 +167,11 @@ class LoadedTask:
     def _learn(self, task: Task, model: Any, data: Data, this_round: Round) -> Result:
         self._voice.default_runs = True
         try:
-            return sgd(task, model, data, this_round, self._progress)
+            corrections = self._carrying.corrections if self._carrying is not None else None
+            result = sgd(task, model, data, this_round, self._progress, corrections)
+            if self._carrying is not None and corrections is not None:
+                self._carrying.used(model)
+            return result
         finally:
             self._voice.default_runs = False
 

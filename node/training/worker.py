@@ -126,16 +126,22 @@ def _answer(loaded: LoadedTask, request: Mapping[str, Any], directory: Path) -> 
         }
     schema = from_field(request["schema"], directory / "schema")
     schema = schema.read_bytes() if isinstance(schema, Path) else schema
-    given = request["model"]
-    base = Path(given) if isinstance(given, str) else from_field(given, directory / "base")
+    base = _place(request["model"], directory / "base")
     if request["do"] == "predict":
         return {"rows": loaded.predict(request["round"], schema, base, directory / PREDICTIONS_FILE)}
     if request["do"] == "train":
         meter = UsageMeter()
-        result = loaded.train(request["round"], schema, base)
-        return {**asdict(result), "update": to_field(result.update, directory / "update"), "usage": meter.usage()}
+        server_state = _place(request["server_state"], directory / "server_state")
+        result = loaded.train(request["round"], schema, base, directory / "update", server_state)
+        update = result.update if isinstance(result.update, bytes) else True  # in its file
+        return {**asdict(result), "update": update, "usage": meter.usage()}
     evaluated = loaded.evaluate(request["round"], schema, base)
     return {} if evaluated is None else asdict(evaluated)
+
+
+def _place(given: Any, file: Path) -> bytes | Path:
+    """Bytes, or where they lie: a path of the node's, or a file of this session's."""
+    return Path(given) if isinstance(given, str) else from_field(given, file)
 
 
 def _die_with(parent: int) -> None:

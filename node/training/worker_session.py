@@ -34,13 +34,13 @@ class WorkerSession:
         self._worker = worker
         self._work = work
         self._blocking = blocking
-        self._codec = ""
+        self._codec = self._method = ""
         self._taken: Path | None = None  # a folder that no worker was told of, for what is taken out of its own
         self._gone = trio.Event()
 
     async def load(self, spec: TaskSpec, state: Path) -> None:
         """Have the worker load the task and its data; call it once, first. Raises TrainerFailed."""
-        self._codec = spec.codec
+        self._codec, self._method = spec.codec, spec.method
         await self._worker.call("open", spec=_plain(spec), state=str(state))
 
     async def initial_model(self) -> InitialModel:
@@ -50,9 +50,13 @@ class WorkerSession:
             model = await self._content(answer["model"], "model", partial(_model_bytes, schema))
         return InitialModel(schema, model)
 
-    async def train(self, round_number: int, schema: bytes, model: bytes | Path) -> TrainResult:
+    async def train(
+        self, round_number: int, schema: bytes, model: bytes | Path, server_state: bytes | Path = b""
+    ) -> TrainResult:
         """A large update is a file that lasts until the next call."""
-        answer = await self._worker.call("train", round=round_number, **await self._large(schema, model))
+        given = await self._large(schema, model)
+        given["server_state"] = await self._place(server_state, "server_state")
+        answer = await self._worker.call("train", round=round_number, **given)
         with self._sense():
             update = from_field(answer["update"], self._work / "update")
             if isinstance(update, Path):
@@ -90,11 +94,12 @@ class WorkerSession:
 
     async def _large(self, schema: bytes, model: bytes | Path) -> dict[str, Any]:
         """Schema and base model for the worker: bytes, a path, or true for a file of this session's."""
-        if isinstance(model, Path):
-            field: Any = _absolute(model)
-        else:
-            field = await self._field(model, self._work / "base")
-        return {"schema": await self._field(schema, self._work / "schema"), "model": field}
+        return {"schema": await self._field(schema, self._work / "schema"), "model": await self._place(model, "base")}
+
+    async def _place(self, content: bytes | Path, name: str) -> Any:
+        if isinstance(content, Path):
+            return _absolute(content)
+        return await self._field(content, self._work / name)
 
     async def _field(self, content: bytes, file: Path) -> Any:
         if len(content) <= INLINE_BYTES_MAX:  # not worth a thread
@@ -117,7 +122,7 @@ class WorkerSession:
 
     def _take_update(self, schema: bytes) -> Path:
         """The update that the worker left, out of its reach. Blocks."""
-        bytes_max = _update_bytes(schema, self._codec)
+        bytes_max = _update_bytes(schema, self._codec, self._method)
         if self._taken is None:
             self._taken = Path(tempfile.mkdtemp(dir=self._work.parent))
         update = self._taken / "update"
@@ -158,11 +163,12 @@ def _model_bytes(schema: bytes) -> int:
     return Schema.from_bytes(schema).model_bytes
 
 
-def _update_bytes(schema: bytes, codec: str) -> int:
+def _update_bytes(schema: bytes, codec: str, method: str) -> int:
     from aggregation.codecs import codec_named, difference_bytes
+    from aggregation.scaffold import update_schema
     from aggregation.schema import Schema
 
-    return difference_bytes(Schema.from_bytes(schema), codec_named(codec))
+    return difference_bytes(update_schema(Schema.from_bytes(schema), method), codec_named(codec))
 
 
 def _plain(spec: TaskSpec) -> dict[str, Any]:

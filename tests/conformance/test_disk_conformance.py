@@ -219,6 +219,29 @@ def test_a_blob_comes_out_as_it_went_in(place: Place, size: int, kind: str, tmp_
     place.run(main)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_file_that_is_given_away_is_a_blob_or_nothing(place: Place, size: int, tmp_path: Path) -> None:
+    async def main() -> None:
+        data, file = content(size), tmp_path / "given"
+        blob = blob_id_of(chunk_hashes_of(data), size)
+        file.write_bytes(data)
+        other = await place.disk.take_blob(file, only_as=BlobId("0" * 64))
+        assert (other.blob, other.is_new, file.exists()) == (blob, False, False)
+        assert not await place.disk.has_blob(blob)
+        for is_new, may_change in ((True, True), (False, False)):
+            file.write_bytes(data)
+            taken = await place.disk.take_blob(file, may_change=may_change, only_as=blob)
+            assert (taken.blob, taken.is_new, file.exists()) == (blob, is_new, False)
+        assert await place.restart().read_blob(blob) == data
+        file.symlink_to(place.home if isinstance(place, FilePlace) else tmp_path)
+        with pytest.raises(FednodeError):
+            await place.disk.take_blob(file)
+        with pytest.raises(FednodeError):
+            await place.disk.take_blob(tmp_path / "nowhere")
+
+    place.run(main)
+
+
 def test_a_missing_source_is_an_error_of_ours(place: Place, tmp_path: Path) -> None:
     async def main() -> None:
         with pytest.raises(FednodeError, match="nowhere"):
@@ -250,6 +273,29 @@ def test_a_blob_is_received_in_any_order(place: Place, size: int) -> None:
         await again.finish()
         await again.abandon()
         assert await disk.read_blob(blob) == data
+
+    place.run(main)
+
+
+def test_what_has_come_of_a_half_blob_can_be_read(place: Place) -> None:
+    async def main() -> None:
+        data = content(2 * CHUNK_BYTES + 5)
+        hashes = chunk_hashes_of(data)
+        blob = blob_id_of(hashes, len(data))
+        writer = await place.disk.receive_blob(blob, hashes, len(data))
+        with pytest.raises(FednodeError):
+            await writer.chunk(1)
+        for index in (2, 1):
+            await writer.write_chunk(index, chunks_of(data)[index])
+            assert await writer.chunk(index) == chunks_of(data)[index]
+        again = await place.disk.receive_blob(blob, hashes, len(data))
+        assert await again.chunk(1) == chunks_of(data)[1]
+        with pytest.raises(FednodeError):
+            await again.chunk(0)
+        await again.write_chunk(0, chunks_of(data)[0])
+        await again.finish()
+        with pytest.raises(FednodeError):  # it is no half any more
+            await again.chunk(0)
 
     place.run(main)
 

@@ -8,7 +8,7 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from trio.testing import MockClock
 
-from node.network import libp2p_stream
+from node.network import libp2p_stream, tls_socket
 from node.network.libp2p_network import Libp2pNetwork
 from node.seams import (
     BLOB_PROTOCOL,
@@ -31,6 +31,9 @@ from simulations.network import SimulatedWorld
 DEADLINE_S = 20.0  # for anything that is waited for
 ANY_PORT = "/ip4/127.0.0.1/tcp/0"
 DEAD_ADDRESS = "/ip4/127.0.0.1/tcp/9"  # the discard port; in the simulated world nobody lives there either
+
+# Those of blobs go over TLS in the real network.
+BOTH_WAYS = pytest.mark.parametrize("protocol", [CONTROL_PROTOCOL, BLOB_PROTOCOL])
 
 NewNetwork = Callable[[], Awaitable[Network]]
 Scenario = Callable[[NewNetwork], Awaitable[None]]
@@ -119,11 +122,12 @@ async def _next_change(changes: AsyncIterator[PeerChange]) -> PeerChange:
     return await anext(changes)
 
 
-def test_frames_go_both_ways_in_order_and_whole(ground: Ground) -> None:
+@BOTH_WAYS
+def test_frames_go_both_ways_in_order_and_whole(ground: Ground, protocol: str) -> None:
     async def scenario(new: NewNetwork) -> None:
         one, other = await _two(new)
-        other.handle(CONTROL_PROTOCOL, _echo)
-        stream = await one.open(other.node_id, CONTROL_PROTOCOL)
+        other.handle(protocol, _echo)
+        stream = await one.open(other.node_id, protocol)
         assert stream.peer == other.node_id
         frames = [b"", b"x", bytes(70_000), b"last"]
         for frame in frames:
@@ -136,13 +140,14 @@ def test_frames_go_both_ways_in_order_and_whole(ground: Ground) -> None:
     ground(scenario)
 
 
-def test_what_goes_to_and_from_each_peer_is_counted(ground: Ground) -> None:
+@BOTH_WAYS
+def test_what_goes_to_and_from_each_peer_is_counted(ground: Ground, protocol: str) -> None:
     async def scenario(new: NewNetwork) -> None:
         one, other = await _two(new)
         third = await new()
         assert one.traffic(other.node_id) == PeerTraffic()
-        other.handle(CONTROL_PROTOCOL, _echo)
-        stream = await one.open(other.node_id, CONTROL_PROTOCOL)
+        other.handle(protocol, _echo)
+        stream = await one.open(other.node_id, protocol)
         await stream.send_frame(bytes(70_000))
         await stream.receive_frame(FRAME_BYTES_MAX)
         there, back = one.traffic(other.node_id), other.traffic(one.node_id)
@@ -171,17 +176,18 @@ def test_the_largest_frame_goes_and_a_larger_one_is_our_own_mistake(ground: Grou
     ground(scenario)
 
 
-def test_the_door_starts_closed(ground: Ground) -> None:
+@BOTH_WAYS
+def test_the_door_starts_closed(ground: Ground, protocol: str) -> None:
     async def scenario(new: NewNetwork) -> None:
         one, other = await new(), await new()
-        other.handle(CONTROL_PROTOCOL, _echo)
+        other.handle(protocol, _echo)
         one.learn(other.node_id, other.addresses())
         with pytest.raises(Unreachable) as closed_here:
-            await one.open(other.node_id, CONTROL_PROTOCOL)
+            await one.open(other.node_id, protocol)
         assert not closed_here.value.refused
         one.set_door(lambda peer: True)
         with pytest.raises(Unreachable) as closed_there:
-            await one.open(other.node_id, CONTROL_PROTOCOL)
+            await one.open(other.node_id, protocol)
         assert closed_there.value.refused
         assert other.counters.refused_at_door >= 1
         assert other.counters.stranger_bytes == 0
@@ -189,7 +195,8 @@ def test_the_door_starts_closed(ground: Ground) -> None:
     ground(scenario)
 
 
-def test_only_whom_the_predicate_admits_reaches_a_handler(ground: Ground) -> None:
+@BOTH_WAYS
+def test_only_whom_the_predicate_admits_reaches_a_handler(ground: Ground, protocol: str) -> None:
     async def scenario(new: NewNetwork) -> None:
         member, stranger, host = await new(), await new(), await new()
         reached: list[NodeId] = []
@@ -198,14 +205,14 @@ def test_only_whom_the_predicate_admits_reaches_a_handler(ground: Ground) -> Non
             reached.append(stream.peer)
             await _echo(stream)
 
-        host.handle(CONTROL_PROTOCOL, note)
+        host.handle(protocol, note)
         host.set_door(lambda peer: peer == member.node_id)
         for guest in (stranger, member):
             guest.set_door(lambda peer: True)
             guest.learn(host.node_id, host.addresses(), host.entrance_addresses())
         with pytest.raises(Unreachable):
-            await stranger.open(host.node_id, CONTROL_PROTOCOL)
-        stream = await member.open(host.node_id, CONTROL_PROTOCOL)
+            await stranger.open(host.node_id, protocol)
+        stream = await member.open(host.node_id, protocol)
         await stream.send_frame(b"hello")
         assert await stream.receive_frame(10) == b"hello"
         assert reached == [member.node_id]
@@ -270,12 +277,13 @@ def test_a_handlers_exception_resets_that_stream_only(ground: Ground) -> None:
     ground(scenario)
 
 
-def test_a_frame_over_the_readers_limit_resets_the_stream(ground: Ground) -> None:
+@BOTH_WAYS
+def test_a_frame_over_the_readers_limit_resets_the_stream(ground: Ground, protocol: str) -> None:
     async def scenario(new: NewNetwork) -> None:
         one, other = await _two(new)
         kept = Kept()
-        other.handle(CONTROL_PROTOCOL, kept)
-        stream = await one.open(other.node_id, CONTROL_PROTOCOL)
+        other.handle(protocol, kept)
+        stream = await one.open(other.node_id, protocol)
         await stream.send_frame(b"four")
         await stream.send_frame(b"a frame that is too long")
         reader = await kept.next()
@@ -289,12 +297,13 @@ def test_a_frame_over_the_readers_limit_resets_the_stream(ground: Ground) -> Non
     ground(scenario)
 
 
-def test_what_was_sent_before_a_close_arrives(ground: Ground) -> None:
+@BOTH_WAYS
+def test_what_was_sent_before_a_close_arrives(ground: Ground, protocol: str) -> None:
     async def scenario(new: NewNetwork) -> None:
         one, other = await _two(new)
         kept = Kept()
-        other.handle(CONTROL_PROTOCOL, kept)
-        stream = await one.open(other.node_id, CONTROL_PROTOCOL)
+        other.handle(protocol, kept)
+        stream = await one.open(other.node_id, protocol)
         for number in range(50):
             await stream.send_frame(bytes([number]) * 1000)
         await stream.close()
@@ -315,12 +324,13 @@ def test_what_was_sent_before_a_close_arrives(ground: Ground) -> None:
     ground(scenario)
 
 
-def test_a_reset_ends_both_sides(ground: Ground) -> None:
+@BOTH_WAYS
+def test_a_reset_ends_both_sides(ground: Ground, protocol: str) -> None:
     async def scenario(new: NewNetwork) -> None:
         one, other = await _two(new)
         kept = Kept()
-        other.handle(CONTROL_PROTOCOL, kept)
-        stream = await one.open(other.node_id, CONTROL_PROTOCOL)
+        other.handle(protocol, kept)
+        stream = await one.open(other.node_id, protocol)
         reader = await kept.next()
         await stream.reset()
         await _ends(reader)
@@ -329,11 +339,12 @@ def test_a_reset_ends_both_sides(ground: Ground) -> None:
     ground(scenario)
 
 
-def test_closing_wakes_ones_own_reader(ground: Ground) -> None:
+@BOTH_WAYS
+def test_closing_wakes_ones_own_reader(ground: Ground, protocol: str) -> None:
     async def scenario(new: NewNetwork) -> None:
         one, other = await _two(new)
-        other.handle(CONTROL_PROTOCOL, Kept())
-        stream = await one.open(other.node_id, CONTROL_PROTOCOL)
+        other.handle(protocol, Kept())
+        stream = await one.open(other.node_id, protocol)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_ends, stream)
             await trio.testing.wait_all_tasks_blocked()
@@ -343,12 +354,13 @@ def test_closing_wakes_ones_own_reader(ground: Ground) -> None:
     ground(scenario)
 
 
-def test_an_impatient_reader_loses_nothing(ground: Ground) -> None:
+@BOTH_WAYS
+def test_an_impatient_reader_loses_nothing(ground: Ground, protocol: str) -> None:
     async def scenario(new: NewNetwork) -> None:
         one, other = await _two(new)
         kept = Kept()
-        other.handle(CONTROL_PROTOCOL, kept)
-        stream = await one.open(other.node_id, CONTROL_PROTOCOL)
+        other.handle(protocol, kept)
+        stream = await one.open(other.node_id, protocol)
         reader = await kept.next()
         frames = [Random(number).randbytes(200_000) for number in range(20)]
 
@@ -409,7 +421,8 @@ def test_a_slow_reader_is_waited_for(ground: Ground, seconds: float) -> None:
 
 
 def test_a_peer_that_takes_nothing_is_given_up(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libp2p_stream, "SEND_DEADLINE_S", 0.5)
+    for module in (libp2p_stream, tls_socket):
+        monkeypatch.setattr(module, "SEND_DEADLINE_S", 0.5)
     monkeypatch.setattr(network_stream, "SEND_DEADLINE_S", 0.5)
 
     async def scenario(new: NewNetwork) -> None:
@@ -458,14 +471,15 @@ def test_a_peer_is_found_at_the_second_address_and_after_failures(ground: Ground
     ground(scenario)
 
 
-def test_many_open_at_once(ground: Ground) -> None:
+@BOTH_WAYS
+def test_many_open_at_once(ground: Ground, protocol: str) -> None:
     async def scenario(new: NewNetwork) -> None:
         one, other = await _two(new)
-        one.handle(CONTROL_PROTOCOL, _echo)
-        other.handle(CONTROL_PROTOCOL, _echo)
+        one.handle(protocol, _echo)
+        other.handle(protocol, _echo)
 
         async def talk(here: Network, there: Network) -> None:
-            stream = await here.open(there.node_id, CONTROL_PROTOCOL)
+            stream = await here.open(there.node_id, protocol)
             await stream.send_frame(b"hello")
             assert await stream.receive_frame(10) == b"hello"
             await stream.close()
@@ -478,12 +492,13 @@ def test_many_open_at_once(ground: Ground) -> None:
     ground(scenario)
 
 
-def test_closing_the_door_cuts_a_connected_peer(ground: Ground) -> None:
+@BOTH_WAYS
+def test_closing_the_door_cuts_a_connected_peer(ground: Ground, protocol: str) -> None:
     async def scenario(new: NewNetwork) -> None:
         one, other = await _two(new)
         kept = Kept()
-        other.handle(CONTROL_PROTOCOL, kept)
-        stream = await one.open(other.node_id, CONTROL_PROTOCOL)
+        other.handle(protocol, kept)
+        stream = await one.open(other.node_id, protocol)
         reader = await kept.next()
         changes = other.peer_changes()
         assert await _next_change(changes) == PeerChange(one.node_id, True)
@@ -494,25 +509,26 @@ def test_closing_the_door_cuts_a_connected_peer(ground: Ground) -> None:
         await _ends(stream)
         assert await _next_change(changes) == PeerChange(one.node_id, False)
         with pytest.raises(Unreachable) as refusal:
-            await one.open(other.node_id, CONTROL_PROTOCOL)
+            await one.open(other.node_id, protocol)
         assert refusal.value.refused
         assert other.counters.stranger_bytes == 0
 
     ground(scenario)
 
 
-def test_disconnect_ends_streams_and_the_peer_may_come_back(ground: Ground) -> None:
+@BOTH_WAYS
+def test_disconnect_ends_streams_and_the_peer_may_come_back(ground: Ground, protocol: str) -> None:
     async def scenario(new: NewNetwork) -> None:
         one, other = await _two(new)
-        other.handle(CONTROL_PROTOCOL, _echo)
+        other.handle(protocol, _echo)
         changes = one.peer_changes()
-        stream = await one.open(other.node_id, CONTROL_PROTOCOL)
-        await one.open(other.node_id, CONTROL_PROTOCOL)
+        stream = await one.open(other.node_id, protocol)
+        await one.open(other.node_id, protocol)
         assert await _next_change(changes) == PeerChange(other.node_id, True)
         await one.disconnect(other.node_id)
         await _ends(stream)
         assert await _next_change(changes) == PeerChange(other.node_id, False)
-        stream = await one.open(other.node_id, CONTROL_PROTOCOL)
+        stream = await one.open(other.node_id, protocol)
         await stream.send_frame(b"back")
         assert await stream.receive_frame(10) == b"back"
         assert await _next_change(changes) == PeerChange(other.node_id, True)

@@ -13,6 +13,7 @@ import trio.testing
 
 from aggregation.schema import Schema
 from node.seams import TaskOutput, TaskSpec, Trainer, TrainerFailed, TrainResult
+from node.training.carried_files import name_next, use_named
 from node.training.sgd import Progress
 from node.training.trainer import worker_trainer
 from node.training.training import LoadedTask
@@ -439,3 +440,64 @@ def test_virtual_time_follows_the_samples(spec, tmp_path):
         assert trio.current_time() - began == pytest.approx(2 * 32 / 10)
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize(("method", "codec"), [("fedavg", "int8"), ("scaffold", "bf16"), ("scaffold", "top10")])
+def test_what_is_carried_counts_once_its_update_was_used(run, tmp_path, method, codec):
+    rows = np.random.default_rng(0).integers(0, 17, (60, 64))
+    np.savez(tmp_path / "digits.npz", x=rows, y=np.arange(60) % 10)
+    data, training = str(tmp_path / "digits.npz"), {"epochs": 2, "learning_rate": 0.05}
+    spec = TaskSpec("run", "node", "digits", {"hidden": [16]}, training, codec, data, {}, 1, method=method)
+    (tmp_path / "plain").mkdir()
+    plain = LoadedTask(spec, tmp_path / "plain", quiet, Progress())
+    first = plain.initial_model()
+    elements = Schema.from_bytes(first.schema).averaged_elements
+    state = np.random.default_rng(1).standard_normal(elements).astype("<f4")
+    (tmp_path / "state").write_bytes(state.tobytes())
+
+    def learned(number: int) -> bytes:
+        return plain.train(number, first.schema, first.model, server_state=state.tobytes()).update
+
+    one, update = learned(1), "a" * 64
+    name_next(tmp_path / "plain", 1, update)
+    unused = learned(2)
+    use_named(tmp_path / "plain", 1, update)
+    used = learned(2)
+    assert len({one, unused, used}) == 3
+
+    async def test(trainer):
+        session = await trainer.open(spec, quiet)
+
+        async def trained(number: int) -> bytes:
+            return content(await session.train(number, first.schema, first.model, tmp_path / "state"))
+
+        assert await trained(1) == one
+        await trainer.carry_on("run", 1, update, used=False)
+        assert await trained(2) == unused
+        for _ in range(2):
+            await trainer.carry_on("run", 1, update, used=True)
+            assert await trained(2) == used
+        await session.close()
+        session = await trainer.open(spec, quiet)
+        assert await trained(2) == used
+        await session.close()
+        await trainer.forget("run")
+        session = await trainer.open(spec, quiet)
+        assert await trained(2) == unused
+
+    run(test)
+
+
+def test_scaffold_and_fednova_tell_tasks_that_do_not_fit(run, spec):
+    async def test(trainer):
+        session = await trainer.open(replace(spec, method="scaffold"), quiet)
+        made = await session.initial_model()
+        with pytest.raises(TrainerFailed, match="SCAFFOLD corrected nothing: the task trains in a way of its own"):
+            await session.train(1, made.schema, made.model)
+        await session.close()
+        uncounted = LINE.replace('"rounds": rounds}, step)', '"rounds": rounds})')
+        session = await trainer.open(replace(line_spec(Path(spec.task).parent, uncounted), method="fednova"), quiet)
+        with pytest.raises(TrainerFailed, match="The task's result counts 0 steps, which fednova cannot work with"):
+            await session.train(1, made.schema, made.model)
+
+    run(test)

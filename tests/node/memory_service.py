@@ -10,6 +10,7 @@ from typing import Any
 
 import trio
 from memory_artifacts import MemoryArtifacts
+from memory_blobs import MemoryBlobs, MemoryTransfers
 from memory_inbox import MemoryInbox
 from memory_logs import MemoryLogs
 from memory_members import MemoryMembers
@@ -145,6 +146,21 @@ class MemoryDoctor:
         return {"checks": self.checks}
 
 
+class MemoryAudits:
+    """One round agrees, and of one that cannot be said."""
+
+    def __init__(self, calls: list[tuple[Any, ...]]) -> None:
+        self._calls = calls
+        self.verdicts = ["agrees", "unknown"]
+
+    async def look(self, run: str, round_number: int | None) -> Json:
+        self._calls.append(("audit", run, round_number))
+        each = {"checkpoint": "ab" * 32, "aggregator": NODE, "aggregator_name": "alpha", "updates_used": 3}
+        each |= {"updates_refused": 1, "why": ""}
+        rounds = [{**each, "round": 9 - at, "verdict": verdict} for at, verdict in enumerate(self.verdicts)]
+        return {"run_id": "cd" * 32, "rounds": rounds}
+
+
 class MemoryService:
     """Answers in the shapes of docs/api.md. `batches` is what the event stream gives after its snapshot."""
 
@@ -163,6 +179,7 @@ class MemoryService:
         self.system = MemorySystem(self.calls)
         self.devices = MemoryDevices(self.calls)
         self.doctor = MemoryDoctor(self.calls)
+        self.audits = MemoryAudits(self.calls)
         self.curves = MemoryCurves(self.calls)
         self.artifacts = MemoryArtifacts()
         self.inbox = MemoryInbox(self.calls)
@@ -176,6 +193,8 @@ class MemoryService:
         self.predictor = MemoryPredictor(self.calls)
         self.all_logs = MemoryLogs(self.calls)
         self.store = MemoryStore(self.calls)
+        self.blobs = MemoryBlobs(self.calls)
+        self.transfers = MemoryTransfers()
 
     async def status(self) -> Json:
         return {

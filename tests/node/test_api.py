@@ -108,8 +108,14 @@ def test_every_endpoint_of_runs_answers(service: MemoryService, client: Client, 
     assert client.timeline("my study", limit=7)["events"][0]["kind"] == "elected"
     assert service.calls[-1] == ("timeline", "my study", 7)
     assert client.updates("my study", node="alpha", limit=3)["updates"][0]["outcome"] == "refused"
-    asked = {"after_round": None, "before_round": None, "node": "alpha", "limit": 3}
+    asked = {"after_round": None, "before_round": None, "node": "alpha", "outcome": None, "limit": 3}
     assert service.calls[-1] == ("updates", "my study", asked)
+    assert client.updates("my study", outcome="refused")["updates"]
+    assert service.calls[-1][2]["outcome"] == "refused"
+    assert [each["verdict"] for each in client.audit_run("my study")["rounds"]] == ["agrees", "unknown"]
+    assert service.calls[-1] == ("audit", "my study", None)
+    client.audit_run("my study", 7)
+    assert service.calls[-1] == ("audit", "my study", 7)
     assert client.logs("my study", after=7, level="INFO") == {"logs": [], "next": 7, "previous": None}
     assert service.calls[-1] == ("logs", "my study", LogsQuery(after=7, level="INFO"))
     assert client.logs()["logs"][0]["run_id"] == ""

@@ -11,7 +11,26 @@ from network_ground import Ground, introduce, run_on_simulated
 
 from node.home.disk import FileDisk
 from node.network.bulk import Bulk, Fetched, Transfer
-from node.network.bulk_source import NOT_HERE, OK, REQUEST_BYTES
+from node.network.bulk_source import LINE_S_MAX
+from node.network.bulk_wire import (
+    CHUNK,
+    DAMAGED,
+    GOT,
+    IN_LINE,
+    LIST,
+    NEWS,
+    NOT_HERE,
+    OK,
+    REFUSED,
+    REQUEST_BYTES_MAX,
+    UNKNOWN,
+    WAIT,
+    pack_answer,
+    pack_list,
+    pack_news,
+    pack_request,
+    read_request,
+)
 from node.network.libp2p_network import Libp2pNetwork
 from node.seams import BLOB_PROTOCOL, Disk, Network, Stream, StreamClosed
 from protocol.errors import FednodeError, Refused
@@ -24,6 +43,7 @@ from tracker.chunks import blob_id_of, chunk_hashes_of
 
 TEN_MB = Random(3).randbytes(10_000_000)
 NOBODY = BlobId("ab" * 32)
+ONE_BYTE = blob_id_of(chunk_hashes_of(b"x"), 1)
 
 
 class Place:
@@ -161,18 +181,22 @@ def test_a_blob_that_is_too_large_is_refused_before_anything_is_stored() -> None
     run_on_simulated(test)
 
 
-Answers = Callable[[int], list[bytes]]
+Answers = Callable[[bool], list[bytes | int]]
 
 
 def _serve(network: Network, answers: Answers) -> None:
-    """Have `network` answer requests for blobs with whatever `answers` gives for an index."""
+    """Have `network` answer requests for blobs with whatever `answers` gives for a chunk list, or else for a chunk; of
+    that, a number is a status."""
 
     async def serve(stream: Stream) -> None:
         try:
             while True:
-                request = await stream.receive_frame(REQUEST_BYTES)
-                for frame in answers(int.from_bytes(request[32:], "big")):
-                    await stream.send_frame(frame)
+                request = read_request(await stream.receive_frame(REQUEST_BYTES_MAX))
+                if request.kind in (LIST, CHUNK):
+                    for frame in answers(request.kind == LIST):
+                        await stream.send_frame(
+                            frame if isinstance(frame, bytes) else pack_answer(frame, request.number)
+                        )
         except StreamClosed:
             return
 
@@ -180,32 +204,34 @@ def _serve(network: Network, answers: Answers) -> None:
 
 
 def _list_frame(data: bytes) -> bytes:
-    return len(data).to_bytes(8, "little") + b"".join(chunk_hashes_of(data))
+    return pack_list(len(data), chunk_hashes_of(data))
 
 
 TWO_CHUNKS = TEN_MB[: 2 * CHUNK_BYTES]
+ALL_OF_IT = pack_news(2, range(2), 0, [])
+LISTED = [_list_frame(TWO_CHUNKS), ALL_OF_IT]
 
 
 @pytest.mark.parametrize(
     "answers",
     [
-        pytest.param(lambda index: [OK, _list_frame(TEN_MB)], id="another blob's list"),
-        pytest.param(lambda index: [OK, b"short"], id="no list at all"),
-        pytest.param(lambda index: [OK, (1 << 40).to_bytes(8, "little")], id="a size that is a lie"),
-        pytest.param(
-            lambda index: [OK, _list_frame(TWO_CHUNKS) if index > 9 else bytes(CHUNK_BYTES)], id="a chunk that is a lie"
-        ),
-        pytest.param(
-            lambda index: [OK, _list_frame(TWO_CHUNKS) if index > 9 else bytes(CHUNK_BYTES + 1)], id="too long a chunk"
-        ),
-        pytest.param(lambda index: [NOT_HERE], id="does not have it"),
-        pytest.param(lambda index: [b"?"], id="a status that nobody knows"),
-        pytest.param(lambda index: [b"status too long"], id="a frame that is too long"),
-        pytest.param(lambda index: [], id="says nothing"),
-        pytest.param(lambda index: [OK, _list_frame(TWO_CHUNKS)] if index > 9 else [], id="stalls after the list"),
+        pytest.param(lambda of_list: [OK, _list_frame(TEN_MB), ALL_OF_IT], id="another blob's list"),
+        pytest.param(lambda of_list: [OK, b"short"], id="no list at all"),
+        pytest.param(lambda of_list: [OK, (1 << 40).to_bytes(8, "little")], id="a size that is a lie"),
+        pytest.param(lambda of_list: [OK, *(LISTED if of_list else [bytes(CHUNK_BYTES)])], id="a chunk that is a lie"),
+        pytest.param(lambda of_list: [OK, *(LISTED if of_list else [bytes(CHUNK_BYTES + 1)])], id="too long a chunk"),
+        pytest.param(lambda of_list: [OK, LISTED[0], b"news"], id="news that are none"),
+        pytest.param(lambda of_list: [NOT_HERE], id="does not have it"),
+        pytest.param(lambda of_list: [99], id="a status that nobody knows"),
+        pytest.param(lambda of_list: [b"status too long"], id="a frame that is too long"),
+        pytest.param(lambda of_list: [pack_answer(OK, 7)], id="an answer to nothing"),
+        pytest.param(lambda of_list: [], id="says nothing"),
+        pytest.param(lambda of_list: [OK, *LISTED] if of_list else [], id="stalls after the list"),
     ],
 )
 def test_a_bad_source_is_dropped_for_a_good_one(answers: Answers) -> None:
+    """docs/protocol.md §14.2"""
+
     async def test(ground: Ground) -> None:
         one, bad, good = await ground.nodes(3)
         here, there = await _place(ground, one), await _place(ground, good)
@@ -220,11 +246,129 @@ def test_a_bad_source_is_dropped_for_a_good_one(answers: Answers) -> None:
     run_on_simulated(test)
 
 
+@pytest.mark.parametrize("status", [NOT_HERE, REFUSED, DAMAGED])
+def test_who_says_that_it_has_what_it_has_not_is_dropped_and_not_charged(status: int) -> None:
+    """docs/protocol.md §14.4"""
+
+    async def test(ground: Ground) -> None:
+        one, boaster, good = await ground.nodes(3)
+        here, there = await _place(ground, one), await _place(ground, good)
+        _serve(boaster, lambda of_list: [OK, *LISTED] if of_list else [status])
+        blob = await there.disk.put_blob(TWO_CHUNKS)
+        assert (await here.bulk.fetch(blob, [boaster.node_id, good.node_id], len(TWO_CHUNKS))).source == good.node_id
+        assert not one.conduct._standings
+
+    run_on_simulated(test)
+
+
+def test_nobody_is_asked_for_what_it_did_not_say_that_it_has() -> None:
+    """docs/protocol.md §14.4"""
+
+    async def test(ground: Ground) -> None:
+        one, half, good = await ground.nodes(3)
+        here, there = await _place(ground, one), await _place(ground, good)
+        asked: list[bytes] = []
+
+        async def serve(stream: Stream) -> None:
+            while True:
+                request = read_request(await stream.receive_frame(REQUEST_BYTES_MAX))
+                if request.kind == LIST:
+                    for frame in (pack_answer(OK, request.number), LISTED[0], pack_news(2, [1], 0, [good.node_id])):
+                        await stream.send_frame(frame)
+                elif request.kind == CHUNK:
+                    asked.append(request.body[:4])
+                    await stream.send_frame(pack_answer(OK, request.number))
+                    await stream.send_frame(TWO_CHUNKS[CHUNK_BYTES:])
+
+        half.handle(BLOB_PROTOCOL, serve)
+        blob = await there.disk.put_blob(TWO_CHUNKS)
+        await here.bulk.fetch(blob, [half.node_id], len(TWO_CHUNKS))
+        assert asked == [b"\0\0\0\1"]
+        assert {(each.peer, each.incoming) for each in here.transfers} == {(half.node_id, True), (good.node_id, True)}
+
+    run_on_simulated(test)
+
+
+@pytest.mark.parametrize(("answer_s", "seconds"), [(BLOB_STALL_S - 1, 1000.0), (BLOB_STALL_S + 5, 3 * BLOB_STALL_S)])
+def test_who_trickles_is_dropped(answer_s: float, seconds: float) -> None:
+    """docs/protocol.md §14.9: a chunk in every window is enough, and less is not, whatever else is said meanwhile."""
+
+    async def test(ground: Ground) -> None:
+        one, slow = await ground.nodes(2)
+        here = await _place(ground, one)
+        data = TEN_MB[: 3 * CHUNK_BYTES]
+
+        async def serve(stream: Stream) -> None:
+            while True:
+                request = read_request(await stream.receive_frame(REQUEST_BYTES_MAX))
+                head = pack_answer(OK, request.number)
+                if request.kind == LIST:
+                    frames = [head, _list_frame(data), pack_news(3, range(3), 0, [])]
+                elif request.kind == NEWS:
+                    frames = [head, pack_news(3, range(3), 0, [])]
+                else:
+                    await _time_passes(answer_s)
+                    at = int.from_bytes(request.body[:4], "big") * CHUNK_BYTES
+                    frames = [head, data[at : at + CHUNK_BYTES]]
+                for frame in frames:
+                    await stream.send_frame(frame)
+
+        slow.handle(BLOB_PROTOCOL, serve)
+        blob = blob_id_of(chunk_hashes_of(data), len(data))
+        with trio.fail_after(seconds):
+            if answer_s < BLOB_STALL_S:
+                assert (await here.bulk.fetch(blob, [slow.node_id], len(data))).source == slow.node_id
+            else:
+                with pytest.raises(FednodeError, match="gave nothing for"):
+                    await here.bulk.fetch(blob, [slow.node_id], len(data))
+
+    run_on_simulated(test)
+
+
+def test_who_says_for_ever_that_others_are_before_us_is_dropped() -> None:
+    """docs/protocol.md §14.9"""
+
+    async def test(ground: Ground) -> None:
+        one, busy = await ground.nodes(2)
+        here = await _place(ground, one)
+
+        async def serve(stream: Stream) -> None:
+            first = 0
+            try:
+                while True:
+                    with trio.move_on_after(5.0):
+                        request = read_request(await stream.receive_frame(REQUEST_BYTES_MAX))
+                        if request.kind == LIST:
+                            for frame in (pack_answer(OK, request.number), *LISTED):
+                                await stream.send_frame(frame)
+                        elif request.kind == CHUNK and first:
+                            await stream.send_frame(pack_answer(IN_LINE, request.number))
+                        elif request.kind == CHUNK:
+                            first = request.number
+                        elif request.kind == NEWS:
+                            await _time_passes(4.0)
+                            for frame in (pack_answer(OK, request.number), ALL_OF_IT):
+                                await stream.send_frame(frame)
+                    if first:
+                        await stream.send_frame(pack_answer(WAIT, first))
+            except StreamClosed:
+                return
+
+        busy.handle(BLOB_PROTOCOL, serve)
+        blob = blob_id_of(chunk_hashes_of(TWO_CHUNKS), len(TWO_CHUNKS))
+        began = trio.current_time()
+        with pytest.raises(FednodeError, match="Nobody gave"):
+            await here.bulk.fetch(blob, [busy.node_id], len(TWO_CHUNKS))
+        assert 2 * BLOB_STALL_S < trio.current_time() - began <= LINE_S_MAX + BLOB_STALL_S
+
+    run_on_simulated(test)
+
+
 def test_a_lie_about_an_only_chunk_is_found() -> None:
     async def test(ground: Ground) -> None:
         one, bad, good = await ground.nodes(3)
         here, there = await _place(ground, one), await _place(ground, good)
-        _serve(bad, lambda index: [OK, _list_frame(b"truth"), b"a lie"])
+        _serve(bad, lambda of_list: [OK, _list_frame(b"truth"), b"a lie"])
         blob = await there.disk.put_blob(b"truth")
         assert blob == blob_id_of(chunk_hashes_of(b"truth"), 5)
         assert (await here.bulk.fetch(blob, [bad.node_id, good.node_id], 5)).source == good.node_id
@@ -239,7 +383,7 @@ def test_who_gives_false_bytes_again_and_again_is_refused() -> None:
         one, liar, honest = await ground.nodes(3)
         here = await _place(ground, one)
         await _place(ground, honest, may_read=lambda peer, blob: False)
-        _serve(liar, lambda index: [OK, _list_frame(b"truth"), b"a lie"])
+        _serve(liar, lambda of_list: [OK, _list_frame(b"truth"), b"a lie"])
         blob = blob_id_of(chunk_hashes_of(b"truth"), 5)
         for _ in range(20):
             with pytest.raises(FednodeError):
@@ -309,7 +453,7 @@ def test_a_fetch_that_hangs_on_a_frozen_source_goes_on_with_another(size: int, k
         asked = trio.Event()
 
         async def says_nothing(stream: Stream) -> None:
-            await stream.receive_frame(REQUEST_BYTES)
+            await stream.receive_frame(REQUEST_BYTES_MAX)
             asked.set()
             await trio.Event().wait()
 
@@ -424,15 +568,42 @@ def test_a_damaged_chunk_is_not_served() -> None:
     run_on_simulated(test)
 
 
-@pytest.mark.parametrize("request_frame", [b"short", bytes(32) + b"\0\0\0\x63"])
-def test_a_malformed_request_resets_the_stream(request_frame: bytes) -> None:
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"short",
+        pack_request(CHUNK, 1, ONE_BYTE, b"\0\0\0\x63\0"),
+        pack_request(CHUNK, 1, ONE_BYTE, b""),
+        pack_request(CHUNK, 1, ONE_BYTE, bytes(8)),
+        pack_request(NEWS, 1, ONE_BYTE, b"?"),
+        pack_request(GOT, 1, ONE_BYTE, b"?"),
+        pack_request(LIST, 1, ONE_BYTE, bytes(REQUEST_BYTES_MAX)),
+    ],
+)
+def test_a_malformed_request_resets_the_stream(frame: bytes) -> None:
     async def test(ground: Ground) -> None:
         here, there = await _places(ground, 2)
-        blob = await there.disk.put_blob(b"x")
-        frame = bytes.fromhex(blob) + request_frame[32:] if len(request_frame) == REQUEST_BYTES else request_frame
+        assert await there.disk.put_blob(b"x") == ONE_BYTE
         stream = await here.network.open(there.me, BLOB_PROTOCOL)
         await stream.send_frame(frame)
         with pytest.raises(StreamClosed):
             await stream.receive_frame(10)
+        assert there.network.conduct._standings
+
+    run_on_simulated(test)
+
+
+def test_a_request_of_an_unknown_kind_is_refused_and_the_next_one_answered() -> None:
+    """docs/protocol.md §14.1"""
+
+    async def test(ground: Ground) -> None:
+        here, there = await _places(ground, 2)
+        await there.disk.put_blob(b"x")
+        stream = await here.network.open(there.me, BLOB_PROTOCOL)
+        await stream.send_frame(pack_request(99, 5, ONE_BYTE, b"whatever"))
+        assert await stream.receive_frame(10) == pack_answer(UNKNOWN, 5)
+        await stream.send_frame(pack_request(LIST, 6, ONE_BYTE))
+        assert await stream.receive_frame(10) == pack_answer(OK, 6)
+        assert not there.network.conduct._standings
 
     run_on_simulated(test)

@@ -254,6 +254,36 @@ def test_listing_and_showing_runs(service: MemoryService) -> None:
     assert run("run", "show", "c").exit_code == 1
 
 
+def test_a_run_tells_whose_updates_were_refused(service: MemoryService) -> None:
+    service.all_runs["a"] = run_json("a")
+    shown = done("run", "show", "a").stdout
+    assert "Updates that were refused:" in shown
+    assert "not-finite: NaN" in shown
+    told = json.loads(done("run", "show", "a", "--json").stdout)["updates_refused"]
+    assert [(each["round"], each["node_name"], each["reason"]) for each in told] == [(2, "alpha", "not-finite: NaN")]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code", "said"),
+    [
+        (["agrees", "unknown"], 0, "1 agree, bit for bit, 1 cannot be said."),
+        (["differs", "agrees"], 1, "1 agree, bit for bit, 1 differ."),
+        (["unknown"], 4, "1 cannot be said."),
+    ],
+)
+def test_an_audit_says_what_came_of_it_by_its_exit_code(
+    service: MemoryService, verdicts: list[str], code: int, said: str
+) -> None:
+    service.audits.verdicts = verdicts
+    result = run("run", "audit", "a", "--round", "9")
+    assert service.calls[-1] == ("audit", "a", 9)
+    assert (result.exit_code, said in result.stderr) == (code, True)
+    assert "alpha" in result.stdout
+    told = run("run", "audit", "a", "--json")
+    assert told.exit_code == code
+    assert [each["verdict"] for each in json.loads(told.stdout)["rounds"]] == verdicts
+
+
 def test_deciding_about_runs(service: MemoryService) -> None:
     service.all_runs["a"] = run_json("a")
     done("run", "accept", "a", "--data", "mine", "--task", __file__)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fednode import Source
+from node.cli import demo as demo_command
 from node.data.shares import digits_split
 from node.demo import scores as demo_scores
 from node.demo import words as demo_words
@@ -16,6 +17,7 @@ from node.demo.processes import free_ports
 from node.demo.screen import Screen
 from node.demo.words import Curves, configuration, outcome_of, shown_rounds, spark, steps_to_look_further, verdict
 from node.tasks.digits import Digits
+from protocol.manifest_keys import KEYS
 from protocol.manifest_read import read_configuration
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +40,10 @@ def test_the_configuration_is_one_that_a_node_takes_and_trains_as_the_comparison
     training = keys.training.model_dump()
     assert {key: training[key] for key in demo_words.TRAINING} == demo_words.TRAINING
     assert keys.aggregation.codec == demo_scores.CODEC
+    assert KEYS["aggregation.codec"].choices == demo_command.CODECS
+    for codec in demo_command.CODECS:
+        read = read_configuration(configuration(7, 3, codec), source="", overrides={})
+        assert read.configuration.aggregation.codec == codec
 
 
 def test_pooled_training_sees_the_rows_that_the_nodes_train_on_and_no_others(tmp_path):
@@ -75,7 +81,8 @@ def test_the_demo_itself_loads_neither_torch_nor_what_nodes_need():
 
 # --- what came of it -------------------------------------------------------------------------------------------
 def test_the_outcome_of_a_run():
-    plain = outcome_of(RUN, CURVES, nodes=3, seconds=12.3456, homes=[Path("/a/node-0")]).plain()
+    measured = {"seconds": 12.3456, "codec": "int8", "bytes_trained": 1001}
+    plain = outcome_of(RUN, CURVES, nodes=3, homes=[Path("/a/node-0")], **measured).plain()
     assert plain == {
         "run": "ab" * 32,
         "nodes": 3,
@@ -86,6 +93,8 @@ def test_the_outcome_of_a_run():
         "accuracy_alone": 0.7,
         "accuracy_pooled": 0.95,
         "elections": 1,
+        "codec": "int8",
+        "bytes_per_round": 500,
         "seconds": 12.35,
         "homes": ["/a/node-0"],
     }

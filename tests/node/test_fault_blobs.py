@@ -55,7 +55,9 @@ def test_a_model_that_went_bad_is_fetched_again(tmp_path: Path, case: str) -> No
         for life in victims:
             noticed, mended = await said(life, run)
             assert noticed.startswith("the model of round")
-            assert "is damaged in chunk 0. It is fetched again from the others" in noticed
+            found = "is damaged in chunk 0. It is fetched again from the others" in noticed
+            # Of two, one may find that it has it no more, for the other has asked it and so found the damage.
+            assert found or (case == "two of three" and "is not here. It is fetched again" in noticed)
             assert mended.startswith("the model of round")
             assert mended.endswith("is whole again")
         states = {entry["state"] for entry in (await lives[0].node.service.run(run))["participants"]}

@@ -75,6 +75,7 @@ def test_a_round_trip_is_there_and_back_and_bytes_become_rates() -> None:
             "sent_per_s": None,
             "received_per_s": None,
             "path": "direct",
+            "blobs_by": "",
             "bytes_sent": 0,
             "bytes_received": 0,
         }

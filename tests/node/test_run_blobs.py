@@ -33,6 +33,11 @@ def test_who_may_read_what_in_a_run(tmp_path: Path) -> None:
         assert readers(checkpoint.model) == members
         machines[owner].participation.offer = (offer[0], offer[1].model_copy(update={"update": checkpoint.difference}))
         assert readers(checkpoint.difference) == members
+        # §14.3: what is fetched just now for a checkpoint is for the roster; an update on its way is for nobody yet.
+        fetching = lives[owner].node.runs.known[run].driver._data.fetching  # type: ignore[union-attr]
+        fetching.update({BlobId("ab" * 32): "checkpoint", BlobId("cd" * 32): "update"})
+        assert readers("ab" * 32) == members
+        assert readers("cd" * 32) == set()
 
     on_hostile_ground(tmp_path, test)
 

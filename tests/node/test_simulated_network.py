@@ -8,6 +8,7 @@ from network_ground import Ground, introduce, run_on_simulated
 
 from node.seams import CONTROL_PROTOCOL, Gossip, PeerChange, Stream, StreamClosed, Unreachable
 from protocol.errors import LocalProtocolError
+from protocol.keys import NodeId
 from protocol.limits import DIAL_DEADLINE_S
 from simulations.network import SimulatedEvent
 from simulations.network_node import SimulatedNetwork
@@ -297,3 +298,31 @@ def test_everything_that_happens_can_be_watched() -> None:
         assert events[1][2:] == (one.node_id, other.node_id, 5, 0x3610A686)
 
     run_on_simulated(test)
+
+
+def test_streams_share_a_line_evenly_and_short_frames_slip_between() -> None:
+    async def test(ground: Ground) -> None:
+        one, *others = await ground.nodes(4)
+        arrived: dict[NodeId, float] = {}
+        streams = []
+        for other in others:
+
+            async def note(stream: Stream, me: NodeId = other.node_id) -> None:
+                await stream.receive_frame(1_000_000)
+                arrived[me] = trio.current_time()
+
+            other.handle(CONTROL_PROTOCOL, note)
+            streams.append(await one.open(other.node_id, CONTROL_PROTOCOL))
+        ground.world.lines.limit(one.node_id, 8e6, 0)
+        ground.world.lines.limit(others[1].node_id, 0, 2e6)
+        began = trio.current_time()
+        for stream, size in zip(streams, (500_000, 500_000, 1000), strict=True):
+            await stream.send_frame(bytes(size))
+        await _time_passes(30)
+        took = [arrived[other.node_id] - began for other in others]
+        # The second takes 250 kB a second, and so leaves three quarters of the sender's megabyte to the first.
+        assert took[0] == pytest.approx(0.667, abs=0.05)
+        assert took[1] == pytest.approx(2.0, abs=0.05)
+        assert took[2] < 0.05
+
+    run_on_simulated(test, profile=WireProfile(latency_s=0.001, jitter_s=0.0, bytes_per_s=1e9))

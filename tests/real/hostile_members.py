@@ -18,7 +18,7 @@ from libp2p.pubsub.pb import rpc_pb2
 
 from node.membership.group_keys import KEY_CHANNEL, HandedKey
 from node.membership.groups import PRESENCE_CHANNEL, SYNC_CHANNEL
-from node.network.bulk_source import REFUSED, REQUEST_BYTES
+from node.network.bulk_wire import LIST, REFUSED, pack_answer, pack_request
 from node.network.links import RUN_CHANNEL
 from node.seams import BLOB_PROTOCOL, CONTROL_PROTOCOL
 from protocol.address_record import AddressRecord, make_address_record
@@ -196,9 +196,9 @@ def others_blobs(scene: Scene) -> str:
     with scene.member("ned").inside(scene.door) as muxed:
         stream = muxed.open(BLOB_PROTOCOL)
         for blob in (row["model"], row["checkpoint"], "ab" * 32):
-            stream.tell(frame(bytes.fromhex(blob) + bytes(REQUEST_BYTES - 32)))
+            stream.tell(frame(pack_request(LIST, 1, blob)))
             answers.add(stream.hear_frame())
-    return "refused" if answers == {REFUSED} else repr(answers)
+    return "refused" if answers == {pack_answer(REFUSED, 1)} else repr(answers)
 
 
 # --- gossip ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What somebody who was never let in tries at a node's two ports, and what it gets.
+"""What somebody who was never let in tries at a node's door and entrance, and what it gets.
 
 Each attack is a function of the scene that says in a word what came of it; `AT_THE_DOOR` and `AT_THE_ENTRANCE` have the
 word that is expected.

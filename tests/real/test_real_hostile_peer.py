@@ -1,12 +1,13 @@
-"""A hostile peer on the raw wire, against real nodes that train meanwhile (docs/protocol.md §1 to §5).
+"""A hostile peer on the raw wire, against real nodes that train meanwhile (docs/protocol.md §1 to §5, §13).
 
-What each attack is, and what it gets, stands in hostile_strangers, hostile_crowds and hostile_members. Checked is that
-they get that, that no handler but the entrance's was given a stranger's byte, that the friends' run went on at half its
-pace at least, that no node grew by more than 50 MB meanwhile, and that nobody's facts were changed.
+What each attack is, and what it gets, stands in hostile_strangers, hostile_blobs, hostile_crowds and hostile_members.
+Checked is that they get that, that no handler but the entrance's was given a stranger's byte, that the friends' run
+went on at half its pace at least, that no node grew by more than 50 MB meanwhile, and that nobody's facts were changed.
 """
 
 from collections.abc import Iterator, Mapping
 
+import hostile_blobs as blobs
 import hostile_crowds as crowds
 import hostile_members as members
 import hostile_strangers as strangers
@@ -39,6 +40,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 BOUTS = {
     "strangers at the door": crowds.LOITERING | strangers.AT_THE_DOOR,
     "strangers at the entrance": strangers.AT_THE_ENTRANCE,
+    "strangers over TLS": blobs.OVER_TLS,
     "members": members.INSIDE | members.GOSSIP,
     "a member who fills memory": members.MEMORY,
 }

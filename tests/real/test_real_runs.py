@@ -1,5 +1,6 @@
 """Runs of real nodes: to the end, stopped, decided by hand, with a task from a file; and what stays when nodes go."""
 
+import json
 import signal
 from pathlib import Path
 
@@ -185,6 +186,20 @@ def test_a_task_from_a_file_runs_where_its_owner_has_put_it(study: Study, tmp_pa
         assert (seen["state"], seen["round"], seen["task"]) == ("FINISHED", 3, "mean.py")
         assert node.committed(run) == alpha.committed(run)
     assert {entry["name"] for entry in seen["participants"] if entry["state"] != "DECLINED"} == {"alpha", "beta"}
+
+
+def test_owners_audit_a_round_whose_updates_they_may_read(study: Study, finished: str) -> None:
+    """And are told why not, where they may not."""
+    run = study.propose(study.nodes[0], 2, f'{DIGITS}[updates]\nreaders = "members"\n[aggregation]\ncodec = "int8"\n')
+    study.all_end(run)
+    for node in study.nodes:
+        told = node.told("run", "audit", run[:12], "--round", "2")["rounds"]
+        assert [(each["round"], each["verdict"], each["updates_used"]) for each in told] == [(2, "agrees", 3)]
+        done = node.cli("run", "audit", finished[:12], "--json")
+        assert done.returncode == 4
+        newest = json.loads(done.stdout)["rounds"][0]
+        assert (newest["round"], newest["verdict"]) == (ROUNDS, "unknown")
+        assert "lets nobody but the aggregator read them" in newest["why"]
 
 
 # --- stopped by hand -------------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ DESTROYS: dict[Path, Consequence] = {
         "kept no longer than other checkpoints."
     ),
     ("model", "untag"): Consequence("The alias stands for nothing any more. The version that it stood for stays."),
+    ("blobs", "gc"): Consequence("Blobs that nothing needs any more are removed for good.", not_with="dry_run"),
     ("store", "prune"): Consequence("What no rule of retention keeps is removed for good.", not_with="dry_run"),
     ("store", "retention"): Consequence(
         "What the new rules do not keep is removed for good, within a day.", only_with="rules"
@@ -70,6 +71,7 @@ HARMLESS: frozenset[Path] = frozenset(
         ("data", "list"),
         ("data", "show"),
         ("run", "accept"),
+        ("run", "audit"),
         ("run", "check"),
         ("run", "compare"),
         ("run", "extend"),
@@ -101,9 +103,13 @@ HARMLESS: frozenset[Path] = frozenset(
         ("report",),
         ("metrics",),
         ("sql",),
+        ("blobs", "usage"),
+        ("blobs", "verify"),
+        ("limits",),
         ("store", "backup"),
         ("store", "check"),
         ("store", "compact"),
+        ("transfers",),
         ("import",),
         ("export", "mlflow"),
         ("export", "parquet"),

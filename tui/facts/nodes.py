@@ -53,6 +53,7 @@ class Link:
     sent_per_s: float | None = None
     received_per_s: float | None = None
     path: str = ""  # "direct", "relayed", or empty without a connection
+    blobs_by: str = ""  # "tls", "libp2p", which is slow, or empty where none came
 
     @property
     def rate(self) -> float:
@@ -67,6 +68,7 @@ class Link:
             sent_per_s=measure(source, "sent_per_s"),
             received_per_s=measure(source, "received_per_s"),
             path=text(source, "path"),
+            blobs_by=text(source, "blobs_by"),
         )
 
 

@@ -23,6 +23,7 @@ from tui.facts.log_lines import HeldLog, Selection, Sought
 from tui.facts.nodes import Group, LogLine, Peer, Status, Transfer
 from tui.facts.run_list import ListedRuns
 from tui.facts.runs import Run
+from tui.facts.transfers import UnderWay
 
 Topic = Literal[
     "connection", "status", "groups", "peers", "runs", "metrics", "answers", "transfers", "logs", "notes", "inbox"
@@ -74,6 +75,7 @@ class State:
         self.log = HeldLog()
         self._selections: dict[Sought, Selection] = {}
         self.transfers: deque[Transfer] = deque(maxlen=TRANSFERS_MAX)
+        self.under_way: tuple[UnderWay, ...] = ()  # blobs to and from our node that take longer than a second
         self.notes: deque[str] = deque(maxlen=NOTES_MAX)  # what a person should know, until somebody shows it
         self.listed = ListedRuns()  # runs beyond those that events tell of
         self.runs_total = 0  # that the node knows, however many it told of
@@ -160,6 +162,7 @@ class State:
         self._runs = {}
         self._sorted = None
         self._told_inbox = items_of(event)
+        self.under_way = tuple(map(UnderWay.of, items(event, "transfers")))
         for run in self._told_runs.values():
             self._learn_names(run)
         self.names.update((peer.node_id, peer.name) for peer in self.peers.values())
@@ -220,6 +223,10 @@ class State:
         self.transfers.append(Transfer.of(event, now))
         return frozenset(("transfers",))
 
+    def _under_way(self, event: Json, _now: float) -> Changes:
+        self.under_way = tuple(map(UnderWay.of, items(event, "transfers")))
+        return frozenset(("transfers",))
+
     def _log(self, event: Json, _now: float) -> Changes:
         """One line, as nodes told it that did not put lines together."""
         return frozenset(("logs",)) if self.log.add([LogLine.of(object_of(event, "log"))]) else NOTHING
@@ -259,6 +266,7 @@ class State:
     def _gone(self, why: str, attempt: int) -> Changes:
         self.connection = Connection("absent", why, attempt)
         self.transfers.clear()
+        self.under_way = ()
         return frozenset(("connection", "transfers"))
 
     def _alive(self, _event: Json, _now: float) -> Changes:
@@ -273,6 +281,7 @@ _FOLDS: dict[str, Callable[[State, Json, float], Changes]] = {
     "run": State._run,
     "metrics": State._metrics,
     "transfer": State._transfer,
+    "transfers": State._under_way,
     "log": State._log,
     "logs": State._logs,
     "note": State._note,

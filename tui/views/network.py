@@ -11,6 +11,7 @@ from tui.views.log_rows import LOG_COLUMNS, NO_LINES, log_rows
 from tui.views.node_card import card
 from tui.views.node_rows import scene
 from tui.views.run_rows import NO_RUNS, PARTICIPANT_COLUMNS, RUN_COLUMNS, participant_rows, run_rows
+from tui.views.transfer_rows import LINES_MAX, transfer_lines
 from tui.views.view import View
 from tui.widgets.chart_panel import ChartPanel
 from tui.widgets.messages import RowEntered, RowMoved
@@ -56,7 +57,9 @@ class NetworkView(View):
                 yield RowTable(RUN_COLUMNS, id="here-runs", title="Runs", empty=NO_RUNS)
                 yield PictureView(id="node-card-low", classes="node-card")
                 yield ChartPanel(id="chart")
-        yield RowTable(LOG_COLUMNS, id="tail", title="Log", empty=NO_LINES, follow=True, headed=False)
+        with Vertical(id="lower"):
+            yield PictureView(id="under-way")
+            yield RowTable(LOG_COLUMNS, id="tail", title="Log", empty=NO_LINES, follow=True, headed=False)
 
     def show(self, glance: Glance) -> None:
         self._show_runs(glance)
@@ -69,7 +72,17 @@ class NetworkView(View):
         self.query_one(TopologyPanel).show_scene(glance, scene(glance.state, glance.run), highlight or selected)
         self._show_card(glance, selected)
         self.query_one(ChartPanel).show_glance(glance, highlight or selected)
+        self._show_under_way(glance)
         self.table("tail").show(log_rows(glance.state, glance.choice))
+
+    def _show_under_way(self, glance: Glance) -> None:
+        """What takes longer than a second, in lines that the log gives up for it: nothing else moves."""
+        under_way = glance.state.under_way
+        lines = min(len(under_way), LINES_MAX if self.screen.has_class("-tall") else 1)
+        box = self.query_one("#under-way", PictureView)
+        if box.styles.height is None or box.styles.height.value != lines:
+            box.styles.height = lines
+        box.show(lambda width, height: transfer_lines(under_way, width, height))
 
     def _show_runs(self, glance: Glance) -> None:
         table = self.table("here-runs")

@@ -115,7 +115,8 @@ def link_text(link: Link) -> str:
         words.append(f"↑ {bytes_text(round(link.sent_per_s))}/s ↓ {bytes_text(round(link.received_per_s))}/s")
     elif link.path:
         words.append(f"↑ {bytes_text(link.bytes_sent)} ↓ {bytes_text(link.bytes_received)}")
-    return ", ".join([*words, *([link.path] if link.path else [])])
+    words += [link.path] if link.path else []
+    return ", ".join([*words, *(["blobs over libp2p"] if link.blobs_by == "libp2p" else [])])
 
 
 def machine_texts(peer: Peer) -> tuple[str, str]:

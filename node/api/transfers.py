@@ -1,0 +1,90 @@
+"""What the local API tells of blobs on their way, and of the limits that they go by."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import trio
+
+from node.api.service_store import Json
+from node.record.blob_usage import kinds_at_work
+from node.run.driver import RunDriver
+from node.run.known_run import KnownRun
+from protocol.keys import BlobId, NodeId
+from tracker.rows import iso
+
+if TYPE_CHECKING:
+    from node.network.bulk import TransferProgress
+    from node.node import Node
+
+TELL_INTERVAL_S = 1.0  # rates are means over seconds
+_ONE = {
+    "models": "model",
+    "updates": "update",
+    "differences": "difference",
+    "states": "optimizer's state",
+    "schemas": "schema",
+}
+
+
+class Transfers:
+    """See node.api.service_store.TransferService, which says what every method does."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+        self._told_at = 0.0
+        self._told_any = False
+
+    async def listed(self) -> list[Json]:
+        return self.views()
+
+    async def limits(self) -> Json:
+        return dict(self._node.limits.view())
+
+    async def set_limits(self, texts: Mapping[str, str]) -> Json:
+        return dict(await self._node.limits.set(texts))
+
+    def publish(self) -> None:
+        """Tell the watchers, once a second while something is on its way, and once more when nothing is."""
+        if trio.current_time() < self._told_at + TELL_INTERVAL_S:
+            return
+        views = self.views()
+        if views or self._told_any:
+            self._node.hub.publish({"type": "transfers", "transfers": views})
+        self._told_any, self._told_at = bool(views), trio.current_time()
+
+    def views(self) -> list[Json]:
+        under_way = self._node.bulk.transfers()
+        return [self._view(each) for each in under_way]
+
+    def _view(self, each: "TransferProgress") -> Json:
+        node = self._node
+        kind, run_id, run_name = "", "", ""
+        for run in node.runs.known.values():
+            if run.driver is not None and (found := _kind_in(run, run.driver, each.blob)):
+                kind, run_id, run_name = found, run.run_id, run.name
+                break
+        return {
+            "blob": each.blob,
+            "kind": kind,
+            "run_id": run_id,
+            "run_name": run_name,
+            "direction": each.direction,
+            "peer": each.peer,
+            "peer_name": _name(node, each.peer),
+            "done_bytes": each.done_bytes,
+            "total_bytes": each.total_bytes,
+            "rate_bytes_per_s": each.rate_bytes_per_s,
+            "left_s": each.left_s,
+            "began_at": iso(node.now() - (trio.current_time() - each.began)),
+        }
+
+
+def _kind_in(run: KnownRun, driver: RunDriver, blob: BlobId) -> str:
+    return driver.kind_on_its_way(blob) or _ONE.get(kinds_at_work(run).get(blob, ""), "")
+
+
+def _name(node: "Node", peer: str) -> str:
+    for place in node.groups.places.values():
+        if entry := place.state().nodes.get(NodeId(peer)):
+            return entry.name
+    return ""

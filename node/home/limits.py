@@ -1,0 +1,40 @@
+"""The owner's limits: how fast blobs go and come, and how much room they take. In force at once, and remembered."""
+
+import json
+from collections.abc import Mapping
+
+from node.home.home import SETTINGS
+from node.network.pace import Pace
+from node.network.rates import rate_of, size_of
+from node.seams import Disk
+from tracker.quota import Quota
+
+Json = dict[str, float | None]
+
+
+class Limits:
+    """One node's. What is changed here is what `Home.settings` finds at the next start."""
+
+    def __init__(self, disk: Disk, pace: Pace, quota: Quota) -> None:
+        self._disk = disk
+        self.pace = pace
+        self.quota = quota
+
+    def view(self) -> Json:
+        """In bytes per second, and bytes; None is no limit."""
+        return {
+            "up_bytes_per_s": self.pace.up.bytes_per_s,
+            "down_bytes_per_s": self.pace.down.bytes_per_s,
+            "blobs_max_bytes": self.quota.bytes_max,
+        }
+
+    async def set(self, texts: Mapping[str, str]) -> Json:
+        """Change some of `node.home.home.LIMITS`. Raises Refused for what is no rate or size, and changes nothing."""
+        up = rate_of(texts["up"]) if "up" in texts else self.pace.up.bytes_per_s
+        down = rate_of(texts["down"]) if "down" in texts else self.pace.down.bytes_per_s
+        blobs_max = size_of(texts["blobs_max"]) if "blobs_max" in texts else self.quota.bytes_max
+        known = json.loads(await self._disk.read(SETTINGS) or b"{}")
+        await self._disk.write(SETTINGS, json.dumps({**known, **texts}, indent=2).encode() + b"\n")
+        self.pace.set_limits(up, down)
+        self.quota.bytes_max = blobs_max
+        return self.view()

@@ -1,0 +1,132 @@
+"""fednode blobs, transfers, limits: over the API of a node, and on the files of one that is stopped."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from memory_service import MemoryService, serving
+
+from fednode_client import Client
+from node.cli import cli
+from protocol.limits import CHUNK_BYTES
+from tracker.blobs import BlobStore
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, list(map(str, arguments)), prog_name="fednode")
+
+
+def done(*arguments: str | Path, exit_code: int = 0) -> Any:
+    result = run(*arguments, "--json")
+    assert result.exit_code == exit_code, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryService]:
+    monkeypatch.setenv("FEDNODE_HOME", str(tmp_path / "home"))
+    with serving(tmp_path / "home") as service:
+        yield service
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of a stopped node."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("FEDNODE_HOME", str(home))
+    return home
+
+
+# --- through a node ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("command", [("blobs",), ("blobs", "usage")])
+def test_what_takes_the_room_is_shown(service: MemoryService, command: tuple[str, ...]) -> None:
+    text = run(*command).output
+    assert all(word in text for word in ("models", "2.0 kB", "study", "garbage", "3 blobs, 2.5 kB of 1 GB"))
+    assert "updates" not in text, "of which there are none"
+    assert done(*command)["kinds"][0]["bytes"] == 2048
+
+
+def test_reading_through_says_what_is_damaged_and_fails_by_it(service: MemoryService) -> None:
+    assert "3 of 3 blobs are sound" in run("blobs", "verify").output
+    service.blobs.damaged = [{"blob": "ab" * 32, "bytes": 7, "what": "chunk 3 is bad", "again": "fetched again"}]
+    wrong = run("blobs", "verify")
+    assert wrong.exit_code == 1
+    assert all(word in wrong.output for word in ("2 of 3", "abababababab", "chunk 3 is bad", "fetched again"))
+    assert done("blobs", "verify", exit_code=1)["damaged"][0]["bytes"] == 7
+
+
+def test_collecting_says_what_goes_and_why(service: MemoryService) -> None:
+    text = run("blobs", "gc", "--dry-run").output
+    assert all(word in text for word in ("WOULD GO", "leftovers", "nothing needs them", "nothing much"))
+    assert done("blobs", "gc")["bytes"] == 500
+    assert [call for call in service.calls if call[0] == "collect"] == [("collect", True), ("collect", False)]
+
+
+def test_transfers_are_shown_with_how_long_they_take(service: MemoryService) -> None:
+    text = run("transfers").output
+    (coming,) = [line for line in text.splitlines() if "beta" in line]
+    assert all(
+        word in coming for word in ("from", "update of study", "█████░", "25.0 MB of 100.0 MB", "2.5 MB/s", "30 s")
+    )
+    (going,) = [line for line in text.splitlines() if "several" in line]
+    assert "abababababab" in going
+    assert len(done("transfers")) == 2
+
+
+def test_limits_are_shown_and_changed_one_by_one(service: MemoryService) -> None:
+    assert run("limits").output.split() == ["up", "none", "down", "none", "blobs", "none"]
+    assert "2.5 MB/s" in run("limits", "--up", "20Mbit/s").output
+    assert done("limits", "--blobs-max", "50G") == {
+        "up_bytes_per_s": 2.5e6,
+        "down_bytes_per_s": None,
+        "blobs_max_bytes": 50 * 10**9,
+    }
+    assert done("limits", "--up", "none")["up_bytes_per_s"] is None
+
+
+def test_what_may_mean_two_things_is_refused_before_anything_is_asked(service: MemoryService) -> None:
+    for command in (("limits", "--up", "20M"), ("start", "--up", "20M"), ("start", "--blobs-max", "lots")):
+        refused = run(*command)
+        assert (refused.exit_code, "To fix" in refused.output) == (2, True)
+    assert "20MB/s" in run("limits", "--down", "20M").output
+    assert service.transfers.known["up_bytes_per_s"] is None
+
+
+def test_the_api_takes_what_is_a_limit_alone(service: MemoryService) -> None:
+    client = Client(service.home)
+    assert client.set_limits(down="1MB/s")["down_bytes_per_s"] == 1e6
+    for body in ({"up": "fast"}, {"up": 5}, {"sideways": "1MB/s"}):
+        with pytest.raises(Exception, match=r"rate|fit"):
+            client._call("PUT", "/v1/limits", body)
+
+
+# --- without one -------------------------------------------------------------------------------------------------
+def test_the_blobs_of_a_stopped_node_are_counted_and_read(home: Path) -> None:
+    blobs = BlobStore(home / "blobs")
+    sound, bad = blobs.put(b"sound"), blobs.put(bytes(2 * CHUNK_BYTES))
+    assert done("blobs")["bytes"] == 5 + 2 * CHUNK_BYTES
+    assert done("blobs", "verify") == {"blobs": 2, "bytes": 5 + 2 * CHUNK_BYTES, "damaged": []}
+    with blobs.path(bad).open("r+b") as file:
+        file.seek(CHUNK_BYTES + 5)
+        file.write(b"!")
+    (told,) = done("blobs", "verify", exit_code=1)["damaged"]
+    assert (told["blob"], "when a run needs it" in told["again"]) == (bad, True)
+    assert done("blobs", "verify") == {"blobs": 1, "bytes": 5, "damaged": []}
+    kinds = {each["kind"]: each["blobs"] for each in done("blobs")["kinds"]}
+    assert kinds == {"whole": 1, "halves": 1}
+    assert BlobStore(home / "blobs").open(sound).read() == b"sound"
+
+
+def test_only_a_running_node_knows_what_is_garbage(home: Path) -> None:
+    BlobStore(home / "blobs").put(b"something")
+    assert run("blobs", "gc").exit_code == 3
+    assert run("transfers").exit_code == 3
+    assert run("limits").exit_code == 3
+
+
+def test_nobody_reads_the_blobs_of_a_home_that_is_not_there(home: Path) -> None:
+    assert run("blobs", "verify").exit_code in (1, 4)
+    assert not home.exists()
