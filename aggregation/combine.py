@@ -18,7 +18,6 @@ import numpy.typing as npt
 from aggregation.checkpoints import ModelWriter, copy_frozen
 from aggregation.codec import Codec
 from aggregation.codecs import counters_position, difference_bytes
-from aggregation.exact_sum import TERMS_MAX
 from aggregation.flat import F32, SLAB_ELEMENTS, FlatLayout
 from aggregation.planning import plan_round
 from aggregation.rule import Candidate, Plan, Slab
@@ -151,11 +150,10 @@ def _judge(
 ) -> tuple[list[tuple[Update, Checked]], list[Refusal]]:
     """The usable updates with what the checks found, sorted by name, and the refusals."""
     refused, rest = _refuse_repeated(updates)
-    refused += [
-        Refusal(update.name, "too-many-updates", f"a round takes {TERMS_MAX} updates, in the order of their names")
-        for update in rest[TERMS_MAX:]
-    ]
-    rest = rest[:TERMS_MAX]
+    most = settings.updates_max
+    too_many = f"a round of this run takes {most} updates, in the order of their names"
+    refused += [Refusal(update.name, "too-many-updates", too_many) for update in rest[most:]]
+    rest = rest[:most]
 
     judged = _in_threads(partial(check_update, schema, settings.update_coding, bounds), rest, threads)
     usable = [(update, found) for update, found in zip(rest, judged, strict=True) if isinstance(found, Checked)]

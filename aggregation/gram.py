@@ -29,10 +29,9 @@ SLAB_ELEMENTS_MIN = 4096  # with TERMS_MAX rows 128 MiB
 _GROUP_ROWS = 50  # multiplied at a time …
 _PRODUCT_STEPS = 50 * 50 * 128  # … and in strips of so many multiplications: fewer than a BLAS spreads over threads
 _STRIPS = 32  # whose products lie in memory before they are added
-_LIMB_BITS = 31
+_LIMB_BITS = 28
 
 _F64 = npt.NDArray[np.float64]
-_I64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -65,13 +64,14 @@ class Gram:
 
     def mixed(self, mixes: Sequence[Sequence[int]]) -> "Gram":
         """Of the means of the differences that each of `mixes` names, equally many in each."""
-        chosen = np.zeros((len(mixes), len(self)), np.int64)
+        chosen = np.zeros((len(mixes), len(self)))
         for row, mix in zip(chosen, mixes, strict=True):
             row[list(mix)] = 1
         products = [[0] * len(mixes) for _ in mixes]
         for shift, limb in _limbs(self.products):
-            # At most 2^12 rows, so these sums of 31-bit limbs stay below 2^55.
-            for totals, sums in zip(products, (chosen @ limb @ chosen.T).tolist(), strict=True):
+            # At most 2^12 rows, so these sums of 28-bit limbs stay within 2^52: exact, in any order. (numpy's own
+            # products of integers take fifty times as long, which a round of thousands would wait for.)
+            for totals, sums in zip(products, (chosen @ limb @ chosen.T).astype(np.int64).tolist(), strict=True):
                 for index, value in enumerate(sums):
                     totals[index] += value << shift
         return Gram(products, self.unit / len(mixes[0]) ** 2)
@@ -154,8 +154,8 @@ class _Room:
                     total[other] += row[other] << left - second
 
 
-def _limbs(numbers: Sequence[Sequence[int]]) -> list[tuple[int, _I64]]:
-    """Arrays of integers from 0 to 2^31, the last one's signed, and the places in bits by which they add up."""
+def _limbs(numbers: Sequence[Sequence[int]]) -> list[tuple[int, _F64]]:
+    """Arrays of integers from 0 to 2^28, the last one's signed, and the places in bits by which they add up."""
     bits = max(abs(number).bit_length() for row in numbers for number in row)
     shifts = range(0, bits + 1, _LIMB_BITS)
     mask = (1 << _LIMB_BITS) - 1
@@ -163,6 +163,6 @@ def _limbs(numbers: Sequence[Sequence[int]]) -> list[tuple[int, _I64]]:
     for shift in shifts:
         last = shift + _LIMB_BITS > bits
         limbs.append(
-            (shift, np.array([[n >> shift if last else n >> shift & mask for n in row] for row in numbers], np.int64))
+            (shift, np.array([[n >> shift if last else n >> shift & mask for n in row] for row in numbers], np.float64))
         )
     return limbs

@@ -15,6 +15,7 @@ from math import fsum, isfinite, sqrt
 from operator import mul
 
 from aggregation.gram import Gram
+from aggregation.measuring import VALUE_END
 from aggregation.rule import (
     Candidate,
     byzantine_count,
@@ -24,7 +25,6 @@ from aggregation.rule import (
     claimed_weight,
 )
 from aggregation.sums import Shares, SumRule
-from aggregation.updates import VALUE_END
 from protocol.errors import FednodeError
 
 WEISZFELD_STEPS = 32  # each costs N² of Python's operations, next to nothing beside one pass over the updates

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from aggregation.codec import Codec
 from aggregation.codecs import codec_named, difference_bytes
+from aggregation.exact_sum import TERMS_MAX
 from aggregation.fednova import FedNova
 from aggregation.mean import Mean
 from aggregation.rule import Rule, checked_share
@@ -17,8 +18,10 @@ from aggregation.scaffold import update_schema
 from aggregation.schema import Schema
 from aggregation.screening import check_screening
 from aggregation.server_optimizers import ServerOptimizer, make_server_optimizer
+from aggregation.sums import SumRule
 from aggregation.updates import Bounds, check_norm_bound
 from protocol.errors import FednodeError
+from protocol.limits import DISTANCE_UPDATES_MAX
 
 METHODS = ("fedavg", "fednova", "scaffold")
 
@@ -72,6 +75,13 @@ class CombineSettings:
         if self.method != "fedavg" and self.rule != Mean.name:
             raise FednodeError(f"{self.method} goes with no rule {self.rule!r}", remedy="take the rule mean")
         return FedNova(self.weighting, self.rule_parameters) if self.method == "fednova" else rule
+
+    @cached_property
+    def updates_max(self) -> int:
+        """The most updates that one round has room for."""
+        rule = self.make_rule()
+        needs_gram = self.mix_share is not None or (isinstance(rule, SumRule) and rule.needs_gram)
+        return DISTANCE_UPDATES_MAX if needs_gram else TERMS_MAX
 
     def make_server_optimizer(self) -> ServerOptimizer:
         return make_server_optimizer(self.server_optimizer, self.server_learning_rate, self.server_parameters)

@@ -17,25 +17,15 @@ import numpy.typing as npt
 from aggregation.codec import Codec, MalformedCode
 from aggregation.codecs import counters_position, difference_bytes
 from aggregation.flat import F32, SLAB_ELEMENTS, FlatLayout, read_stored, take_difference
-from aggregation.norms import (
-    NORM_BLOCK,
-    NORM_UNIT_BITS,
-    block_norm_squared,
-    exponent_of_bits,
-    max_bits,
-    norm_rooms,
-)
+from aggregation.measuring import INFINITY_BITS, VALUE_END, VALUE_END_BITS, Measuring
+from aggregation.norms import NORM_UNIT_BITS, exponent_of_bits
 from aggregation.schema import Buffer, Schema
 from aggregation.sources import MemorySink, Sink, Source, as_source, copy
 from protocol.errors import FednodeError
 
 SAMPLES_MAX = 2**48  # beyond this a count of samples is no count
-VALUE_END = 2.0**64  # no honest difference reaches it; it keeps everything computed later within float32's range
 COUNTER_RISE_MAX = 2**32  # in one round; nobody trains four thousand million batches between two checkpoints
 NORM_BOUND_MIN = 2.0**-64  # far above what such blocks can hide
-
-_INFINITY_BITS = 0x7F800000
-_VALUE_END_BITS = int(np.float32(VALUE_END).view(np.uint32))
 
 
 @dataclass(frozen=True)
@@ -179,23 +169,29 @@ def read_counters(schema: Schema, source: Source, position: int) -> dict[str, np
     return counters
 
 
-def check_update(schema: Schema, codec: Codec, bounds: Bounds, update: Update) -> Checked | Refusal:
+def check_update(
+    schema: Schema, codec: Codec, bounds: Bounds, update: Update, measuring: Measuring | None = None
+) -> Checked | Refusal:
     """Read the update once and judge it. Where norms are needed the norm is computed too, which takes twice the time.
 
-    An update that carries the findings of an earlier check within the same bounds is not read again."""
+    An update that carries the findings of an earlier check within the same bounds is not read again. `measuring` has
+    taken the beginning of these very bytes, and is given up: only the rest is read."""
     fault = _form_fault(schema, codec, update)
     if fault:
         return Refusal(update.name, *fault)
     found = update.checked
     if found is None or (bounds.need_norms and found.norm_squared is None):
         try:
-            maxima, norm_squared = _measure(schema, codec, update.source, with_norm=bounds.need_norms)
+            if measuring is None or measuring.with_norm != bounds.need_norms:
+                measuring = Measuring(schema, codec, with_norm=bounds.need_norms)
+            measuring.take_rest(update.source)
         except MalformedCode as error:
             return Refusal(update.name, "malformed-code", f"it is no code in {codec.name}: {error.what}")
-        fault = _value_fault(schema, maxima) or _counter_fault(schema, codec, update.source, bounds.counters)
+        fault = _value_fault(schema, measuring.maxima) or _counter_fault(schema, codec, update.source, bounds.counters)
         if fault:
             return Refusal(update.name, *fault)
-        found = Checked(tuple(exponent_of_bits(int(bits)) for bits in maxima), norm_squared)
+        exponents = tuple(exponent_of_bits(int(bits)) for bits in measuring.maxima)
+        found = Checked(exponents, measuring.norm_squared)
     fault = _norm_fault(found, bounds.norm)
     return Refusal(update.name, *fault) if fault else found
 
@@ -209,18 +205,19 @@ def check_norm_bound(bound: float) -> None:
 
 
 def _form_fault(schema: Schema, codec: Codec, update: Update) -> tuple[str, str] | None:
-    if type(update.samples) is not int or not 1 <= update.samples <= SAMPLES_MAX:
-        return "samples-out-of-range", f"it claims {update.samples!r:.40} samples, not a whole number from 1 to 2^48"
+    # The length first: who has to fetch the update knows nothing more of one that is too long to be fetched.
     expected = difference_bytes(schema, codec)
     if update.source.size != expected:
         return "update-length", f"it has {update.source.size} bytes; the schema in {codec.name} makes {expected}"
+    if type(update.samples) is not int or not 1 <= update.samples <= SAMPLES_MAX:
+        return "samples-out-of-range", f"it claims {update.samples!r:.40} samples, not a whole number from 1 to 2^48"
     return None
 
 
 def _value_fault(schema: Schema, maxima: npt.NDArray[np.uint32]) -> tuple[str, str] | None:
     for code, limit, complaint in (
-        ("update-not-finite", _INFINITY_BITS, "holds a NaN or an infinity"),
-        ("update-too-large", _VALUE_END_BITS, "holds a value of 2^64 or more"),
+        ("update-not-finite", INFINITY_BITS, "holds a NaN or an infinity"),
+        ("update-too-large", VALUE_END_BITS, "holds a value of 2^64 or more"),
     ):
         culprits = np.flatnonzero(maxima >= limit)
         if len(culprits):
@@ -244,28 +241,3 @@ def _norm_fault(found: Checked, bound: float | None) -> tuple[str, str] | None:
     if bound is None or found.norm_squared is None or found.norm_squared <= (Fraction(bound) * 2**NORM_UNIT_BITS) ** 2:
         return None
     return "norm-too-large", f"its norm {found.norm:.6g} is over the bound of {bound:.6g}"
-
-
-def _measure(
-    schema: Schema, codec: Codec, source: Source, *, with_norm: bool
-) -> tuple[npt.NDArray[np.uint32], int | None]:
-    """The bits of the largest magnitude per averaged tensor, and the squared norm of what is finite."""
-    layout = FlatLayout.of(schema)
-    maxima = np.zeros(len(schema.averaged), np.uint32)
-    elements = min(NORM_BLOCK, layout.elements)
-    scratch = memoryview(bytearray(codec.coded_bytes(elements)))
-    room = np.empty(elements, np.float32)
-    rooms = norm_rooms(elements) if with_norm else None
-    norm_squared = 0
-    for start, stop in layout.slabs(NORM_BLOCK):
-        position = codec.coded_bytes(start)
-        coded = source.view(position, codec.coded_bytes(stop) - position, scratch)
-        values = codec.decode(coded, room[: stop - start])
-        slab_bits = 0
-        for tensor, low, high in layout.pieces(start, stop):
-            bits = max_bits(values[low:high])
-            slab_bits = max(slab_bits, bits)
-            maxima[tensor] = max(int(maxima[tensor]), bits)
-        if rooms and slab_bits < _VALUE_END_BITS:
-            norm_squared += block_norm_squared(values, slab_bits, *rooms)
-    return maxima, norm_squared if with_norm else None

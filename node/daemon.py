@@ -28,6 +28,7 @@ from node.api.api import serve_api
 from node.api.service import NodeService
 from node.cli.show import running_node
 from node.home.home import LOG, RECORD, Home, Settings
+from node.kept_memory import keep_memory
 from node.logs.format import LogFormat, log_to_file_only, set_up_logging
 from protocol.errors import FednodeError, Refused
 
@@ -73,6 +74,7 @@ def run_daemon(options: DaemonOptions, open_node: OpenNode | None = None) -> int
 
     `open_node` gives the service for a home; by default the real node.
     """
+    keep_memory()
     os.umask(0o077)  # whatever this process and its workers make is the owner's alone
     parent = None if options.ready_fd is None else _Parent(options.ready_fd)
     try:

@@ -299,6 +299,9 @@ class Trainer(Protocol):
         """What the last training left to be carried on belongs to this update, which nobody has heard of yet; or, once
         a committed checkpoint has `used` it, counts. Saying it twice changes nothing. Raises FednodeError."""
 
+    async def offered_rounds(self, run_id: str) -> Sequence[int]:
+        """The rounds whose updates' states may come to count still, oldest first."""
+
 
 class Record(Protocol):
     """The node's record of what happened. Adding never blocks and never fails for the caller.

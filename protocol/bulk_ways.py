@@ -47,6 +47,12 @@ def check_certificate(offer: BulkOffer, certificate: bytes | None) -> None:
         raise RemoteProtocolError("The certificate that is shown for blobs is not the one that was offered")
 
 
+def proof_of(token: bytes, asker: NodeId, giver: NodeId) -> bytes:
+    """What `asker` says, who connects with the `token` that `giver` gave it; BULK_TOKEN_BYTES. An offer that somebody
+    was given and passes on as its own leads nowhere: who takes it would speak to another than it believes."""
+    return sha256(b"fednode/bulk-way/1\n" + token + f"{asker}\n{giver}".encode()).digest()
+
+
 @dataclass(frozen=True, slots=True)
 class _Issued:
     peer: NodeId
@@ -63,7 +69,8 @@ class BulkTokens:
         self._of_source: Counter[str] = Counter()
 
     def issue(self, peer: NodeId, source: str, token: bytes, now: float) -> bool:
-        """`peer`, which dials from `source`, may come with `token`. Not when it has many that it did not come with."""
+        """`peer`, which dials from `source`, may come with `token`, which may be a proof of one. Not when it has many
+        that it did not come with."""
         self._drop_expired(now)
         if self._of_peer[peer] >= PEER_BULK_TOKENS_MAX:
             return False

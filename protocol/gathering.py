@@ -14,6 +14,9 @@ from protocol.ledger import Held
 from protocol.limits import OFFERS_BYTES_MAX
 from protocol.run_events import Collect, Collected
 
+# Of an update that could not be stored where it was collected: no fault of the update's, nor of its node's.
+NO_ROOM = "no-room"
+
 
 @dataclass(slots=True)
 class Gathering:
@@ -70,7 +73,7 @@ class Gathering:
         peer = self.offered_by.get(event.offer)
         if peer is None or self.is_settled(peer):
             return None
-        if event.refused == "unreachable" or self.combining:
+        if event.refused in ("unreachable", NO_ROOM) or self.combining:
             del self.offers[peer], self.offered_by[event.offer]
             return None
         if event.refused:

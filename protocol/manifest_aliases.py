@@ -4,6 +4,7 @@ What has no counterpart here is left out and said so, where leaving it out chang
 would change that (privacy, defence against attackers) is refused.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -41,6 +42,26 @@ ALIASES: Mapping[str, str] = {
     "server_momentum": "aggregation.server_momentum",
     "frequency_of_the_test": "evaluation.every",
     "random_seed": "seed",
+}
+
+# Keys that mean something near to one of ours, but not the same, by their last part: suggested, never taken.
+NEAR: Mapping[str, str] = {
+    **dict.fromkeys(("f", "trim", "trim_ratio", "trim_share", "trim_fraction", "beta"), "aggregation.byzantine_share"),
+    **dict.fromkeys(("liars", "byzantine", "byzantine_count", "byzantine_client_num"), "aggregation.byzantine_share"),
+    **dict.fromkeys(("num_byzantine", "byzantine_fraction", "malicious"), "aggregation.byzantine_share"),
+}
+
+# What people call methods, where another key of ours says it: the value as it is told to them.
+_PROXIMAL = "FedProx is training.proximal_mu, such as 0.1"
+ELSEWHERE: Mapping[str, str] = {
+    "fedprox": _PROXIMAL,
+    **{f"fed{name}": f'this is aggregation.server_optimizer = "{name}"' for name in ("adam", "adagrad", "yogi")},
+    **{name: f'this is aggregation.server_optimizer = "{name}"' for name in ("adam", "adagrad", "yogi", "momentum")},
+    "fedavgm": 'this is aggregation.server_optimizer = "momentum"',
+    **{name: f'this is aggregation.method = "{name}"' for name in ("fednova", "scaffold")},
+    "fedbn": "FedBN is the task's local, the names of tensors that stay",
+    **{name: f'this is aggregation.rule = "{name}"' for name in ("mean", "median", "krum", "geometric_median")},
+    "nnm": 'this is aggregation.pre_aggregation = "nnm"',
 }
 
 _OWN_DATA = "every node has its own data; nothing is partitioned or downloaded"
@@ -100,6 +121,13 @@ DEFENCES: Mapping[str, str] = {
 }
 
 
+RULE_NAMES: Mapping[str, str] = {**DEFENCES, **dict.fromkeys(("fedavg", "average"), "mean")}
+SERVER_OPTIMIZERS: Mapping[str, str] = {
+    **dict.fromkeys(("sgd", "fedavgm"), "momentum"),
+    **{f"fed{name}": name for name in ("adam", "adagrad", "yogi")},
+}
+
+
 def defence(given: Mapping[str, object]) -> Translation:
     """FedML's defences are rules here; its norm_diff_clipping is clipping before a rule."""
     asked = str(given.get("defense_type", "")).lower()
@@ -130,6 +158,8 @@ def _algorithm(given: Mapping[str, object]) -> Translation:
         return Translation({"aggregation.rule": "mean"})
     if name in ("fednova", "scaffold"):
         return Translation({"aggregation.method": name})
+    if name in SERVER_OPTIMIZERS and name.startswith("fed"):
+        return Translation({"aggregation.rule": "mean", "aggregation.server_optimizer": SERVER_OPTIMIZERS[name]})
     allowed = '"FedAvg", "FedProx", "FedOpt", "FedNova" or "SCAFFOLD"'
     return Translation(problem=f"{key} is {value!r}; allowed is {allowed}")
 
@@ -153,9 +183,9 @@ def translate_value(target: str, value: object, choices: tuple[str, ...]) -> obj
     """`value` in our spelling where only the spelling differs: "SGD" is "sgd", FedML's server "sgd" is "momentum"."""
     if not isinstance(value, str) or not choices or value in choices:
         return value
-    lowered = value.lower()
-    if target == "aggregation.rule" and lowered in DEFENCES:
-        return DEFENCES[lowered]
-    if target == "aggregation.server_optimizer" and lowered == "sgd":
-        return "momentum"
+    lowered = re.sub(r"[\s-]+", "_", value.strip().lower())
+    if target == "aggregation.rule" and lowered in RULE_NAMES:
+        return RULE_NAMES[lowered]
+    if target == "aggregation.server_optimizer" and lowered in SERVER_OPTIMIZERS:
+        return SERVER_OPTIMIZERS[lowered]
     return lowered if lowered in choices else value

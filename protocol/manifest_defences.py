@@ -3,11 +3,15 @@
 As in protocol.manifest_rules each is a function under one sentence, giving what is wrong or nothing.
 """
 
+import math
+
+from protocol.limits import DISTANCE_UPDATES_MAX
 from protocol.manifest_sections import Aggregation, Keys
 
 ONE_VOICE_RULES = frozenset({"median", "trimmed_mean", "krum", "multi_krum"})  # every update counts once
 CAPPED_RULES = frozenset({"geometric_median", "centred_clipping"})  # may count by samples, under a cap
 SHARE_RULES = frozenset({"trimmed_mean", "krum", "multi_krum"})  # need to know how many may lie
+DISTANCE_RULES = frozenset({"krum", "multi_krum", "geometric_median", "centred_clipping"})  # between all updates
 SHARE_DEFAULT = Aggregation().byzantine_share
 
 
@@ -44,9 +48,35 @@ def a_share_of_liars_has_a_use(keys: Keys) -> str:
     if aggregation.byzantine_share != SHARE_DEFAULT and not used:
         return (
             f"aggregation.byzantine_share is {aggregation.byzantine_share}: the rule {aggregation.rule} does not ask "
-            'for it; leave it out, or take aggregation.pre_aggregation = "nnm"'
+            "for it; leave it out, or take a rule that does, such as multi_krum"
         )
     return ""
+
+
+def mixing_comes_before_a_robust_rule(keys: Keys) -> str:
+    """A mean of mixes bears no liar: every update is its own nearest neighbour, so what a liar sends is in its own."""
+    aggregation = keys.aggregation
+    if aggregation.pre_aggregation == "nnm" and aggregation.rule == "mean" and aggregation.method != "scaffold":
+        return (
+            "aggregation.pre_aggregation is nnm: before the rule mean it guards against nothing, for the mean takes a "
+            "liar's own mix as it takes any other; take a robust rule after it, such as trimmed_mean, or leave it out"
+        )
+    return ""
+
+
+def distances_have_room(keys: Keys) -> str:
+    """A round has no more updates than their distances from each other have room for."""
+    aggregation, most = keys.aggregation, keys.roster.nodes_max
+    mixes = aggregation.pre_aggregation == "nnm"
+    if not (mixes or aggregation.rule in DISTANCE_RULES):
+        return ""
+    if math.ceil(keys.round.fraction * most) <= DISTANCE_UPDATES_MAX:
+        return ""
+    who = "mixing" if mixes else f"the rule {aggregation.rule}"
+    return (
+        f"roster.nodes_max is {most}: {who} compares every two updates, and has room for {DISTANCE_UPDATES_MAX} in a "
+        "round; lower it or round.fraction, or take the rule median or trimmed_mean"
+    )
 
 
 def clipping_has_its_norm(keys: Keys) -> str:
@@ -86,6 +116,8 @@ RULES_AGAINST_LIARS = (
     claims_do_not_outvote,
     a_cap_caps_samples,
     a_share_of_liars_has_a_use,
+    mixing_comes_before_a_robust_rule,
+    distances_have_room,
     clipping_has_its_norm,
     a_radius_has_a_centre,
     controls_count_whole,

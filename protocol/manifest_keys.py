@@ -43,6 +43,7 @@ EXAMPLES: dict[str, object] = {
     "aggregation.clip_norm": 1.0,
     "aggregation.clip_radius": 1.0,
     "aggregation.checkpoint_codec": "bf16",
+    "aggregation.server_learning_rate": 0.05,
     "round.deadline_min_s": 5.0,
 }
 

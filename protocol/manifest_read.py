@@ -17,9 +17,11 @@ from protocol.manifest import CONFLICT, Configuration
 from protocol.manifest_aliases import (
     ALGORITHM_NEEDS,
     ALIASES,
+    ELSEWHERE,
     FEDML_SECTIONS,
     GROUPS,
     LEFT_OUT,
+    NEAR,
     PROMISES,
     Translation,
     defence,
@@ -130,7 +132,8 @@ class _Reader:
         elif foreign and leaf in LEFT_OUT:
             self.notes.append(f"{place} left out: {LEFT_OUT[leaf]}")
         else:
-            near = nearest_key(place, tuple(ALIASES) if foreign else ())
+            near = NEAR.get(leaf, "") if section in ("", "aggregation") or foreign else ""
+            near = near or nearest_key(place, tuple(ALIASES) if foreign else ())
             self.problems.append(f"{place} is not a known key" + (f"; did you mean {near}?" if near else ""))
 
     def _own(self, target: str, entry: _Entry) -> bool:
@@ -242,7 +245,10 @@ def _problems(details: ErrorDetails, reader: _Reader) -> list[str]:
         return [f"{place} is missing: {KEYS[target].meaning}"]
     if details["type"] == "parameter":
         return [f"{place}.{context['entry']} is {_shown(context['given'])}; allowed is {details['msg']}"]
-    return [f"{place} is {_shown(details['input'])}; allowed is {KEYS[target].allowed}"]
+    given = details["input"]
+    meant = ELSEWHERE.get(re.sub(r"[\s-]+", "_", given.lower()), "") if isinstance(given, str) else ""
+    said = f"{place} is {_shown(given)}; allowed is {KEYS[target].allowed}"
+    return [f"{said}; {meant}" if meant and target.startswith("aggregation.") else said]
 
 
 def _shown(value: object) -> str:

@@ -3,7 +3,7 @@
 import math
 
 from protocol.manifest_defences import RULES_AGAINST_LIARS
-from protocol.manifest_sections import TOP_CODECS, Keys, TaskKeys
+from protocol.manifest_sections import ADAPTIVE_RATES, TOP_CODECS, Keys, TaskKeys
 
 OUR_MODULES = frozenset({"fednode", "protocol", "aggregation", "tracker", "node", "tui", "simulations"})
 
@@ -103,13 +103,16 @@ def server_keys_have_a_use(keys: Keys) -> str:
     aggregation, default = keys.aggregation, type(keys.aggregation)()
     for key, optimizers in _SERVER_KEYS.items():
         given = getattr(aggregation, key)
-        if given != getattr(default, key) and aggregation.server_optimizer not in optimizers:
+        if given in (getattr(default, key), _WITHOUT.get(key)):
+            continue
+        if aggregation.server_optimizer not in optimizers:
             names = " or ".join(f'"{name}"' for name in optimizers)
             return f"aggregation.{key} is {given}: it belongs to aggregation.server_optimizer = {names}"
     return ""
 
 
-_ADAPTIVE = ("adagrad", "adam", "yogi")
+_ADAPTIVE = tuple(ADAPTIVE_RATES)
+_WITHOUT = {"server_learning_rate": 1.0}  # what the step is without a server optimizer may be said
 _SERVER_KEYS = {
     "server_learning_rate": ("momentum", *_ADAPTIVE),
     "server_momentum": ("momentum",),

@@ -25,6 +25,10 @@ DURATION_S_MAX = 30 * 86_400.0  # a round or a join that takes more than a month
 TOP_CODECS = ("top10", "top1")
 FEEDBACK_CODECS = ("int8", *TOP_CODECS)  # what they lose is added to the next update by who made the last one
 
+# Server optimizers that divide by what steps were like take one of about the rate in each coordinate, so 1 would throw
+# the model about. Measured on digits (docs/methods.md).
+ADAPTIVE_RATES = {"adagrad": 0.1, "adam": 0.05, "yogi": 0.05}
+
 RuleName = Literal["mean", "median", "trimmed_mean", "krum", "multi_krum", "geometric_median", "centred_clipping"]
 RunRole = Literal["trainer", "validator", "observer"]
 Plain = bool | int | float | str
@@ -235,8 +239,13 @@ class Aggregation(Wire):
     server_optimizer: Literal["none", "momentum", "adagrad", "adam", "yogi"] = Field(
         default="none", description="applied to the combined difference"
     )
-    server_learning_rate: float = Field(
-        default=1.0, gt=0, le=1000, allow_inf_nan=False, description="of the server optimizer; 1 with none"
+    server_learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="of the server optimizer: left out it is 0.05 with adam and yogi, 0.1 with adagrad, 1 with "
+        "momentum and none",
     )
     server_momentum: float = Field(
         default=0.9, ge=0, le=0.9999, allow_inf_nan=False, description="of the server optimizer momentum"
@@ -262,6 +271,13 @@ class Aggregation(Wire):
     def counts_by(self) -> str:
         """`weighting`, or what it is when left out."""
         return self.weighting or ("samples" if self.rule == "mean" else "uniform")
+
+    @property
+    def server_rate(self) -> float:
+        """`server_learning_rate`, or what it is when left out."""
+        if self.server_learning_rate is not None:
+            return self.server_learning_rate
+        return ADAPTIVE_RATES.get(self.server_optimizer, 1.0)
 
     @property
     def codec_of_checkpoints(self) -> str:

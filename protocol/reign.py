@@ -17,7 +17,7 @@ from protocol.checkpoint import (
     open_ready,
     open_report,
 )
-from protocol.gathering import Gathering
+from protocol.gathering import NO_ROOM, Gathering
 from protocol.history import REPORT_ROUNDS_MAX, believed_reports
 from protocol.intake import Commitment
 from protocol.keys import Hash, NodeId
@@ -141,8 +141,10 @@ class Reign:
 
     # --- a round -------------------------------------------------------------------------------------------------
     def comes_to_nothing(self) -> bool:
-        """Whether rounds are combined in vain, or nobody can fetch what we have proposed for so long (§8.21)."""
-        waited_s = self.context.now - self.proposed_at if self.proposed is not None else 0.0
+        """Whether rounds are combined in vain, or nobody can fetch what we have proposed for so long, or we what we are
+        to propose first (§8.21)."""
+        is_waiting = self.proposed is not None or not self.opened
+        waited_s = self.context.now - self.proposed_at if is_waiting else 0.0
         return self.failures >= FAILED_COMBINES_MAX or waited_s > self.context.settings.round_deadline_s
 
     def open_round(self) -> None:
@@ -156,9 +158,8 @@ class Reign:
         chosen = self.ledger.trainers_after(base.checkpoint)
         deadline_s = self.pace.next_deadline_s()
         self.opened_at = self.context.now
-        late_are_used = self.context.settings.late_are_used
-        deadline = self.context.now + deadline_s
-        self.gathering = Gathering(self.context.run, round_number, base, chosen, deadline, late_are_used)
+        deadline, late = self.context.now + deadline_s, self.context.settings.late_are_used
+        self.gathering = Gathering(self.context.run, round_number, base, chosen, deadline, late)
         self.context.set_timer("round", deadline_s)
 
     def on_offer(self, peer: NodeId, raw: bytes) -> None:
@@ -180,6 +181,9 @@ class Reign:
     def on_collected(self, event: Collected) -> None:
         if self.gathering is None:
             return
+        if event.refused == NO_ROOM:
+            self.failures += 1
+            self.say(f"round {self.gathering.round} waits for room on the aggregator's disk: {event.reason}")
         peer = self.gathering.on_collected(event)
         if peer is None:
             return
@@ -324,13 +328,9 @@ class Reign:
         self.context.send_all(roster, heartbeat)
 
     def _hears_majority(self) -> bool:
-        limit = self.context.settings.election_timeout_s
-        voters = [
-            node
-            for node in self.context.voters
-            if node == self.context.me or self.context.now - self.heard.get(node, self.began_at) < limit
-        ]
-        return len(voters) >= majority(self.context.voters)
+        me, heard_after = self.context.me, self.context.now - self.context.settings.election_timeout_s
+        heard = (node == me or self.heard.get(node, self.began_at) > heard_after for node in self.context.voters)
+        return sum(heard) >= majority(self.context.voters)
 
     def hear(self, peer: NodeId) -> None:
         """Any message of `peer` shows that it lives."""
@@ -339,8 +339,7 @@ class Reign:
             self._set_letter(peer, "R", self.ledger.committed_round)
 
     def on_heartbeat_reply(self, peer: NodeId, committed_round: int, letter: str) -> None:
-        gathering = self.gathering
-        settled = gathering is not None and gathering.is_settled(peer)
+        settled = self.gathering is not None and self.gathering.is_settled(peer)
         if letter in STATE_LETTERS and not settled:
             self._set_letter(peer, letter, committed_round)
 

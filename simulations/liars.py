@@ -5,7 +5,7 @@ follow from the updates it lists: rightly signed, rightly built on its base, and
 compares two, can tell.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -61,6 +61,9 @@ class LyingTrainer:
 
     async def carry_on(self, run_id: str, round_number: int, update: BlobId, *, used: bool) -> None:
         await self._honest.carry_on(run_id, round_number, update, used=used)
+
+    async def offered_rounds(self, run_id: str) -> Sequence[int]:
+        return await self._honest.offered_rounds(run_id)
 
 
 class _LyingSession:

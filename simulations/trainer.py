@@ -6,7 +6,7 @@ of virtual time would pass before a thread's answer came.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ import trio
 
 from node.seams import EvaluateResult, InitialModel, Keep, Predictions, TaskOutput, TaskSpec, TrainerFailed, TrainResult
 from node.training.capture import captured_in_process
-from node.training.carried_files import name_next, use_named
+from node.training.carried_files import name_next, offered_rounds, use_named
 from node.training.sgd import Progress
 from node.training.staged_files import discard
 from node.training.training import LoadedTask, Trained
@@ -64,6 +64,10 @@ class InProcessTrainer:
         await trio.lowlevel.checkpoint()
         rename = use_named if used else name_next
         rename(self._state_of(run_id), round_number, update)
+
+    async def offered_rounds(self, run_id: str) -> Sequence[int]:
+        await trio.lowlevel.checkpoint()
+        return offered_rounds(self._state_of(run_id))
 
     def _state_of(self, run_id: str) -> Path:
         return self._directory / blake2b(run_id.encode(), digest_size=16).hexdigest()

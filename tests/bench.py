@@ -46,6 +46,7 @@ def at_most(module: str, reach: float, what: str) -> Target:
 # Two cores; ratios are of measurements in one run.
 TARGETS = {
     "bulk_vs_tls": at_least("network", 0.6, "bulk transfer into a blob, against plain TLS 1.3 into memory"),
+    "bulk_vs_bare": at_least("network", 0.6, "the same, against a bare loop that reads, hashes, sends, hashes, writes"),
     "bulk_vs_libp2p": at_least("network", 5, "bulk transfer, against a libp2p stream"),
     "round_25m_vs_tls": at_most("rounds", 3, "a round of 25 M parameters, 4 nodes, against its bytes through TLS"),
     "failover_s": at_most("failover", 15, "from the aggregator's death to the next commit, median of 5"),

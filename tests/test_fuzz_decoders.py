@@ -25,7 +25,7 @@ OURS = {
     *(
         "node.membership.group_place:load_place",
         "node.membership.groups:Groups.load",
-        "node.home.home:_read_settings",
+        "node.home.home:read_settings",
         "node.home.limits:Limits.set",
         "node.api.inbox_seen:_ids_in",
     ),

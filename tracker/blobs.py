@@ -36,6 +36,7 @@ from tracker.chunks import (
 )
 from tracker.durable import (
     TEMPORARY_PREFIX,
+    OneAtATime,
     disk_errors,
     make_directory,
     remove_temporaries,
@@ -105,7 +106,7 @@ class BlobStore:
         self._new = directory / "new"
         self._quota = quota
         self._remover = Remover(self._new)
-        self._naming = threading.Lock()  # a blob and its list come together, and go together
+        self._naming = OneAtATime(self._whole)  # a blob and its list come together, and go together
         self._claiming = threading.Lock()  # between looking how old a blob is and deleting it nobody counts on it
         self._sound: dict[BlobId, Stamp] = {}  # what was read through, or written, by this process
         with disk_errors(f"open the blobs in {directory}"):

@@ -5,10 +5,12 @@ there is the old one or the new one, whole. (Pillai et al., "All File Systems Ar
 """
 
 import contextlib
+import fcntl
 import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +88,34 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.unlink(temporary)
         raise
     sync_directory(path.parent)
+
+
+class OneAtATime:
+    """Lets one at a time do what is within: threads of this process, and other processes at the same directory. Who is
+    killed lets go."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._threads = threading.Lock()
+        self._descriptor = -1
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        try:
+            self._descriptor = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self._threads.release()
 
 
 def remove_temporaries(directory: Path) -> None:

@@ -10,6 +10,7 @@ from protocol.limits import CHUNK_BYTES
 from tracker.chunks import check_chunk, chunk_length, hash_chunk
 from tracker.durable import disk_errors
 
+_PLAIN = os.O_NOFOLLOW | os.O_CLOEXEC  # what a link in its place leads to is nobody's half blob
 _WRITE_BACK_CHUNKS = 8  # 8 MiB: large enough for a disk to work well, small enough that the last sync has little left
 
 
@@ -104,7 +105,7 @@ class HalfBlob:
 
     def _take_up(self, path: Path) -> None:
         """Give the file its full length, so that it counts in the usage, and see which chunks are in it already."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o600)
         try:
             self._inode = os.fstat(descriptor).st_ino
             os.ftruncate(descriptor, self._size)
@@ -119,7 +120,7 @@ class HalfBlob:
 
     def _open_half(self, path: Path) -> int:
         try:
-            descriptor = os.open(path, os.O_RDWR)
+            descriptor = os.open(path, os.O_RDWR | _PLAIN)
         except FileNotFoundError:
             raise replaced(self.blob) from None
         if os.fstat(descriptor).st_ino != self._inode:

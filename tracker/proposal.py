@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from protocol.errors import FednodeError
+from protocol.manifest_words import how_words
 from tracker.asking import Asking, answered_now
 
 Json = dict[str, Any]
@@ -30,6 +31,7 @@ def proposal(run: Json, parameters: Sequence[Json], previous: Json | None, param
         "proposer_member_name": "",
         "created_at": run["created_at"],
         "configuration": configuration,
+        "how": how_words(configuration),
         "code": code_of(configuration),
         "data": data_of(configuration),
         "previous": previous,

@@ -46,6 +46,7 @@ paces AS (
         SELECT run_id, seconds, row_number() OVER (PARTITION BY run_id ORDER BY round DESC) AS back
         FROM rounds SEMI JOIN chosen USING (run_id) WHERE seconds > 0)
     WHERE back <= {_PACE_ROUNDS} GROUP BY run_id),
+moved AS (SELECT run_id, sum(bytes)::BIGINT AS moved FROM rounds SEMI JOIN chosen USING (run_id) GROUP BY run_id),
 elected AS (SELECT run_id, count(*) AS elections FROM elections GROUP BY run_id),
 {_NEWEST_FIGURES.replace("{of}", "chosen")}
 SELECT run_id, chosen.name, project, experiment, group_id, task, data, proposer, coalesce(p.name, '') AS proposer_name,
@@ -55,11 +56,11 @@ SELECT run_id, chosen.name, project, experiment, group_id, task, data, proposer,
     coalesce(elections, 0) AS elections, created_at, started_at,
     CASE WHEN state IN {_ENDED} THEN ended_at END AS ended_at,
     CASE WHEN state = 'RUNNING' THEN pace * greatest(rounds - coalesce(done.round, 0), 0) END AS seconds_left,
-    accuracy, loss,
+    accuracy, loss, coalesce(moved.moved, 0) AS bytes_moved,
     coalesce(decision, CASE WHEN imported.run_id IS NULL THEN 'none' ELSE 'imported' END) AS decision {{manifest}}
 FROM chosen LEFT JOIN states USING (run_id) LEFT JOIN reigns USING (run_id) LEFT JOIN done USING (run_id)
     LEFT JOIN elected USING (run_id) LEFT JOIN newest USING (run_id) LEFT JOIN decisions USING (run_id)
-    LEFT JOIN paces USING (run_id) LEFT JOIN imported_runs imported USING (run_id)
+    LEFT JOIN paces USING (run_id) LEFT JOIN moved USING (run_id) LEFT JOIN imported_runs imported USING (run_id)
     LEFT JOIN nodes p ON p.node_id = proposer LEFT JOIN nodes a ON a.node_id = reigns.aggregator
 ORDER BY place"""
 

@@ -6,6 +6,7 @@ and whatever is being forced to the disk meanwhile, such as a vote, waits for al
 """
 
 import contextlib
+import fcntl
 import os
 import secrets
 import threading
@@ -76,10 +77,23 @@ class Remover:
 def _free(path: Path, size: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        if os.fstat(descriptor).st_nlink == 1:  # who has it under another name keeps it
+        if os.fstat(descriptor).st_nlink == 1 and _is_ours_alone(descriptor):  # who has it otherwise keeps it
             for left in range(size - STEP_BYTES, 0, -STEP_BYTES):
                 time.sleep(PAUSE_S)
                 os.ftruncate(descriptor, left)
     finally:
         os.close(descriptor)
     path.unlink()
+
+
+def _is_ours_alone(descriptor: int) -> bool:
+    """Whether nobody else has the file open, or mapped: who reads a mapped page that was cut off is killed (SIGBUS).
+    Only Linux can say, by whether it grants a lease (fcntl(2), F_SETLEASE)."""
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return False
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)  # at once: its end would be told by a signal
+    except OSError:
+        return False
+    return True

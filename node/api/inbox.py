@@ -31,6 +31,7 @@ from node.membership.group_place import GroupPlace
 from node.run.known_run import KnownRun
 from protocol.errors import FednodeError, Refused
 from protocol.keys import GroupId, NodeId
+from protocol.manifest_words import dotted, how_words
 from tracker.inbox import KIND_MAX, LOOK_BACK_S, failed_item, lie_item, newest_first, refused_item
 from tracker.rows import iso
 
@@ -138,6 +139,7 @@ class Inbox:
                 task=manifest.task.name or manifest.task.file or "",
                 task_file=manifest.task.file is not None,
                 data=manifest.data.name,
+                how=how_words(dotted(manifest.model_dump())),
                 at=float(entry.proposed_at),
             )
 

@@ -41,6 +41,7 @@ class Proposed:
     task: str
     task_file: bool
     data: str
+    how: str
     at: float
 
 
@@ -64,12 +65,13 @@ def proposal_items(waiting: Sequence[Proposed]) -> list[Json]:
 def _proposal_item(each: Proposed) -> Json:
     code = f"the task file {each.task}" if each.task_file else f"the built-in task {each.task}"
     by = each.proposer if each.member in ("", each.proposer) else f"{each.proposer} of {each.member}"
+    how = f"How: {each.how}. " if each.how else ""
     made = item(
         "proposal",
         time=iso(each.at),
         title=f"Run {each.name} waits for your answer",
         text=f"{by} proposes it to {each.group}: it runs {code} on a data set called {each.data}. "
-        "Accept it to take part, or decline it.",
+        f"{how}Accept it to take part, or decline it.",
         run=each.run_id,
         group=each.group_id,
     )

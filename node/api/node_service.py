@@ -61,10 +61,12 @@ class Service:
         self.artifacts = Artifacts(node.record, node.disk, self._run_id, self._node_id, self._catch_up)
         self.proposals = Proposals(node, self._place, self._known)
         self.inbox = Inbox(node, self._run_id)
-        self.registry = Registry(node.record, node.disk, node.trainer.offload, node.now, node.hub.publish)
         self.predictor = Predictor(node)
         self.store = StoreCare(node)
         self.blobs = BlobCare(node)
+        self.registry = Registry(
+            node.record, node.disk, node.trainer.offload, node.now, node.hub.publish, self.blobs.mend
+        )
         self.transfers = Transfers(node)
         self.data_views = DataViews(node)
         self._changed_runs: set[RunId] = set()

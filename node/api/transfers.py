@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from node.node import Node
 
 TELL_INTERVAL_S = 1.0  # rates are means over seconds
-_ONE = {
-    "models": "model",
-    "updates": "update",
-    "differences": "difference",
-    "states": "optimizer's state",
-    "schemas": "schema",
-}
 
 
 class Transfers:
@@ -38,10 +31,13 @@ class Transfers:
         return self.views()
 
     async def limits(self) -> Json:
-        return dict(self._node.limits.view())
+        return {**self._node.limits.view(), "blobs_bytes": await self._blobs_bytes()}
 
     async def set_limits(self, texts: Mapping[str, str]) -> Json:
-        return dict(await self._node.limits.set(texts))
+        return {**await self._node.limits.set(texts), "blobs_bytes": await self._blobs_bytes()}
+
+    async def _blobs_bytes(self) -> int:
+        return sum(entry.bytes for entry in await self._node.disk.stored_blobs())
 
     def publish(self) -> None:
         """Tell the watchers, once a second while something is on its way, and once more when nothing is."""
@@ -58,16 +54,12 @@ class Transfers:
 
     def _view(self, each: "TransferProgress") -> Json:
         node = self._node
-        kind, run_id, run_name = "", "", ""
-        for run in node.runs.known.values():
-            if run.driver is not None and (found := _kind_in(run, run.driver, each.blob)):
-                kind, run_id, run_name = found, run.run_id, run.name
-                break
+        kind, run = self._kind_and_run(each.blob)
         return {
             "blob": each.blob,
             "kind": kind,
-            "run_id": run_id,
-            "run_name": run_name,
+            "run_id": run.run_id if run else "",
+            "run_name": run.name if run else "",
             "direction": each.direction,
             "peer": each.peer,
             "peer_name": _name(node, each.peer),
@@ -78,9 +70,22 @@ class Transfers:
             "began_at": iso(node.now() - (trio.current_time() - each.began)),
         }
 
+    def _kind_and_run(self, blob: BlobId) -> tuple[str, KnownRun | None]:
+        """Of runs that share the blob the one that fetches it, else one that goes on, else the newest."""
+        best: tuple[str, KnownRun | None] = "", None
+        rank = (False, False)
+        for run in self._node.runs.known.values():
+            if run.driver is not None and (kind := _kind_in(blob, run, run.driver)):
+                of_run = (bool(run.driver.kind_on_its_way(blob)), not run.is_over)
+                if best[1] is None or of_run >= rank:
+                    best, rank = (kind, run), of_run
+        return best
 
-def _kind_in(run: KnownRun, driver: RunDriver, blob: BlobId) -> str:
-    return driver.kind_on_its_way(blob) or _ONE.get(kinds_at_work(run).get(blob, ""), "")
+
+def _kind_in(blob: BlobId, run: KnownRun, driver: RunDriver) -> str:
+    """By the same name at both ends: who gets a part of a checkpoint does not know yet which one it is."""
+    at_work = kinds_at_work(run).get(blob, "")
+    return driver.kind_on_its_way(blob) or ("update" if at_work == "updates" else "checkpoint" if at_work else "")
 
 
 def _name(node: "Node", peer: str) -> str:

@@ -16,7 +16,7 @@ from node.membership.memberships import (
 from node.membership.operation_words import names_of
 from node.run.known_run import KnownRun
 from protocol.keys import NodeId
-from protocol.presence import stale_after_s
+from protocol.presence import Presence, stale_after_s
 from tracker.rows import LogRow, MetricRow, iso
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def peer_view(node: "Node", peer: NodeId) -> Json:
     presence = newest.presence if newest else None
     known = node.groups.neighbours.addresses.of(peer)
     capacity = node.capacity() if is_self else presence.capacity if presence else None
-    runs = [run.run_id for run in node.runs.active()] if is_self else list(presence.runs) if presence else []
+    runs = [run.run_id for run in node.runs.active()] if is_self else _runs_of(node, peer, presence)
     if is_self:
         last_seen: str | None = iso(node.now())
     else:
@@ -154,6 +154,15 @@ def peer_view(node: "Node", peer: NodeId) -> Json:
     }
 
 
+def _runs_of(node: "Node", peer: NodeId, presence: Presence | None) -> list[str]:
+    """What it told of itself some time ago, put right by what we know of the runs that we are in too."""
+    ours = {run.run_id: run for run in node.runs.active() if run.ledger is not None and is_here(node, peer)}
+    known = node.runs.known
+    told = [run for run in presence.runs if run not in known or not known[run].is_over] if presence else []
+    shared = [run_id for run_id, run in ours.items() if run.ledger is not None and peer in run.ledger.newest.roster]
+    return list(dict.fromkeys([*told, *shared]))
+
+
 def is_here(node: "Node", peer: NodeId) -> bool:
     """Whether `peer` can be reckoned with: it is connected, or where no connection is kept it was heard of lately."""
     if peer == node.identity.node_id or peer in node.groups.connected:
@@ -174,6 +183,7 @@ def run_view(row: Json, known: KnownRun | None) -> Json:
             entry.pop("run_id", None)  # the run says it
     live = known.chronicle.live if known else None
     view["note"] = live.note if live else ""
+    view["bytes_moved"] = row["bytes_moved"] + (live.round_bytes if live else 0)
     view["bytes_sent"] = live.bytes_sent if live else 0
     view["bytes_received"] = live.bytes_received if live else 0
     deposed = known.driver.machine.context.deposed if known and known.driver else {}

@@ -8,7 +8,7 @@ import click
 from fednode_client import NodeNotRunning
 from fednode_endpoints import home_path
 from node.cli import show
-from node.cli.common import EXIT_FAILED, Answer, common_options
+from node.cli.common import EXIT_FAILED, Answer, clean, common_options
 from node.network.rates import size_text
 
 Json = dict[str, Any]
@@ -53,6 +53,8 @@ def _show_usage(answer: Answer) -> None:
             (each["name"], show.short(each["run_id"]), each["blobs"], show.size(each["bytes"])) for each in told["runs"]
         ]
         show.table(["RUN", "ID", "BLOBS", "BYTES"], runs)
+        if sum(each["bytes"] for each in told["runs"]) > told["bytes"]:
+            answer.hint("A blob that several runs share counts for each of them, and once in the whole.")
     room = "" if told["blobs_max_bytes"] is None else f" of {size_text(told['blobs_max_bytes'])}"
     answer.hint(
         f"{told['blobs']:,} blobs, {show.size(told['bytes'])}{room}; {show.size(told['disk_free_bytes'])} free."
@@ -72,7 +74,7 @@ def _usage_stopped(home: Path) -> Json:
     kinds = []
     for kind, what, is_half in (
         ("whole", "start the node to see what they are", False),
-        ("halves", "on their way in", True),
+        ("halves", "on their way in, or left of damaged ones", True),
     ):
         these = [entry.bytes for entry in found if entry.is_half == is_half]
         kinds.append({"kind": kind, "what": what, "blobs": len(these), "bytes": sum(these)})
@@ -112,13 +114,20 @@ def verify(answer: Answer) -> int:
         sound = told["blobs"] - len(told["damaged"])
         click.echo(f"{sound:,} of {told['blobs']:,} blobs are sound ({show.size(told['bytes'])} read).")
         rows = [
-            (show.short(each["blob"]), show.size(each["bytes"]), each["what"], each["again"])
+            (show.short(each["blob"]), show.size(each["bytes"]), each.get("of") or "of no known run", _how_bad(each))
             for each in told["damaged"]
         ]
         if rows:
-            show.table(["DAMAGED", "BYTES", "WHAT", "AGAIN"], rows)
+            show.table(["DAMAGED", "BYTES", "WHAT", "HOW"], rows)
+            for each in told["damaged"]:  # a line each, of any length: why nobody gave it may be a long story
+                click.echo(clean(f"{show.short(each['blob'])}: {each['again']}"))
             answer.hint("Check this machine's disk: sound disks do not damage files.")
     return EXIT_FAILED if told["damaged"] else 0
+
+
+def _how_bad(damaged: Json) -> str:
+    """Without the id, which has a column."""
+    return str(damaged["what"]).removeprefix(f"The blob {damaged['blob']} is ")
 
 
 def _verify_stopped(home: Path) -> Json:
@@ -156,6 +165,11 @@ def collect(answer: Answer, dry_run: bool) -> None:
     if rows:
         show.table(["WOULD GO" if dry_run else "REMOVED", "BLOBS", "BYTES", "WHY"], rows)
     else:
-        answer.give(told, "Nothing is there that nothing needs.")
+        answer.give(told, "Nothing can go now.")
+    if told["recent"]["blobs"]:
+        answer.hint(
+            f"{told['recent']['blobs']:,} blobs ({show.size(told['recent']['bytes'])}) that nothing needs so far were "
+            "stored, or asked for, within the last hour: they stay until then, for a run may be about to name them."
+        )
     if told["spared"]:
         answer.hint(f"Left alone: {told['spared']}.")

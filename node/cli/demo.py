@@ -40,7 +40,8 @@ def demo(answer: Answer, nodes: int, rounds: int, codec: str, keep: Path | None)
 
     Starts some nodes, lets them form a group, gives each its own share of handwritten digits, trains, and shows what
     came of it, beside what each node could have learned alone. Everything is stopped in the end, and when you press
-    Ctrl-C. With --json the last line is a JSON object, and progress goes to standard error.
+    Ctrl-C. With --json the last line is a JSON object, and progress goes to standard error. The nodes live in a
+    new folder, not in --home, which no part of the demo reads.
     """
     from node.demo.demo import run_demo
 

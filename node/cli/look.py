@@ -22,7 +22,18 @@ Json = dict[str, Any]
 RUNS_MAX = 10_000  # that are looked through: what one answer of the node's holds
 ROWS_MAX = 1_000_000  # likewise
 _NUMBERS = frozenset(
-    {"round", "rounds", "term", "elections", "accuracy", "loss", "seconds_left", "bytes_sent", "bytes_received"}
+    {
+        "round",
+        "rounds",
+        "term",
+        "elections",
+        "accuracy",
+        "loss",
+        "seconds_left",
+        "bytes_moved",
+        "bytes_sent",
+        "bytes_received",
+    }
 )
 _TEXTS = frozenset(
     {"run_id", "name", "project", "experiment", "group_id", "task", "data", "proposer", "proposer_name", "state"}

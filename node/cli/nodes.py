@@ -197,13 +197,18 @@ def status(answer: Answer) -> None:
 @common_options
 @click.pass_obj
 def peers(answer: Answer) -> None:
-    """List the nodes of your groups, this one first."""
+    """List the nodes of your groups, this one first.
+
+    BLOBS BY says how the last models and updates came from a node: over TLS, or slowly over libp2p where no address of
+    it could be reached directly; nothing before the first ones.
+    """
     found = answer.client().peers()["peers"]
     if answer.json:
         answer.give(found, "")
         return
     show.table(
-        ["NAME", "NODE", "STATE", "LAST SEEN", "CORES", "MEMORY", "GPUS", "RUNS"], [_row(peer) for peer in found]
+        ["NAME", "NODE", "STATE", "LAST SEEN", "CORES", "MEMORY", "GPUS", "RUNS", "BLOBS BY"],
+        [_row(peer) for peer in found],
     )
     for peer in found:
         if peer.get("trouble"):
@@ -221,9 +226,10 @@ def _row(peer: dict[str, Any]) -> list[object]:
         peer["name"],
         show.node(peer["node_id"]),
         state,
-        show.moment(peer.get("last_seen")),
+        "now" if peer["connected"] else show.moment(peer.get("last_seen")),
         capacity.get("cpu_cores"),
         show.size(capacity.get("memory_bytes")),
         len(capacity.get("gpus") or ()) or "",
         len(peer.get("runs") or ()) or "",
+        {"tls": "TLS", "libp2p": "libp2p, slow"}.get((peer.get("link") or {}).get("blobs_by", ""), ""),
     ]

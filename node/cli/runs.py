@@ -1,6 +1,7 @@
 """fednode run: propose, list, show, decide, stop, resume, extend. What is measured and logged is in runs_watch."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 from fednode_client import ClientError
 from node.cli import show
 from node.cli.audit import audit
-from node.cli.common import EXIT_REFUSED, Answer, clean, common_options, store_option
+from node.cli.common import EXIT_REFUSED, Answer, clean, common_options, one_line, store_option
 from node.cli.compare import compare
 from node.cli.data import settings_of
 from node.cli.look import COLUMNS, Looker
@@ -70,16 +71,24 @@ def start(answer: Answer, file: str, group: str | None, overrides: tuple[str, ..
 @common_options
 @click.pass_obj
 def check(answer: Answer, file: str, group: str | None, overrides: tuple[str, ...]) -> int:
-    """Say what proposing FILE would say, without proposing it; - reads it from standard input."""
+    """Say what proposing FILE would say, without proposing it; - reads it from standard input.
+
+    It asks your node, which knows the group, the data sets and the task's file, so the node must be up (fednode up).
+    """
     text, source = _configuration(file)
     told = answer.client().check_run(text, source, group=group, overrides=settings_of(overrides))
-    for note in (*(f"Note: {note}" for note in told["taken_as"]), *(f"But: {said}" for said in told["warnings"])):
+    how = [f"How: {told['how']}"] if told.get("how") else []
+    for note in (*how, *(f"Note: {note}" for note in told["taken_as"]), *(f"But: {said}" for said in told["warnings"])):
         answer.hint(note)
     wrong = [
-        f"{each['what']}." + (f" To fix: {each['remedy']}." if each["remedy"] else "") for each in told["problems"]
+        _sentence(each["what"]) + (f" To fix: {each['remedy']}." if each["remedy"] else "") for each in told["problems"]
     ]
     answer.give(told, "\n".join(wrong) if wrong else "It can be proposed as it is.")
     return EXIT_REFUSED if wrong else 0
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(("?", "!", ".")) else f"{text}."
 
 
 def _configuration(file: str) -> tuple[str, Path | None]:
@@ -162,11 +171,16 @@ def show_run(answer: Answer, run_name: str) -> None:
     if answer.json:
         answer.give(entry | {"updates_refused": refused}, "")
         return
-    click.echo(clean(_described(entry)))
+    lack = _liars_lack(entry, record.updates(entry["run_id"], limit=1)["updates"])
+    click.echo(clean(_described(entry, lack)))
     if entry["participants"]:
         click.echo()
         columns = ["NODE", "ID", "STATE", "ROUND", "SAMPLES", "VOTES", "WHY"]
         show.table(columns, [_participant(participant) for participant in entry["participants"]])
+    aside = [update for update in refused if _is_aside(update)]
+    refused = [update for update in refused if not _is_aside(update)]
+    if aside:
+        click.echo(f"\n{clean(_set_aside(entry, aside))}")
     if refused:
         click.echo("\nUpdates that were refused:")
         newest = refused[:REFUSED_SHOWN_MAX]
@@ -180,7 +194,38 @@ def _refusal(update: dict[str, Any]) -> list[object]:
     return [update["round"], update["node_name"], show.node(update["node_id"]), update["reason"]]
 
 
-def _described(entry: dict[str, Any]) -> str:
+def _is_aside(update: dict[str, Any]) -> bool:
+    """The rule took nothing of it, though it was fit."""
+    return str(update["reason"]).startswith("set-aside")
+
+
+def _set_aside(entry: dict[str, Any], updates: list[dict[str, Any]]) -> str:
+    """Whose updates the rule left out, its choice and nobody's fault: krum set aside: ben 12 rounds, cleo 9."""
+    rule = entry.get("manifest", {}).get("aggregation", {}).get("rule", "the rule")
+    count = Counter(one_line(update["node_name"] or show.node(update["node_id"])) for update in updates)
+    each = [f"{name} {rounds}" for name, rounds in count.most_common()]
+    each[0] += " round" if count.most_common(1)[0][1] == 1 else " rounds"
+    return f"{rule} set aside: {', '.join(each)}"
+
+
+def _liars_lack(entry: dict[str, Any], updates: list[dict[str, Any]]) -> str:
+    """Where the newest round bore fewer liars than its rule is there for; "" else, and before the first round."""
+    from protocol.manifest_words import aggregation_in, dotted, liars_lack
+
+    keys = aggregation_in(dotted(entry.get("manifest", {})))
+    newest = max((update["round"] for update in updates), default=0)
+    of_it = [update for update in updates if update["round"] == newest]
+    seen = sum(1 for update in of_it if update["outcome"] != "refused" or _is_aside(update))
+    return liars_lack(keys, seen) if keys is not None and seen else ""
+
+
+def _how(entry: dict[str, Any]) -> str:
+    from protocol.manifest_words import dotted, how_words
+
+    return how_words(dotted(entry.get("manifest", {})))
+
+
+def _described(entry: dict[str, Any], lack: str = "") -> str:
     aggregator = entry["aggregator_name"] or show.node(entry["aggregator"])
     state = f"{entry['state']} ({entry['reason']})" if entry["reason"] else entry["state"]
     return show.facts(
@@ -189,6 +234,8 @@ def _described(entry: dict[str, Any]) -> str:
             ("run id", entry["run_id"]),
             ("state", state),
             ("now", entry["note"]),
+            ("how", _how(entry)),
+            ("but", f"round {entry['round']}: {lack}" if lack else ""),
             ("round", f"{entry['round']} of {entry['rounds']}"),
             ("accuracy", show.figure(entry["accuracy"])),
             ("loss", show.figure(entry["loss"])),
@@ -202,9 +249,17 @@ def _described(entry: dict[str, Any]) -> str:
             ("ended", show.moment(entry["ended_at"])),
             ("this node", entry["decision"]),
             *((f"{show.node(each['node_id'])} lied", each["reason"]) for each in entry.get("deposed", ())),
-            ("traffic", f"{show.size(entry['bytes_sent'])} sent, {show.size(entry['bytes_received'])} received"),
+            ("traffic", _traffic(entry)),
         ]
     )
+
+
+def _traffic(entry: dict[str, Any]) -> str:
+    """Of this node: what is recorded of the rounds, and what of it went which way since it was started."""
+    moved = f"{show.size(entry['bytes_moved'])} for its rounds"
+    sent, received = entry["bytes_sent"], entry["bytes_received"]
+    ways = f" ({show.size(sent)} sent and {show.size(received)} received since the node's start)"
+    return moved + (ways if sent or received else "")
 
 
 def _participant(participant: dict[str, Any]) -> list[object]:

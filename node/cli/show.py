@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from node.cli.common import indented, one_line
-from node.network.rates import rate_text, size_text
+from node.network.rates import rate_words, size_text
 
 NODE_ID_SHOWN = 14  # every peer id of an Ed25519 key begins with 12D3KooW; six more tell nodes apart
 HASH_SHOWN = 12
@@ -119,9 +119,9 @@ def out_words(group: dict[str, Any]) -> str:
 
 
 def limit_words(limits: dict[str, Any]) -> str:
-    """The limits that there are: up 2.5 MB/s, blobs 50 GB. "" without any."""
+    """The limits that there are: up 2.5 MB/s = 20 Mbit/s, blobs 50 GB. "" without any."""
     up, down, blobs = (limits.get(key) for key in ("up_bytes_per_s", "down_bytes_per_s", "blobs_max_bytes"))
-    words = [f"{way} {rate_text(rate)}" for way, rate in (("up", up), ("down", down)) if rate is not None]
+    words = [f"{way} {rate_words(rate)}" for way, rate in (("up", up), ("down", down)) if rate is not None]
     return ", ".join(words + ([f"blobs {size_text(blobs)}"] if blobs is not None else []))
 
 

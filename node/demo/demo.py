@@ -16,6 +16,7 @@ from pathlib import Path
 import trio
 
 from fednode_client import ClientError
+from node.cli.show import size
 from node.demo.processes import Children
 from node.demo.scorer import STDERR as SCORER_STDERR
 from node.demo.screen import Screen, standard_stream
@@ -126,7 +127,9 @@ class _Demo:
             self._screen.report(self.outcome, told.curves, told.held_out)
         kept = [("homes", f"{self._keep}/node-0 to {homes[-1].name}, and data")] if self._keep else []
         time_taken = ("time", f"{seconds:.1f} s; {_cpu_s():.1f} s of CPU over all processes")
-        self._screen.facts([*told.facts(), time_taken, *kept])
+        a_round = f"{size(self.outcome.bytes_per_round)} a round, sent by all nodes together"
+        codec = [("updates", f"travel as {self._codec}: {a_round}")] if told.run is not None else []
+        self._screen.facts([*told.facts(), *codec, time_taken, *kept])
         self._screen.next_steps(steps_to_look_further(self._keep, trained=told.run is not None))
 
 

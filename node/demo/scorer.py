@@ -97,6 +97,11 @@ class Scorer:
             self._asked += 1
             await self._ask(self._asked)
 
+    async def measured(self, rounds: int) -> None:
+        """Wait until every checkpoint up to round `rounds` is measured."""
+        while not self.curves.together.keys() >= set(range(1, rounds + 1)):
+            await self._news.wait()
+
     async def complete(self, rounds: int) -> None:
         """Wait until everything is measured and compared up to `rounds`."""
         while not self.curves.are_complete(rounds):

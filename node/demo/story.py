@@ -147,6 +147,7 @@ class Story:
         run = await self._follow(proposed["run_id"], scorer)
         if run["state"] != "FINISHED":
             raise FednodeError(f"The run {run['state'].lower()}: {run['reason']}", remedy="see the nodes' node.log")
+        await scorer.measured(run["round"])  # so that the last round's line stands before
         self._screen.done(f"{run['round']} rounds are trained, each committed by a majority of the nodes")
         self._screen.begin("To compare: the same with each share alone, and all in one place")
         await scorer.complete(run["round"])

@@ -20,6 +20,7 @@ from node.home.doctor_checks import (
     ClockReading,
     Peer,
     State,
+    blobs_check,
     clock_check,
     copies_check,
     disk_check,
@@ -201,6 +202,8 @@ class Doctor:
             checks += await node.trainer.offload(partial(home_checks, Path(node.home)))
         peers = self._peers()
         checks.append(disk_check(node.capacity().disk_free_bytes, await self._needed()))
+        stored = sum(entry.bytes for entry in await node.disk.stored_blobs())
+        checks.append(blobs_check(stored, node.limits.quota.bytes_max))
         checks.append(await self._store_check())
         checks.append(copies_check(node.copies.trouble))
         checks.append(clock_check(await self._clocks()))

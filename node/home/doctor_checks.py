@@ -19,6 +19,7 @@ CLOCK_WARNING_S = 10.0  # more than machines differ that keep time with a server
 CLOCK_WRONG_S = 300.0  # from here on invitations that are good are taken for expired, and the other way round
 DISK_WARNING_BYTES = 2 * 1024**3  # logs, the record and a small run go on for weeks
 DISK_WRONG_BYTES = 256 * 1024**2  # the next checkpoint of a middling model does not fit
+BLOBS_WARNING_SHARE = 0.9  # of the room that blobs may take; a run's next rounds take the rest soon
 NAMES_SHOWN = 5  # of nodes, in one sentence
 ID_SHOWN = 14  # as fednode peers has it, which lists them all
 
@@ -218,6 +219,18 @@ def disk_check(free: int, needed: int) -> Check:
     if free < DISK_WARNING_BYTES + needed:
         return Check("disk", "warning", f"only {told}", "make room soon, or keep less: fednode store retention")
     return Check("disk", "ok", told)
+
+
+def blobs_check(used: int, most: int | None) -> Check:
+    """`most`: how much room the owner gives blobs, in bytes."""
+    if most is None:
+        return Check("blobs", "ok", f"models, updates and artifacts take {_size(used)}")
+    told = f"models, updates and artifacts take {_size(used)} of the {_size(most)} that they may"
+    if used < most * BLOBS_WARNING_SHARE:
+        return Check("blobs", "ok", told)
+    left = "no update or model comes in" if used >= most else "the next model may not come in"
+    raise_it = "raise the limit (fednode limits --blobs-max), or keep less: fednode store retention, fednode blobs gc"
+    return Check("blobs", "warning", f"{told}: {left}", raise_it)
 
 
 def store_check(size: int, trouble: str) -> Check:

@@ -144,7 +144,7 @@ class Home:
         `limits`: by the names in `LIMITS`.
         """
         path = self.path / SETTINGS
-        known = _read_settings(path)
+        known = read_settings(path)
         before = known.get("listen", "")
         chosen = listen or before or "/ip4/0.0.0.0/tcp/0"
         if chosen.endswith("/tcp/0"):
@@ -156,9 +156,9 @@ class Home:
             listen=chosen,
             announce=_announced(path, announce, known.get("announce", ""), chosen),
             mdns=_switch(path, "mdns", known.get("mdns", "on") if mdns is None else "on" if mdns else "off"),
-            up=_limit(path, "up", limits or {}, known),
-            down=_limit(path, "down", limits or {}, known),
-            blobs_max=_limit(path, "blobs_max", limits or {}, known),
+            up=checked_limit(path, "up", limits or {}, known),
+            down=checked_limit(path, "down", limits or {}, known),
+            blobs_max=checked_limit(path, "blobs_max", limits or {}, known),
             **{key: _seconds(path, key, known[key]) for key in (SILENCE_KEY, HANG_KEY, INTERVAL_KEY) if key in known},
         )
         now = known | {key: str(value) for key, value in asdict(settings).items()}
@@ -285,7 +285,7 @@ def _check_node_key(home: Path) -> None:
 
 
 # --- settings --------------------------------------------------------------------------------------------------
-def _read_settings(path: Path) -> dict[str, str]:
+def read_settings(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     with disk_errors(f"read {path}"):
@@ -309,7 +309,7 @@ def _seconds(path: Path, key: str, text: str) -> float:
     return seconds
 
 
-def _limit(path: Path, key: str, given: Mapping[str, str], known: Mapping[str, str]) -> str:
+def checked_limit(path: Path, key: str, given: Mapping[str, str], known: Mapping[str, str]) -> str:
     text = given.get(key, known.get(key, NONE))
     try:
         LIMITS[key](text)

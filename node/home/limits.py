@@ -2,14 +2,26 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
-from node.home.home import SETTINGS
+from node.home.home import LIMITS, SETTINGS, checked_limit, read_settings
 from node.network.pace import Pace
 from node.network.rates import rate_of, size_of
 from node.seams import Disk
+from tracker.durable import write_atomically
 from tracker.quota import Quota
 
 Json = dict[str, float | None]
+
+
+def changed_limits(home: Path, changes: Mapping[str, str]) -> dict[str, str]:
+    """The texts of `LIMITS` that the stopped node at `home` remembers, changed, and remembered so. Raises Refused."""
+    path = home / SETTINGS
+    known = read_settings(path)
+    texts = {key: checked_limit(path, key, changes, known) for key in LIMITS}
+    if changes:
+        write_atomically(path, json.dumps({**known, **texts}, indent=2).encode() + b"\n")
+    return texts
 
 
 class Limits:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from node.network.bulk_arrival import Arrival
 from node.network.bulk_board import Board
 from node.network.bulk_fetch import Fetch, Fetched, check_size
 from node.network.bulk_progress import Outgoing, TransferProgress, progress_of
@@ -57,8 +58,10 @@ class Bulk:
         self._nursery: trio.Nursery | None = None
         self._started = trio.Event()
         pace, random = pace or Pace(), random or Random(network.node_id)
-        self._serving = Serving(disk, may_read, self._half, self._met, self._went, pace, random)
-        self._means = Means(network.node_id, disk, self._source, self._came, self._serving.changed, pace, random)
+        self._serving = Serving(disk, may_read, self._half, self._met, self._went, self._outgoing.over, pace, random)
+        self._means = Means(
+            network.node_id, disk, may_read, self._source, self._came, self._serving.changed, pace, random
+        )
 
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as self._nursery:
@@ -67,11 +70,14 @@ class Bulk:
             task_status.started()
             await trio.sleep_forever()
 
-    async def fetch(self, blob: BlobId, sources: Sequence[NodeId], bytes_max: int) -> Fetched:
+    async def fetch(
+        self, blob: BlobId, sources: Sequence[NodeId], bytes_max: int, arrival: Arrival | None = None
+    ) -> Fetched:
         """Make `blob` whole and durable here, from any of `sources`; the first are preferred. What it takes of others
         who are after it too, they are told of by those.
 
         Several fetches of one blob are one, from the sources of all. A caller who is cancelled leaves it to the others.
+        `arrival` is handed the blob's chunks as they come.
 
         Raises:
             Refused: it is larger than `bytes_max`.
@@ -89,6 +95,9 @@ class Bulk:
                 self._begin(blob, others, bytes_max)
             fetch = self._fetches[blob]
             fetch.also_from(others)
+            if arrival is not None:
+                fetch.hand_on(arrival)
+                arrival = None  # should this fetch come to nothing, the next one need not begin anew
             await fetch.join()
             if fetch.outcome is not None:
                 check_size(blob, fetch.outcome.size, bytes_max)

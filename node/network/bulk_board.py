@@ -5,20 +5,29 @@ are as rare. With one source known they are taken in order. When all that is mis
 are asked for a second time where the first one asked takes too long.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from random import Random
 
 import trio
 
+from node.network.bulk_arrival import Arrival
 from node.network.bulk_source import PIPELINE_REQUESTS, BlobSource
 from node.seams import BlobWriter
 from protocol.keys import BlobId
+from protocol.limits import BLOB_STALL_S
 from tracker.chunks import chunk_length
 
 PICK_AMONG_MAX = 1024  # a choice costs as much as it has chunks; among so many there is a rare one
 END_CHUNKS_MAX = 4  # of which a second copy may come: what is wasted at worst
 ASKED_MAX = 2  # of whom one chunk is asked at the same time
+# What was asked for so long ago and has not come holds up nothing any more, whatever its source says: it may be asked
+# of others, and more of others beside it. A line at 1 Mbit/s takes 8 s for one.
+HELD_S = BLOB_STALL_S / 2
+FIRST_AT_ONCE = (
+    PIPELINE_REQUESTS // 2
+)  # of a source that has given nothing yet: two that are slow leave places to others
 END_PATIENCE = 2.0  # times what a chunk takes here as a rule, before it is asked for a second time
 _RULE_SHARE = 0.2  # of the newest chunk in what one takes "as a rule"
 
@@ -33,7 +42,8 @@ class Use:
         self.is_heard = False  # before its first news it is not known what it has
         self.cursor = 0
         self.under_way = 0
-        self.at_once = PIPELINE_REQUESTS  # requests; one where others are before us, until it gives without a line
+        # Requests; one more for each that came, and one where others are before us, until it gives without a line.
+        self.at_once = FIRST_AT_ONCE
         self.in_line = False
         self.is_dropped = False
         self.chunk_s = 0.0  # that a chunk of it takes as a rule; 0: not known yet
@@ -44,11 +54,15 @@ class Use:
 
 
 class _Claim:
-    __slots__ = ("began", "use")
+    __slots__ = ("asked_at", "began", "use")
 
     def __init__(self, use: Use) -> None:
         self.use = use
         self.began = trio.current_time()
+        self.asked_at: float | None = None  # not yet, while our own limit has it wait
+
+    def is_held_up(self) -> bool:
+        return self.asked_at is not None and trio.current_time() - self.asked_at >= HELD_S
 
 
 class Board:
@@ -67,6 +81,12 @@ class Board:
         self._free = set(self.missing)  # what is missing and asked of nobody
         self._known = [0] * len(hashes)  # how many sources that have not all of it have each chunk
         self._chunk_s = 0.0
+        self._arrivals: list[Arrival] = []
+
+    def hand_on(self, arrival: Arrival) -> None:
+        """Let somebody have the chunks in order, those that are here and those that come."""
+        self._arrivals.append(arrival)
+        arrival.begin(self)
 
     async def chunk(self, index: int) -> bytes:
         """A chunk that came. Raises FednodeError."""
@@ -81,6 +101,8 @@ class Board:
         self._free.discard(index)
         self.came.append(index)
         self.done_bytes += len(data)
+        for arrival in self._arrivals:
+            arrival.came(index, data)
         return True
 
     async def finish(self) -> bool:
@@ -133,19 +155,33 @@ class Board:
         return bool(self._free) if use.is_whole else not self._free.isdisjoint(use.chunks)
 
     def pick_again(self, use: Use) -> int | None:
-        """One of the last chunks, that somebody else was asked for and does not give as fast as it should."""
-        if self._free or len(self.missing) > END_CHUNKS_MAX or not self._chunk_s:
+        """One of the last chunks, that somebody else was asked for and does not give as fast as it should; or any that
+        all who were asked hold up."""
+        if self._free:
             return None
-        long_ago = trio.current_time() - END_PATIENCE * self._chunk_s
+        is_end = len(self.missing) <= END_CHUNKS_MAX and self._chunk_s > 0
+        long_ago = trio.current_time() - END_PATIENCE * self._chunk_s if is_end else -math.inf
         for index, claims in self.claims.items():
-            if len(claims) < ASKED_MAX and claims[0].began <= long_ago and claims[0].use is not use and use.has(index):
+            is_slow = len(claims) < ASKED_MAX and claims[0].began <= long_ago
+            is_wanted = index in self.missing and (is_slow or all(claim.is_held_up() for claim in claims))
+            if is_wanted and use.has(index) and all(claim.use is not use for claim in claims):
                 return index
         return None
+
+    def under_way(self) -> int:
+        """How many chunks are on their way, as far as nobody holds them up."""
+        return sum(not claim.is_held_up() for claims in self.claims.values() for claim in claims)
 
     def claim(self, index: int, use: Use) -> None:
         self._free.discard(index)
         self.claims.setdefault(index, []).append(_Claim(use))
         use.under_way += 1
+
+    def asked(self, index: int, use: Use) -> None:
+        """What was claimed is asked for now."""
+        for claim in self.claims.get(index, []):
+            if claim.use is use:
+                claim.asked_at = trio.current_time()
 
     def release(self, index: int, use: Use, *, came: bool) -> None:
         """Nothing is on its way from there any more."""

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import trio
 
+from node.network.bulk_arrival import Arrival
 from node.network.bulk_board import Board
 from node.network.bulk_progress import Meter
 from node.network.bulk_source import BlobSource, Listed
@@ -47,6 +48,7 @@ class Fetch:
         self._scope = trio.CancelScope()
         self._attempt = trio.CancelScope()
         self._swarm: Swarm | None = None
+        self._arrivals: list[Arrival] = []
         self._joined = 0
         self._failures: list[str] = []
 
@@ -61,6 +63,12 @@ class Fetch:
                 self._swarm.also_from(front)
             else:
                 self._attempt.cancel()
+
+    def hand_on(self, arrival: Arrival) -> None:
+        """Somebody wants the chunks in order as they come, where there are several."""
+        self._arrivals.append(arrival)
+        if self.board is not None:
+            self.board.hand_on(arrival)
 
     @property
     def source(self) -> NodeId | Literal[""]:
@@ -146,6 +154,8 @@ class Fetch:
         means = self._means
         self.board = board = Board(self.blob, listed.size, listed.hashes, writer, means.random)
         self._swarm = Swarm(means, board, others, self._failures)
+        for arrival in self._arrivals:
+            board.hand_on(arrival)
         means.changed(self.blob)
         try:
             best = await self._swarm.run(first, listed.news)

@@ -9,15 +9,18 @@ import trio
 from protocol.keys import BlobId, NodeId
 
 SHOWN_AFTER_S = 1.0  # what is over sooner nobody needs to see
-RATE_WINDOW_S = 5.0  # long enough for a few chunks on a slow line, short enough to follow it
-OUT_IDLE_S = 10.0  # nothing asked for so long: the taker has enough, or is gone
+RATE_WINDOW_S = 5.0  # short enough to follow a line …
+RATE_CHUNKS_MIN = 4  # … and so many of the newest chunks on one that takes longer for them: 8 s each at 1 Mbit/s
+SILENT_GAPS = 3.0  # times what a chunk takes as a rule; where none came for longer there is no rate to tell
+OUT_IDLE_S = 60.0  # nothing went for so long: the taker waits for others, if it is there at all
 OUT_MAX = 1024  # transfers out of here that are remembered; the oldest go
 
 
 @dataclass(frozen=True, slots=True)
 class TransferProgress:
     """A blob on its way. `peer` is "" where it comes from several; `left_s` is None while there is no rate; `began` is
-    by trio's clock, in seconds."""
+    by trio's clock, in seconds. Of one that goes out, `done_bytes` is what was given: its taker may have the rest of
+    others, so neither `total_bytes` nor `left_s` is more than a bound."""
 
     blob: BlobId
     direction: Literal["in", "out"]
@@ -30,7 +33,8 @@ class TransferProgress:
 
 
 class Meter:
-    """Bytes of one transfer, and their rate in the last RATE_WINDOW_S."""
+    """Bytes of one transfer, and their rate from one chunk to the next: over RATE_WINDOW_S, or over RATE_CHUNKS_MIN
+    chunks where these take longer. The first chunk only begins it, for a limit lets that go at once."""
 
     def __init__(self) -> None:
         self.began = trio.current_time()
@@ -42,16 +46,21 @@ class Meter:
         self.last_at = trio.current_time()
         self.done_bytes += size
         self._newest.append((self.last_at, size))
-        self._forget_old()
+        while len(self._newest) > RATE_CHUNKS_MIN + 1 and self._newest[0][0] < self.last_at - RATE_WINDOW_S:
+            self._newest.popleft()
 
     def rate(self) -> float:
-        self._forget_old()
-        seconds = min(RATE_WINDOW_S, trio.current_time() - self.began)
-        return sum(size for _, size in self._newest) / seconds if seconds > 0 else 0.0
-
-    def _forget_old(self) -> None:
-        while self._newest and self._newest[0][0] < trio.current_time() - RATE_WINDOW_S:
-            self._newest.popleft()
+        """Bytes per second; 0 while it cannot be told, which is before the second chunk, and when chunks stay away."""
+        if len(self._newest) < 2:
+            return 0.0
+        first_at, first_size = self._newest[0]
+        seconds = self.last_at - first_at
+        chunk_s = seconds / (len(self._newest) - 1)
+        silent_s = trio.current_time() - self.last_at
+        if silent_s > max(SILENT_GAPS * chunk_s, RATE_WINDOW_S):
+            return 0.0
+        seconds += max(silent_s - chunk_s, 0.0)  # the next one is late by this
+        return (sum(size for _, size in self._newest) - first_size) / seconds if seconds > 0 else 0.0
 
 
 def progress_of(
@@ -81,6 +90,10 @@ class Outgoing:
         self._meters[peer, blob] = meter, total
         if len(self._meters) > OUT_MAX:
             del self._meters[next(iter(self._meters))]
+
+    def over(self, peer: NodeId, blob: BlobId) -> None:
+        """The peer wants nothing more of the blob, or is gone."""
+        self._meters.pop((peer, blob), None)
 
     def progress(self) -> list[TransferProgress]:
         old = trio.current_time() - OUT_IDLE_S

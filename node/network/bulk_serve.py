@@ -77,6 +77,7 @@ class Asker:
     opened: tuple[BlobId, Whole] | None = None
     told: dict[BlobId, set[NodeId]] = field(default_factory=dict)  # of whom, for each blob that it is after
     news: dict[BlobId, trio.CancelScope] = field(default_factory=dict)
+    left: set[BlobId] = field(default_factory=set)  # of those in `told`, which it wants nothing more of
 
     @property
     def peer(self) -> NodeId:
@@ -96,6 +97,7 @@ class Serving:
         half: what has come of a blob that is on its way here.
         met: told who asks for a blob that is not small.
         on_transfer: told of every chunk that went, and how many bytes its blob has.
+        on_left: told who wants nothing more of a blob.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Serving:
         half: Callable[[BlobId], Board | None],
         met: Callable[[NodeId, BlobId], None],
         on_transfer: Callable[[Transfer, int], None],
+        on_left: Callable[[NodeId, BlobId], None],
         pace: Pace,
         random: Random,
     ) -> None:
@@ -113,6 +116,7 @@ class Serving:
         self._half = half
         self._met = met
         self._on_transfer = on_transfer
+        self._on_left = on_left
         self._pace = pace
         self._random = random
         self._slots = Slots(random)
@@ -121,18 +125,19 @@ class Serving:
     async def serve(self, stream: Stream) -> None:
         """Answer what is asked on `stream` until it ends. Raises RemoteProtocolError for what no honest peer asks."""
         failure: FednodeError | None = None
-        async with trio.open_nursery() as tasks:
-            asker = Asker(stream, tasks)
-            try:
-                while True:
-                    await self._take(asker, await stream.receive_frame(bulk_wire.REQUEST_BYTES_MAX))
-            except StreamClosed:
-                pass
-            except FednodeError as error:
-                failure = error
-            finally:
-                self._left(asker)
-            tasks.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as tasks:
+                asker = Asker(stream, tasks)
+                try:
+                    while True:
+                        await self._take(asker, await stream.receive_frame(bulk_wire.REQUEST_BYTES_MAX))
+                except StreamClosed:
+                    pass
+                except FednodeError as error:
+                    failure = error
+                tasks.cancel_scope.cancel()
+        finally:
+            self._left(asker)  # not before: one that waits for the disk would say once more that it is after a blob
         if failure is not None:
             raise failure
 
@@ -152,11 +157,14 @@ class Serving:
             indices = bulk_wire.read_indices(request.body, 2**32)
             self._slots.came(asker, request.blob, indices)
         elif request.kind == bulk_wire.PASS:
-            self._slots.leave(asker, request.blob)
+            self._slots.pass_on(asker, request.blob)
         elif request.kind == bulk_wire.LEAVE:
             self._slots.leave(asker, request.blob)
             if request.blob in asker.news:
                 asker.news[request.blob].cancel()
+            if request.blob in asker.told:
+                asker.left.add(request.blob)
+            self._on_left(asker.peer, request.blob)
         else:
             log.debug("%s asks of blobs what we do not know: %d", asker.peer, request.kind)
             await asker.answer(bulk_wire.UNKNOWN, request.number)
@@ -213,6 +221,7 @@ class Serving:
     # --- chunks --------------------------------------------------------------------------------------------------
     async def _chunk(self, asker: Asker, request: Request) -> None:
         blob, number = request.blob, request.number
+        asker.left.discard(blob)
         holding = await self._open(asker, blob)
         if isinstance(holding, int):
             await asker.answer(holding, number)
@@ -226,7 +235,7 @@ class Serving:
         place = Place(asker, asker.peer, blob, holding.came, count)
         if self._slots.take(place, index, can_choose=can_choose):
             self._begin(asker, self._send, number, place, holding, index)
-        elif self._slots.is_in_line(asker, blob):
+        elif self._slots.is_in_line(asker, asker.peer, blob):
             await asker.answer(bulk_wire.IN_LINE, number)
         else:
             await asker.answer(bulk_wire.WAIT, number)
@@ -234,7 +243,9 @@ class Serving:
             self._begin(asker, self._call, number, place)
 
     async def _send(self, asker: Asker, number: int, place: Place, holding: Holding, index: int) -> None:
-        if not await self._give(asker, number, place.blob, holding, index):
+        if await self._give(asker, number, place.blob, holding, index):
+            self._slots.gave(place, index)
+        else:
             self._slots.failed(place, index)
 
     async def _give(
@@ -252,6 +263,8 @@ class Serving:
         await asker.answer(bulk_wire.OK, number, *before, chunk)
         seconds = trio.current_time() - began
         self._on_transfer(Transfer(asker.peer, blob, len(chunk), incoming=False, seconds=seconds), holding.size)
+        if blob in asker.left:  # asked for before it left, and gone after
+            self._on_left(asker.peer, blob)
         return True
 
     async def _read(self, blob: BlobId, holding: Holding, index: int) -> bytes:
@@ -297,7 +310,7 @@ class Serving:
                 await asker.answer(bulk_wire.IN_LINE, number)  # which says no more than that this one is over
         finally:
             if not place.called.is_set():
-                self._slots.leave(asker, place.blob)
+                self._slots.pass_on(asker, place.blob)
 
     # --- who has what --------------------------------------------------------------------------------------------
     async def _news(self, asker: Asker, request: Request, cursor: int, peers_wanted: int) -> None:
@@ -366,6 +379,7 @@ class Serving:
         self._slots.leave(asker)
         for blob in asker.told:
             peers = self._after[blob].peers
+            self._on_left(asker.peer, blob)
             peers[asker.peer] -= 1
             if not peers[asker.peer]:
                 del peers[asker.peer]

@@ -52,12 +52,23 @@ class SourceFailed(FednodeError):
 class Asked:
     """One request, until it is answered. `in_line`: others are before us; `turned` is set when it is our turn."""
 
-    __slots__ = ("answered", "conversation", "failure", "frames", "in_line", "is_refused", "kind", "sign_at", "turned")
+    __slots__ = (
+        "answered",
+        "asked_at",
+        "conversation",
+        "failure",
+        "frames",
+        "in_line",
+        "is_refused",
+        "kind",
+        "sign_at",
+        "turned",
+    )
 
     def __init__(self, kind: int) -> None:
         self.kind = kind
         self.conversation: _Conversation | None = None
-        self.sign_at = trio.current_time()
+        self.asked_at = self.sign_at = trio.current_time()
         self.answered = trio.Event()
         self.turned = self.answered  # another one where we are in line
         self.in_line = False
@@ -88,7 +99,7 @@ class _Conversation:
     def end(self, failure: FednodeError) -> None:
         self.ended = True
         for asked in self.waiting.values():
-            asked.failure = failure
+            asked.failure = asked.failure or failure  # that it stalls is said first, then that its stream is closed
             asked.answered.set()
             asked.turned.set()
         self.reading.cancel()
@@ -252,9 +263,11 @@ class BlobSource:
         asked = conversation.waiting.get(number)
         if asked is None:
             raise RemoteProtocolError(f"{self.peer} answers what nobody asked")
-        asked.sign_at = trio.current_time()
         if status == bulk_wire.COMING:
+            if trio.current_time() < max(asked.asked_at, conversation.gave_at) + LINE_S_MAX:  # a word is no chunk
+                asked.sign_at = trio.current_time()
             return
+        asked.sign_at = trio.current_time()
         if status == WAIT and asked.kind == CHUNK:
             if not asked.in_line:
                 asked.in_line, asked.turned = True, trio.Event()

@@ -43,11 +43,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a fetch works with. `source_of` gives a peer to ask; `came` is told of every chunk that came, from whom, of
-    which blob, how many bytes; `changed` that there is more of a blob to be given."""
+    """What a fetch works with. `may_read`: whether a blob is for a peer. `source_of` gives a peer to ask; `came` is
+    told of every chunk that came, from whom, of which blob, how many bytes; `changed` that there is more of a blob to
+    be given."""
 
     me: NodeId
     disk: Disk
+    may_read: Callable[[NodeId, BlobId], bool]
     source_of: Callable[[NodeId], BlobSource]
     came: Callable[[NodeId, BlobId, int], None]
     changed: Callable[[BlobId], None]
@@ -113,7 +115,10 @@ class Swarm:
                 self._named.remove(peer)
             if peer in self._uses or peer in self._told or self._tries[peer] >= TRIES:
                 continue
-            if self._tries[peer] or len(self._tries) < SOURCES_KNOWN_MAX:
+            # A peer can name anybody: those who cannot have it are not asked, and take nobody's place.
+            if not self._means.may_read(peer, self._board.blob):
+                continue
+            if self._tries[peer] or len(self._tries) + len(self._told) < SOURCES_KNOWN_MAX:
                 self._told.append(peer)
         self._fill()
 
@@ -148,6 +153,7 @@ class Swarm:
         self._schedule()
 
     async def _listen(self, use: Use, news: bytes) -> None:
+        gap_s = NEWS_GAP_S
         try:
             if news:
                 self._heard(use, bulk_wire.read_news(news, len(self._board.chunk_hashes)))
@@ -156,8 +162,11 @@ class Swarm:
                 if use.is_whole and not wanted:
                     await trio.sleep(LOOK_AGAIN_S)
                     continue
+                before = (use.cursor, use.is_whole, len(self._told), len(self._uses))
                 self._heard(use, await self._next_news(use, wanted))
-                await trio.sleep(NEWS_GAP_S)
+                is_new = before != (use.cursor, use.is_whole, len(self._told), len(self._uses))
+                gap_s = NEWS_GAP_S if is_new else min(2 * gap_s, LOOK_AGAIN_S)  # who says nothing new can wait
+                await trio.sleep(gap_s)
         except FednodeError as error:
             self._drop(use, error)
 
@@ -182,6 +191,8 @@ class Swarm:
         if isinstance(error, RemoteProtocolError):
             self._tries[use.source.peer] = TRIES
             use.source.lied(error.what)
+        elif isinstance(error, StreamClosed) and self._tries[use.source.peer] < TRIES:
+            self._named.append(use.source.peer)  # it is there, and the next stream may take another way
         log.info("%s is no source of the blob %s: %s", use.source.peer, self._board.blob, error.what)
         self._failures.append(error.what)
         if use.nursery is not None:
@@ -190,7 +201,7 @@ class Swarm:
     # --- chunks --------------------------------------------------------------------------------------------------
     def _schedule(self) -> None:
         """Ask for as many chunks as may be under way."""
-        while not self._over.is_set() and sum(use.under_way for use in self._uses.values()) < UNDER_WAY_MAX:
+        while not self._over.is_set() and self._board.under_way() < UNDER_WAY_MAX:
             for use in sorted(self._free_uses(), key=lambda use: (use.under_way + 1) * use.chunk_s):
                 index = self._board.pick(use, in_order=len(self._uses) == 1)
                 if index is None:
@@ -220,6 +231,7 @@ class Swarm:
                     size = chunk_length(self._board.size, wanted)
                     await self._means.pace.down.take(use.source.peer, size)
                 is_paid = True
+                self._board.asked(wanted, use)
                 answer = await self._asked(use, wanted)
                 if isinstance(answer, Asked):
                     line = answer

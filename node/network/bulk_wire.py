@@ -159,8 +159,8 @@ def read_news(body: bytes, count: int) -> News:
     if len(body) < end:
         raise RemoteProtocolError("news of a blob that are cut off")
     cursor, form, told = int.from_bytes(body[:INDEX_BYTES], "big"), body[INDEX_BYTES], body[head:end]
-    if cursor > count:
-        raise RemoteProtocolError(f"{cursor} chunks of a blob of {count}")
+    if cursor > count or len(told) > count * INDEX_BYTES:
+        raise RemoteProtocolError(f"{max(cursor, len(told) // INDEX_BYTES)} chunks of a blob of {count}")
     peers = _read_peers(body[end:])
     if form == _ALL:
         return News(cursor, True, (), peers)

@@ -106,7 +106,7 @@ class Libp2pNetwork:
             faults=self._faults,
         )
         self._peers = PeerRegister()
-        self._tls = TlsWays(self._door, self._inner.spawn, self._faults)
+        self._tls = TlsWays(self._node_id, self._door, self._inner.spawn, self._faults)
         self._inner.on_connections(_Watcher(self._peers, self._came_up, self._tls.drop))
         self._inner.serve(BULK_WAY_PROTOCOL, self._offer_way, self._frames)
         serve_version(self._inner, self._frames, self.versions)

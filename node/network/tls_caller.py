@@ -14,7 +14,7 @@ from node.network.libp2p_addresses import LOOKUPS_MAX, connect_tcp
 from node.network.reach import few_names, host_and_port
 from node.network.tls_certificate import calling_context
 from node.network.tls_socket import Ended, TlsSocket
-from protocol.bulk_ways import TAKEN, BulkOffer, check_certificate
+from protocol.bulk_ways import TAKEN, BulkOffer, check_certificate, proof_of
 from protocol.errors import RemoteProtocolError
 from protocol.keys import NodeId
 
@@ -24,9 +24,10 @@ WAYS_MAX = 6  # tried of a peer's addresses: where its connection goes, two of a
 
 
 class TlsCaller:
-    """The side that connects."""
+    """The side that connects. `me`: who that is."""
 
-    def __init__(self) -> None:
+    def __init__(self, me: NodeId) -> None:
+        self._me = me
         self._context = calling_context()
         self._lookups = trio.CapacityLimiter(LOOKUPS_MAX)
 
@@ -34,7 +35,7 @@ class TlsCaller:
         """A connection to `peer` as it has offered it, at the first of its doors' `addresses` that leads there; None
         where none does. Set a deadline around it, and look at the door afterwards."""
         ways = few_names(dict.fromkeys(addresses))[:WAYS_MAX]
-        race = Race(partial(self._try, offer), TlsSocket.cut, lambda error: False)
+        race = Race(partial(self._try, peer, offer), TlsSocket.cut, lambda error: False)
         try:
             await race.run(ways)
         except BaseException:
@@ -50,13 +51,13 @@ class TlsCaller:
                 log.debug("no blobs from %s at %s: %r", peer, way, failure)
         return None
 
-    async def _try(self, offer: BulkOffer, way: str) -> TlsSocket:
+    async def _try(self, peer: NodeId, offer: BulkOffer, way: str) -> TlsSocket:
         host, port = host_and_port(way)
         tls = TlsSocket(await connect_tcp(host, port, self._lookups), self._context, is_server=False)
         try:
             await tls.shake_hands()
             check_certificate(offer, tls.certificate())
-            await tls.send(offer.token)
+            await tls.send(proof_of(offer.token, self._me, peer))
             taken = bytearray(len(TAKEN))
             await tls.receive_into(memoryview(taken), lambda size: None)
             if taken != TAKEN:

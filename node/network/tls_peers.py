@@ -30,10 +30,17 @@ class PeerWays:
     bytes_received: int = 0
     way: Way = ""
     retry_at: float = float("-inf")  # TLS led nowhere, and is not tried before
+    broken_at: float = float("-inf")  # a stream of ours over TLS ended, and it was not us
 
     def led_nowhere(self) -> None:
         """Do not try TLS to the peer for a while: each attempt has its reader wait."""
         self.retry_at = trio.current_time() + BULK_RETRY_S
+
+    def broke_off(self) -> None:
+        """Something between may let TLS begin, and end it then. Once that may be a bad line; twice is too often."""
+        before, self.broken_at = self.broken_at, trio.current_time()
+        if self.broken_at < before + BULK_RETRY_S:
+            self.led_nowhere()
 
 
 class TlsPeers:
@@ -57,7 +64,7 @@ class TlsPeers:
         if self._faults is not None:
             FaultyTls(self._faults, tls, peer)
         handed_over = partial(self._door.handed_over, peer, BLOB_PROTOCOL, came_in=True)
-        stream = TlsStream(tls, peer, self._spawn, handed_over, partial(_remove, known))
+        stream = TlsStream(tls, peer, self._spawn, handed_over, partial(_ended, known))
         known.streams[stream] = came_in
         return stream
 
@@ -103,5 +110,7 @@ class TlsPeers:
         self._door.counters.bytes_received += received
 
 
-def _remove(known: PeerWays, stream: TlsStream) -> None:
-    known.streams.pop(stream, None)
+def _ended(known: PeerWays, stream: TlsStream, is_broken: bool) -> None:
+    came_in = known.streams.pop(stream, None)
+    if is_broken and came_in is False:
+        known.broke_off()

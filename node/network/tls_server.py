@@ -15,7 +15,7 @@ from node.network.tls_certificate import serving_context
 from node.network.tls_peers import TlsPeers
 from node.network.tls_socket import Ended, TlsSocket
 from node.seams import BLOB_PROTOCOL, StreamHandler
-from protocol.bulk_ways import TAKEN, BulkOffer, BulkTokens
+from protocol.bulk_ways import TAKEN, BulkOffer, BulkTokens, proof_of
 from protocol.keys import NodeId
 from protocol.limits import (
     BULK_EXPECTED_MAX,
@@ -34,9 +34,10 @@ log = logging.getLogger("fednode.network")
 
 
 class TlsServer:
-    """The side that is connected to. It offers nothing before `handler` is set."""
+    """The side that is connected to: `me`. It offers nothing before `handler` is set."""
 
-    def __init__(self, door: Door, peers: TlsPeers) -> None:
+    def __init__(self, me: NodeId, door: Door, peers: TlsPeers) -> None:
+        self._me = me
         self.handler: StreamHandler | None = None
         self._door = door
         self._peers = peers
@@ -55,7 +56,7 @@ class TlsServer:
         if open_soon >= PEER_BULK_STREAMS_MAX or self._peers.came_in() >= BULK_STREAMS_MAX:
             return None
         token = secrets.token_bytes(BULK_TOKEN_BYTES)
-        if not self._tokens.issue(peer, source, token, now):
+        if not self._tokens.issue(peer, source, proof_of(token, peer, self._me), now):
             return None
         return BulkOffer(certificate=self._fingerprint, token=token)
 

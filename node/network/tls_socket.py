@@ -99,19 +99,27 @@ class TlsSocket:
         if self.gate is not None:
             await self.gate.before_sending()
         while view:
-            if self._said_all:
-                raise Ended
-            try:
-                sent = self._socket.send(view)
-            except ssl.SSLWantWriteError:
-                await self._writable()
-            except ssl.SSLWantReadError:
-                await self._readable()
-            except _ENDINGS as error:
-                raise Ended from error
-            else:
-                self.count(sent + -(-sent // RECORD_BYTES) * RECORD_OVERHEAD_BYTES, 0)
-                view = view[sent:]
+            went, wait = self._put(view)
+            self.count(went + -(-went // RECORD_BYTES) * RECORD_OVERHEAD_BYTES, 0)
+            view = view[went:]
+            if view:
+                await wait()
+
+    def _put(self, view: memoryview) -> tuple[int, Callable[[], Awaitable[None]]]:
+        """Write what there is room for. Gives how many bytes, and what to wait for before there is more."""
+        went = 0
+        try:
+            while went < len(view):
+                if self._said_all:
+                    raise Ended
+                went += self._socket.send(view[went:])
+        except ssl.SSLWantWriteError:
+            return went, self._writable
+        except ssl.SSLWantReadError:
+            return went, self._readable
+        except _ENDINGS as error:
+            raise Ended from error
+        return went, trio.lowlevel.checkpoint
 
     async def receive_into(self, view: memoryview, took: Callable[[int], None]) -> None:
         """Fill `view`. `took` is told of what has come, so that nothing is lost when this is cancelled.

@@ -26,7 +26,7 @@ class TlsStream:
     Args:
         spawn: runs an async function beyond the life of the caller; false if it does not.
         handed_over: told of every frame's size when it is handed to whoever reads.
-        on_end: called when the connection is closed.
+        on_end: called when the connection is closed, and told whether it was not us who ended it.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class TlsStream:
         peer: NodeId,
         spawn: Spawn,
         handed_over: Callable[[int], None],
-        on_end: Callable[["TlsStream"], None],
+        on_end: Callable[["TlsStream", bool], None],
     ) -> None:
         self._tls = tls
         self._peer = peer
@@ -67,7 +67,7 @@ class TlsStream:
                 raise
             except Ended as error:
                 if not self._ended:  # after our own `close` the other end still gets what was sent before
-                    self.cut()
+                    self._break()
                 raise self._closed() from error
 
     async def receive_frame(self, max_bytes: int) -> bytes:
@@ -92,6 +92,8 @@ class TlsStream:
         try:
             await self._tls.receive_into(memoryview(self._buffer)[self._came : size], self._took)
         except Ended as error:
+            if not self._ended:
+                self._break()
             raise self._closed() from error
         if self._ended:
             raise self._closed()
@@ -123,10 +125,17 @@ class TlsStream:
 
     def cut(self) -> None:
         """Drop it now, both ways. Never blocks, never fails."""
+        self._end(is_broken=False)
+
+    def _break(self) -> None:
+        """The other end has ended it, or the line between."""
+        self._end(is_broken=True)
+
+    def _end(self, *, is_broken: bool) -> None:
         self._ended = True
         self._tls.cut()
         self._gone.set()
-        self._on_end(self)
+        self._on_end(self, is_broken)
 
     async def wait_until_gone(self) -> None:
         """Until the connection is closed; a little after our `close`."""

@@ -33,12 +33,12 @@ class TlsWays:
         faults: links that a test has broken, if that is switched on.
     """
 
-    def __init__(self, door: Door, spawn: Spawn, faults: Faults | None = None) -> None:
+    def __init__(self, me: NodeId, door: Door, spawn: Spawn, faults: Faults | None = None) -> None:
         self._door = door
         self._faults = faults
         self._peers = TlsPeers(door, spawn, faults)
-        self._server = TlsServer(door, self._peers)
-        self._caller = TlsCaller()
+        self._server = TlsServer(me, door, self._peers)
+        self._caller = TlsCaller(me)
 
     async def welcome(self, stream: trio.SocketStream) -> None:
         """Take in an accepted socket on which TLS is spoken, until it is closed. Raises nothing."""

@@ -1,20 +1,24 @@
 """The care of the blobs, as the local API offers it: what takes their room, reading them, collecting garbage."""
 
+import logging
 from typing import TYPE_CHECKING
 
 import trio
 
-from node.record.blob_usage import kinds_in_run, usage_of
-from node.record.kept_blobs import GARBAGE, Models
+from node.record.blob_usage import kinds_in_run, usage_of, words_of
+from node.record.kept_blobs import GARBAGE
 from node.record.retention import Looked
+from node.run.models import Models, made_in
 from protocol.errors import FednodeError
-from protocol.keys import NodeId
+from protocol.keys import BlobId, NodeId, RunId
 from protocol.limits import BLOB_BYTES_MAX
 from tracker.stored import StoredBlob
 
 if TYPE_CHECKING:
     from node.api.service_store import Json
     from node.node import Node
+
+log = logging.getLogger("fednode.node")
 
 FETCH_AGAIN_S = 60.0  # of waiting for what was damaged to come again; it goes on by itself when it is needed
 
@@ -41,20 +45,60 @@ class BlobCare:
         removed = await self._node.retention.collect_blobs(dry_run=dry_run)
         told = removed.told(dry_run=dry_run)
         kinds = [{"kind": kind, "why": GARBAGE[kind], **of} for kind, of in told["blobs"].items()]
-        return {"dry_run": dry_run, "kinds": kinds, "bytes": told["bytes"], "spared": told["spared"]}
+        return {"dry_run": dry_run, "kinds": kinds, **{key: told[key] for key in ("bytes", "recent", "spared")}}
 
     async def verify(self) -> "Json":
         async with self._reading:
             stored = [entry for entry in await self._node.disk.stored_blobs() if not entry.is_half]
             found = [(entry, why) for entry in stored if (why := await self._why_bad(entry))]
             await self._node.record.flush()
-            looked = await self._node.retention.look() if found else None
+            looked = await self._node.retention.look()
+            bad = {entry.blob for entry, _ in found}
+            found += [each for each in await self._lacking(looked) if each[0].blob not in bad]
             damaged = [
-                {"blob": entry.blob, "bytes": entry.bytes, "what": why, "again": await self._again(entry, looked)}
+                {
+                    "blob": entry.blob,
+                    "bytes": entry.bytes,
+                    "of": words_of(entry, looked, list(self._node.runs.known.values())),
+                    "what": why,
+                    "again": await self._again(entry, looked),
+                }
                 for entry, why in found
-                if looked is not None
             ]
         return {"blobs": len(stored), "bytes": sum(entry.bytes for entry in stored), "damaged": damaged}
+
+    async def _lacking(self, looked: Looked) -> "list[tuple[StoredBlob, str]]":
+        """Models that are to be kept and of which there is only a part here, which damage leaves; or nothing."""
+        whole = {entry.blob for entry in looked.stored if not entry.is_half}
+        halves = {entry.blob: entry for entry in looked.stored if entry.is_half}
+        wanted = [entry for entry in halves.values() if entry.blob in looked.sorting.kept - looked.sorting.made]
+        for known in list(self._node.runs.known.values()):
+            last = known.ledger.committed if known.driver is not None and known.ledger is not None else None
+            if last is not None and (run := looked.sorting.runs.get(known.run_id)) is not None:
+                newest = run.rounds.get(made_in(last.checkpoint.round, last.checkpoint.updates), set())
+                wanted += [StoredBlob(BlobId(blob), 0, 0.0) for blob in sorted(newest - whole - halves.keys())]
+        under_way = {each.blob for each in self._node.bulk.transfers()}
+        what = {True: "is here only in part", False: "is not here any more"}
+        return [
+            (entry, f"The blob {entry.blob} {what[entry.is_half]}") for entry in wanted if entry.blob not in under_way
+        ]
+
+    async def mend(self, model: "Json") -> bool:
+        """Fetch what is lacking of a model, {"run_id", "model", "schema"}, from the nodes of its run; whether it is all
+        here then. At most FETCH_AGAIN_S."""
+        known, disk = self._node.runs.known.get(RunId(model["run_id"])), self._node.disk
+        if known is None or known.ledger is None:
+            return False
+        holders = [node for node in map(NodeId, known.ledger.newest.roster) if node != self._node.identity.node_id]
+        try:
+            with trio.fail_after(FETCH_AGAIN_S):
+                for blob in (BlobId(model["schema"]), BlobId(model["model"])):
+                    if not await disk.has_blob(blob):
+                        await self._node.bulk.fetch(blob, holders, BLOB_BYTES_MAX)
+        except (FednodeError, trio.TooSlowError) as error:
+            log.info("the model %s could not be fetched again: %s", model["model"], error)
+            return False
+        return True
 
     async def _why_bad(self, entry: StoredBlob) -> str:
         """What is wrong with a blob, which is then set aside; "" when it is sound, or has gone since."""

@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from node.record.kept_blobs import Models, Sorting
+from node.record.kept_blobs import Sorting
 from node.record.retention import Looked
 from node.run.known_run import KnownRun
+from node.run.models import Models
 from protocol.checkpoint import Checkpoint
 from protocol.ledger import Ledger
 from tracker.stored import StoredBlob
@@ -21,9 +22,17 @@ KINDS = {
     "states": "of server optimizers and methods, which the next round needs",
     "schemas": "of tensors, one for each run",
     "artifacts": "files that tasks kept",
-    "halves": "on their way in",
+    "halves": "on their way in, or what is left of damaged ones: fednode blobs verify",
     "unclaimed": "stored within the last hour, which may yet belong to something; or older than the record",
     "garbage": "which nothing needs: fednode blobs gc",
+}
+
+ONE = {
+    "models": "model",
+    "updates": "update",
+    "differences": "difference",
+    "states": "optimizer's state",
+    "schemas": "schema",
 }
 
 
@@ -48,6 +57,20 @@ def usage_of(looked: Looked, known: Iterable[KnownRun]) -> Json:
         "runs": sorted(runs, key=lambda each: -each["bytes"]),
         "spared": looked.spared,
     }
+
+
+def words_of(entry: StoredBlob, looked: Looked, known: Iterable[KnownRun]) -> str:
+    """Which blob it is, for people: model of round 3 of study. "" where nobody knows. Of a blob that several runs share
+    the one that goes on is named."""
+    found = ""
+    for run in known:
+        models = looked.sorting.runs.get(run.run_id, Models())
+        kind = kinds_in_run(run, models).get(entry.blob)
+        if kind is None or (found and run.is_over):
+            continue
+        rounds = sorted(number for number, of_round in models.rounds.items() if entry.blob in of_round)
+        found = f"{ONE[kind]}{f' of round {rounds[0]}' if rounds else ''} of {run.name}"
+    return found or ("artifact" if entry.blob in looked.sorting.made else "")
 
 
 def kinds_in_run(run: KnownRun, models: Models) -> dict[str, str]:

@@ -9,32 +9,14 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgpack
-
 from node.run.driver import journal_name
 from node.run.known_run import KnownRun
+from node.run.models import Models, models_in
 from node.seams import Disk, Record
 from protocol.keys import RunId
 from tracker.retention import DAY_S, Rules
 from tracker.rows import iso
 from tracker.stored import StoredBlob
-
-
-@dataclass(slots=True)
-class Models:
-    """A run's models by round. `schemas` are small, and stay."""
-
-    rounds: dict[int, set[str]] = field(default_factory=dict)
-    schemas: set[str] = field(default_factory=set)
-
-    def add(self, round_number: int, model: str, schema: str) -> None:
-        self.rounds.setdefault(round_number, set()).add(model)
-        self.schemas.add(schema)
-
-    def take(self, other: "Models") -> None:
-        for number, models in other.rounds.items():
-            self.rounds.setdefault(number, set()).update(models)
-        self.schemas |= other.schemas
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +88,6 @@ class ModelLists:
             models.add(0, ledger.zero.checkpoint.model, ledger.zero.checkpoint.tensor_schema)
             read = self._read[known.run_id] = newest, models
         return read[1]
-
-
-def models_in(records: Iterable[bytes]) -> Models:
-    """The models of all checkpoints that a journal holds as committed. It is our own journal: nothing is verified."""
-    models = Models()
-    for raw in records:
-        record = msgpack.unpackb(raw)
-        if record["kind"] == "committed" and record["checkpoint"]:
-            checkpoint = msgpack.unpackb(msgpack.unpackb(record["checkpoint"])["b"])
-            models.add(
-                made_in(checkpoint["round"], checkpoint["updates"]), checkpoint["model"], checkpoint["tensor_schema"]
-            )
-    return models
-
-
-def made_in(round_number: int, updates: object) -> int:
-    """The round that a checkpoint's model is of: an entry that only ends the run has the one before's."""
-    return round_number if updates or not round_number else round_number - 1
 
 
 async def sort_blobs(

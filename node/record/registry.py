@@ -36,7 +36,8 @@ Json = dict[str, Any]
 
 
 class Registry:
-    """Models by name. `offload` runs what reads files; `tell` hears that something has changed."""
+    """Models by name. `offload` runs what reads files; `tell` hears that something has changed; `mend` fetches what a
+    model's blobs lack from the nodes of its run, and says whether they are whole then."""
 
     def __init__(
         self,
@@ -45,12 +46,14 @@ class Registry:
         offload: Callable[[Callable[[], Any]], Awaitable[Any]],
         now: Callable[[], float],
         tell: Callable[[Json], None],
+        mend: Callable[[Json], Awaitable[bool]],
     ) -> None:
         self._record = record
         self._disk = disk
         self._offload = offload
         self._now = now
         self._tell = tell
+        self._mend = mend
         self._changing = trio.Lock()  # one change at a time: two tags at once get two versions
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -74,12 +77,14 @@ class Registry:
     async def held(self, text: str) -> Json:
         """The same, of a model whose blobs are here. Raises NotFound with the remedy when they are gone."""
         model = await self.find(text)
+        if not model["here"] and await self._mend(model):
+            model["here"] = True
         if not model["here"]:
             run = model["run"] or model["run_id"][:12]
             raise NotFound(
                 "no-such-blob",
                 f"The model of round {model['round']} of {run} is not here any more: the record knows it, but its blob "
-                f"{model['model'][:12]}… is gone",
+                f"{model['model'][:12]}… is gone, and no node of its run that is here gave it",
                 remedy=f"choose one that fednode model list {run} shows as here; what is registered "
                 "(fednode model tag) is kept",
             )
@@ -114,8 +119,12 @@ class Registry:
     async def _file(self, model: Json, metadata: dict[str, str]) -> ModelFile:
         from aggregation.safetensors_file import safetensors_pieces, safetensors_size  # numpy: once somebody wants one
 
-        schema = await self._schema_of(model)
-        data = await self._disk.blob_data(BlobId(model["model"]))
+        try:
+            schema, data = await self._schema_of(model), await self._disk.blob_data(BlobId(model["model"]))
+        except FednodeError:  # damaged, and set aside now; or gone
+            if not await self._mend(model):
+                raise
+            schema, data = await self._schema_of(model), await self._disk.blob_data(BlobId(model["model"]))
         size = safetensors_size(schema, metadata)
         pieces = self._pieces(safetensors_pieces(schema, data, metadata))
         return ModelFile(model["round"], model["model"], size, pieces)

@@ -55,6 +55,7 @@ class Removed:
     blobs: Counter[str] = field(default_factory=Counter)
     bytes: Counter[str] = field(default_factory=Counter)
     participants: int = 0
+    recent: Counter[str] = field(default_factory=Counter)  # blobs and bytes that stay only since they are so new
     spared: str = ""  # why blobs were left alone, for people
 
     def told(self, *, dry_run: bool) -> Json:
@@ -65,6 +66,7 @@ class Removed:
             "blobs": blobs,
             "bytes": self.bytes.total(),
             "participants": self.participants,
+            "recent": {"blobs": self.recent["blobs"], "bytes": self.recent["bytes"]},
             "spared": self.spared,
         }
 
@@ -77,12 +79,14 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What lies on the disk. `garbage` may go; `spared`: why other blobs, or all, were left alone, for people."""
+    """What lies on the disk. `garbage` may go, and `recent` not yet, since it was of use lately; `spared`: why other
+    blobs, or all, were left alone, for people."""
 
     stored: list[StoredBlob]
     sorting: Sorting
     garbage: list[StoredBlob]
     spared: str
+    recent: list[StoredBlob] = field(default_factory=list)
 
 
 class Retention:
@@ -192,11 +196,13 @@ class Retention:
         garbage = [e for e in old if sorting.kind_of(e) != "leftovers" or e.unused_s < known_since_s]
         doubtful = len(old) - len(garbage)
         why = f"{doubtful} blobs are older than this record, which may not know of them" if doubtful else ""
-        return Looked(stored, sorting, garbage, why)
+        recent = [e for e in stored if e.unused_s < unused_s and e.blob not in kept and not e.is_half]
+        return Looked(stored, sorting, garbage, why, recent)
 
     async def _prune_blobs(self, removed: Removed, over: frozenset[RunId], dry_run: bool, unused_s: float) -> None:
         looked = await self.look(unused_s=unused_s)
         removed.spared = looked.spared
+        removed.recent.update(blobs=len(looked.recent), bytes=sum(entry.bytes for entry in looked.recent))
         for start in range(0, len(looked.garbage), ASK_AGAIN_BLOBS):
             needed = self._needed_now(over)
             for entry in looked.garbage[start : start + ASK_AGAIN_BLOBS]:

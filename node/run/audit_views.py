@@ -7,7 +7,6 @@ import trio
 
 from node.run.known_run import KnownRun
 from node.run.rounds_audit import RoundsAudit, RoundVerdict
-from protocol.keys import BlobId
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -23,15 +22,11 @@ class Audits:
 
     async def look(self, run: str, round_number: int | None) -> dict[str, Any]:
         node, known = self._node, self._known(run)
-        audit = RoundsAudit(node.identity.node_id, node.disk, node.bulk, node.trainer, self._is_needed)
+        audit = RoundsAudit(node.identity.node_id, node.disk, node.bulk, node.trainer, node.runs.of_rounds)
         async with self._one:
             verdicts = await audit.look(known, round_number)
         names = {node_id: entry.name for node_id, entry in known.place.state().nodes.items()}
         return {"run_id": known.run_id, "rounds": [_told(verdict, names) for verdict in verdicts]}
-
-    def _is_needed(self, blob: BlobId) -> bool:
-        drivers = [known.driver for known in self._node.runs.known.values() if known.driver is not None]
-        return any(driver.holds(blob) or driver.keeps(blob) for driver in drivers)
 
 
 def _told(verdict: RoundVerdict, names: dict[Any, str]) -> dict[str, Any]:

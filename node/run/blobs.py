@@ -4,7 +4,7 @@ The disk notices damage when it reads, and sets the blob aside; whoever of the r
 more. So a bit that flipped costs a moment, not the node's part in the run, and nobody is taken for a liar for it.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import trio
 
 from node.network.bulk import Bulk
+from node.run.round_blobs import RoundBlobs
 from node.seams import Disk
 from protocol.checkpoint import Checkpoint
 from protocol.errors import FednodeError
@@ -28,17 +29,18 @@ TRIES = 6  # half a minute: whoever waits for us then goes on without us
 
 
 class RunBlobs:
-    """One run's blobs, as they are read, and those that are there for a round alone. `warn` is told, in words, what was
-    damaged and how that went; `offload` as Trainer.offload."""
+    """One run's blobs, as they are read, and those that are there for a round alone: claimed in `of_rounds` as `user`.
+    `warn` is told, in words, what was damaged and how that went; `offload` as Trainer.offload."""
 
-    def __init__(self, disk: Disk, bulk: Bulk, warn: Callable[[str], None], offload: Offload) -> None:
+    def __init__(
+        self, disk: Disk, bulk: Bulk, warn: Callable[[str], None], offload: Offload, of_rounds: RoundBlobs, user: str
+    ) -> None:
         self._disk = disk
         self._bulk = bulk
-        self._warn = warn
+        self.warn = warn
         self._offload = offload
-        # What came or was made here for a round alone. Whoever offers an update, or makes a checkpoint, chooses what it
-        # is called, and a task what its update is: nothing that was here before is ever deleted on their word.
-        self.passing: set[str] = set()
+        self._of_rounds = of_rounds
+        self._user = user
         self._fetching: set[BlobId] = set()  # several readers of one blob are told of once
 
     async def put(self, data: bytes | Path) -> BlobId:
@@ -53,18 +55,29 @@ class RunBlobs:
             return (await self._disk.take_blob(data, only_as=blob)).blob == blob
         return blob_id_of_data(data) == blob and await self._disk.put_blob(data) == blob
 
-    async def put_for_a_round(self, data: bytes | Path, *, may_change: bool = False) -> BlobId:
-        """Store, as `put`, what nobody needs once its round is over. What is here already stays: the same bytes may be
-        the model of another run, or have a name. `may_change`: whoever made the file may have it open still."""
+    async def put_for_a_round(self, data: bytes | Path, round_number: int, *, may_change: bool = False) -> BlobId:
+        """Store, as `put`, what this run does not need once the round is over, and claim it for that long.
+        `may_change`: whoever made the file may have it open still."""
         if isinstance(data, Path):
-            taken = await self._disk.take_blob(data, may_change=may_change)
-            if taken.is_new:
-                self.passing.add(taken.blob)
+            async with self._of_rounds.storing(self._user, round_number) as stored:
+                taken = await self._disk.take_blob(data, may_change=may_change)
+                stored(taken.blob, taken.is_new)
             return taken.blob
-        blob = await self._offload(partial(blob_id_of_data, data))
-        if not await self._disk.has_blob(blob):
-            self.passing.add(blob)
+        await self.claim(await self._offload(partial(blob_id_of_data, data)), round_number)
         return await self._disk.put_blob(data)
+
+    async def claim(self, blob: BlobId, round_number: int) -> bool:
+        """Claim what is about to be had for a round. Whether it is here already."""
+        return await self._of_rounds.claim(self._user, blob, round_number)
+
+    async def give_up(self, *, until: int | None = None, but: Set[str] = frozenset()) -> None:
+        """See RoundBlobs.give_up."""
+        await self._of_rounds.give_up(self._user, until=until, but=but)
+
+    @property
+    def claimed(self) -> Mapping[str, int]:
+        """What this run works with for rounds, each with the newest of them."""
+        return self._of_rounds.claims_of(self._user)
 
     async def of_checkpoint(self, checkpoint: Checkpoint, blob: str) -> bytes | Path:
         """A blob of a checkpoint that was whole here once; its roster has it too. As Disk.blob_data.
@@ -82,12 +95,12 @@ class RunBlobs:
             if blob in self._fetching:
                 return await self._again(blob, list(holders), error)
             self._fetching.add(blob)
-            self._warn(f"{what} cannot be read here: {error.what}. It is fetched again from the others")
+            self.warn(f"{what} cannot be read here: {error.what}. It is fetched again from the others")
             try:
                 found = await self._again(blob, list(holders), error)
             finally:
                 self._fetching.discard(blob)
-            self._warn(f"{what} is whole again")
+            self.warn(f"{what} is whole again")
             return found
 
     async def _again(self, blob: BlobId, holders: list[NodeId], why: FednodeError) -> bytes | Path:

@@ -14,7 +14,7 @@ def settings_of(manifest: Manifest) -> CombineSettings:
         rule_parameters=_rule_parameters(keys),
         method=keys.method,
         server_optimizer=keys.server_optimizer,
-        server_learning_rate=keys.server_learning_rate,
+        server_learning_rate=keys.server_rate,
         server_parameters=_server_parameters(keys),
         update_codec=keys.codec,
         checkpoint_codec=keys.codec_of_checkpoints,

@@ -3,7 +3,7 @@ asks for, done with the four seams; each answer is an event for the machine.
 """
 
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING
 import trio
 
 from node.network.bulk import Bulk
+from node.network.bulk_arrival import Arrival
 from node.run.blobs import RunBlobs, both
+from node.run.checking import Checking
+from node.run.models import models_in
+from node.run.no_room import is_no_room
 from node.run.plan import are_updates_shared
 from node.run.spans import Spans
 from node.seams import Disk, Trainer
-from protocol.checkpoint import Checkpoint, Offer, UpdateEntry, checkpoint_blobs, open_offer, update_blobs
+from protocol.checkpoint import SET_ASIDE, Checkpoint, Offer, UpdateEntry, checkpoint_blobs, open_offer, update_blobs
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
+from protocol.gathering import NO_ROOM
 from protocol.keys import BlobId, NodeId
 from protocol.lateness import counted_samples
 from protocol.manifest import Manifest
+from protocol.manifest_words import liars_lack
 from protocol.run_events import Collect, Collected, Combine, Combined, Obtain
 
 if TYPE_CHECKING:
@@ -39,7 +45,6 @@ class RunData:
 
     Args:
         moved: told of every blob that came from elsewhere: (source, kind, bytes, round).
-        needed_elsewhere: whether another run of this node works with a blob; two runs alike have the same.
     """
 
     def __init__(
@@ -49,7 +54,6 @@ class RunData:
         bulk: Bulk,
         trainer: Trainer,
         moved: Callable[[NodeId, str, int, int], None],
-        needed_elsewhere: Callable[[BlobId], bool] = lambda blob: False,
         *,
         blobs: RunBlobs,
         spans: Spans,
@@ -62,17 +66,19 @@ class RunData:
         self._trainer = trainer
         self._moved = moved
         self._schema: tuple[str, Schema] | None = None
-        self._needed_elsewhere = needed_elsewhere
-        self._committed: deque[Checkpoint] = deque()  # the newest, and the one before it where updates are shared
+        self._before: Checkpoint | None = None  # the newest that is committed: the next builds on it
         self._kept: set[str] = set()  # updates of the last round, where others may read them
         self._checked: dict[str, Checked] = {}  # of collected updates, by blob: saves the second reading
         self._sound: set[str] = set()  # checkpoints, by name, whose models are what they should be
         self._making = trio.Lock()  # a checkpoint that is proposed and committed meanwhile is made once
         self._lies: set[str] = set()  # and those whose blobs prove that their makers lied
         self._models: set[str] = set()  # models and schemas of checkpoints, which stay whatever else is called so
+        self.models: set[str] = set()  # of the committed rounds, with their schema, and nothing else
         self._updates: set[str] = set()  # collected for the round under way
+        self._liars_told = ""  # of the last round that we combined: how its rule bears fewer than it should
         self.norms: dict[str, float] = {}  # of its updates, by blob, where they were computed here; for people
         self.fetching: dict[BlobId, str] = {}  # what each blob is that is on its way here
+        self._lacks_room = False  # for a checkpoint, and its owner was told so
         self._obtaining: Counter[str] = Counter()  # blobs of checkpoints that are being made durable just now
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
@@ -95,10 +101,14 @@ class RunData:
             self._lies.add(wanted.name)
             return False
         except FednodeError as error:
+            if is_no_room(error) and not self._lacks_room:
+                self._lacks_room = True
+                self.blobs.warn(f"round {checkpoint.round} cannot be stored here: {error.what}. To fix: {error.remedy}")
             log.info("checkpoint %d could not be obtained yet: %s", checkpoint.round, error.what)
             return False
         finally:
             self._obtaining.subtract(held)
+        self._lacks_room = False
         return True
 
     async def _obtain_model(self, wanted: Obtain, schema: "Schema") -> None:
@@ -181,18 +191,23 @@ class RunData:
     async def _fetch(
         self, blob: BlobId, sources: Iterable[NodeId], bytes_max: int, round_number: int, *, passing: bool = False
     ) -> None:
-        if not await self._disk.has_blob(blob):
+        is_here = await (self.blobs.claim(blob, round_number) if passing else self._disk.has_blob(blob))
+        if not is_here:
             await self._fetch_from(blob, list(sources), bytes_max, "checkpoint", round_number)
-            if passing:
-                self.blobs.passing.add(blob)
 
     async def _fetch_from(
-        self, blob: BlobId, sources: Sequence[NodeId], bytes_max: int, kind: str, round_number: int
+        self,
+        blob: BlobId,
+        sources: Sequence[NodeId],
+        bytes_max: int,
+        kind: str,
+        round_number: int,
+        arrival: Arrival | None = None,
     ) -> None:
         self.fetching[blob] = kind
         try:
             with self._spans.measuring("fetch", round_number) as measured:
-                measured.peer, measured.bytes = source, size = await self._bulk.fetch(blob, sources, bytes_max)
+                measured.peer, measured.bytes = source, size = await self._bulk.fetch(blob, sources, bytes_max, arrival)
         finally:
             self.fetching.pop(blob, None)
         self._moved(source, kind, size, round_number)
@@ -202,33 +217,41 @@ class RunData:
         """Fetch an update from its node and check it: length, form, finite values, norm."""
         offer = wanted.offer
         try:
-            return await self._fetch_update(wanted, await self.schema(base)) or await self._check(wanted, base)
+            schema = await self.schema(base)
+            checking = Checking(self.settings(), schema, self._trainer)
+            return await self._fetch_update(wanted, schema, checking) or await self._check(wanted, base, checking)
         except FednodeError as error:
             if isinstance(error, Refused) and error.code == "blob-too-large":
                 # By the name that a node gives it which has the blob already: an auditor must judge alike.
                 return Collected(wanted.name, "update-length", error.what)
+            if is_no_room(error):
+                return Collected(wanted.name, NO_ROOM, error.what)
             log.info("the update of %s for round %d could not be had yet: %s", offer.node, offer.round, error.what)
             return Collected(wanted.name, "unreachable", error.what)
 
-    async def _fetch_update(self, wanted: Collect, schema: "Schema") -> Collected | None:
-        """Have the update here, or say why it is refused. What has not the length that it must have is not fetched."""
+    async def _fetch_update(self, wanted: Collect, schema: "Schema", checking: Checking) -> Collected | None:
+        """Have the update here, or say why it is refused. What has not the length that it must have is not fetched; the
+        rest is checked as it comes."""
         offer = wanted.offer
         size = self.settings().update_bytes(schema)
         if refusal := why_not_fetched(offer, self._manifest.aggregation.codec, size):
             return Collected(wanted.name, *refusal)
-        await self.fetch_update(offer, [NodeId(offer.node)], size)
+        async with checking.arrival.following():
+            await self.fetch_update(offer, [NodeId(offer.node)], size, checking.arrival)
         return None
 
-    async def fetch_update(self, offer: Offer, sources: Sequence[NodeId], size: int) -> None:
+    async def fetch_update(
+        self, offer: Offer, sources: Sequence[NodeId], size: int, arrival: Arrival | None = None
+    ) -> None:
         """Have an update here while its round lasts, and the next one where others may read it."""
-        if not await self._disk.has_blob(BlobId(offer.update)):
-            await self._fetch_from(BlobId(offer.update), list(dict.fromkeys(sources)), size, "update", offer.round)
-            self.blobs.passing.add(offer.update)
+        blob = BlobId(offer.update)
+        if not await self.blobs.claim(blob, offer.round):
+            await self._fetch_from(blob, list(dict.fromkeys(sources)), size, "update", offer.round, arrival)
         self._updates.add(offer.update)
 
-    async def _check(self, wanted: Collect, base: Checkpoint) -> Collected:
+    async def _check(self, wanted: Collect, base: Checkpoint, checking: Checking) -> Collected:
         from aggregation.sources import as_source
-        from aggregation.updates import Refusal, check_update, read_counters, update_of
+        from aggregation.updates import Refusal, read_counters, update_of
 
         offer, settings = wanted.offer, self.settings()
         schema = await self.schema(base)
@@ -238,7 +261,7 @@ class RunData:
 
         def work() -> "Checked | Refusal":
             bounds = settings.bounds(read_counters(schema, base_model, schema.counters_offset))
-            return check_update(settings.of_updates(schema), settings.update_coding, bounds, update)
+            return checking.judge(bounds, update)
 
         found = await self._trainer.offload(work)
         if isinstance(found, Refusal):
@@ -270,16 +293,15 @@ class RunData:
             settings, nodes = self.settings(), len(wanted.base.roster)
             work = partial(combine_round, base, schema, updates, settings, server, self._disk.scratch(), nodes)
             with await self._trainer.offload(work) as result:
-                model, difference, server_state = await self._store(result)
+                model, difference, server_state = await self._store(result, wanted.round)
                 self._models |= {model, wanted.base.tensor_schema}
         except FednodeError as error:
             return Combined(wanted.round, wanted.term, failed=error.what)
         self._checked.clear()
         outcome = result.outcome
         self.learn_norms(outcome, {node: offer.update for node, (_, offer) in offers.items()})
-        if beyond := outcome.stats.get("liars_not_borne"):
-            said = "round %d is small: its rule bears %d liars, and %d more were asked for"
-            log.warning(said, wanted.round, outcome.stats["liars_assumed"], beyond)
+        seen = len(outcome.used) + sum(1 for refusal in outcome.refused if refusal.code == SET_ASIDE)
+        self._tell_liars(wanted.round, liars_lack(self._manifest.aggregation, seen))
         used = [UpdateEntry(offer=offers[u.name][0], weight=u.weight, refused="", reason="") for u in outcome.used]
         refused = [
             UpdateEntry(offer=offers[r.name][0], weight=0, refused=r.code, reason=r.sentence[:500])
@@ -296,14 +318,20 @@ class RunData:
             parameters=schema.averaged_elements,
         )
 
-    async def _store(self, result: "CombinedRound") -> tuple[BlobId, BlobId, str]:
+    def _tell_liars(self, round_number: int, lack: str) -> None:
+        """Say once, in the run's log, that rounds bear fewer liars than their rule is there for."""
+        if lack and lack != self._liars_told:
+            self.blobs.warn(f"round {round_number}: {lack}")
+        self._liars_told = lack
+
+    async def _store(self, result: "CombinedRound", round_number: int) -> tuple[BlobId, BlobId, str]:
         """What came of a round, as blobs. Large ones are files: the model is read through while the others are."""
         model = partial(self.blobs.put, result.model)
-        difference = partial(self.blobs.put_for_a_round, result.difference)
+        difference = partial(self.blobs.put_for_a_round, result.difference, round_number)
         if not result.has_server_state:
             return *await both(model, difference), ""
         made, difference_blob = await both(model, difference)
-        return made, difference_blob, await self.blobs.put_for_a_round(result.server_state)
+        return made, difference_blob, await self.blobs.put_for_a_round(result.server_state, round_number)
 
     def learn_norms(self, outcome: "Outcome", blobs: Mapping[str, str]) -> None:
         """Remember the norms of the used updates until the round is committed. `blobs`: each node's update."""
@@ -318,42 +346,40 @@ class RunData:
         """What is being made durable just now and, while rounds are made, what the one under way is made with, and the
         updates that may still be asked for."""
         obtaining = {blob for blob, count in self._obtaining.items() if count}
-        return obtaining if has_ended else obtaining | self.blobs.passing | self._updates | self._kept
+        return obtaining if has_ended else obtaining | set(self.blobs.claimed) | self._updates | self._kept
 
     def holds(self, blob: BlobId) -> bool:
         """Whether this run works with `blob`, or keeps it."""
-        return blob in self.blobs.passing or blob in self._models or self.has_update(blob)
+        return blob in self.blobs.claimed or blob in self._models or self.has_update(blob)
 
     def has_update(self, blob: BlobId) -> bool:
         """Whether `blob` is an update that we have seen as aggregator or auditor, of this round or of the last."""
         return blob in self._updates or blob in self._kept
 
+    async def learn_models(self, journal: str) -> None:
+        """The models of the rounds before a restart."""
+        self.models |= models_in(await self._disk.records(journal)).all()
+
     async def forget_before(self, checkpoint: Checkpoint, ours: Offer | None) -> None:
-        """A checkpoint is committed: what only led to it is not needed any more. Models stay, for who wants them.
+        """A checkpoint is committed: give up what only led to it. Models stay, for who wants them. What no checkpoint
+        lists of the round's updates may still be used late (§8.20), and stays until the next commit.
 
         `ours` is the newest offer of this node."""
         self._models |= {checkpoint.model, checkpoint.tensor_schema}
-        over = self.blobs.passing & update_blobs(checkpoint)
-        if ours is not None and ours.round <= checkpoint.round:
-            over.add(ours.update)
+        self.models |= {checkpoint.model, checkpoint.tensor_schema}
+        listed, offered = update_blobs(checkpoint), set(self._updates)
+        if ours is not None and ours.round == checkpoint.round:
+            offered.add(ours.update)
+        needed = (offered - listed) | set(checkpoint_blobs(checkpoint))
         self._updates.clear()
         self.norms.clear()
-        are_kept = are_updates_shared(self._manifest)
-        if are_kept:  # who is accused for a round may have to be judged in the next
-            over, self._kept = self._kept - over, over
-        for update in sorted(over):
-            await self._forget(update)
-        self._committed.append(checkpoint)
-        while len(self._committed) > (2 if are_kept else 1):
-            before, after = self._committed.popleft(), self._committed[0]
-            for blob in {before.difference, before.server_state} - {after.difference, after.server_state, ""}:
-                await self._forget(blob)
-
-    async def _forget(self, blob: str) -> None:
-        """Delete a blob, if it came or was made here for a round alone, and nobody else works with it."""
-        if blob in self.blobs.passing and blob not in self._models and not self._needed_elsewhere(BlobId(blob)):
-            await self._disk.delete_blob(BlobId(blob))
-        self.blobs.passing.discard(blob)
+        if are_updates_shared(self._manifest):  # who is accused for a round may have to be judged in the next
+            self._kept = set(listed & self.blobs.claimed.keys())
+            needed |= self._kept
+            if self._before is not None:
+                needed |= set(checkpoint_blobs(self._before))
+        self._before = checkpoint
+        await self.blobs.give_up(until=checkpoint.round, but=needed)
 
 
 def why_not_fetched(offer: Offer, codec: str, size: int) -> tuple[str, str] | None:

@@ -4,10 +4,8 @@
 tasks of its own, whose answers come back as events. Nothing here decides anything about the protocol.
 """
 
-import errno
 import logging
 import math
-import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -18,9 +16,11 @@ from node.network.complaints import Complaints
 from node.run.audit import RunAudit
 from node.run.chronicle import Chronicle
 from node.run.data import RunData
+from node.run.no_room import is_full
+from node.run.round_words import refused_in
 from node.run.task import RunTask
 from node.seams import Disk, TrainerFailed
-from protocol.checkpoint import SET_ASIDE, Checkpoint, checkpoint_blobs, open_offer
+from protocol.checkpoint import Checkpoint, checkpoint_blobs
 from protocol.directions import Directions
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId, RunId
@@ -56,19 +56,16 @@ from protocol.run_events import (
     WentOn,
 )
 from protocol.run_machine import RunMachine
-from protocol.run_messages import RunMessage
+from protocol.run_messages import OfferMessage, RunMessage
 
 log = logging.getLogger("fednode.run")
 
 # Events that wait for the machine. It handles some thousands a second; messages beyond this are dropped, as a network
 # may drop them, and said again by their senders.
 INBOX_EVENTS_MAX = 4096
-DISK_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))  # as the system says it, here and in a worker
 TRAIN_AGAIN_S = 30.0  # while it is: a round that was lost to it is trained again, not the run given up
 # The same in bytes: a few of the longest commits from everybody, and far below memory.
 INBOX_BYTES_MAX = 64 * 1024 * 1024
-
-REFUSALS_TOLD_MAX = 3  # in one line of the log; all of them are in the record
 
 TellProposer = Callable[[int, FednodeError, bool], Awaitable[None]]  # the round, what failed, whether our part goes on
 Work = Obtain | Collect | Combine | Recompute | Train | Evaluate
@@ -116,6 +113,7 @@ class RunDriver:
         self._timers: dict[str, float] = {}  # when each rings, by trio's clock
         self._sleep = trio.CancelScope()  # until the first of them
         self._nursery: trio.Nursery | None = None
+        self._trains_anew = False  # since the update that was offered is gone
         self._scope = trio.CancelScope()
 
     # --- what others do ------------------------------------------------------------------------------------------
@@ -141,8 +139,10 @@ class RunDriver:
             await self._to_inbox.send(Directed(directions))
 
     def holds(self, blob: BlobId) -> bool:
-        """Whether the run still works with a blob, or keeps it."""
-        return self._data.holds(blob) or blob in self.machine.ledger.blobs()
+        """Whether the run still works with a blob, keeps it, or offers it."""
+        ledger, offer = self.machine.ledger, self.machine.participation.offer
+        is_offered = offer is not None and offer[1].update == blob and offer[1].round > ledger.committed_round
+        return is_offered or self._data.holds(blob) or blob in ledger.blobs()
 
     def keeps(self, blob: BlobId) -> bool:
         """Whether `blob` is something that our task has made and wants kept."""
@@ -167,6 +167,10 @@ class RunDriver:
     def has_update(self, blob: BlobId) -> bool:
         """Whether `blob` is an update that others may have to recompute a checkpoint from."""
         return self._data.has_update(blob)
+
+    def has_model(self, blob: BlobId) -> bool:
+        """Whether `blob` is the model of a committed round of the run, or its schema."""
+        return blob in self._data.models
 
     def on_sent(self, transfer: Transfer) -> None:
         """A piece of a blob of the run has gone to a peer."""
@@ -194,6 +198,8 @@ class RunDriver:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             nursery.start_soon(self._ring_timers)
+            if self.machine.ledger.committed is not None:
+                nursery.start_soon(self._data.learn_models, journal_name(self.run_id))
             await self._carry_on(self.machine.ledger.newest)  # for it may have been committed just before a crash
             await self._step(Began())
             async for event in self._inbox:
@@ -211,13 +217,18 @@ class RunDriver:
                 await self._disk.append(journal_name(self.run_id), record)
             case Send(peer, message):
                 self._send(peer, message)
+                if isinstance(message, OfferMessage):  # it is said until it is receipted
+                    self._in_background(self._look_after_update)
             case SetTimer(name, after_s):
                 self._set_timer(name, after_s)
             case Obtain() | Collect() | Combine() | Recompute() | Train() | Evaluate():
-                assert self._nursery is not None
-                self._nursery.start_soon(self._answer, output)
+                self._in_background(self._answer, output)
             case _:
                 await self._tell(output)
+
+    def _in_background(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(work, *arguments)
 
     def _set_timer(self, name: str, after_s: float) -> None:
         """Set it anew. Most are put off again and again and never ring, so that costs next to nothing."""
@@ -246,7 +257,10 @@ class RunDriver:
             case Obtain():
                 return Obtained(wanted.name, await self._data.obtain(wanted))
             case Collect():
-                return await self._data.collect(wanted, self.machine.ledger.newest)
+                collected = await self._data.collect(wanted, self.machine.ledger.newest)
+                if collected.refused and wanted.offer.node == self.machine.context.me:
+                    self._in_background(self._look_after_update)  # the aggregator hears first that it was in vain
+                return collected
             case Combine():
                 return await self._combine(wanted)
             case Recompute():
@@ -260,13 +274,32 @@ class RunDriver:
                     await self._tell_failure("Evaluating", error, wanted.checkpoint.round, goes_on=True)
                     return Evaluated(wanted.checkpoint.round, wanted.name, 0, {})
 
+    async def _look_after_update(self) -> None:
+        """Train anew for the round under way when the update that we offer is not here any more: whoever is to have
+        it would ask for ever."""
+        participation, committed = self.machine.participation, self.machine.ledger.committed
+        offer = participation.offer
+        if self._trains_anew or offer is None or committed is None or offer[1].base != committed.name:
+            return
+        self._trains_anew = True
+        try:
+            is_here = await self._disk.has_blob(BlobId(offer[1].update))
+            if is_here or participation.offer is not offer or self.machine.ledger.committed is not committed:
+                return
+            self._say(
+                "WARNING", f"the update of round {offer[1].round} is not here any more: the round is trained anew"
+            )
+            await self._answer(Train(offer[1].round, committed.name, committed.checkpoint))
+        finally:
+            self._trains_anew = False
+
     async def _train(self, wanted: Train) -> RunEvent | None:
         """Train; again and again while the disk is full, for people make room within minutes."""
         while True:
             try:
                 return await self._task.train(wanted)
             except FednodeError as error:
-                if not any(full in error.what for full in DISK_FULL):
+                if not is_full(error):
                     await self._tell_failure("Training", error, wanted.round, goes_on=False)
                     return TrainingFailed(wanted.round, error.what[:500])
                 self._say("WARNING", f"round {wanted.round} is trained again in {TRAIN_AGAIN_S:g} s: {error.what}")
@@ -301,7 +334,7 @@ class RunDriver:
                     self._task.stop_training()
                 self.chronicle.committed(output, await self._model_bytes(checkpoint), self._data.norms)
                 self._say("INFO", f"round {checkpoint.round} is committed ({name[:12]})")
-                if refused := _refused_in(checkpoint, self._name_of):
+                if refused := refused_in(checkpoint, self._name_of):
                     self._say("WARNING", f"round {checkpoint.round} went without {refused}")
                 await self._carry_on(checkpoint)
                 await self._forget_before(checkpoint)
@@ -362,14 +395,3 @@ class RunDriver:
             self._say("ERROR", f"the model of round {checkpoint.round} cannot be read: {error.what}")
             return None
         return reader.size
-
-
-def _refused_in(checkpoint: Checkpoint, name_of: Callable[[NodeId], str]) -> str:
-    """Whose updates were unfit, and why; empty when none was. (What a rule sets aside may be fit, and often is.)"""
-    refused = [entry for entry in checkpoint.updates if entry.refused not in ("", SET_ASIDE)]
-    told = [
-        f"the update of {name_of(NodeId(open_offer(entry.offer).body.node))}: {entry.reason} ({entry.refused})"
-        for entry in refused[:REFUSALS_TOLD_MAX]
-    ]
-    more = len(refused) - len(told)
-    return "; ".join(told) + (f"; and {more} more" if more else "")

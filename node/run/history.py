@@ -95,7 +95,8 @@ class RunHistory:
         self._retell_from = math.inf  # reports of this round and later may have been lost with the record's last rows
         self._fresh: set[Hash] = set()  # told by others, and not recorded yet
         self._untimed: set[Hash] = set()  # recorded without knowing when they were committed
-        self._lost: set[Hash] = set()  # which nobody has any more
+        self.lost: set[Hash] = set()  # which nobody has any more
+        self.news = trio.Event()  # set, and replaced, when something was told, or everybody asked
         self._poor: dict[Hash, NodeId] = {}  # told with fewer reports than there may be, and by whom
         self._liars: set[NodeId] = set()
         self._sought: tuple[Goal, Hash] = ("round", Hash(""))
@@ -140,7 +141,9 @@ class RunHistory:
             while self._wanted.is_set():
                 await trio.sleep(wait_s)
                 self._wanted = trio.Event()
-                if await self._fill():
+                is_done = await self._fill()
+                self._tell_news()
+                if is_done:
                     wait_s, retry_s = FILL_AFTER_S, RETRY_FIRST_S
                     continue
                 with trio.move_on_after(retry_s):
@@ -234,7 +237,7 @@ class RunHistory:
         """Walk down the chain, and ask for what is missing on the way. Whether no more is to be had."""
         above: Place | None = None
         above_name = name = standing.newest
-        while name != standing.zero and name not in self._lost:
+        while name != standing.zero and name not in self.lost:
             place = self.past.places.get(name)
             if place is None:
                 # Who has missed a round took the next one without the reports that came with it.
@@ -276,7 +279,7 @@ class RunHistory:
         return True
 
     def _give_up(self, name: Hash, above: Place | None) -> None:
-        self._lost.add(name)
+        self.lost.add(name)
         upto = f" before round {above.round}" if above is not None else ""
         self._chronicle.log(
             "WARNING", "fednode.run", f"rounds{upto} are missing here, and no node of the run has them any more"
@@ -370,6 +373,11 @@ class RunHistory:
             with trio.CancelScope(shield=True):
                 await self.past.append([entry for _, entry in new])
             self._fresh.update(name for name, _ in new)
+            self._tell_news()
+
+    def _tell_news(self) -> None:
+        self.news.set()
+        self.news = trio.Event()
 
 
 def _nodes_told(past: Past, round_number: int) -> int:

@@ -16,6 +16,7 @@ from protocol.manifest import Configuration, Manifest
 from protocol.manifest_aliases import ALIASES
 from protocol.manifest_keys import EXAMPLES, KEYS, SECTIONS, WRITTEN_OUT, toml_value
 from protocol.manifest_read import ManifestError, Reading, read_configuration
+from protocol.manifest_words import dotted, how_words, liars_warning, liars_words
 from protocol.operation_kinds import RunPropose
 from protocol.wire import pack
 
@@ -61,7 +62,9 @@ class Proposals:
         assert draft.manifest is not None
         if draft.task is not None:
             await self._node.task_files.register(draft.task)
-        return await self._node.runs.propose(draft.place, draft.manifest), draft.reading.taken_as
+        lack = liars_warning(draft.manifest, len(draft.place.state().nodes))
+        notes = (*draft.reading.taken_as, *([lack] if lack else []))
+        return await self._node.runs.propose(draft.place, draft.manifest), notes
 
     async def check(self, asked: Asked) -> Json:
         """What `propose` would say to this, in the shape of docs/api.md."""
@@ -69,7 +72,7 @@ class Proposals:
             draft = await self._draft(asked)
         except ManifestError as error:
             problems = [{"key": _key_in(text), "what": text, "remedy": ""} for text in error.problems]
-            return {"problems": problems, "taken_as": [], "manifest": None, "warnings": []}
+            return {"problems": problems, "taken_as": [], "manifest": None, "warnings": [], "how": ""}
         return {
             "problems": [
                 {"key": key, "what": refused.what, "remedy": refused.remedy} for key, refused in draft.troubles
@@ -77,6 +80,7 @@ class Proposals:
             "taken_as": list(draft.reading.taken_as),
             "manifest": draft.manifest and draft.manifest.model_dump(mode="json"),
             "warnings": [] if draft.place is None else self._warnings(draft.reading.configuration, draft.place),
+            "how": _how(draft.reading.configuration, draft.place),
         }
 
     async def _draft(self, asked: Asked) -> _Draft:
@@ -118,9 +122,18 @@ class Proposals:
             said.append(f"it waits for {wanted} nodes, and {state.name} has {len(state.nodes)}")
         elif wanted > here:
             said.append(f"it waits for {wanted} nodes, and {here} of {state.name} are here now")
+        if lack := liars_warning(configuration, len(state.nodes)):
+            said.append(lack)
         if any(known.name == configuration.name for known in node.runs.known.values()):
             said.append(f"a run called {configuration.name!r} is there already; its name will mean the newer one")
         return said
+
+
+def _how(configuration: Configuration, place: GroupPlace | None) -> str:
+    """How the run would combine, and how many liars it would bear, in a line."""
+    nodes = 0 if place is None else len(place.state().nodes)
+    borne = liars_words(configuration, nodes)
+    return " · ".join(filter(None, (how_words(dotted(configuration.model_dump())), borne)))
 
 
 def node_named(place: GroupPlace, name: str) -> str:

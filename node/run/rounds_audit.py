@@ -6,7 +6,7 @@ where auditors (docs/protocol.md §8.18) look before. Updates are asked of other
 read them, and what was fetched for the audit alone is deleted after it.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +17,7 @@ from node.run.blobs import RunBlobs
 from node.run.data import RunData
 from node.run.known_run import KnownRun
 from node.run.plan import are_updates_shared
+from node.run.round_blobs import RoundBlobs
 from node.run.spans import Spans
 from node.seams import Disk, Trainer
 from protocol.checkpoint import COMPARED, Checkpoint, checkpoint_name, open_checkpoint, open_offer
@@ -25,7 +26,19 @@ from protocol.keys import BlobId, Hash, NodeId
 from protocol.limits import BLOB_BYTES_MAX
 from protocol.run_events import Recompute
 
+# Words for every round alike, so that those of many rounds can be told together.
+GONE = (
+    "what it was made from is not to be had any more: updates are kept until the round after theirs is committed, "
+    "and no longer"
+)
+NOT_SHARED = (
+    "its updates are not here, and are kept for nobody: the run's configuration gives them to the aggregator alone, "
+    'who deletes them when the round is committed (audit = "none", updates.readers = "aggregator")'
+)
+WHEN_TO_ASK = "audit a round while it is the newest"
 AUDITED_ROUNDS_MAX = 1000  # the newest, in one answer; older ones by their number
+
+AUDIT = "audit"  # as which what an audit works with is claimed
 
 Verdict = Literal["agrees", "differs", "unknown"]
 
@@ -44,16 +57,14 @@ class RoundVerdict:
 
 
 class RoundsAudit:
-    """Audits runs of this node. `is_needed`: whether a run works with a blob."""
+    """Audits runs of this node, one at a time. `of_rounds`: what its runs work with."""
 
-    def __init__(
-        self, me: NodeId, disk: Disk, bulk: Bulk, trainer: Trainer, is_needed: Callable[[BlobId], bool]
-    ) -> None:
+    def __init__(self, me: NodeId, disk: Disk, bulk: Bulk, trainer: Trainer, of_rounds: RoundBlobs) -> None:
         self._me = me
         self._disk = disk
         self._bulk = bulk
         self._trainer = trainer
-        self._is_needed = is_needed
+        self._of_rounds = of_rounds
 
     async def look(self, known: KnownRun, round_number: int | None = None) -> list[RoundVerdict]:
         """A verdict on every committed round, the newest first, or on one. Of many rounds, those before the newest that
@@ -101,13 +112,15 @@ class RoundsAudit:
                 audit = RunAudit(data, self._disk, self._trainer)
                 why = await audit.judge(Recompute(name, checkpoint, previous, sources))
             except FednodeError as error:
-                return "unknown", error.what
+                # Who did not give what has grown old is no matter: updates are not kept any longer.
+                is_old = checkpoint.round < known.driver.machine.ledger.newest.round
+                return "unknown", GONE if is_old and are_updates_shared(known.manifest) else error.what
         return ("differs", why) if why else ("agrees", "")
 
     @asynccontextmanager
     async def _data(self, known: KnownRun) -> AsyncIterator[RunData]:
         """The run's data, apart from what its driver has: what was fetched within is deleted in the end."""
-        blobs = RunBlobs(self._disk, self._bulk, lambda text: None, self._trainer.offload)
+        blobs = RunBlobs(self._disk, self._bulk, lambda text: None, self._trainer.offload, self._of_rounds, AUDIT)
         spans = Spans(known.run_id, self._me, record=lambda row: None, now=lambda: 0.0, sequence=lambda: 0)
         data = RunData(
             known.manifest,
@@ -121,14 +134,15 @@ class RoundsAudit:
         try:
             yield data
         finally:
-            for blob in map(BlobId, sorted(blobs.passing)):
-                if not self._is_needed(blob):
-                    await self._disk.delete_blob(blob)
+            await blobs.give_up()
 
     async def _obtain(
         self, known: KnownRun, data: RunData, checkpoint: Checkpoint, previous: Checkpoint, *, ask: bool
     ) -> None:
         """See that what the round was made from is here, or to be asked for. Raises FednodeError."""
+        missing = [node for node, update in _compared(checkpoint) if not await self._disk.has_blob(update)]
+        if missing and not are_updates_shared(known.manifest):
+            raise FednodeError(NOT_SHARED, remedy='start runs with updates.readers = "members", or with an audit')
         for blob, what in (
             (checkpoint.tensor_schema, "the tensor schema"),
             (previous.model, f"the model of round {previous.round}"),
@@ -136,24 +150,17 @@ class RoundsAudit:
         ):
             if blob and not await self._disk.has_blob(BlobId(blob)):
                 if not ask:
-                    raise FednodeError(f"{what} is not here any more", remedy="audit this round by its number")
-                await self._fetch(data, BlobId(blob), what, _sources(checkpoint, self._me))
-        missing = [node for node, update in _compared(checkpoint) if not await self._disk.has_blob(update)]
-        if missing and not are_updates_shared(known.manifest):
-            raise FednodeError(
-                f"the updates of {len(missing)} of its nodes are not here, and the run's manifest lets nobody but the "
-                'aggregator read them: audit is "none", and updates.readers "aggregator"',
-                remedy='start runs with updates.readers = "members", or with an audit',
-            )
+                    raise FednodeError(GONE, remedy=WHEN_TO_ASK)
+                await self._fetch(data, BlobId(blob), what, checkpoint)
         if missing and not ask:
-            raise FednodeError(f"the updates of {len(missing)} of its nodes are not here any more", remedy="ask for it")
+            raise FednodeError(GONE, remedy=WHEN_TO_ASK)
 
-    async def _fetch(self, data: RunData, blob: BlobId, what: str, sources: tuple[NodeId, ...]) -> None:
+    async def _fetch(self, data: RunData, blob: BlobId, what: str, checkpoint: Checkpoint) -> None:
         try:
-            await self._bulk.fetch(blob, sources, BLOB_BYTES_MAX)
+            if not await data.blobs.claim(blob, checkpoint.round):
+                await self._bulk.fetch(blob, _sources(checkpoint, self._me), BLOB_BYTES_MAX)
         except FednodeError as error:
             raise FednodeError(f"{what} is not to be had any more: {error.what}", remedy=error.remedy) from error
-        data.blobs.passing.add(blob)
 
 
 async def _chain(known: KnownRun) -> AsyncIterator[tuple[Hash, Checkpoint, Checkpoint | None]]:

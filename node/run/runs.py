@@ -30,6 +30,7 @@ from node.run.known_run import TAKE_UP_AGAIN_S, KnownRun, why_it_ended
 from node.run.plan import directions_of, run_settings, task_spec
 from node.run.policy import Policy
 from node.run.readers import kind_for
+from node.run.round_blobs import RoundBlobs
 from node.run.start import COULD_NOT_START, check_start
 from node.run.task import RunTask
 from node.run.task_files import TaskFiles
@@ -95,6 +96,7 @@ class Runs:
         self._changed = changed
         self._moved = moved
         self.numbers = Numbers(now)
+        self.of_rounds = RoundBlobs(disk, self._holds)
         self._slots = trio.CapacityLimiter(TRAINING_SLOTS)
         self._nursery: trio.Nursery | None = None
         self.histories = Histories(
@@ -306,27 +308,22 @@ class Runs:
         task_path = await self._task_files.find(known.manifest)
         spec = task_spec(known.run_id, known.manifest, self._identity.node_id, path, options, task_path, fingerprint)
         chronicle, spans = known.chronicle, known.chronicle.spans
+        assert known.history is not None  # since this node knows of the run
 
         def moved(source: NodeId, kind: str, size: int, round_number: int) -> None:
             chronicle.moved(size, received=True)
             self._moved(known.run_id, source, self._identity.node_id, kind, size, round_number)
 
-        def needed_elsewhere(blob: BlobId) -> bool:
-            drivers = [(other is not known, other.driver) for other in self.known.values() if other.driver is not None]
-            return any(driver.keeps(blob) or (is_other and driver.holds(blob)) for is_other, driver in drivers)
-
         warn = partial(chronicle.log, "WARNING", "fednode.run")
-        blobs = RunBlobs(self._disk, self._bulk, warn, self._trainer.offload)
-        run_data = RunData(
-            known.manifest, self._disk, self._bulk, self._trainer, moved, needed_elsewhere, blobs=blobs, spans=spans
-        )
+        blobs = RunBlobs(self._disk, self._bulk, warn, self._trainer.offload, self.of_rounds, known.run_id)
+        run_data = RunData(known.manifest, self._disk, self._bulk, self._trainer, moved, blobs=blobs, spans=spans)
         return RunDriver(
             known.run_id,
             machine,
             disk=self._disk,
             data=run_data,
             audit=RunAudit(run_data, self._disk, self._trainer),
-            task=RunTask(spec, self._disk, blobs, self._trainer, self._slots, chronicle, spans),
+            task=RunTask(spec, self._disk, blobs, self._trainer, self._slots, chronicle, spans, known.history),
             chronicle=chronicle,
             send=self.send,
             tell_proposer=partial(self.failures.tell, known),
@@ -371,6 +368,10 @@ class Runs:
             self.answers.on_answer(known, peer, message)
 
     # --- blobs ---------------------------------------------------------------------------------------------------
+    def _holds(self, blob: BlobId) -> bool:
+        drivers = [known.driver for known in self.known.values() if known.driver is not None]
+        return any(driver.holds(blob) or driver.keeps(blob) for driver in drivers)
+
     def may_read(self, peer: NodeId, blob: BlobId) -> bool:
         """Checkpoints are for the run's roster; an update is for the aggregator, or for whom the manifest says."""
         return any(kind_for(known, peer, blob) for known in self.known.values())

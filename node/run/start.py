@@ -18,6 +18,7 @@ from protocol.keys import BlobId, NodeId
 from protocol.limits import OPERATION_BYTES_MAX
 from protocol.operation_kinds import Payload, RunStop
 from protocol.operation_kinds import RunStart as RunStartOperation
+from protocol.voters import trainers_of
 from protocol.wire import pack
 
 log = logging.getLogger("fednode.run")
@@ -55,17 +56,17 @@ async def see_to_start(
     roster = known.manifest.roster
     rest_s = known.entry.proposed_at + roster.join_deadline_s - now()
     with trio.move_on_after(max(0.0, rest_s)):
-        while len(known.answers) < roster.nodes_min and not known.over:
-            known.chronicle.note(f"{len(known.answers)} of at least {roster.nodes_min} nodes are ready")
+        while (lack := _lack(known)) and not known.over:
+            known.chronicle.note(lack.format(are="are"))
             await news().wait()
         with trio.move_on_after(START_GRACE_S):
             while not present() <= {*known.answers, *known.declined} and not known.over:
                 await news().wait()
     if known.over:
         return  # somebody stopped it meanwhile
-    if len(known.answers) < roster.nodes_min:
-        ready = f"{len(known.answers)} of at least {roster.nodes_min} nodes were ready when the join deadline passed"
-        await say(known, RunStop(run=known.run_id, reason=f"{COULD_NOT_START}{ready}"))
+    if lack := _lack(known):
+        reason = f"{COULD_NOT_START}{lack.format(are='were')} when the join deadline passed"
+        await say(known, RunStop(run=known.run_id, reason=reason))
         return
     known.starting = True
     try:
@@ -79,6 +80,21 @@ async def see_to_start(
         return
     await say(known, RunStartOperation(run=known.run_id, start=pack(_make_start(known, schema, model))))
     known.chronicle.note("")
+
+
+def _lack(known: KnownRun) -> str:
+    """What keeps the run from being started, for people, with {are} for the verb's tense; empty when nothing does."""
+    ready, manifest = [open_ready(raw).body for raw in known.answers.values()], known.manifest
+    if len(ready) < manifest.roster.nodes_min:
+        return f"{len(ready)} of at least {manifest.roster.nodes_min} nodes {{are}} ready"
+    trainers = [note.node for note in ready if note.role == "trainer"]
+    drawn = len(trainers_of(known.run_id, 1, trainers, manifest.round.fraction))
+    if drawn < manifest.round.updates_min:  # it would wait for its first round without end
+        return (
+            f"{len(ready)} nodes {{are}} ready, and {len(trainers)} of them train: a round has {drawn} updates then, "
+            f"and round.updates_min asks for {manifest.round.updates_min}"
+        )
+    return ""
 
 
 async def _starting_model(

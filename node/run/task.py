@@ -16,6 +16,7 @@ from node.record.artifact_keeper import ArtifactKeeper
 from node.run.blobs import RunBlobs
 from node.run.carried import CarriedState
 from node.run.chronicle import Chronicle
+from node.run.history import RunHistory
 from node.run.spans import Spans
 from node.seams import Disk, TaskOutput, TaskSession, TaskSpec, Trainer, TrainerFailed
 from protocol.checkpoint import METRIC_NAME_CHARACTERS_MAX, Checkpoint, Offer, is_metric_name
@@ -39,6 +40,7 @@ class RunTask:
         slots: trio.CapacityLimiter,
         chronicle: Chronicle,
         spans: Spans,
+        history: RunHistory,
     ) -> None:
         self._spec = spec
         self._disk = disk
@@ -49,7 +51,7 @@ class RunTask:
         self._keeper = ArtifactKeeper(chronicle, disk, trainer.offload)
         self._has_said_what_is_not_told = False
         self._spans = spans
-        self.carried = CarriedState(spec, trainer, blobs)
+        self.carried = CarriedState(spec, trainer, blobs, history, partial(chronicle.log, "WARNING", "fednode.run"))
         self._session: TaskSession | None = None
         self._busy = trio.Lock()
         self._calls: set[trio.CancelScope] = set()
@@ -77,6 +79,7 @@ class RunTask:
 
     async def _train(self, wanted: Train) -> Trained:
         base = wanted.base
+        await self.carried.catch_up(base)
         async with self._busy, self._slots:
             session = await self._open()
             try:
@@ -85,7 +88,7 @@ class RunTask:
                 schema, model, began = await self._schema(base), await self._model(base), trio.current_time()
                 result = await session.train(wanted.round, schema, model, server_state)
                 trained_at = trio.current_time()
-                update = await self._blobs.put_for_a_round(result.update, may_change=True)  # by the task's code
+                update = await self._blobs.put_for_a_round(result.update, wanted.round, may_change=True)
                 await self.carried.keep(wanted.round, update)
                 stored_s = trio.current_time() - trained_at
             except TrainerFailed:

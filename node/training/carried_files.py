@@ -51,6 +51,11 @@ def use_named(directory: Path, round_number: int, update: str) -> None:
                 (directory / older).unlink(missing_ok=True)
 
 
+def offered_rounds(directory: Path) -> list[int]:
+    """The rounds whose updates' states may come to count still."""
+    return sorted(int(name.split(".")[1]) for name in _named(directory))
+
+
 def _name(round_number: int, update: str) -> str:
     return f"{CARRIED_FILE}.{round_number:08}.{update}"
 

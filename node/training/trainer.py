@@ -17,7 +17,7 @@ from typing import Any
 import trio
 
 from node.seams import Keep, TaskOutput, TaskSpec, TrainerFailed
-from node.training.carried_files import name_next, use_named
+from node.training.carried_files import name_next, offered_rounds, use_named
 from node.training.staged_files import discard
 from node.training.worker_attended import AttendedWorker
 from node.training.worker_process import WorkerProcess
@@ -79,6 +79,10 @@ class WorkerTrainer:
     async def carry_on(self, run_id: str, round_number: int, update: BlobId, *, used: bool) -> None:
         rename = use_named if used else name_next
         await self._blocking(partial(rename, self._state_of(run_id), round_number, update))
+
+    async def offered_rounds(self, run_id: str) -> Sequence[int]:
+        rounds: list[int] = await self._blocking(partial(offered_rounds, self._state_of(run_id)))
+        return rounds
 
     async def _supervise(self, session: WorkerSession, pid: int, run_id: str) -> None:
         """What goes wrong with one worker, in ways that nobody foresaw, ends neither the node nor other workers."""

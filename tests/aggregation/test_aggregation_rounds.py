@@ -1,5 +1,6 @@
 """What becomes of bad updates, counters, odd dtypes, server states: no update can stop or poison a round."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from aggregation.schema import ELEMENT_TYPES, Schema, TensorSpec
 from aggregation.settings import CombineSettings
 from aggregation.updates import Update, encode_update, update_of
 from protocol.errors import FednodeError, RemoteProtocolError
+from protocol.limits import DISTANCE_UPDATES_MAX
 
 # --- bad updates ---------------------------------------------------------------------------------------------------
 
@@ -80,6 +82,32 @@ def test_updates_beyond_the_limit_are_refused_by_order_of_names() -> None:
     assert [(r.name, r.code) for r in combined.refused] == [("4096", "too-many-updates"), ("4097", "too-many-updates")]
     assert len(combined.used) == TERMS_MAX
     assert np.frombuffer(combined.model, "<f4")[0] == 1
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        CombineSettings("krum", "uniform"),
+        CombineSettings("multi_krum", "uniform"),
+        CombineSettings("geometric_median", "uniform"),
+        CombineSettings("centred_clipping", "uniform"),
+        CombineSettings("median", "uniform", mix_share=0.2),
+    ],
+    ids=lambda run: run.rule,
+)
+def test_rules_that_look_at_distances_have_room_for_fewer(
+    run: CombineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is compared in pairs takes memory by the square of the updates."""
+    assert run.updates_max == DISTANCE_UPDATES_MAX < CombineSettings("median", "uniform").updates_max == TERMS_MAX
+    monkeypatch.setattr("aggregation.settings.DISTANCE_UPDATES_MAX", 4)
+    base, updates = make_round(SCHEMA, 6)
+    run = replace(run)
+    combined = combine(base, SCHEMA, updates[::-1], run)
+    few = combine(base, SCHEMA, updates[:4], run)
+    refused = [(refusal.name, refusal.code) for refusal in combined.refused if refusal not in few.refused]
+    assert refused == [("node-04", "too-many-updates"), ("node-05", "too-many-updates")]
+    assert (combined.model, combined.used) == (few.model, few.used)
 
 
 @pytest.mark.parametrize("codec", sorted(CODECS))

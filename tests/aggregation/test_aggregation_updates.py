@@ -1,6 +1,7 @@
 """Updates: made from a trained model, and judged by their bytes alone."""
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from aggregation.codec import MalformedCode
 from aggregation.codecs import CODECS, codec_named
+from aggregation.measuring import Measuring
 from aggregation.norms import NORM_BLOCK, NORM_UNIT_BITS, norm_squared_of
 from aggregation.schema import Schema
 from aggregation.sources import FileSink, as_source
@@ -77,6 +80,7 @@ COUNTER_SENTENCE = "its counter 'steps' rises by more than 2^32 in one round"
         (_blob(GOOD), 0, "samples-out-of-range", "it claims 0 samples, not a whole number from 1 to 2^48"),
         (_blob(GOOD), -3, "samples-out-of-range", "it claims -3 samples, not a whole number from 1 to 2^48"),
         (_blob(GOOD), SAMPLES_MAX + 1, "samples-out-of-range", None),
+        (_blob(GOOD) + b"x", SAMPLES_MAX + 1, "update-length", None),
         (_blob(GOOD), 5.0, "samples-out-of-range", None),
         (_blob(GOOD), NAN, "samples-out-of-range", None),
         (_blob(GOOD), True, "samples-out-of-range", None),
@@ -189,3 +193,54 @@ def test_models_of_another_length_make_no_update() -> None:
         encode_update(SCHEMA, BASE, BASE + b"\0", FP32)
     with pytest.raises(FednodeError, match="its schema says"):
         encode_update(SCHEMA, BASE[:-1], BASE, FP32)
+
+
+LARGE = Schema.of_arrays(
+    {"a": np.zeros(70_001, np.float32), "b": np.zeros((3, 30_000), np.float32), "steps": np.array(10, np.int64)}
+)
+
+
+@given(
+    st.sampled_from(sorted(CODECS)),
+    st.sampled_from(["", "nan", "huge", "flipped", "counter"]),
+    st.lists(st.integers(0, 2**20), max_size=8),
+    st.integers(0, 2**20),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=150, deadline=None)
+def test_an_update_is_judged_alike_however_it_is_cut(
+    name: str, harm: str, cuts: list[int], taken: int, with_norm: bool, seed: int
+) -> None:
+    """docs/protocol.md §8.28."""
+    codec, random = codec_named(name), np.random.default_rng(seed)
+    values = random.normal(size=LARGE.averaged_elements).astype(np.float32)
+    values[int(random.integers(len(values)))] *= {"nan": NAN, "huge": 2.0**65}.get(harm, 1)
+    steps = np.int64(10 + (harm == "counter") * (COUNTER_RISE_MAX + 1))
+    blob = bytearray(codec.encode(values) + steps.tobytes())
+    if harm == "flipped":
+        blob[int(random.integers(len(blob)))] ^= 0xFF
+    bounds = Bounds({"steps": np.array(10, np.int64)}, norm=500.0 if with_norm else None)
+    update = update_of("ada", bytes(blob), 5)
+    whole = check_update(LARGE, codec, bounds, update)
+
+    measuring: Measuring | None = Measuring(LARGE, codec, with_norm=with_norm)
+    edges = sorted({0, *(min(cut, taken, len(blob)) for cut in cuts), min(taken, len(blob))})
+    try:
+        for start, stop in pairwise(edges):
+            assert measuring is not None
+            measuring.take(blob[start:stop])
+    except MalformedCode:
+        measuring = None  # who takes pieces lets the whole be judged then
+        assert isinstance(whole, Refusal)
+        assert whole.code == "malformed-code"
+    assert check_update(LARGE, codec, bounds, update, measuring) == whole
+
+
+def test_what_was_measured_without_norms_is_measured_again_where_they_are_needed() -> None:
+    blob = _blob(GOOD)
+    measuring = Measuring(SCHEMA, FP32, with_norm=False)
+    measuring.take(blob)
+    found = check_update(SCHEMA, FP32, Bounds(COUNTERS, 100.0), update_of("ada", blob, 5), measuring)
+    assert isinstance(found, Checked)
+    assert found.norm_squared == 30 * 4**NORM_UNIT_BITS

@@ -22,7 +22,7 @@ class MemoryBlobs:
             {"kind": "updates", "what": "of a round", "blobs": 0, "bytes": 0},
             {"kind": "garbage", "what": "of no use", "blobs": 1, "bytes": 500},
         ]
-        runs = [{"run_id": "cd" * 32, "name": "study", "blobs": 2, "bytes": 2048}]
+        runs = [{"run_id": "cd" * 32, "name": "study", "blobs": 2, "bytes": 2048}] * 2
         room = {"blobs_max_bytes": 10**9, "disk_free_bytes": 10**10}
         return {"blobs": 3, "bytes": 2548, "kinds": kinds, "runs": runs, "spared": "", **room}
 
@@ -32,14 +32,20 @@ class MemoryBlobs:
     async def collect(self, *, dry_run: bool) -> Json:
         self._calls.append(("collect", dry_run))
         kinds = [{"kind": "leftovers", "why": "nothing needs them", "blobs": 1, "bytes": 500}]
-        return {"dry_run": dry_run, "kinds": kinds, "bytes": 500, "spared": "nothing much"}
+        rest = {"recent": {"blobs": 23, "bytes": 4096}, "spared": "nothing much"}
+        return {"dry_run": dry_run, "kinds": kinds, "bytes": 500, **rest}
 
 
 class MemoryTransfers:
     """Two blobs on their way, and limits that are remembered."""
 
     def __init__(self) -> None:
-        self.known: Json = {"up_bytes_per_s": None, "down_bytes_per_s": None, "blobs_max_bytes": None}
+        self.known: Json = {
+            "up_bytes_per_s": None,
+            "down_bytes_per_s": None,
+            "blobs_max_bytes": None,
+            "blobs_bytes": 2548,
+        }
 
     async def listed(self) -> list[Json]:
         told = {"blob": BLOB, "run_id": "cd" * 32, "began_at": "2026", "rate_bytes_per_s": 2.5e6}

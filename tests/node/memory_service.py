@@ -319,7 +319,7 @@ class MemoryService:
     async def run(self, run: str) -> Json:
         if run not in self.all_runs:
             raise NotFound("no-such-run", f"No run is called {run!r}", remedy="see fednode run list")
-        return {**self.all_runs[run], "manifest": {"training": {"rounds": 10}}}
+        return {"manifest": {"training": {"rounds": 10}}, **self.all_runs[run]}
 
     async def start_run(self, config: str, source: str | None, group: str | None, overrides: Mapping[str, Any]) -> Json:
         reading = read_configuration(config, source=source or "", overrides=overrides)
@@ -394,7 +394,14 @@ def run_json(name: str, **changes: Any) -> Json:
     run |= {"task": "digits", "data": "digits", "proposer": NODE, "proposer_name": "alpha", "state": "RUNNING"}
     run |= {"reason": "", "note": "", "round": 2, "rounds": 10, "term": 1, "aggregator": NODE, "elections": 1}
     run |= {"aggregator_name": "alpha", "created_at": "2026-01-01T00:00:00Z", "started_at": None, "ended_at": None}
-    run |= {"accuracy": 0.75, "loss": None, "decision": "accepted", "bytes_sent": 10, "bytes_received": 20}
+    run |= {
+        "accuracy": 0.75,
+        "loss": None,
+        "decision": "accepted",
+        "bytes_moved": 30,
+        "bytes_sent": 10,
+        "bytes_received": 20,
+    }
     participant = {"node_id": NODE, "name": "alpha", "state": "TRAINING", "reason": "", "round": 2, "samples": 100}
     return {**run, "participants": [{**participant, "voter": True}], **changes}
 

@@ -65,9 +65,13 @@ def test_garbage_is_named_and_goes_and_nothing_else(tmp_path: Path) -> None:
         garbage = await life.disk.put_blob(b"of nobody")
         before = {entry.blob for entry in await life.disk.stored_blobs()}
         care = life.node.service.blobs
-        assert (await care.collect(dry_run=False))["kinds"] == [], "it may yet be claimed"
+        early = await care.collect(dry_run=False)
+        assert early["kinds"] == [], "it may yet be claimed"
+        assert early["recent"]["blobs"] >= 1
+        assert early["recent"]["bytes"] >= len(b"of nobody")
         await trio.sleep(2 * UNUSED_S)  # virtual time passes
         would = await care.collect(dry_run=True)
+        assert would["recent"] == {"blobs": 0, "bytes": 0}
         (leftovers,) = [each for each in would["kinds"] if each["kind"] == "leftovers"]
         assert "audit" in leftovers["why"]
         assert {entry.blob for entry in await life.disk.stored_blobs()} == before
@@ -120,7 +124,11 @@ def test_what_is_damaged_is_set_aside_and_comes_again_from_the_run(tmp_path: Pat
         life.node.record.add(ArtifactRow(run, "n", "file", "file", ours, 11, 1.0, 1))
         for blob in (BlobId(newest.model), ours, useless):
             life.disk.damage_blob(blob)
-        told = {each["blob"]: each["again"] for each in (await care.verify())["damaged"]}
+        damaged = (await care.verify())["damaged"]
+        words = {each["blob"]: each["of"] for each in damaged}
+        name = life.node.runs.known[run].name
+        assert words == {newest.model: f"model of round {ROUNDS} of {name}", ours: "artifact", useless: ""}
+        told = {each["blob"]: each["again"] for each in damaged}
         assert told == {newest.model: FETCHED, ours: NOBODY, useless: NOT_NEEDED}
         assert (await care.verify())["damaged"] == []
         assert await life.disk.has_blob(BlobId(newest.model))
@@ -143,7 +151,12 @@ def test_a_transfer_is_told_with_what_it_is_whose_and_for_how_long(
         ]
         monkeypatch.setattr(node.bulk, "transfers", lambda: going)
         known, strange = await node.service.transfers.listed()
-        assert (known["kind"], known["run_id"], known["peer"], known["peer_name"]) == ("model", run, peer, "node-1")
+        assert (known["kind"], known["run_id"], known["peer"], known["peer_name"]) == (
+            "checkpoint",
+            run,
+            peer,
+            "node-1",
+        )
         assert (known["direction"], known["done_bytes"], known["left_s"]) == ("in", 10, 15.0)
         assert known["began_at"] == iso(node.now() - 30)
         assert (strange["kind"], strange["run_name"], strange["peer_name"], strange["left_s"]) == ("", "", "", None)
@@ -165,7 +178,7 @@ def test_limits_and_transfers_are_told_with_the_status(tmp_path: Path) -> None:
         service = life.node.service
         assert await service.transfers.listed() == []
         told = await service.transfers.set_limits({"down": "1MB/s"})
-        assert (await service.status())["limits"] == told == await service.transfers.limits()
+        assert (await service.status())["limits"] | {"blobs_bytes": 0} == told == await service.transfers.limits()
         assert (await service._snapshot())["transfers"] == []
 
     on_hostile_ground(tmp_path, story)

@@ -46,21 +46,27 @@ def test_what_takes_the_room_is_shown(service: MemoryService, command: tuple[str
     text = run(*command).output
     assert all(word in text for word in ("models", "2.0 kB", "study", "garbage", "3 blobs, 2.5 kB of 1 GB"))
     assert "updates" not in text, "of which there are none"
+    assert "counts for each of them" in text
     assert done(*command)["kinds"][0]["bytes"] == 2048
 
 
 def test_reading_through_says_what_is_damaged_and_fails_by_it(service: MemoryService) -> None:
     assert "3 of 3 blobs are sound" in run("blobs", "verify").output
-    service.blobs.damaged = [{"blob": "ab" * 32, "bytes": 7, "what": "chunk 3 is bad", "again": "fetched again"}]
+    bad = {"blob": "ab" * 32, "bytes": 7, "of": "model of round 3 of study", "again": f"not fetched again: {'x' * 300}"}
+    service.blobs.damaged = [{**bad, "what": f"The blob {'ab' * 32} is damaged in chunk 3"}]
     wrong = run("blobs", "verify")
     assert wrong.exit_code == 1
-    assert all(word in wrong.output for word in ("2 of 3", "abababababab", "chunk 3 is bad", "fetched again"))
+    assert all(word in wrong.output for word in ("2 of 3", "abababababab", "damaged in chunk 3", "not fetched again"))
+    (row,) = [line for line in wrong.output.splitlines() if "model of round 3 of study" in line]
+    assert len(row) < 100
+    assert "ab" * 32 not in wrong.output
     assert done("blobs", "verify", exit_code=1)["damaged"][0]["bytes"] == 7
 
 
 def test_collecting_says_what_goes_and_why(service: MemoryService) -> None:
     text = run("blobs", "gc", "--dry-run").output
     assert all(word in text for word in ("WOULD GO", "leftovers", "nothing needs them", "nothing much"))
+    assert all(word in text for word in ("23 blobs (4.1 kB)", "within the last hour"))
     assert done("blobs", "gc")["bytes"] == 500
     assert [call for call in service.calls if call[0] == "collect"] == [("collect", True), ("collect", False)]
 
@@ -72,17 +78,19 @@ def test_transfers_are_shown_with_how_long_they_take(service: MemoryService) -> 
         word in coming for word in ("from", "update of study", "█████░", "25.0 MB of 100.0 MB", "2.5 MB/s", "30 s")
     )
     (going,) = [line for line in text.splitlines() if "several" in line]
-    assert "abababababab" in going
+    assert all(word in going for word in ("abababababab", "10 B given, of at most 20 B"))
+    assert "█" not in going
     assert len(done("transfers")) == 2
 
 
 def test_limits_are_shown_and_changed_one_by_one(service: MemoryService) -> None:
-    assert run("limits").output.split() == ["up", "none", "down", "none", "blobs", "none"]
-    assert "2.5 MB/s" in run("limits", "--up", "20Mbit/s").output
+    assert run("limits").output.split() == ["up", "none", "down", "none", "blobs", "none,", "2.5", "kB", "used"]
+    assert "2.5 MB/s = 20 Mbit/s" in run("limits", "--up", "20Mbit/s").output
     assert done("limits", "--blobs-max", "50G") == {
         "up_bytes_per_s": 2.5e6,
         "down_bytes_per_s": None,
         "blobs_max_bytes": 50 * 10**9,
+        "blobs_bytes": 2548,
     }
     assert done("limits", "--up", "none")["up_bytes_per_s"] is None
 
@@ -125,6 +133,27 @@ def test_only_a_running_node_knows_what_is_garbage(home: Path) -> None:
     assert run("blobs", "gc").exit_code == 3
     assert run("transfers").exit_code == 3
     assert run("limits").exit_code == 3
+
+
+def test_the_limits_of_a_stopped_node_are_shown_and_changed(home: Path) -> None:
+    home.mkdir(mode=0o700)
+    (home / "settings.json").write_text(json.dumps({"name": "icu", "up": "20Mbit/s"}))
+    BlobStore(home / "blobs").put(b"something")
+    assert "2.5 MB/s = 20 Mbit/s" in run("limits").output
+    told = done("limits", "--blobs-max", "50G")
+    assert told == {
+        "up_bytes_per_s": 2.5e6,
+        "down_bytes_per_s": None,
+        "blobs_max_bytes": 50 * 10**9,
+        "blobs_bytes": 9,
+    }
+    assert run("limits", "--up", "20M").exit_code == 2
+    assert json.loads((home / "settings.json").read_text()) == {
+        "name": "icu",
+        "up": "20Mbit/s",
+        "down": "none",
+        "blobs_max": "50G",
+    }
 
 
 def test_nobody_reads_the_blobs_of_a_home_that_is_not_there(home: Path) -> None:

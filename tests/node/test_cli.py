@@ -171,8 +171,20 @@ def test_home_counts_before_and_after_the_command(service: MemoryService, monkey
 
 def test_peers(service: MemoryService) -> None:
     lines = done("peers").stdout.splitlines()
-    assert lines[0].split() == ["NAME", "NODE", "STATE", "LAST", "SEEN", "CORES", "MEMORY", "GPUS", "RUNS"]
+    assert lines[0].split() == [
+        "NAME",
+        "NODE",
+        "STATE",
+        "LAST",
+        "SEEN",
+        "CORES",
+        "MEMORY",
+        "GPUS",
+        "RUNS",
+        *["BLOBS", "BY"],
+    ]
     assert "this node" in lines[1]
+    assert "now" in lines[1]
     assert "8.6 GB" in lines[1]
     assert "away" in lines[2]
     assert len(json.loads(done("peers", "--json").stdout)) == 2
@@ -261,6 +273,39 @@ def test_a_run_tells_whose_updates_were_refused(service: MemoryService) -> None:
     assert "not-finite: NaN" in shown
     told = json.loads(done("run", "show", "a", "--json").stdout)["updates_refused"]
     assert [(each["round"], each["node_name"], each["reason"]) for each in told] == [(2, "alpha", "not-finite: NaN")]
+
+
+def test_what_a_rule_sets_aside_is_told_apart_and_in_a_line(
+    service: MemoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = read_configuration(CONFIGURATION + '[aggregation]\nrule = "krum"\n').configuration.model_dump(
+        mode="json"
+    )
+    service.all_runs["a"] = run_json("a", manifest=manifest)
+    row = {
+        "run_id": "cd" * 32,
+        "node_id": "x",
+        "samples": 9,
+        "outcome": "refused",
+        "reason": "set-aside: krum took another",
+    }
+    rows = [{**row, "round": at, "node_name": name} for at in (2, 1) for name in ("ben", "cleo")][:3]
+
+    async def updates(run: str, wanted: Any) -> list[Any]:
+        return rows
+
+    monkeypatch.setattr(service.curves, "updates", updates)
+    shown = done("run", "show", "a").stdout
+    assert "krum set aside: ben 2 rounds, cleo 1" in shown
+    assert "Updates that were refused" not in shown
+    assert "how          krum 0.2 · bf16 · no audit" in shown
+    assert "round 2: of 2 updates krum 0.2 bears no liar" in shown
+
+
+def test_rounds_of_which_the_same_cannot_be_said_are_one_row(service: MemoryService) -> None:
+    service.audits.verdicts = ["agrees", *["unknown"] * 4]
+    rows = run("run", "audit", "a").stdout.splitlines()[1:]
+    assert [row.split()[0] for row in rows] == ["9", "5-8"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from node.home.doctor_checks import (
     Check,
     ClockReading,
     Peer,
+    blobs_check,
     clock_check,
     disk_check,
     listening_check,
@@ -282,3 +283,18 @@ def test_a_record_that_is_none_is_wrong(home: Path) -> None:
 
 def test_where_there_is_no_home_it_says_so(tmp_path: Path) -> None:
     assert [check.state for check in stopped_checks(tmp_path / "nowhere")] == ["wrong"]
+
+
+@pytest.mark.parametrize(
+    ("used", "most", "state", "words"),
+    [
+        (5, None, "ok", "take"),
+        (50, 100, "ok", "of the"),
+        (95, 100, "warning", "may not come in"),
+        (277, 1, "warning", "no update or model comes in"),
+    ],
+)
+def test_blobs_that_take_more_than_they_may_are_told_of(used: int, most: int | None, state: str, words: str) -> None:
+    check = blobs_check(used, most)
+    assert (check.state, bool(check.remedy)) == (state, state == "warning")
+    assert words in check.text

@@ -37,12 +37,20 @@ class Machine:
     """One to which every message is a bad one."""
 
     overview = SimpleNamespace()
+    ledger = SimpleNamespace(newest=None, committed=None)
 
     def step(self, event: RunEvent, now: float) -> list[RunOutput]:
         return [] if isinstance(event, Began) else [Misbehaved(event.peer, "it is bad")]  # type: ignore[union-attr]
 
 
 class Task:
+    carried: Any
+
+    def __init__(self) -> None:
+        self.carried = self
+
+    async def on_committed(self, checkpoint: object) -> None: ...
+
     async def close(self) -> None: ...
 
 

@@ -168,9 +168,9 @@ def test_an_update_that_says_it_is_huge_is_refused_before_it_is_fetched(tmp_path
     fetched: list[str] = []
     fetch = Bulk.fetch
 
-    async def noted(self: Bulk, blob: BlobId, sources: Any, bytes_max: int) -> Any:
+    async def noted(self: Bulk, blob: BlobId, sources: Any, bytes_max: int, *more: Any) -> Any:
         fetched.append(blob)
-        return await fetch(self, blob, sources, bytes_max)
+        return await fetch(self, blob, sources, bytes_max, *more)
 
     async def main(ground: HostileGround) -> None:
         lives = await ground.group(3)

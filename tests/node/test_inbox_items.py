@@ -40,6 +40,7 @@ DAY = 86_400.0
 def proposed(number: int, **changes: Any) -> Proposed:
     facts = {"run_id": f"{number:064x}", "name": f"run-{number}", "group_id": "g", "group": "study", "proposer": "icu"}
     facts |= {"member_id": "Mann", "member": "Ann", "task": "digits", "task_file": False, "data": "digits"}
+    facts["how"] = "mean · bf16 · no audit"
     return Proposed(**{**facts, "at": NOW + number, **changes})  # type: ignore[arg-type]
 
 
@@ -62,6 +63,7 @@ def test_a_proposal_says_who_asks_for_what_and_waits_for_an_answer() -> None:
     assert (told["needs"], told["actions"]) == ("answer", ["accept", "decline", "run"])
     assert "icu of Ann proposes it to study" in told["text"]
     assert "the task file xray.py on a data set called digits" in told["text"]
+    assert "How: mean · bf16 · no audit. Accept it" in told["text"]
 
 
 def test_who_proposes_by_the_hundred_fills_a_few_lines() -> None:

@@ -10,9 +10,10 @@ import pytest
 import trio
 from hostile_ground import HostileGround, Life, on_hostile_ground
 
-from node.record.kept_blobs import ModelLists, models_in, sort_blobs
+from node.record.kept_blobs import ModelLists, sort_blobs
 from node.record.retention import ABSENCE_S, EVERY_S, FIRST_AFTER_S, UNUSED_S, Removed
 from node.run.driver import journal_name
+from node.run.models import models_in
 from protocol.checkpoint import checkpoint_blobs
 from protocol.errors import FednodeError, Refused
 from protocol.keys import BlobId

@@ -73,10 +73,9 @@ def test_what_was_here_before_a_round_does_not_pass_with_it(tmp_path: Path) -> N
         assert driver is not None
         blobs, disk = driver._data.blobs, life.node.disk
         model = await disk.put_blob(b"a model with a name")
-        assert await blobs.put_for_a_round(b"a model with a name") == model
-        update = await blobs.put_for_a_round(b"an update")
-        await driver._data._forget(model)
-        await driver._data._forget(update)
+        assert await blobs.put_for_a_round(b"a model with a name", 3) == model
+        update = await blobs.put_for_a_round(b"an update", 3)
+        await blobs.give_up(until=3)
         assert [await disk.has_blob(blob) for blob in (model, update)] == [True, False]
 
     on_hostile_ground(tmp_path, test)

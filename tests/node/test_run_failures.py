@@ -31,11 +31,11 @@ def break_task(monkeypatch: pytest.MonkeyPatch, life: Life, method: str, round_n
     """From now on the task raises at this node, in this round."""
     real, node_id = getattr(LoadedTask, method), life.node.identity.node_id
 
-    def failing(self: LoadedTask, number: int, *arguments: Any) -> Any:
+    def failing(self: LoadedTask, number: int, *arguments: Any, **options: Any) -> Any:
         if self._spec.node_id == node_id and number == round_number:
             with telling_failures(method, __file__):
                 raise ValueError(SECRET)
-        return real(self, number, *arguments)
+        return real(self, number, *arguments, **options)
 
     monkeypatch.setattr(LoadedTask, method, failing)
 

@@ -83,12 +83,12 @@ def test_an_honest_round_agrees_and_older_ones_cannot_be_said(how: str, tmp_path
             assert (rounds[0]["verdict"], rounds[0]["why"]) == ("agrees", "")
             assert (rounds[0]["updates_used"], rounds[0]["updates_refused"]) == (3, 0)
             assert {each["verdict"] for each in rounds[1:]} == {"unknown"}
-            assert all("not" in each["why"] for each in rounds[1:])
+            assert all("not to be had any more" in each["why"] for each in rounds[1:])
             assert await held(ground, run) == before, "what was fetched for the audit alone is deleted after it"
             assert (await audited(life, run, 3))[0]["verdict"] == "agrees"
             (first,) = await audited(life, run, 1)
             assert (first["verdict"], first["round"]) == ("unknown", 1)
-            assert "is not to be had" in first["why"]
+            assert first["why"] == rounds[-1]["why"], "one cause has one wording, however it is asked for"
 
     on_ground(tmp_path, test)
 
@@ -138,7 +138,9 @@ def test_where_the_manifest_lets_nobody_read_updates_it_cannot_be_said(tmp_path:
             asked = life.node.network.counters.bytes_received  # type: ignore[attr-defined]
             (newest, *_) = await audited(life, run, ROUNDS)
             assert newest["verdict"] == "unknown"
-            assert "lets nobody but the aggregator read them" in newest["why"]
+            assert "gives them to the aggregator alone" in newest["why"]
+            whole = await audited(life, run)
+            assert {each["why"] for each in whole} == {newest["why"]}, "one cause has one wording"
             assert life.node.network.counters.bytes_received == asked  # type: ignore[attr-defined]
 
     on_ground(tmp_path, test)

@@ -86,6 +86,23 @@ def test_what_is_fine_comes_with_its_manifest_and_with_what_may_go_wrong(tmp_pat
     with_a_node(tmp_path, act)
 
 
+def test_how_many_liars_the_rule_bears_is_said_before_it_is_proposed(tmp_path: Path) -> None:
+    async def act(node: Any) -> None:
+        await node.service.create_group("alone")
+        text = GOOD.replace("nodes_min = 1", "nodes_min = 3") + '[aggregation]\nrule = "trimmed_mean"\n'
+        told = await node.service.proposals.check(Asked(config=text))
+        assert told["problems"] == []
+        assert told["how"] == "trimmed_mean 0.2 · bf16 · no audit · liars borne: none of 3"
+        assert "bears no liar" in told["warnings"][-1]
+        run = await node.service.start_run(text, None, None, {})
+        assert "bears no liar" in run["taken_as"][-1]
+        assert (await node.service.inbox.proposal(run["run_id"]))["how"] == "trimmed_mean 0.2 · bf16 · no audit"
+        enough = await node.service.proposals.check(Asked(config=text, overrides={"aggregation.byzantine_share": 0.34}))
+        assert not any("liar" in said for said in enough["warnings"])
+
+    with_a_node(tmp_path, act)
+
+
 def test_what_is_found_fault_with_is_refused_by_proposing(tmp_path: Path) -> None:
     async def act(node: Any) -> None:
         with pytest.raises(Refused) as refused:

@@ -89,6 +89,24 @@ def test_a_run_that_too_few_join_has_failed_when_its_deadline_passes(tmp_path: P
     in_a_group(test, tmp_path)
 
 
+def test_a_run_whose_rounds_could_never_have_their_updates_is_not_started(tmp_path: Path) -> None:
+    """§6.6: enough nodes are ready, and too few of them train."""
+
+    async def test(nodes: list[Node]) -> None:
+        text = CONFIGURATION.format(seed=1, rounds=1, nodes=2) + f"join_deadline_s = {JOIN_DEADLINE_S}\n"
+        text += f'[roster.roles]\n{nodes[1].identity.node_id} = "validator"\n[round]\nupdates_min = 2\n'
+        run = await nodes[0].service.start_run(text, None, None, {})
+        known = nodes[0].runs.known[run["run_id"]]
+        await until(lambda: all(_is_stopped(node, known) for node in nodes))
+        assert len(known.answers) == 2
+        await nodes[0].record.flush()
+        reason = (await nodes[0].service.run(known.run_id))["reason"]
+        assert "2 nodes were ready, and 1 of them train: a round has 1 updates then" in reason
+        assert known.entry.start is None
+
+    in_a_group(test, tmp_path)
+
+
 def test_a_start_names_those_who_signed_that_they_are_ready(tmp_path: Path) -> None:
     """§6.2, §6.4, §6.5."""
 

@@ -9,14 +9,18 @@ from tls_ground import HERE, Kept, door_of, echo, is_taken, knock, over_tls, run
 from node.network import tls_caller, tls_server
 from node.network.libp2p_network import Libp2pNetwork
 from node.network.libp2p_stream import FrameStream
+from node.network.tls_caller import TlsCaller
 from node.network.tls_certificate import calling_context, serving_context
 from node.network.tls_socket import Ended, TlsSocket
 from node.network.tls_stream import TlsStream
 from node.seams import BLOB_PROTOCOL, StreamClosed
+from protocol.bulk_ways import proof_of
+from protocol.keys import node_id_of
 from protocol.limits import BULK_UNEXPECTED_MAX, FRAME_BYTES_MAX, SOURCE_BULK_UNEXPECTED_MAX
 
 pytestmark = pytest.mark.real
 
+BETWEEN = node_id_of(bytes(32))
 ELSEWHERE = "127.0.0.2"  # another place to dial from, on one machine
 
 
@@ -78,8 +82,8 @@ def test_a_token_is_taken_once_and_a_guess_never() -> None:
         offer = server.offer(one.node_id, HERE)
         assert offer is not None
         refused = other.counters.refused_at_door
-        assert await is_taken(await knock(door_of(other)), offer.token)
-        assert not await is_taken(await knock(door_of(other)), offer.token)
+        assert await is_taken(await knock(door_of(other)), proof_of(offer.token, one.node_id, other.node_id))
+        assert not await is_taken(await knock(door_of(other)), proof_of(offer.token, one.node_id, other.node_id))
         assert not await is_taken(await knock(door_of(other)), bytes(32))
         assert other.counters.refused_at_door == refused + 2
 
@@ -93,7 +97,26 @@ def test_a_token_of_one_node_is_no_token_of_another() -> None:
         one.handle(BLOB_PROTOCOL, echo)
         offer = server_of(one).offer(other.node_id, HERE)
         assert offer is not None
-        assert not await is_taken(await knock(door_of(other)), offer.token)
+        proof = proof_of(offer.token, other.node_id, one.node_id)
+        assert not await is_taken(await knock(door_of(other)), proof)
+        assert await is_taken(await knock(door_of(one)), proof)
+
+    run(scenario)
+
+
+def test_an_offer_that_somebody_passes_on_as_its_own_leads_nowhere() -> None:
+    """§13.5: else we would speak to one node and take it for another, and it would take us for a third."""
+
+    async def scenario(one: Libp2pNetwork, other: Libp2pNetwork) -> None:
+        offer = server_of(other).offer(BETWEEN, HERE)
+        assert offer is not None
+        caller = TlsCaller(one.node_id)
+        assert await caller.connect(BETWEEN, offer, other.addresses()) is None
+        offer = server_of(other).offer(one.node_id, HERE)
+        assert offer is not None
+        tls = await caller.connect(other.node_id, offer, other.addresses())
+        assert tls is not None
+        tls.cut()
 
     run(scenario)
 
@@ -108,7 +131,7 @@ def test_a_token_of_who_was_put_out_meanwhile_is_not_taken() -> None:
         assert offer is not None
         tls = await knock(door_of(other))
         other._door.set(lambda peer: False)  # and nobody has been hung up on yet
-        assert not await is_taken(tls, offer.token)
+        assert not await is_taken(tls, proof_of(offer.token, one.node_id, other.node_id))
         assert server.offer(one.node_id, HERE) is None
 
     run(scenario)

@@ -1,20 +1,24 @@
 """Streams for blobs over TLS: which way they take, what they carry, and when they end (docs/protocol.md §13)."""
 
 import logging
+import math
 import os
+import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from random import Random
 
 import psutil
 import pytest
 import trio
-from tls_ground import HERE, Kept, echo, over_tls, run, says, server_of, until
+from tls_ground import HERE, Kept, door_of, echo, over_tls, run, says, server_of, until
 
 from node.network import tls_caller, tls_peers, tls_ways
 from node.network.libp2p_network import Libp2pNetwork
 from node.network.libp2p_stream import FrameStream
 from node.network.tls_stream import TlsStream
 from node.seams import BLOB_PROTOCOL, CONTROL_PROTOCOL, Stream, StreamClosed, Unreachable
+from protocol.bulk_ways import TLS_BEGINS
 from protocol.limits import FRAME_BYTES_MAX, PEER_BULK_STREAMS_MAX
 
 pytestmark = pytest.mark.real
@@ -180,6 +184,54 @@ def test_a_port_that_refuses_is_done_without_and_tried_again_when_the_peer_is_ba
         assert isinstance(await one.open(other.node_id, BLOB_PROTOCOL), FrameStream)
         await one.disconnect(other.node_id)
         await over_tls(one, other)
+
+    run(scenario)
+
+
+class Breaker:
+    """Passes on what comes, and ends each connection over TLS after a while: a box on the way that does not like it."""
+
+    BYTES = 20_000
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.broken = 0
+
+    async def __call__(self, near: trio.SocketStream) -> None:
+        far = await trio.open_tcp_stream(HERE, self._port)
+        is_tls = await near.socket.recv(1, socket.MSG_PEEK) == TLS_BEGINS
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._pass_on, near, far, math.inf, nursery)
+            nursery.start_soon(self._pass_on, far, near, self.BYTES if is_tls else math.inf, nursery)
+        self.broken += is_tls
+        for end in (near, far):
+            await trio.aclose_forcefully(end)
+
+    async def _pass_on(self, one: trio.SocketStream, other: trio.SocketStream, left: float, both: trio.Nursery) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while left > 0 and (came := await one.receive_some()):
+                await other.send_all(came)
+                left -= len(came)
+        both.cancel_scope.cancel()
+
+
+def test_a_way_that_is_broken_off_on_its_way_is_done_without() -> None:
+    """§13.9: somebody between may let a connection over TLS begin, and end it then."""
+
+    async def scenario(one: Libp2pNetwork, other: Libp2pNetwork) -> None:
+        async with trio.open_nursery() as nursery:
+            breaker = Breaker(door_of(other))
+            between = await nursery.start(trio.serve_tcp, breaker, 0)
+            one.learn(other.node_id, [f"/ip4/{HERE}/tcp/{between[0].socket.getsockname()[1]}"])
+            frame = Random(2).randbytes(300_000)
+            for _ in range(2):  # once it may be a bad line
+                with pytest.raises(StreamClosed):
+                    await says(await over_tls(one, other), frame)
+            stream = await one.open(other.node_id, BLOB_PROTOCOL)
+            assert isinstance(stream, FrameStream)
+            assert await says(stream, frame) == frame
+            assert breaker.broken == 2
+            nursery.cancel_scope.cancel()
 
     run(scenario)
 

@@ -4,7 +4,7 @@ from hashlib import sha256
 
 import pytest
 
-from protocol.bulk_ways import BulkOffer, BulkTokens, check_certificate, offer_frame, read_offer
+from protocol.bulk_ways import BulkOffer, BulkTokens, check_certificate, offer_frame, proof_of, read_offer
 from protocol.errors import RemoteProtocolError
 from protocol.keys import node_id_of
 from protocol.limits import BULK_TOKEN_S, PEER_BULK_TOKENS_MAX
@@ -51,6 +51,12 @@ def test_a_token_names_the_peer_that_it_was_given_to_and_is_good_once() -> None:
     assert tokens.redeem(_token(1), 1.0) is None
     assert tokens.redeem(_token(3), 1.0) is None
     assert BulkTokens().redeem(_token(1), 1.0) is None  # another node's
+
+
+def test_a_proof_is_of_one_token_between_two_nodes() -> None:
+    """§13.5"""
+    said = b"fednode/bulk-way/1\n" + _token(1) + ANN.encode() + b"\n" + BOB.encode()
+    assert proof_of(_token(1), ANN, BOB) == sha256(said).digest()
 
 
 def test_a_token_is_good_for_a_short_time() -> None:

@@ -21,9 +21,9 @@ def test_the_template_is_valid_and_says_what_the_defaults_say() -> None:
 
 def test_every_key_of_the_template_can_be_set() -> None:
     """Taking the # from all keys gives a valid file too, but for the two ways to name a task, and for what belongs to
-    a rule or a way of clipping that is not the default."""
+    a rule, a way of clipping or a server optimizer that is not the default."""
     whole = re.sub(r"(?m)^#(?! )", "", template())
-    whole = re.sub(r"(?m)^(path|clip_norm|clip_radius) = .*$", "", whole)
+    whole = re.sub(r"(?m)^(path|clip_norm|clip_radius|server_learning_rate) = .*$", "", whole)
     reading = read_configuration(whole)
     assert reading.configuration.aggregation.norm_max is not None
 

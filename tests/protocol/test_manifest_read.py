@@ -29,6 +29,8 @@ ERRORS = [
     ('[training]\noptimizer = "lion"', 'training.optimizer is "lion"; allowed is "sgd" or "adam"'),
     ("[aggregation]\ncodec = 16", 'aggregation.codec is 16; allowed is "fp32" or "bf16"'),
     ("[training]\nlearn_rate = 1.0", "training.learn_rate is not a known key; did you mean training.learning_rate?"),
+    ("[aggregation]\ntrim = 0.2", "aggregation.trim is not a known key; did you mean aggregation.byzantine_share?"),
+    ("[aggregation]\nf = 1", "aggregation.f is not a known key; did you mean aggregation.byzantine_share?"),
     ("[training]\ncodec = 1", "training.codec is not a known key; did you mean aggregation.codec?"),
     ("[trainng]\nrounds = 1", "trainng is not a known key; did you mean training?"),
     ("[zzz]\nqqq = 1", "zzz is not a known key"),
@@ -41,6 +43,41 @@ ERRORS = [
 def test_an_error_names_key_given_and_allowed(text: str, sentence: str) -> None:
     (problem,) = problems(f"{text}\n{TAIL}")
     assert problem.startswith(sentence), problem
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ('method = "fedprox"', "; FedProx is training.proximal_mu, such as 0.1"),
+        ('rule = "FedAdam"', '; this is aggregation.server_optimizer = "adam"'),
+        ('method = "Fed-Adam"', ""),
+        ('rule = "scaffold"', '; this is aggregation.method = "scaffold"'),
+    ],
+)
+def test_what_another_key_says_is_told(text: str, meant: str) -> None:
+    (problem,) = problems(f"[aggregation]\n{text}\n{TAIL}")
+    assert problem.endswith(meant or '"scaffold"')
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ('rule = "trimmed-mean"', "rule", "trimmed_mean"),
+        ('rule = "Multi Krum"', "rule", "multi_krum"),
+        ('rule = "FedAvg"', "rule", "mean"),
+        ('server_optimizer = "FedAdam"', "server_optimizer", "adam"),
+        ('server_optimizer = "fedavgm"', "server_optimizer", "momentum"),
+    ],
+)
+def test_other_spellings_are_understood_and_told(text: str, key: str, value: str) -> None:
+    reading = read_configuration(f"[aggregation]\n{text}\n{TAIL}")
+    assert getattr(reading.configuration.aggregation, key) == value
+    assert f'taken as "{value}"' in reading.taken_as[0]
+
+
+def test_an_algorithm_may_be_a_server_optimizer() -> None:
+    aggregation = read_configuration(f'algorithm = "FedYogi"\n{TAIL}').configuration.aggregation
+    assert (aggregation.rule, aggregation.server_optimizer, aggregation.server_rate) == ("mean", "yogi", 0.05)
 
 
 TOP_LEVEL_ERRORS = [

@@ -7,7 +7,7 @@ import pytest
 from scenario_helpers import fault, played
 
 from node.network.door import Door
-from node.run.data import RunData
+from node.run.round_blobs import RoundBlobs
 from protocol.election import Election
 from protocol.ledger import Ledger
 from protocol.news import News
@@ -147,10 +147,10 @@ def test_strangers_are_not_let_in() -> None:
 
 
 def test_blobs_that_pile_up_are_noticed(monkeypatch: Patch) -> None:
-    async def forget(self: RunData, blob: str) -> None:
-        self.blobs.passing.discard(blob)
+    async def stay(self: RoundBlobs, blob: str) -> None:
+        self._passing.discard(blob)
 
-    monkeypatch.setattr(RunData, "_forget", forget)
+    monkeypatch.setattr(RoundBlobs, "_delete_unless_claimed", stay)
     monkeypatch.setattr("simulations.invariants_all.BLOBS_BESIDES", 8)
     assert rule_of(played(rounds=20)) == "bounds"
 

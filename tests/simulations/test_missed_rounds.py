@@ -59,7 +59,9 @@ class MeasuringTrainer(IdleTrainer):
 
 
 class MeasuringSession(IdleSession):
-    async def train(self, round_number: int, schema: bytes, model: bytes | Path) -> TrainResult:
+    async def train(
+        self, round_number: int, schema: bytes, model: bytes | Path, server_state: bytes | Path = b""
+    ) -> TrainResult:
         result = await super().train(round_number, schema, model)
         return replace(result, samples=10 + round_number, metrics={"loss": 1.0 / round_number})
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -13,7 +14,7 @@ from trio.testing import MockClock
 from node.network.bulk import Bulk, Transfer
 from node.network.bulk_board import ASKED_MAX, END_CHUNKS_MAX, END_PATIENCE, Board, Use
 from node.network.bulk_serve import Holding
-from node.network.bulk_slots import BRISK_CHUNKS_MAX, LONE_CHUNKS_MAX, Place, Slots
+from node.network.bulk_slots import BRISK_CHUNKS_MAX, LONE_CHUNKS_MAX, PEER_LINE_MAX, Place, Slots
 from node.network.bulk_source import BlobSource
 from node.network.bulk_swarm import SOURCES_AT_ONCE, SOURCES_KNOWN_MAX
 from protocol.errors import FednodeError
@@ -125,6 +126,7 @@ def test_who_is_after_a_blob_too_is_told_of_those_who_may_read_it_alone() -> Non
             await trio.sleep(swarm.copy_s / 3)  # virtual time: what is under way goes on
             barred.add(once.me)
             for peer in swarm.peers[2:]:
+                peer.bulk._means = replace(peer.bulk._means, may_read=lambda peer, blob: True)  # asks whoever is named
                 nursery.start_soon(swarm.fetch, peer)
             await trio.sleep(swarm.copy_s)  # virtual time: what is under way goes on
             nursery.cancel_scope.cancel()
@@ -291,6 +293,9 @@ def test_only_the_last_chunks_are_asked_for_twice_and_only_where_they_take_long(
             asked.append(again)
         assert sorted(asked) == list(range(2, len(pieces)))
         assert all(len(claims) == ASKED_MAX for claims in board.claims.values())
+        board.release(asked[0], quick, came=True)
+        await board.write(asked[0], pieces[asked[0]])
+        assert board.pick_again(quick) is None  # it is here, whatever the slow one owes
 
     _in_time(test)
 
@@ -304,6 +309,8 @@ def test_turns_go_round_and_who_is_slow_holds_up_nobody() -> None:
         places = {peer: Place(peer, peer, BLOB, range(32), 32) for peer in greedy}
         first = places[greedy[0]]
         assert all(slots.take(first, index, can_choose=False) for index in range(LONE_CHUNKS_MAX))
+        for index in range(LONE_CHUNKS_MAX):
+            slots.gave(first, index)
         assert not slots.take(first, 9, can_choose=False)
         for peer in greedy:
             slots.enter(places[peer])
@@ -319,6 +326,23 @@ def test_turns_go_round_and_who_is_slow_holds_up_nobody() -> None:
         await trio.sleep(30.0)  # virtual time: what is under way goes on
         slots.look()
         assert all(places[peer].called.is_set() for peer in greedy)
+
+    _in_time(test)
+
+
+def test_a_peer_has_so_many_places_in_line() -> None:
+    """docs/protocol.md §14.7"""
+
+    async def test() -> None:
+        slots = Slots(Random(1))
+        peer, other = NodeId("peer"), NodeId("other")
+        first = Place(0, peer, BLOB, range(32), 32)
+        assert all(slots.take(first, index, can_choose=False) for index in range(LONE_CHUNKS_MAX))
+        for stream in range(PEER_LINE_MAX):
+            assert not slots.is_in_line(stream, peer, BLOB)
+            slots.enter(Place(stream, peer, BLOB, range(32), 32))
+        assert slots.is_in_line(PEER_LINE_MAX, peer, BLOB)
+        assert not slots.is_in_line(PEER_LINE_MAX, other, BLOB)
 
     _in_time(test)
 

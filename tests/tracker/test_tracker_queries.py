@@ -91,7 +91,7 @@ def test_every_query_runs_on_an_empty_store(ask: Asked) -> None:
 RUN_KEYS = {
     *("run_id", "name", "project", "experiment", "group_id", "task", "data", "proposer", "proposer_name", "state"),
     *("reason", "round", "rounds", "term", "aggregator", "aggregator_name", "elections", "created_at", "started_at"),
-    *("ended_at", "seconds_left", "accuracy", "loss", "decision"),
+    *("ended_at", "seconds_left", "accuracy", "loss", "bytes_moved", "decision"),
 }
 
 
@@ -124,6 +124,7 @@ def test_a_run_that_is_done(ask: Asked) -> None:
     assert (run["proposer_name"], run["aggregator"], run["aggregator_name"]) == ("Ada", "n2", "Bob")
     assert (run["state"], run["round"], run["term"], run["elections"]) == ("FINISHED", 2, 3, 2)
     assert (run["started_at"], run["ended_at"], run["decision"]) == (iso(DAY + 1), iso(DAY + 3), "accepted")
+    assert run["bytes_moved"] == 190
     rounds = ask("rounds", run_id="r1")
     assert [row["updates_refused"] for row in rounds] == [[], [{"node_id": "n3", "reason": "not finite"}]]
     assert [row["round"] for row in ask("rounds", run_id="r1", after_round=1)] == [2]

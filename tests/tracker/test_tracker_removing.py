@@ -1,5 +1,6 @@
 """Removing large files: the name goes at once, the bytes little by little, and nothing stays behind."""
 
+import mmap
 import os
 import threading
 from pathlib import Path
@@ -59,6 +60,22 @@ def test_a_large_file_loses_its_name_at_once_and_its_bytes_in_steps(
     held.go_on()
     wait_for_the_end()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_who_reads_a_file_reads_it_to_its_end(tmp_path: Path, is_mapped: bool) -> None:
+    remover = Remover(tmp_path)
+    file = sparse(tmp_path / "large", 2 * LARGE_BYTES)
+    with file.open("rb") as reading:
+        mapped = mmap.mmap(reading.fileno(), 0, access=mmap.ACCESS_READ)
+        if is_mapped:
+            reading.close()
+        remover.remove(file)
+        wait_for_the_end()
+        assert list(tmp_path.iterdir()) == []
+        if not is_mapped:
+            assert os.fstat(reading.fileno()).st_size == len(reading.read()) == 2 * LARGE_BYTES
+        assert mapped[2 * LARGE_BYTES - 1] == 0  # on a shorter file this ends the process
 
 
 def test_small_files_and_those_not_there_are_removed_at_once(tmp_path: Path) -> None:

@@ -15,10 +15,28 @@ from tui.facts.runs import Run, commits_of, rounds_of
 from tui.facts.spans import Rounds, spans_of
 from tui.facts.state import State
 from tui.views.run_asks import POINTS_IN_PART, run_asks
-from tui.views.run_past_rows import happening_rows, legend_of, marks_of, part_rows, round_text
+from tui.views.run_past_rows import happening_rows, legend_of, marks_of, part_rows, round_rows, round_text
 
 GLOBAL = Kind("global", "eval", "accuracy")
 LOCAL = Kind("local", "train", "loss")
+
+
+def test_what_a_rule_sets_aside_is_no_refusal():
+    said = [{"node_id": "b", "reason": "set-aside: krum took another"}, {"node_id": "c", "reason": "norm: too large"}]
+    (other, one) = rounds_of(
+        {"rounds": [{"round": 1, "updates_refused": said}, {"round": 2, "updates_refused": said[:1]}]}
+    )
+    assert (one.refused, one.aside) == ((("c", "norm: too large"),), ("b",))
+    shown = [row.cells[-1] for row in round_rows([one, other], {"b": "ben", "c": "cleo"})]
+    assert [(cell.text, cell.style) for cell in shown] == [
+        ("1: cleo: norm: too large", "bad"),
+        ("none; 1 set aside", "dim"),
+    ]
+    assert "set aside ben" in round_text(other, (), {"b": "ben"})
+    (update,) = updates_of(
+        {"updates": [{"round": 1, "node_id": "b", "outcome": "refused", "reason": said[0]["reason"]}]}
+    )
+    assert update.outcome == "aside"
 
 
 def metric(node, at, value, kind=GLOBAL, epoch=0, step=0, second=0):

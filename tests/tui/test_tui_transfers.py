@@ -29,6 +29,8 @@ def test_a_line_says_what_goes_where_and_how_long_it_takes():
     out = lines([under_way(direction="out", kind="", left_s=None)])[0]
     assert out.startswith("▲ abababababab to icu")
     assert "left" not in out
+    assert "25.0 MB given" in out, "and no share of what the taker may have of others"
+    assert "%" not in out
     assert "from" not in lines([under_way(peer="", peer_name="")])[0], "from several"
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tui.facts.fields import Json, items, measure, moment, name_of, number, text
+from tui.facts.runs import is_set_aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,11 @@ def happenings_of(answer: Json) -> tuple[Happening, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What became of one node's update of one round. `norm` is None where nobody here has computed it."""
+    """What became of one node's update of one round.
+
+    `outcome`: used, late, refused, or aside, where it was fit and the rule took nothing of it. `norm` is None where
+    nobody here has computed it.
+    """
 
     round: int
     node_id: str
@@ -57,6 +62,7 @@ class Update:
 
     @classmethod
     def of(cls, source: Json) -> "Update":
+        reason = text(source, "reason")
         return cls(
             round=number(source, "round"),
             node_id=text(source, "node_id"),
@@ -65,8 +71,8 @@ class Update:
             samples=number(source, "samples"),
             bytes=number(source, "bytes"),
             norm=measure(source, "norm"),
-            outcome=text(source, "outcome"),
-            reason=text(source, "reason"),
+            outcome="aside" if is_set_aside(reason) else text(source, "outcome"),
+            reason=reason,
             audited=number(source, "audited"),
         )
 

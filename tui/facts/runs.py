@@ -60,6 +60,7 @@ class Run:
     loss: float | None = None
     seconds_left: float | None = None
     decision: str = ""
+    bytes_moved: int = 0  # for its rounds, as recorded; the two below since the node's start
     bytes_sent: int = 0
     bytes_received: int = 0
     participants: tuple[Participant, ...] = ()
@@ -108,6 +109,7 @@ class Run:
             loss=measure(source, "loss"),
             seconds_left=measure(source, "seconds_left"),
             decision=text(source, "decision"),
+            bytes_moved=number(source, "bytes_moved"),
             bytes_sent=number(source, "bytes_sent"),
             bytes_received=number(source, "bytes_received"),
             participants=participants,
@@ -115,9 +117,15 @@ class Run:
         )
 
 
+def is_set_aside(reason: str) -> bool:
+    """It is the rule's choice, as Krum's of all updates but one, and nobody's fault."""
+    return reason.startswith("set-aside")
+
+
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One committed round. `refused`: who was refused and why, one text each."""
+    """One committed round. `refused`: who was refused and why, one text each; `aside`: whose update was fit, and the
+    rule took nothing of it."""
 
     round: int
     term: int = 0
@@ -125,6 +133,7 @@ class Round:
     committed_at: datetime | None = None
     updates_used: int = 0
     refused: tuple[tuple[str, str], ...] = ()
+    aside: tuple[str, ...] = ()
     bytes: int = 0
     seconds: float | None = None
     audited: int = 0
@@ -133,13 +142,15 @@ class Round:
 
     @classmethod
     def of(cls, source: Json) -> "Round":
+        told = [(text(r, "node_id"), text(r, "reason")) for r in items(source, "updates_refused")]
         return cls(
             round=number(source, "round"),
             term=number(source, "term"),
             aggregator=text(source, "aggregator"),
             committed_at=moment(source, "committed_at"),
             updates_used=number(source, "updates_used"),
-            refused=tuple((text(r, "node_id"), text(r, "reason")) for r in items(source, "updates_refused")),
+            refused=tuple(entry for entry in told if not is_set_aside(entry[1])),
+            aside=tuple(node for node, reason in told if is_set_aside(reason)),
             bytes=number(source, "bytes"),
             seconds=measure(source, "seconds"),
             audited=number(source, "audited"),

@@ -80,8 +80,9 @@ def _part_row(
     leads = each.node_id == run.aggregator
     value = curves.latest(kind, each.node_id) if curves and kind else None
     samples = update.samples if update else each.samples
-    refused = update.reason if update else ""
-    reason = each.reason or refused or ("aggregator" if leads else "")
+    told = update.reason if update else ""
+    refused = told if update and update.outcome == "refused" else ""
+    reason = each.reason or told or ("aggregator" if leads else "")
     return Row(
         each.node_id,
         (
@@ -112,6 +113,7 @@ def round_rows(rounds: Sequence[Round], names: Mapping[str, str]) -> ListRows:
 
 def _round_row(each: Round, names: Mapping[str, str]) -> Row:
     refused = ", ".join(f"{names.get(node, node[-8:])}: {reason}" for node, reason in each.refused)
+    aside = f"none; {len(each.aside)} set aside" if each.aside else "none"
     return Row(
         str(each.round),
         (
@@ -124,7 +126,7 @@ def _round_row(each: Round, names: Mapping[str, str]) -> Row:
             Cell(bytes_text(each.bytes)),
             Cell(_audit_text(each.audited), "dim"),
             Cell(each.checkpoint[:12], "dim"),
-            Cell(f"{len(each.refused)}: {refused}" if refused else "none", "bad" if refused else "dim"),
+            Cell(f"{len(each.refused)}: {refused}" if refused else aside, "bad" if refused else "dim"),
         ),
     )
 
@@ -149,6 +151,7 @@ def round_text(each: Round, updates: Sequence[Update], names: Mapping[str, str])
     ]
     if not updates:
         lines += [f"refused {names.get(node, node)}: {reason}" for node, reason in each.refused]
+        lines += [f"set aside {names.get(node, node)}" for node in each.aside]
         lines += ["what became of each update is not recorded here"]
     return "\n".join(lines)
 

@@ -38,8 +38,9 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
     yield "started", date_text(run.started_at) if run.started_at else ""
     yield "ended", _ended(run) if run.ended_at else ""
     yield "our answer", run.decision
-    moved = f"{bytes_text(run.bytes_sent)} sent, {bytes_text(run.bytes_received)} received"
-    yield "traffic", moved if run.bytes_sent or run.bytes_received else ""
+    ways = f"{bytes_text(run.bytes_sent)} sent, {bytes_text(run.bytes_received)} received"
+    moved = f"{bytes_text(run.bytes_moved)} for its rounds"
+    yield "traffic", ways if run.bytes_sent or run.bytes_received else moved if run.bytes_moved else ""
     yield "id", run.run_id
 
 

@@ -34,10 +34,17 @@ def _what(each: UnderWay) -> list[Span]:
 
 def _how_far(each: UnderWay, width: int) -> list[Span]:
     """The weightiest first, for the right edge gives way where the line is short."""
-    done = bar(each.done, BAR_CELLS if width >= WIDE_CELLS else BAR_CELLS // 2)
-    left = "" if each.left_s is None else f"{seconds_text(each.left_s)} left"
-    spans = [Span(done, "accent"), Span(f"{each.done:>5.0%}", "strong"), Span(f"{left:>17}")]
+    cells = BAR_CELLS if width >= WIDE_CELLS else BAR_CELLS // 2
+    left = "" if each.left_s is None else f"{'' if each.incoming else '≤ '}{seconds_text(each.left_s)} left"
+    done = [Span(bar(each.done, cells), "accent"), Span(f"{each.done:>5.0%}", "strong")]
+    if not each.incoming:  # its taker may have the rest of others: there is no share to show
+        done = [Span(f"{bytes_text(each.done_bytes)} given".rjust(cells + 5), "strong")]
+    spans = [*done, Span(f"{left:>17}")]
     spans.append(Span(f"{bytes_text(round(each.rate)):>10}/s"))
     if width >= WIDE_CELLS:
-        spans.append(Span(f"{bytes_text(each.done_bytes):>10} of {bytes_text(each.total_bytes):>8}"))
+        spans.append(
+            Span(
+                f"{bytes_text(each.done_bytes):>10} {'of' if each.incoming else '≤ '} {bytes_text(each.total_bytes):>8}"
+            )
+        )
     return spans
