@@ -191,7 +191,7 @@ class Endpoints(Generic[Answer]):
         return self._call("PUT", path_of("policy"), given({"rules": rules, "logs": logs}))
 
     def limits(self) -> Answer:
-        """{"up_bytes_per_s", "down_bytes_per_s", "blobs_max_bytes", "blobs_bytes"}: of transfers and of blobs; None is no limit."""
+        """{"up_bytes_per_s", "down_bytes_per_s", "blobs_max_bytes", "blobs_bytes"}; None is no limit."""
         return self._get("limits")
 
     def set_limits(self, up: str | None = None, down: str | None = None, blobs_max: str | None = None) -> Answer:

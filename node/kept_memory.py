@@ -1,7 +1,7 @@
 """Memory that chunks pass through stays with this process, instead of going back to the system after each of them.
 
-A chunk of 1 MiB is more than the C library likes to keep: it asks the system for new pages every time, and these must be
-cleared. Reading 256 MB of a blob in chunks took 63 ms of a core so, of which 8 were for the reading.
+A chunk of 1 MiB is more than the C library likes to keep: it asks the system for new pages every time, and these must
+be cleared. Reading 256 MB of a blob in chunks took 63 ms of a core so, of which 8 were for the reading.
 """
 
 import ctypes

@@ -190,8 +190,8 @@ class SimulatedDisk:
         await trio.lowlevel.checkpoint_if_cancelled()
         found = self._blobs.get(check_blob_id(blob))
         if found is None:
-            raise FednodeError(f"The blob {blob} is not here", remedy="fetch it from a node that has it")
-        return SimulatedBlobReader(self.pool, blob, found, self._set_aside)
+            raise _not_here(blob)
+        return SimulatedBlobReader(self.pool, blob, found, self._blobs, self._set_aside)
 
     async def read_blob(self, blob: BlobId) -> bytes:
         reader = await self.open_blob(blob)
@@ -308,10 +308,18 @@ class SimulatedDisk:
 class SimulatedBlobReader:
     """A blob in memory, each chunk verified as it is read."""
 
-    def __init__(self, pool: ChunkPool, blob: BlobId, found: _Blob, set_aside: Callable[[BlobId], None]) -> None:
+    def __init__(
+        self,
+        pool: ChunkPool,
+        blob: BlobId,
+        found: _Blob,
+        blobs: Mapping[BlobId, _Blob],
+        set_aside: Callable[[BlobId], None],
+    ) -> None:
         self._pool = pool
         self._blob = blob
         self._found = found
+        self._blobs = blobs
         self._set_aside = set_aside
 
     @property
@@ -324,6 +332,8 @@ class SimulatedBlobReader:
 
     async def chunk(self, index: int) -> bytes:
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self._blob not in self._blobs:  # a file of that name is opened for every chunk
+            raise _not_here(self._blob)
         return self.verified(index)
 
     def verified(self, index: int) -> bytes:
@@ -370,3 +380,7 @@ class SimulatedBlobWriter:
     async def abandon(self) -> None:
         await trio.lowlevel.checkpoint()
         self._disk.forget_half(self._blob)
+
+
+def _not_here(blob: BlobId) -> FednodeError:
+    return FednodeError(f"The blob {blob} is not here", remedy="fetch it from a node that has it")

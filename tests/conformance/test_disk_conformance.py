@@ -215,6 +215,9 @@ def test_a_blob_comes_out_as_it_went_in(place: Place, size: int, kind: str, tmp_
         assert not await disk.has_blob(blob)
         with pytest.raises(FednodeError, match=blob):
             await disk.open_blob(blob)
+        if size:
+            with pytest.raises(FednodeError, match=blob):
+                await reader.chunk(0)
 
     place.run(main)
 
