@@ -30,7 +30,7 @@ OURS = {
         "node.api.inbox_seen:_ids_in",
     ),
     *(
-        "node.record.kept_blobs:models_in",
+        "node.run.models:models_in",
         "node.run.known_run:KnownRun.load_decision",
         "node.network.libp2p_faults:Faults._look",
     ),
