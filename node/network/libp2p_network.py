@@ -319,6 +319,7 @@ class Libp2pNetwork:
 
     def _came_up(self, peer: NodeId) -> None:
         """A connection stands. The door may have been shut while it came up."""
+        self._tls.connected_anew(peer)
         if not self._door.admits(peer):
             self._cut_off(peer)
 

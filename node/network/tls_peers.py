@@ -89,6 +89,12 @@ class TlsPeers:
         known = self._peers.get(peer)
         return (known.bytes_sent, known.bytes_received, known.way) if known else (0, 0, "")
 
+    def connected_anew(self, peer: NodeId) -> None:
+        """Forget what led nowhere. The old connection may not have been missed yet."""
+        known = self._peers.get(peer)
+        if known is not None:
+            known.retry_at = known.broken_at = float("-inf")
+
     def drop(self, peer: NodeId) -> None:
         """The peer is gone, or put out: cut all streams with it now. Never blocks."""
         known = self._peers.pop(peer, None)

@@ -99,6 +99,10 @@ class TlsWays:
         """Bytes sent and received over TLS since the peer connected, and which way the last stream for blobs took."""
         return self._peers.traffic(peer)
 
+    def connected_anew(self, peer: NodeId) -> None:
+        """What was not worth trying is: the peer may have started again, or come another way."""
+        self._peers.connected_anew(peer)
+
     def drop(self, peer: NodeId) -> None:
         """The peer is gone, or put out: what it was offered is void, and its streams are cut. Never blocks."""
         self._server.forget(peer)

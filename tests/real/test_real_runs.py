@@ -199,7 +199,7 @@ def test_owners_audit_a_round_whose_updates_they_may_read(study: Study, finished
         assert done.returncode == 4
         newest = json.loads(done.stdout)["rounds"][0]
         assert (newest["round"], newest["verdict"]) == (ROUNDS, "unknown")
-        assert "lets nobody but the aggregator read them" in newest["why"]
+        assert "its updates are not here, and are kept for nobody" in newest["why"]
 
 
 # --- stopped by hand -------------------------------------------------------------------------------------------
