@@ -212,7 +212,8 @@ def test_a_transfer_whose_sides_are_killed_goes_on_where_it_was(
     kills: int, stretch: int, blocked: bool, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     if blocked and kills > KILLS:  # known and open: ARCHITECTURE.md, "What is not there yet"
-        request.applymarker(pytest.mark.xfail(reason="over libp2p about one task stays for each taker that was killed"))
+        reason = "over libp2p about one task stays for each taker that was killed, in some runs"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
     story = played(tmp_path, kills, stretch, blocked=blocked)
     assert sum(story.kills.values()) >= kills
     assert all(story.kills.values()), "both had their turn"
