@@ -183,7 +183,6 @@ def run_view(row: Json, known: KnownRun | None) -> Json:
             entry.pop("run_id", None)  # the run says it
     live = known.chronicle.live if known else None
     view["note"] = live.note if live else ""
-    view["bytes_moved"] = row["bytes_moved"] + (live.round_bytes if live else 0)
     view["bytes_sent"] = live.bytes_sent if live else 0
     view["bytes_received"] = live.bytes_received if live else 0
     deposed = known.driver.machine.context.deposed if known and known.driver else {}

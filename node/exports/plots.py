@@ -151,8 +151,9 @@ def thinned(points: Iterable[Point]) -> list[Point]:
 def _extremes(group: list[Point]) -> list[Point]:
     if len(group) < 4:
         return group
-    middle = sorted((min(group[1:-1], key=lambda p: p[1]), max(group[1:-1], key=lambda p: p[1])), key=group.index)
-    return [group[0], *middle, group[-1]]
+    middle = range(1, len(group) - 1)
+    outer = {min(middle, key=lambda at: group[at][1]), max(middle, key=lambda at: group[at][1])}
+    return [group[at] for at in (0, *sorted(outer), len(group) - 1)]
 
 
 def time_unit(seconds: float) -> tuple[float, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from node.exports.plots import (
@@ -103,11 +103,13 @@ def test_names_are_spread_without_covering_each_other(wanted: list[float], gap: 
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.floats(-5, 5)), max_size=300))
+@example([(0.0, 0.0), (0.0, 1.0), (0.25, 1.0), (0.5, 0.0)])
 def test_thinned_lines_keep_their_outline(points: list[tuple[float, float]]) -> None:
     points = sorted(points, key=lambda point: point[0])
     kept = thinned(points)
     assert len(kept) <= 4 * 21
     assert [point for point in points if point in kept] == kept or len(set(points)) < len(points)
+    assert all(kept.count(point) <= points.count(point) for point in kept)
     for column in range(21):
         mine, theirs = ([p[1] for p in some if int(p[0]) == column] for some in (kept, points))
         assert (min(mine, default=0), max(mine, default=0)) == (min(theirs, default=0), max(theirs, default=0))
