@@ -291,6 +291,14 @@ class SteadyYamux(yamux.Yamux):
         self.cut_off()
         self._charge(NodeId(self.peer_id.to_base58()), "overrun", what)
 
+    def _finalize_stream_locked(self, stream: yamux.YamuxStream, *, fully_closed: bool) -> None:
+        """The library's; it forgets to wake whoever waits for more of a stream that we reset, even when the connection
+        ends."""
+        awaited = self.stream_events.get(stream.stream_id)
+        super()._finalize_stream_locked(stream, fully_closed=fully_closed)
+        if fully_closed and awaited is not None:
+            awaited.set()
+
     def _sweep_stale_streams(self, now: float | None = None) -> int:
         """The library's, twice a minute; it forgets that a reader's last wait leaves an event behind."""
         for stream_id in self.stream_events.keys() - self.streams.keys():

@@ -1,4 +1,6 @@
-"""How much a peer can have a node keep in memory, over all its connections (docs/protocol.md §4.15, §4.17)."""
+"""How much a peer can have a node keep in memory, over all its connections (docs/protocol.md §4.15, §4.17), and that
+nothing is kept of a stream that is over.
+"""
 
 from contextlib import suppress
 
@@ -11,7 +13,7 @@ from test_door_floods import _connected, _data, _house, _house_and_member, _run,
 from node.network import libp2p_entrance, libp2p_secure
 from node.network.libp2p_host import muxer_of
 from node.network.libp2p_network import Libp2pNetwork
-from node.seams import BLOB_PROTOCOL, ENTRANCE_PROTOCOL, StreamClosed
+from node.seams import BLOB_PROTOCOL, CONTROL_PROTOCOL, ENTRANCE_PROTOCOL, Stream, StreamClosed
 from protocol.limits import FRAME_BYTES_MAX
 
 PIECE_BYTES = 60_000
@@ -68,5 +70,69 @@ def test_strangers_together_hold_so_much_and_who_sent_the_most_goes(monkeypatch:
             assert await large.receive_frame(100) == b"still here"
             assert house.counters.refused_at_door == 1
             nursery.cancel_scope.cancel()
+
+    _run(test)
+
+
+# --- streams that are over ---------------------------------------------------------------------------------------
+async def _take_little(stream: Stream) -> None:
+    await stream.receive_frame(10)
+
+
+async def _say_much(stream: Stream) -> None:
+    with suppress(StreamClosed):
+        while True:
+            await stream.send_frame(bytes(FRAME_BYTES_MAX))
+
+
+def _tasks_of_streams(network: Libp2pNetwork) -> int:
+    nurseries = network._inner._nursery, network._entrance.host._nursery
+    return sum(len(nursery.child_tasks) for nursery in nurseries if nursery is not None)
+
+
+def test_a_stream_that_we_reset_leaves_no_task_while_its_connection_lives() -> None:
+    """The library wakes nobody who waits for more of a stream when it forgets the stream."""
+
+    async def test() -> None:
+        async with _house_and_member() as (house, member):
+            house.handle(CONTROL_PROTOCOL, _take_little)
+            for _ in range(5):
+                stream = await member.open(house.node_id, CONTROL_PROTOCOL)
+                await stream.send_frame(bytes(11))
+                with pytest.raises(StreamClosed):
+                    await stream.receive_frame(10)
+            assert member._inner.connections(ID.from_base58(house.node_id))
+            await _until(lambda: not _tasks_of_streams(house) + _tasks_of_streams(member))
+
+    _run(test)
+
+
+def test_a_stranger_whose_stream_we_reset_leaves_no_task() -> None:
+    async def test() -> None:
+        async with _house() as house, trio.open_nursery() as nursery:
+            house.handle(ENTRANCE_PROTOCOL, _take_little)
+            for _ in range(3):
+                stream = await (await _stranger(nursery, house)).open(house.node_id, ENTRANCE_PROTOCOL)
+                await stream.send_frame(bytes(11))
+                with pytest.raises(StreamClosed):
+                    await stream.receive_frame(10)
+            await _until(lambda: not _tasks_of_streams(house))
+            nursery.cancel_scope.cancel()
+
+    _run(test)
+
+
+def test_a_peer_that_dies_while_we_send_leaves_no_task() -> None:
+    """Whether we notice it first by reading or by writing, which is a matter of luck."""
+
+    async def test() -> None:
+        async with _house_and_member() as (house, member):
+            house.handle(CONTROL_PROTOCOL, _say_much)
+            for _ in range(8):
+                stream = await member.open(house.node_id, CONTROL_PROTOCOL)
+                await stream.receive_frame(FRAME_BYTES_MAX)
+                for connection in member._inner.connections(ID.from_base58(house.node_id)):
+                    muxer_of(connection).cut_off()
+            await _until(lambda: not _tasks_of_streams(house) + _tasks_of_streams(member))
 
     _run(test)

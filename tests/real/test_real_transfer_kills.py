@@ -11,6 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -25,7 +27,8 @@ KILLS, MORE_KILLS = 20, 100  # half of them each way
 CHUNKS = 24
 KILLS_EACH = 3  # of each transfer, at most: several lives have to put it together
 DEADLINE_S = 60.0  # of waiting for one line: a machine may be busy, and a dial may have to time out
-LEAK_MAX = 6  # descriptors or tasks more than at first: connections that are being replaced; a leak is one a kill
+LEAK_MAX = 3  # descriptors or tasks more than at first; gossip may not have met yet. A leak is one for two kills
+SETTLE_S = 5.0  # until what a dead peer left is cleared away
 
 Json = dict[str, Any]
 
@@ -80,11 +83,20 @@ class Side:
 
     def check_leaks(self) -> None:
         """Between transfers: no more descriptors and tasks than after the first one in this life."""
+        until = time.monotonic() + SETTLE_S
+        while more := self._more_than_at_first():
+            assert time.monotonic() < until, more
+
+    def _more_than_at_first(self) -> str:
         self.say(count=True)
         told = self.hear()
         self._first = self._first or told
-        for what in ("descriptors", "tasks"):
-            assert told[what] <= self._first[what] + LEAK_MAX, f"{self.name} had {self._first}, and now {told}"
+        descriptors = told["descriptors"] - self._first["descriptors"]
+        tasks, first = Counter(told["tasks"]), Counter(self._first["tasks"])
+        if max(descriptors, tasks.total() - first.total()) <= LEAK_MAX:
+            return ""
+        more = f"{descriptors} descriptors and {tasks.total() - first.total()} tasks more than at first"
+        return f"{self.name} has {more}, among them {tasks - first}"
 
     def check_files(self) -> None:
         """What has a final name is whole, whatever happened."""
@@ -209,11 +221,8 @@ def played(base: Path, kills: int, stretch: int, *, blocked: bool) -> Story:
     ("kills", "stretch"), [(KILLS // 2, 5), pytest.param(MORE_KILLS // 2, 10, marks=pytest.mark.slow)]
 )
 def test_a_transfer_whose_sides_are_killed_goes_on_where_it_was(
-    kills: int, stretch: int, blocked: bool, tmp_path: Path, request: pytest.FixtureRequest
+    kills: int, stretch: int, blocked: bool, tmp_path: Path
 ) -> None:
-    if blocked and kills > KILLS:  # known and open: ARCHITECTURE.md, "What is not there yet"
-        reason = "over libp2p about one task stays for each taker that was killed, in some runs"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
     story = played(tmp_path, kills, stretch, blocked=blocked)
     assert sum(story.kills.values()) >= kills
     assert all(story.kills.values()), "both had their turn"

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +84,18 @@ async def _refused(*_: object) -> None:
     raise ConnectionRefusedError("the port for blobs is blocked")
 
 
-def _tasks() -> int:
+def _tasks() -> Counter[str]:
+    """How many tasks there are of each kind: what they run, and the calls down to where they wait."""
     root = trio.lowlevel.current_root_task()
     assert root is not None
-    count, waiting = 0, [root]
+    found: Counter[str] = Counter()
+    waiting = [root]
     while waiting:
         task = waiting.pop()
-        count += 1
+        calls = [frame.f_code.co_qualname + f":{line}" for frame, line in task.iter_await_frames()]
+        found[f"{task.name}: {' > '.join(calls)}"] += 1
         waiting += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
-    return count
+    return found
 
 
 def main(place: str) -> None:
