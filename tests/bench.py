@@ -49,6 +49,7 @@ TARGETS = {
     "bulk_vs_bare": at_least("network", 0.6, "the same, against a bare loop that reads, hashes, sends, hashes, writes"),
     "bulk_vs_libp2p": at_least("network", 5, "bulk transfer, against a libp2p stream"),
     "round_25m_vs_tls": at_most("rounds", 3, "a round of 25 M parameters, 4 nodes, against its bytes through TLS"),
+    "round_25m_vs_bare": at_most("rounds", 3, "the same against a bare loop that reads, hashes, sends, hashes, writes"),
     "failover_s": at_most("failover", 15, "from the aggregator's death to the next commit, median of 5"),
     "add_vs_copy": at_least("aggregation", 0.15, "hash, check and add an update, against copying its bytes"),
     "median10_vs_torch": at_least("rules", 6, "coordinate median of 10, against torch.median"),

@@ -69,11 +69,6 @@ def _speeds(folder: Path) -> dict[str, float]:
 
 
 # --- plain sockets -----------------------------------------------------------------------------------------------
-def tls_seconds(size: int, folder: Path) -> float:
-    """How long `size` bytes take from another process through one non-blocking TLS 1.3 socket into memory."""
-    return plain_seconds("tls", size, folder)
-
-
 def plain_seconds(way: str, size: int, folder: Path) -> float:
     """How long `size` bytes take from another process through one non-blocking socket: "tls" or "tcp" into memory,
     "bare" by TLS from a file into a file, hashed at both ends."""

@@ -4,6 +4,7 @@ round_overhead_s     between consecutive commits of 10 nodes, small model, train
 round_25m_vs_tls     one round of 4 nodes with 25 million parameters in fp32, training that does nothing, against
                      pushing the 2(N-1)M bytes that it must move through one TLS socket; bytes beside it: what all
                      nodes sent, over what they had to (2(N-1)M a round, and (N-1)M for the starting model)
+round_25m_vs_bare    the same against one socket and a bare loop at either end, as bulk_vs_bare in bench_network
 digits_10_real_cpu_s CPU seconds of `fednode demo` with 10 nodes and 10 rounds, less those with no rounds
 idle_core_share, idle_resident_mb   a node of 11 that do nothing: the mean share of a core, the largest resident memory
 """
@@ -27,7 +28,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "real")]
 
-from bench_network import tls_seconds  # noqa: E402
+from bench_network import plain_seconds  # noqa: E402
 from nodes import RealNode, real_nodes, wait_until, wait_until_connected  # noqa: E402
 
 SMALL_NODES, SMALL_ROUNDS, WARM_UP_ROUNDS = 10, 60, 10
@@ -99,9 +100,11 @@ def large_figures() -> dict[str, float]:
             commits = _commit_times(nodes[0], run)
             seconds = statistics.median(after - before for before, after in pairwise(commits))
             found[codec] = (seconds, sent / needed)
-        tls_s = min(tls_seconds(2 * (LARGE_NODES - 1) * LARGE_BYTES, base) for _ in range(3))
+        bytes_moved = 2 * (LARGE_NODES - 1) * LARGE_BYTES
+        tls_s, bare_s = (min(plain_seconds(way, bytes_moved, base) for _ in range(3)) for way in ("tls", "bare"))
     return {
         "round_25m_vs_tls": round(found["fp32"][0] / tls_s, 2),
+        "round_25m_vs_bare": round(found["fp32"][0] / bare_s, 2),
         "round_25m_s": round(found["fp32"][0], 2),
         "round_25m_bytes_vs_optimum": round(found["fp32"][1], 3),
         "round_25m_bf16_s": round(found["bf16"][0], 2),

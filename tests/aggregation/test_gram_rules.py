@@ -97,6 +97,16 @@ def test_krum_takes_one_of_the_least_scores(vectors: list[list[float]], share: f
     assert np.allclose(_difference(several), x[chosen].mean(0), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("far", [1e3, 1e9, 1e15])
+def test_the_geometric_median_is_reached_however_far_a_minority_lies(far: float) -> None:
+    x = np.random.default_rng(5).normal(size=(9, LENGTH))
+    x[5:] = far
+    honest = x[:5]
+    assert np.linalg.norm(_difference(_round(x, CombineSettings("geometric_median", "uniform")))) <= (
+        3 * np.linalg.norm(honest, axis=1).max()
+    )
+
+
 @settings(max_examples=150, deadline=None)
 @given(VECTORS, st.data())
 def test_the_geometric_median_is_that_of_five_lines(vectors: list[list[float]], data: st.DataObject) -> None:
