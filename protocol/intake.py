@@ -41,6 +41,7 @@ class Intake:
         self.ledger = ledger
         self.election = election
         self._commitment: Commitment | None = None
+        self._is_had_whole = False  # rather than made of its difference
         self.ended_without_us: Checkpoint | None = None  # the run's last, which is not for us to fetch
         self._proposal: tuple[Held, int, bytes, NodeId] | None = None
 
@@ -76,7 +77,7 @@ class Intake:
         self._look_for_two_issues(peer, held, term, issue.raw)
         self._proposal = (held, term, issue.raw, peer)
         if not is_under_way:
-            self.obtain(held, (peer,))
+            self._obtain(held, (peer, *self.ledger.roster()))
 
     def _is_asked_for(self, held: Held) -> bool:
         """Whether our copy of the group's log asks for what a checkpoint makes of the run's length (§8.15), and has
@@ -163,7 +164,7 @@ class Intake:
         if self.ledger.stored.name == held.name and self.ledger.is_durable(held):
             return commitment
         if self._commitment is None or self._commitment.held.checkpoint.round < message.round:
-            self._commitment = commitment
+            self._commitment, self._is_had_whole = commitment, False
             self._obtain(held, self._holders(commitment))
         return None
 
@@ -191,15 +192,16 @@ class Intake:
         return commitment
 
     def on_obtain_timer(self) -> None:
+        """Try again to have what is committed, every other time whole: who committed it may hold its difference no more
+        (§8.6)."""
         if self._commitment is not None:
-            self.obtain(self._commitment.held, self._holders(self._commitment))
+            self._is_had_whole = not self._is_had_whole
+            among = (*self._holders(self._commitment), *self.ledger.roster())
+            self._obtain(self._commitment.held, among, whole=self._is_had_whole)
 
-    def obtain(self, held: Held, first: tuple[NodeId, ...]) -> None:
-        """Have the checkpoint fetched: from `first`, else from anybody of the roster."""
-        self._obtain(held, (*first, *self.ledger.roster()))
-
-    def _obtain(self, held: Held, among: tuple[NodeId, ...]) -> None:
+    def _obtain(self, held: Held, among: tuple[NodeId, ...], *, whole: bool = False) -> None:
         committed = self.ledger.committed
-        previous = committed.checkpoint if committed and committed.name == held.checkpoint.previous else None
+        is_next = committed is not None and committed.name == held.checkpoint.previous
+        previous = committed.checkpoint if committed is not None and is_next and not whole else None
         sources = tuple(node for node in dict.fromkeys(among) if node != self.context.me)
         self.context.out.append(Obtain(held.name, held.checkpoint, previous, sources))
