@@ -18,20 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregation.flat import F32, SLAB_ELEMENTS, FlatLayout
-from aggregation.rule import (
-    Candidate,
-    Plan,
-    Rows,
-    Rule,
-    Slab,
-    SlabCombiner,
-    Spool,
-    byzantine_count,
-    check_parameters,
-    checked_share,
-)
+from aggregation.rule import Candidate, Plan, Rows, Rule, Slab, SlabCombiner, Spool, checked_share
 from aggregation.sorting_network import network
 from protocol.errors import LocalProtocolError
+from protocol.manifest_defences import byzantine_count
 
 # Where the network's comparators, which grow as N·log²N, begin to cost more than sorting. Measured with AVX-512: at
 # about 200 with a sort that uses it; at 60 on a CPU whose sort was relatively faster.
@@ -48,9 +38,6 @@ class CoordinateMedian(Rule):
 
     name = "median"
 
-    def __init__(self, weighting: str, parameters: Mapping[str, float]) -> None:
-        check_parameters((), self.name, parameters)
-
     def plan(self, layout: FlatLayout, candidates: Sequence[Candidate], spool: Spool) -> Plan:
         return RankMean(len(candidates), (len(candidates) - 1) // 2)
 
@@ -59,9 +46,10 @@ class TrimmedMean(Rule):
     """The mean of each coordinate without its `byzantine_share` least and greatest values (arXiv:1803.01498)."""
 
     name = "trimmed_mean"
+    parameter_names = ("byzantine_share",)
 
     def __init__(self, weighting: str, parameters: Mapping[str, float]) -> None:
-        check_parameters(("byzantine_share",), self.name, parameters)
+        super().__init__(weighting, parameters)
         self._share = checked_share(parameters)
 
     def plan(self, layout: FlatLayout, candidates: Sequence[Candidate], spool: Spool) -> Plan:

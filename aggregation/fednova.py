@@ -11,28 +11,23 @@ times the round's lower median, and as no less than its STEPS_FACTOR_MAX-th part
 others no further than that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 from aggregation.gram import Gram
-from aggregation.rule import Candidate, check_parameters, checked_weight_max, claimed_weight
-from aggregation.sums import Shares, SumRule
+from aggregation.rule import Candidate
+from aggregation.sums import Shares, WeighingRule
 
 STEPS_FACTOR_MAX = 16  # a node with sixteen times the usual data; it also keeps the result below 65 differences
 
 
-class FedNova(SumRule):
+class FedNova(WeighingRule):
     """Σ pᵢ τᵢ · Σ pᵢ Δᵢ / τᵢ; pᵢ as of the rule mean."""
 
     name = "fednova"
 
-    def __init__(self, weighting: str, parameters: Mapping[str, float]) -> None:
-        check_parameters(("weight_max",), self.name, parameters)
-        self._weighting = weighting
-        self._weight_max = checked_weight_max(parameters)
-
     def shares(self, candidates: Sequence[Candidate], gram: Gram | None) -> Shares:
-        claims = [claimed_weight(self._weighting, each.samples, self._weight_max) for each in candidates]
+        claims = self.claimed_weights(candidates)
         steps = believed_steps([each.steps for each in candidates])
         shares = tuple(Fraction(claim, step) for claim, step in zip(claims, steps, strict=True))
         made = sum(claim * step for claim, step in zip(claims, steps, strict=True))

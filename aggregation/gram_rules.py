@@ -16,16 +16,10 @@ from operator import mul
 
 from aggregation.gram import Gram
 from aggregation.measuring import VALUE_END
-from aggregation.rule import (
-    Candidate,
-    byzantine_count,
-    check_parameters,
-    checked_share,
-    checked_weight_max,
-    claimed_weight,
-)
-from aggregation.sums import Shares, SumRule
+from aggregation.rule import Candidate, checked_share
+from aggregation.sums import Shares, SumRule, WeighingRule
 from protocol.errors import FednodeError
+from protocol.manifest_defences import byzantine_count
 
 WEISZFELD_STEPS = 32  # each costs N² of Python's operations, next to nothing beside one pass over the updates
 CLIPPING_STEPS = 10
@@ -40,10 +34,11 @@ class MultiKrum(SumRule):
     are averaged, as there is nobody to tell them apart by."""
 
     name = "multi_krum"
+    parameter_names = ("byzantine_share",)
     needs_gram = True
 
     def __init__(self, weighting: str, parameters: Mapping[str, float]) -> None:
-        check_parameters(("byzantine_share",), self.name, parameters)
+        super().__init__(weighting, parameters)
         self._share = checked_share(parameters)
 
     def shares(self, candidates: Sequence[Candidate], gram: Gram | None) -> Shares:
@@ -78,7 +73,7 @@ class Krum(MultiKrum):
         return 1
 
 
-class GeometricMedian(SumRule):
+class GeometricMedian(WeighingRule):
     """The point of the least sum of distances to all updates: RFA (arXiv:1912.13445), by Weiszfeld's iteration.
 
     It starts near the update from which the others are least far, so that no distance that a liar can go delays it,
@@ -88,14 +83,9 @@ class GeometricMedian(SumRule):
     name = "geometric_median"
     needs_gram = True
 
-    def __init__(self, weighting: str, parameters: Mapping[str, float]) -> None:
-        check_parameters(("weight_max",), self.name, parameters)
-        self._weighting = weighting
-        self._weight_max = checked_weight_max(parameters)
-
     def shares(self, candidates: Sequence[Candidate], gram: Gram | None) -> Shares:
         assert gram is not None
-        weights = [claimed_weight(self._weighting, candidate.samples, self._weight_max) for candidate in candidates]
+        weights = self.claimed_weights(candidates)
         products = [[float(product) for product in row] for row in gram.products]
         start = _central(gram, weights)
         median = _median(start, weights)
@@ -107,26 +97,25 @@ class GeometricMedian(SumRule):
         return Shares(tuple(map(Fraction, portions)))
 
 
-class CentredClipping(SumRule):
+class CentredClipping(WeighingRule):
     """The mean of what is left of the updates when they are clipped around a centre (arXiv:2012.10333).
 
     The centre starts at the base checkpoint, and CLIPPING_STEPS times it moves by the weighted mean of xᵢ − centre,
     each at most as long as the radius: the parameter `radius`, or the median of the distances at that step."""
 
     name = "centred_clipping"
+    parameter_names = ("weight_max", "radius")
     needs_gram = True
 
     def __init__(self, weighting: str, parameters: Mapping[str, float]) -> None:
-        check_parameters(("weight_max", "radius"), self.name, parameters)
-        self._weighting = weighting
-        self._weight_max = checked_weight_max(parameters)
+        super().__init__(weighting, parameters)
         self._radius = parameters.get("radius")
         if self._radius is not None and not (isfinite(self._radius) and 0 < self._radius < VALUE_END):
             raise FednodeError(f"A radius of {self._radius} is impossible", remedy="give one above 0, or none")
 
     def shares(self, candidates: Sequence[Candidate], gram: Gram | None) -> Shares:
         assert gram is not None
-        weights = [claimed_weight(self._weighting, candidate.samples, self._weight_max) for candidate in candidates]
+        weights = self.claimed_weights(candidates)
         products = [[float(product) for product in row] for row in gram.products]
         given = self._radius / sqrt(gram.unit) if self._radius is not None else None
         whole, count = sum(weights), len(weights)

@@ -18,8 +18,9 @@ import numpy.typing as npt
 from aggregation.exact_sum import ZERO_EXPONENT
 from aggregation.flat import F32, FlatLayout
 from aggregation.gram import Gram
-from aggregation.rule import Candidate, Rows, Slab, byzantine_count
+from aggregation.rule import Candidate, Rows, Slab
 from aggregation.sums import Shares
+from protocol.manifest_defences import byzantine_count
 
 _SUM_BITS = 53  # what float64 counts without gaps
 _COLUMNS = 2048  # mixed at a time: of fifty rows as much as a core's cache holds

@@ -23,13 +23,6 @@ _DOT_ELEMENTS = 4096
 _SIGN_MASK = 0x7FFFFFFF
 
 
-def norm_squared_of(values: F32) -> int:
-    """The squared norm of a whole flat vector of finite values below VALUE_END, in units of 4^-NORM_UNIT_BITS."""
-    rooms = norm_rooms(min(NORM_BLOCK, len(values)))
-    blocks = (values[start : start + NORM_BLOCK] for start in range(0, len(values), NORM_BLOCK))
-    return sum(block_norm_squared(block, max_bits(block), *rooms) for block in blocks)
-
-
 def max_bits(values: F32) -> int:
     """The bits of the largest magnitude; from 0x7F800000 on where there is an infinity or a NaN.
 
@@ -65,7 +58,8 @@ def norm_rooms(elements: int) -> tuple[F32, npt.NDArray[np.float64]]:
 
 
 def block_norm_squared(values: F32, bits: int, room: F32, wide_room: npt.NDArray[np.float64]) -> int:
-    """A block's squared norm; `bits` is its largest magnitude, of a finite value below VALUE_END."""
+    """A block's squared norm, in units of 4^-NORM_UNIT_BITS; `bits` is its largest magnitude, of a finite value below
+    VALUE_END."""
     shift = block_shift(bits)
     if shift is None:
         return 0

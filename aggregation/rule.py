@@ -12,13 +12,12 @@ recompute a checkpoint bit for bit.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from aggregation.exact_sum import WEIGHT_MAX, ExactSum, choose_exponent
+from aggregation.exact_sum import ExactSum, choose_exponent
 from aggregation.flat import F32, SLAB_ELEMENTS, FlatLayout
 from aggregation.updates import Checked, Refusal
 from protocol.errors import FednodeError
@@ -81,11 +80,19 @@ class Plan(ABC):
 
 
 class Rule(ABC):
-    """One way to combine updates. New ones need a name, `__init__` from the run's parameters, `plan`, and an entry in
-    RULES."""
+    """One way to combine updates. New ones need a name, their parameters' names, `plan`, and an entry in RULES."""
 
     name: ClassVar[str]
-    needs_norms: ClassVar[bool] = False
+    parameter_names: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, weighting: str, parameters: Mapping[str, float]) -> None:
+        """`weighting` is one of WEIGHTINGS. Raises FednodeError for parameters that the rule has not, or not so."""
+        unknown = sorted(parameters.keys() - set(self.parameter_names))
+        if unknown:
+            raise FednodeError(
+                f"The rule {self.name!r} has no parameter {unknown[0]!r}",
+                remedy=f"leave it out; known are: {', '.join(self.parameter_names) or 'none'}",
+            )
 
     @abstractmethod
     def plan(self, layout: FlatLayout, candidates: Sequence[Candidate], spool: Spool) -> Plan:
@@ -142,19 +149,6 @@ class WeightedSum(Plan):
         )
 
 
-def claimed_weight(weighting: str, samples: int, weight_max: int = WEIGHT_MAX) -> int:
-    """A participant's weight. Its claim is its own, so the cap bounds what lying can gain."""
-    return min(samples, weight_max) if weighting == "samples" else 1
-
-
-def checked_weight_max(parameters: Mapping[str, float]) -> int:
-    """The cap on what a claim can weigh. Raises FednodeError unless it is a whole number of 1 to WEIGHT_MAX."""
-    weight_max = parameters.get("weight_max", WEIGHT_MAX)
-    if not (1 <= weight_max <= WEIGHT_MAX and weight_max == int(weight_max)):
-        raise FednodeError(f"A cap of {weight_max} on weights is impossible", remedy=f"give 1 to {WEIGHT_MAX}")
-    return int(weight_max)
-
-
 def checked_share(parameters: Mapping[str, float]) -> float:
     """The share of updates that the run takes for lies. Raises FednodeError unless it is at least 0 and below half."""
     share = parameters.get("byzantine_share", BYZANTINE_SHARE)
@@ -163,17 +157,3 @@ def checked_share(parameters: Mapping[str, float]) -> float:
             f"A byzantine share of {share} cannot be survived", remedy="give at least 0 and less than 0.5"
         )
     return share
-
-
-def byzantine_count(share: float, count: int) -> int:
-    """floor(`share` · `count`), of the decimal number that people wrote: 0.29 of 100 are 29."""
-    return int(Fraction(repr(share)) * count)
-
-
-def check_parameters(known: tuple[str, ...], rule: str, parameters: Mapping[str, float]) -> None:
-    unknown = sorted(parameters.keys() - set(known))
-    if unknown:
-        raise FednodeError(
-            f"The rule {rule!r} has no parameter {unknown[0]!r}",
-            remedy=f"leave it out; known are: {', '.join(known) or 'none'}",
-        )

@@ -1,6 +1,6 @@
 """The rules by their names."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from aggregation.coordinates import CoordinateMedian, TrimmedMean
 from aggregation.gram_rules import CentredClipping, GeometricMedian, Krum, MultiKrum
@@ -8,7 +8,7 @@ from aggregation.mean import Mean
 from aggregation.rule import WEIGHTINGS, Rule
 from protocol.errors import FednodeError
 
-RULES: dict[str, Callable[[str, Mapping[str, float]], Rule]] = {
+RULES: dict[str, type[Rule]] = {
     rule.name: rule for rule in (Mean, CoordinateMedian, TrimmedMean, Krum, MultiKrum, GeometricMedian, CentredClipping)
 }
 

@@ -14,7 +14,7 @@ stops at SECOND_MOMENT_MAX = 2^99.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import ClassVar
 
@@ -33,11 +33,21 @@ STATE_VALUE_END = 2.0**100  # no state reaches it, see above
 
 
 class ServerOptimizer(ABC):
-    """One method. New ones need a name, their state's names, `__init__` from the run's settings, `step`, a place in
-    SERVER_OPTIMIZERS."""
+    """One method. New ones need a name, their state's and parameters' names, `step`, a place in SERVER_OPTIMIZERS."""
 
     name: ClassVar[str]
     state_names: ClassVar[tuple[str, ...]] = ()
+    parameter_names: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, learning_rate: float, parameters: Mapping[str, float]) -> None:
+        """Raises FednodeError for parameters that the method has not, or not so."""
+        unknown = sorted(parameters.keys() - set(self.parameter_names))
+        if unknown:
+            raise FednodeError(
+                f"The server optimizer {self.name!r} has no parameter {unknown[0]!r}",
+                remedy=f"leave it out; known are: {', '.join(self.parameter_names) or 'none'}",
+            )
+        self._rate = np.float32(learning_rate)
 
     @abstractmethod
     def step(self, difference: F32, state: Sequence[F32]) -> F32:
@@ -52,10 +62,6 @@ class PlainStep(ServerOptimizer):
 
     name = "none"
 
-    def __init__(self, learning_rate: float, parameters: Mapping[str, float]) -> None:
-        _check_parameters(self.name, parameters, ())
-        self._rate = np.float32(learning_rate)
-
     def step(self, difference: F32, state: Sequence[F32]) -> F32:
         return scaled(difference, self._rate)
 
@@ -65,11 +71,11 @@ class Momentum(ServerOptimizer):
 
     name = "momentum"
     state_names = ("momentum",)
+    parameter_names = ("momentum",)
 
     def __init__(self, learning_rate: float, parameters: Mapping[str, float]) -> None:
-        _check_parameters(self.name, parameters, ("momentum",))
+        super().__init__(learning_rate, parameters)
         self._momentum = _share(parameters, "momentum", 0.9)
-        self._rate = np.float32(learning_rate)
 
     def step(self, difference: F32, state: Sequence[F32]) -> F32:
         (velocity,) = state
@@ -89,14 +95,13 @@ class Adaptive(ServerOptimizer):
     parameter_names: ClassVar[tuple[str, ...]] = ("beta1", "beta2", "tau")
 
     def __init__(self, learning_rate: float, parameters: Mapping[str, float]) -> None:
-        _check_parameters(self.name, parameters, self.parameter_names)
+        super().__init__(learning_rate, parameters)
         tau = parameters.get("tau", 1e-3)
         if not TAU_MIN <= tau <= TAU_MAX:
             raise FednodeError(f"A server tau of {tau} is impossible", remedy=f"choose {TAU_MIN:g} to {TAU_MAX:g}")
         self._beta1 = _share(parameters, "beta1", 0.9)
         self._beta2 = _share(parameters, "beta2", 0.99)
         self._tau = np.float32(tau)
-        self._rate = np.float32(learning_rate)
 
     @abstractmethod
     def accumulate(self, second: F32, squares: F32) -> None:
@@ -150,12 +155,8 @@ class Yogi(Adaptive):
         np.subtract(second, squares, out=second)
 
 
-SERVER_OPTIMIZERS: dict[str, Callable[[float, Mapping[str, float]], ServerOptimizer]] = {
-    PlainStep.name: PlainStep,
-    Momentum.name: Momentum,
-    Adagrad.name: Adagrad,
-    Adam.name: Adam,
-    Yogi.name: Yogi,
+SERVER_OPTIMIZERS: dict[str, type[ServerOptimizer]] = {
+    method.name: method for method in (PlainStep, Momentum, Adagrad, Adam, Yogi)
 }
 
 
@@ -186,12 +187,3 @@ def _share(parameters: Mapping[str, float], name: str, default: float) -> np.flo
     if not 0 <= share <= MOMENTUM_MAX:
         raise FednodeError(f"A server {name} of {share} is impossible", remedy=f"choose 0 to {MOMENTUM_MAX}")
     return np.float32(share)
-
-
-def _check_parameters(name: str, parameters: Mapping[str, float], known: tuple[str, ...]) -> None:
-    unknown = sorted(parameters.keys() - set(known))
-    if unknown:
-        raise FednodeError(
-            f"The server optimizer {name!r} has no parameter {unknown[0]!r}",
-            remedy=f"leave it out; known are: {', '.join(known) or 'none'}",
-        )

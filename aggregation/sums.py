@@ -18,6 +18,7 @@ from aggregation.gram import Gram, gram_of
 from aggregation.rule import Candidate, Plan, Rule, Spool, WeightedSum
 from aggregation.updates import Refusal
 from protocol.checkpoint import SET_ASIDE
+from protocol.errors import FednodeError
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,25 @@ class SumRule(Rule):
     def plan(self, layout: FlatLayout, candidates: Sequence[Candidate], spool: Spool) -> Plan:
         gram = gram_of(len(candidates), spool) if self.needs_gram else None
         return sum_of(layout, candidates, self.shares(candidates, gram))
+
+
+class WeighingRule(SumRule):
+    """A rule that weighs by samples, or all alike. What a node says of its samples is its own claim, so a cap, the
+    parameter weight_max, bounds what lying can gain."""
+
+    parameter_names: ClassVar[tuple[str, ...]] = ("weight_max",)
+
+    def __init__(self, weighting: str, parameters: Mapping[str, float]) -> None:
+        """Raises FednodeError, too, unless the cap is a whole number of 1 to WEIGHT_MAX."""
+        super().__init__(weighting, parameters)
+        weight_max = parameters.get("weight_max", WEIGHT_MAX)
+        if not (1 <= weight_max <= WEIGHT_MAX and weight_max == int(weight_max)):
+            raise FednodeError(f"A cap of {weight_max} on weights is impossible", remedy=f"give 1 to {WEIGHT_MAX}")
+        self._weight_max = int(weight_max)
+        self._by_samples = weighting == "samples"
+
+    def claimed_weights(self, candidates: Sequence[Candidate]) -> list[int]:
+        return [min(each.samples, self._weight_max) if self._by_samples else 1 for each in candidates]
 
 
 def sum_of(layout: FlatLayout, candidates: Sequence[Candidate], wanted: Shares) -> WeightedSum:

@@ -33,15 +33,12 @@ def module_schema(module: torch.nn.Module, *, frozen: Collection[str] = (), loca
     return Schema.of(specs)
 
 
-def module_to_raw(module: torch.nn.Module, schema: Schema) -> bytes:
-    """The module's values as a raw model. Raises FednodeError when the module is not of this schema."""
-    return schema.raw_of(_arrays_of(module, schema))
-
-
 def module_parts(module: torch.nn.Module, schema: Schema) -> list[memoryview]:
-    """What joined is `module_to_raw`, without copying what lies in this machine's memory: valid while the module is
-    not changed. Raises as it does."""
-    return schema.parts_of(_arrays_of(module, schema))
+    """The module's values, which joined are a raw model, without copying what lies in this machine's memory: valid
+    while the module is not changed. Raises FednodeError when the module is not of this schema."""
+    local = {spec.name for spec in schema.tensors if spec.kind == "local"}
+    tensors = _distinct_tensors(module)
+    return schema.parts_of({name: _to_array(tensor) for name, tensor in tensors if name not in local})
 
 
 def load_raw(module: torch.nn.Module, schema: Schema, raw: Buffer) -> None:
@@ -60,11 +57,6 @@ def load_raw(module: torch.nn.Module, schema: Schema, raw: Buffer) -> None:
     with torch.no_grad():
         for name, array in views.items():
             _fill(tensors[name], array)
-
-
-def _arrays_of(module: torch.nn.Module, schema: Schema) -> dict[str, npt.NDArray[Any]]:
-    local = {spec.name for spec in schema.tensors if spec.kind == "local"}
-    return {name: _to_array(tensor) for name, tensor in _distinct_tensors(module) if name not in local}
 
 
 def _distinct_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

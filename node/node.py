@@ -278,7 +278,7 @@ class Node:
             if node_id in certified:
                 self.record.add(self._node_row(node_id, entry.name, entry.member_id, "", "{}"))
         self.service.mark_group(place.group)
-        await self.siblings.look(place, operations)
+        await self.siblings.look(operations)
         await self.service.memberships.look(place)
         self.witness.look(place)
         await self.runs.on_operations(place, operations)

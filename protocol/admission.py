@@ -12,8 +12,6 @@ from protocol.fields import Bytes32, GroupIdText, HashText, MemberIdText, NodeId
 from protocol.keys import public_key_of, signature_is_valid
 from protocol.wire import Wire, pack
 
-NONCE_BYTES = 32
-SEED_BYTES = 32
 _PROOF_PREFIX = b"fednode/admission-proof/1\n"
 _REMEMBERED_PROOFS = 8192  # one an admission, for the state is folded again and again; some 600 bytes each
 

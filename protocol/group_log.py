@@ -7,7 +7,7 @@ replicas that hold the same have accepted the same. Rules: docs/protocol.md §2.
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from protocol.errors import RemoteProtocolError
 from protocol.group_concurrency import Rulings
@@ -41,14 +41,6 @@ class Addition:
     missing: tuple[Hash, ...] = ()
 
 
-@dataclass(slots=True)
-class _Chain:
-    """One author's operations: `tips` that no later one of its own follows, and which one follows which."""
-
-    tips: set[Hash] = field(default_factory=set)
-    followers: dict[Hash, tuple[Hash, ...]] = field(default_factory=dict)
-
-
 class GroupLog:
     """The operations of one group that this node holds. Only grows. The owner makes durable what `add` returns."""
 
@@ -58,7 +50,7 @@ class GroupLog:
         self._depths: dict[Hash, int] = {}
         self._order: list[tuple[int, Hash]] = []  # canonical: by depth, then by hash
         self._heads: set[Hash] = set()
-        self._chains: dict[NodeId, _Chain] = {}
+        self._tips: dict[NodeId, set[Hash]] = {}  # by author: those that no later one of its own follows
         self._bindings: dict[NodeId, tuple[Hash, ...]] = {}  # operations that carry a certificate of this node
         self._waiting = WaitingRoom()
         self._history = GroupHistory(group)
@@ -121,13 +113,8 @@ class GroupLog:
 
     def tip_of(self, author: NodeId) -> Hash:
         """The author's last operation, for `previous` of its next: the deepest where its chain forks, "" at first."""
-        chain = self._chains.get(author)
-        return max(chain.tips, key=self._place) if chain else Hash("")
-
-    def forks_of(self, author: NodeId) -> list[tuple[Hash, ...]]:
-        """Operations of `author` that name the same previous one: the proof that it told two stories."""
-        chain = self._chains.get(author, _Chain())
-        return [tuple(sorted(followers)) for followers in chain.followers.values() if len(followers) > 1]
+        tips = self._tips.get(author)
+        return max(tips, key=self._place) if tips else Hash("")
 
     def bindings_of(self, node_id: NodeId) -> tuple[Hash, ...]:
         """The operations that carry a certificate of `node_id`, whether they counted or not."""
@@ -161,9 +148,7 @@ class GroupLog:
         other = GroupLog(self.group)
         other._operations, other._depths = dict(self._operations), dict(self._depths)
         other._order, other._heads = list(self._order), set(self._heads)
-        other._chains = {
-            author: _Chain(set(chain.tips), dict(chain.followers)) for author, chain in self._chains.items()
-        }
+        other._tips = {author: set(tips) for author, tips in self._tips.items()}
         other._bindings = dict(self._bindings)
         other._waiting, other._history = self._waiting.copy(), self._history.copy()
         other._rulings = self._rulings.copy()
@@ -256,10 +241,9 @@ class GroupLog:
         self._history.inserted_at(position)
         self._heads.difference_update(operation.dependencies)
         self._heads.add(hash_)
-        chain = self._chains.setdefault(author, _Chain())
-        chain.tips.discard(operation.body.previous)
-        chain.tips.add(hash_)
-        chain.followers[operation.body.previous] = (*chain.followers.get(operation.body.previous, ()), hash_)
+        tips = self._tips.setdefault(author, set())
+        tips.discard(operation.body.previous)
+        tips.add(hash_)
         if operation.certificate is not None:
             node_id = operation.certificate.node_id
             self._bindings[node_id] = (*self._bindings.get(node_id, ()), hash_)

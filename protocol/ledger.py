@@ -69,7 +69,6 @@ class Ledger:
         self.committed: Held | None = None
         self._committed_before: Held | None = None
         self.stored_issue = b""
-        self.committed_term = 0
         self.certificate: tuple[bytes, ...] = ()
         self.reports: tuple[bytes, ...] = ()  # that came with the newest commit
         # Whose, and of which rounds, the reports are that came after the newest commit; None as long as none came.
@@ -315,7 +314,7 @@ class Ledger:
         if self.committed is None or self.committed.name != held.name:
             self.reports, self.last_reports = (), None
         self.reports = reports or self.reports
-        self.committed, self.committed_term, self.certificate = held, term, acks
+        self.committed, self.certificate = held, acks
         position, stored = (term, held.checkpoint.round), (self.stored_term, self.stored.checkpoint.round)
         # Of two checkpoints that a liar issued for one round in one term, the committed one counts.
         if position > stored or (position == stored and held.name != self.stored.name):

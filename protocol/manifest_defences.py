@@ -3,16 +3,28 @@
 As in protocol.manifest_rules each is a function under one sentence, giving what is wrong or nothing.
 """
 
-import math
+from fractions import Fraction
 
 from protocol.limits import DISTANCE_UPDATES_MAX
 from protocol.manifest_sections import Aggregation, Keys
+from protocol.voters import drawn_of
 
-ONE_VOICE_RULES = frozenset({"median", "trimmed_mean", "krum", "multi_krum"})  # every update counts once
 CAPPED_RULES = frozenset({"geometric_median", "centred_clipping"})  # may count by samples, under a cap
-SHARE_RULES = frozenset({"trimmed_mean", "krum", "multi_krum"})  # need to know how many may lie
-DISTANCE_RULES = frozenset({"krum", "multi_krum", "geometric_median", "centred_clipping"})  # between all updates
+KRUM_RULES = frozenset({"krum", "multi_krum"})
+SHARE_RULES = KRUM_RULES | {"trimmed_mean"}  # need to know how many may lie
+DISTANCE_RULES = KRUM_RULES | CAPPED_RULES  # between all updates
+ONE_VOICE_RULES = SHARE_RULES | {"median"}  # every update counts once
 SHARE_DEFAULT = Aggregation().byzantine_share
+
+
+def asks_for_a_share(aggregation: Aggregation) -> bool:
+    """Whether the rule, or the mixing before it, is told how many lie."""
+    return aggregation.rule in SHARE_RULES or aggregation.pre_aggregation == "nnm"
+
+
+def byzantine_count(share: float, count: int) -> int:
+    """floor(`share` · `count`), of the decimal number that people wrote: 0.29 of 100 are 29."""
+    return int(Fraction(repr(share)) * count)
 
 
 def claims_do_not_outvote(keys: Keys) -> str:
@@ -44,8 +56,7 @@ def a_cap_caps_samples(keys: Keys) -> str:
 def a_share_of_liars_has_a_use(keys: Keys) -> str:
     """How many may lie is asked by some rules and by mixing, and by nothing else."""
     aggregation = keys.aggregation
-    used = aggregation.rule in SHARE_RULES or aggregation.pre_aggregation == "nnm"
-    if aggregation.byzantine_share != SHARE_DEFAULT and not used:
+    if aggregation.byzantine_share != SHARE_DEFAULT and not asks_for_a_share(aggregation):
         return (
             f"aggregation.byzantine_share is {aggregation.byzantine_share}: the rule {aggregation.rule} does not ask "
             "for it; leave it out, or take a rule that does, such as multi_krum"
@@ -70,7 +81,7 @@ def distances_have_room(keys: Keys) -> str:
     mixes = aggregation.pre_aggregation == "nnm"
     if not (mixes or aggregation.rule in DISTANCE_RULES):
         return ""
-    if math.ceil(keys.round.fraction * most) <= DISTANCE_UPDATES_MAX:
+    if drawn_of(keys.round.fraction, most) <= DISTANCE_UPDATES_MAX:
         return ""
     who = "mixing" if mixes else f"the rule {aggregation.rule}"
     return (

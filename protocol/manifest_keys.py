@@ -60,10 +60,6 @@ class Key:
     meaning: str
     choices: tuple[str, ...] = ()
 
-    @property
-    def is_table(self) -> bool:
-        return self.type == "table"
-
 
 def _key(name: str, field: FieldInfo) -> Key:
     default = field.get_default(call_default_factory=True)

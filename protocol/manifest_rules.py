@@ -1,9 +1,8 @@
 """Rules over several keys of a configuration: each a function under one sentence, giving what is wrong or nothing."""
 
-import math
-
 from protocol.manifest_defences import RULES_AGAINST_LIARS
 from protocol.manifest_sections import ADAPTIVE_RATES, TOP_CODECS, Keys, TaskKeys
+from protocol.voters import drawn_of
 
 OUR_MODULES = frozenset({"fednode", "protocol", "aggregation", "tracker", "node", "tui", "simulations"})
 
@@ -41,7 +40,7 @@ def roster_bounds_are_in_order(keys: Keys) -> str:
 
 def smallest_roster_can_close_a_round(keys: Keys) -> str:
     """The nodes drawn from the smallest roster can give as many updates as a round needs."""
-    drawn = max(1, math.ceil(keys.round.fraction * keys.roster.nodes_min))
+    drawn = drawn_of(keys.round.fraction, keys.roster.nodes_min)
     if keys.round.updates_min > drawn:
         return (
             f"round.updates_min is {keys.round.updates_min}: of roster.nodes_min = {keys.roster.nodes_min} nodes "

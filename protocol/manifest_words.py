@@ -1,20 +1,19 @@
 """What a configuration means, in words for people: how updates are combined, and how many liars its rule will bear.
 
-Decides nothing: the rules themselves count the liars that they assume (aggregation.rule, aggregation.gram_rules), and
-a test keeps the two in step.
+Decides nothing: the rules themselves assume as many liars (aggregation.coordinates, aggregation.gram_rules).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
 from pydantic import ValidationError
 
-from protocol.manifest_defences import SHARE_RULES
+from protocol.manifest_defences import KRUM_RULES, asks_for_a_share, byzantine_count
 from protocol.manifest_sections import Aggregation, Keys
+from protocol.voters import drawn_of
 
-KRUM_RULES = frozenset({"krum", "multi_krum"})
 _NOT_GIVEN = (None, "", "null", "None")  # a record keeps what was left out as text
 
 
@@ -42,6 +41,15 @@ def dotted(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """What stands in a table and in all tables within it, by dotted keys; what was not given is left out."""
+    for key, entry in table.items():
+        if isinstance(entry, Mapping):
+            yield from leaves(entry, f"{prefix}{key}.")
+        elif entry is not None:
+            yield f"{prefix}{key}", entry
+
+
 def how_words(configuration: Mapping[str, Any]) -> str:
     """How a run combines, in a line: `trimmed_mean 0.2 · int8 · adam 0.05 · audit full`. "" where it cannot be read."""
     keys = aggregation_in(configuration)
@@ -65,11 +73,6 @@ def how_words(configuration: Mapping[str, Any]) -> str:
     return " · ".join([*said, "no audit" if audit == "none" else f"audit {audit}"])
 
 
-def asks_for_a_share(keys: Aggregation) -> bool:
-    """Whether the rule, or the mixing before it, is told how many lie."""
-    return keys.rule in SHARE_RULES or keys.pre_aggregation == "nnm"
-
-
 def liars_borne(keys: Aggregation, updates: int) -> int:
     """How many liars among `updates` the run's rule can outvote. None with the mean, which guards against nobody."""
     most = max(0, (updates - 1) // 2)
@@ -77,11 +80,7 @@ def liars_borne(keys: Aggregation, updates: int) -> int:
         most = max(0, (updates - 3) // 2)  # n ≥ 2f + 3
     if keys.rule == "mean":
         most = 0
-    return min(most, _share_of(keys, updates)) if asks_for_a_share(keys) else most
-
-
-def _share_of(keys: Aggregation, updates: int) -> int:
-    return math.floor(Fraction(repr(keys.byzantine_share)) * updates)
+    return min(most, byzantine_count(keys.byzantine_share, updates)) if asks_for_a_share(keys) else most
 
 
 def liars_lack(keys: Aggregation, updates: int) -> str:
@@ -89,7 +88,8 @@ def liars_lack(keys: Aggregation, updates: int) -> str:
     what to do; "" where it bears them, or where nobody asked."""
     if keys.rule == "mean" and keys.pre_aggregation == "none":
         return ""
-    borne, wanted = liars_borne(keys, updates), _share_of(keys, updates) if asks_for_a_share(keys) else 0
+    borne = liars_borne(keys, updates)
+    wanted = byzantine_count(keys.byzantine_share, updates) if asks_for_a_share(keys) else 0
     if borne >= max(1, wanted):
         return ""
     rule = how_words({f"aggregation.{key}": value for key, value in keys.model_dump().items()}).split(" · ")[0]
@@ -127,7 +127,7 @@ def counted(count: int, thing: str) -> str:
 def updates_expected(keys: Keys, nodes: int) -> int:
     """How many updates a round has with so many nodes of which all take part, but for those that do not train."""
     others = sum(1 for role in keys.roster.roles.values() if role != "trainer")
-    return max(1, math.ceil(Fraction(repr(keys.round.fraction)) * max(1, min(nodes, keys.roster.nodes_max) - others)))
+    return drawn_of(keys.round.fraction, min(nodes, keys.roster.nodes_max) - others)
 
 
 def liars_words(keys: Keys, nodes: int) -> str:

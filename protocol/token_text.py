@@ -34,7 +34,6 @@ class TokenKind:
 INVITATION = TokenKind("fednode", "an invitation")
 DEVICE_LINK = TokenKind("fednode-link", "a device token")
 _KINDS = (INVITATION, DEVICE_LINK)
-PREFIX = INVITATION.prefix
 _HEADER_BYTES, _CHECK_BYTES = 5, 4
 _HEADER_CHARACTERS = 8
 PAYLOAD_BYTES_MAX = (TOKEN_CHARACTERS_MAX - len(DEVICE_LINK.prefix)) * 5 // 8 - _HEADER_BYTES - _CHECK_BYTES

@@ -55,6 +55,11 @@ def auditors_of(run: RunId, round_number: int, voters: Sequence[str], mode: str)
     return frozenset(NodeId(node) for node in chosen)
 
 
+def drawn_of(fraction: float, trainers: int) -> int:
+    """How many of so many trainers train in a round."""
+    return max(1, ceil(fraction * trainers))
+
+
 def trainers_of(run: RunId, round_number: int, trainers: Sequence[str], fraction: float) -> frozenset[NodeId]:
     """Who trains in a round: the given fraction of the roster's trainers, rounded up, by lot (§6.3)."""
     return _trainers_of(run, round_number, tuple(trainers), fraction)
@@ -62,7 +67,7 @@ def trainers_of(run: RunId, round_number: int, trainers: Sequence[str], fraction
 
 @lru_cache(maxsize=_REMEMBERED)
 def _trainers_of(run: RunId, round_number: int, trainers: tuple[str, ...], fraction: float) -> frozenset[NodeId]:
-    count = max(1, ceil(fraction * len(trainers)))
+    count = drawn_of(fraction, len(trainers))
     if count >= len(trainers):
         return frozenset(NodeId(node) for node in trainers)
     chosen = sorted(trainers, key=lambda node: lot(run, round_number, node))[:count]

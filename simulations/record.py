@@ -217,11 +217,8 @@ class SimulatedRecord:
     @contextlib.contextmanager
     def _reader(self) -> Iterator[Reader]:
         self._shared.write()
-        reader = self._shared.store.reader()
-        try:
+        with contextlib.closing(self._shared.store.reader()) as reader:
             yield reader
-        finally:
-            reader.close()
 
     def _settle(self, until: float) -> None:
         """Hand over what was added by `until`: from then on no crash of this node loses it."""

@@ -29,10 +29,10 @@ import torch
 from bench_aggregation import layers
 
 from aggregation.combine import combine
-from aggregation.rule import byzantine_count
 from aggregation.rules import RULES
 from aggregation.settings import CombineSettings
 from aggregation.updates import Bounds, Checked, check_update, update_of
+from protocol.manifest_defences import byzantine_count
 
 PARAMETERS = 25_000_000
 SAMPLED = 1_000_000

@@ -46,6 +46,14 @@ def check_file_name(name: str) -> str:
     return name
 
 
+def write_at(descriptor: int, data: bytes, offset: int) -> None:
+    """Write all of `data`, however much the system takes at a time."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written
+
+
 def sync(descriptor: int) -> None:
     """Force a file's bytes, and its length, to the disk."""
     if sys.platform == "darwin":

@@ -58,17 +58,17 @@ def seconds_of(time: str) -> float:
     return datetime.fromisoformat(time).timestamp()
 
 
-def clean_name(text: str, characters_max: int = NAME_CHARACTERS_MAX) -> str:
+def clean_name(text: str) -> str:
     """`text` as a name that every tool takes: ASCII letters, digits, `/_.-` and blanks.
 
     Where that changes it a hash of the whole is added, so that two names never become one.
     """
     fit = _UNFIT.sub("_", text)
-    if fit == text and len(text) <= characters_max and not _PATH_TRICKS.intersection(text.split("/")):
+    if fit == text and len(text) <= NAME_CHARACTERS_MAX and not _PATH_TRICKS.intersection(text.split("/")):
         return text
     mark = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:_HASH_CHARACTERS]
     sound = "/".join("_" if part in _PATH_TRICKS else part for part in fit.split("/"))
-    return f"{sound[: characters_max - _HASH_CHARACTERS - 1]}_{mark}"
+    return f"{sound[: NAME_CHARACTERS_MAX - _HASH_CHARACTERS - 1]}_{mark}"
 
 
 def folder_name(text: str) -> str:

@@ -8,7 +8,7 @@ from protocol.errors import FednodeError, LocalProtocolError
 from protocol.keys import BlobId
 from protocol.limits import CHUNK_BYTES
 from tracker.chunks import check_chunk, chunk_length, hash_chunk
-from tracker.durable import disk_errors
+from tracker.durable import disk_errors, write_at
 
 _PLAIN = os.O_NOFOLLOW | os.O_CLOEXEC  # what a link in its place leads to is nobody's half blob
 _WRITE_BACK_CHUNKS = 8  # 8 MiB: large enough for a disk to work well, small enough that the last sync has little left
@@ -55,7 +55,7 @@ class HalfBlob:
         with disk_errors(f"write the blob {self.blob}"):
             descriptor = self._open_half(self._path)
             try:
-                _write_at(descriptor, data, index * CHUNK_BYTES)
+                write_at(descriptor, data, index * CHUNK_BYTES)
                 if index % _WRITE_BACK_CHUNKS == _WRITE_BACK_CHUNKS - 1:
                     start = index + 1 - _WRITE_BACK_CHUNKS
                     _start_writing_back(descriptor, start * CHUNK_BYTES, _WRITE_BACK_CHUNKS * CHUNK_BYTES)
@@ -150,10 +150,3 @@ def _start_writing_back(descriptor: int, offset: int, length: int) -> None:
     """Begin to write to the disk now, without waiting, what would else all wait for the last sync."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
-
-
-def _write_at(descriptor: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written

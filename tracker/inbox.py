@@ -119,11 +119,11 @@ def told_lie_item(row: Json) -> Json:
     return lie_item(row["run_id"], _run_of(row), who, what, time=row["time"], group=row["group_id"])
 
 
-def record_items(ask: Ask, *, most: int = KIND_MAX) -> list[Json]:
+def record_items(ask: Ask) -> list[Json]:
     """What a record tells by itself, the newest first. Blocks as `ask` does."""
-    found = [told_lie_item(row) for row in ask("lies", {"limit": most})]
-    found += [refused_item(row) for row in ask("refused_updates", {"limit": most})]
-    found += [failed_item(row) for row in ask("failed_runs", {"limit": most, "node": ""})]
+    found = [told_lie_item(row) for row in ask("lies", {"limit": KIND_MAX})]
+    found += [refused_item(row) for row in ask("refused_updates", {"limit": KIND_MAX})]
+    found += [failed_item(row) for row in ask("failed_runs", {"limit": KIND_MAX, "node": ""})]
     return newest_first(found)
 
 

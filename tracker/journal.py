@@ -14,7 +14,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from protocol.errors import FednodeError
-from tracker.durable import disk_errors, sync, sync_directory
+from tracker.durable import disk_errors, sync, sync_directory, write_at
 
 RECORD_BYTES_MAX = 16 * 1024 * 1024  # a thousand times an operation; a longer length in a file is garbage
 
@@ -100,7 +100,7 @@ class Journal:
                 )
             encoded = encode_record(self._end, record)
             try:
-                _write_all(self._descriptor, encoded, self._end)
+                write_at(self._descriptor, encoded, self._end)
                 self._is_unsure = True
                 sync(self._descriptor)
             except OSError:
@@ -167,13 +167,6 @@ def _record_at(raw: bytes, offset: int) -> bytes | None:
 def _checksum(offset: int, length: bytes, record: bytes) -> bytes:
     digest: bytes = blake3(offset.to_bytes(8, "little") + length + record).digest(_CHECKSUM_BYTES)
     return digest
-
-
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
 
 
 def _read_all(descriptor: int, size: int) -> bytes:

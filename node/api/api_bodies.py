@@ -116,8 +116,8 @@ class ModelQuery(Query):
     round: int | None = Field(default=None, ge=0)
 
 
-def malformed(what: str, remedy: str = "see docs/api.md for what this endpoint takes") -> Refused:
-    return Refused("malformed", what, remedy=remedy)
+def malformed(what: str) -> Refused:
+    return Refused("malformed", what, remedy="see docs/api.md for what this endpoint takes")
 
 
 async def body_of(request: Request, kind: type[Model]) -> Model:

@@ -1,10 +1,10 @@
 """How the local API's answers become JSON: small ones at once, long lists some rows at a time."""
 
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Iterator, Mapping
 from typing import TypeGuard
+
+from tracker.reader import plain
 
 ROWS_AT_ONCE_MAX = 2000  # encoded in about 5 ms, and in 20 where some numbers are not finite
 PIECE_CHARACTERS = 512 * 1024  # that many rows are aimed at: some have long texts
@@ -49,28 +49,6 @@ def _rows(rows: list[object]) -> Iterator[bytes]:
 
 def _text(value: object) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain)
     except ValueError:
-        return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), default=_plain)
-
-
-def _plain(value: object) -> object:
-    """What a person's SQL may give beyond JSON's types."""
-    if isinstance(value, datetime):
-        utc = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-        return f"{utc.isoformat()}Z"
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.hex()
-    return str(value)
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_finite(entry) for entry in value]
-    return value
+        return json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"))

@@ -34,6 +34,11 @@ _AFTER_IMPORT = (
     "What this node voted in runs that still go on is forgotten; have them stopped before it takes part in them again. "
     "Never run it beside the node that the backup is of: two of one key cut each other off, and can vote twice."
 )
+_backup_passphrase_option = click.option(
+    "--backup-passphrase-file",
+    metavar="FILE",
+    help=f"Where the backup's own passphrase stands; - is standard input. [default: {BACKUP}, else it is asked for]",
+)
 
 
 @click.group()
@@ -169,11 +174,7 @@ def unprotect(answer: Answer, passphrase_file: str | None) -> None:
 @click.option("--member", is_flag=True, help="Only the member's key, for another node of yours to hold.")
 @click.option("--unprotected", is_flag=True, help="Under no passphrase: whoever has the file is you.")
 @passphrase_option
-@click.option(
-    "--backup-passphrase-file",
-    metavar="FILE",
-    help=f"Where the backup's own passphrase stands; - is standard input. [default: {BACKUP}, else it is asked for]",
-)
+@_backup_passphrase_option
 @common_options
 @click.pass_obj
 def export(
@@ -220,11 +221,7 @@ def export(
 @key.command("import")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @passphrase_option
-@click.option(
-    "--backup-passphrase-file",
-    metavar="FILE",
-    help=f"Where the backup's own passphrase stands; - is standard input. [default: {BACKUP}, else it is asked for]",
-)
+@_backup_passphrase_option
 @click.option("--same-passphrase", is_flag=True, help="Put the keys under the backup's own passphrase here, too.")
 @common_options
 @click.pass_obj

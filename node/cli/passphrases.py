@@ -35,13 +35,13 @@ def passphrase_option(function: Function) -> Function:
     )(function)
 
 
-def home_passphrase(home: Path, file: str | None, *, is_asked: bool = True) -> str | None:
+def home_passphrase(home: Path, file: str | None) -> str | None:
     """The passphrase of the keys in `home` as it is given, or None. A person is asked only where there is one to
-    give, at a terminal, and `is_asked`."""
+    give, and at a terminal."""
     from node.home.key_files import is_protected
 
     found = given(file, PRESENT)
-    if found is None and is_asked and is_protected(home) and can_ask():
+    if found is None and is_protected(home) and can_ask():
         return asked(f"Passphrase of the keys in {home}")
     return found
 

@@ -5,7 +5,7 @@ Loaded only when a command is given --store; it opens DuckDB.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,15 +92,8 @@ class RecordClient:
 
     @contextmanager
     def _reader(self) -> Iterator[Reader]:
-        store = open_stopped(self._path)
-        try:
-            reader = store.reader()
-            try:
-                yield reader
-            finally:
-                reader.close()
-        finally:
-            store.close()
+        with closing(open_stopped(self._path)) as store, closing(store.reader()) as reader:
+            yield reader
 
 
 def _answered(reader: Reader, asking: Asking[T]) -> T:

@@ -165,6 +165,8 @@ def _newest(metrics: Sequence[Json]) -> dict[tuple[str, str], float | None]:
 
 
 def _configuration(told: Told) -> str:
-    from node.exports.report import flattened, table
+    from node.exports.report import entry_text, table
+    from protocol.manifest_words import leaves
 
-    return table(["key", "value"], flattened(told.run["manifest"]), codes=[0])
+    rows = [(key, entry_text(entry)) for key, entry in leaves(told.run["manifest"])]
+    return table(["key", "value"], rows, codes=[0])

@@ -55,15 +55,6 @@ def _gantts(told: Told) -> "list[Drawing]":
     return charts
 
 
-def _each_round(told: Told) -> "Drawing":
-    from node.exports.plots import Series, chart, plain
-    from node.exports.plots_spans import mean_seconds
-
-    means = mean_seconds(told.spans)
-    series = [Series(plain(name), points, False, place) for place, (name, points) in enumerate(means.items())]
-    return chart(series, title="Seconds in each round, mean over the nodes", x_name="round", width=WIDTH, height=260)
-
-
 def _spent(told: Told) -> str:
     from node.exports.plots_spans import seconds_by_name
     from node.exports.report import table

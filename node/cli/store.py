@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -146,13 +146,8 @@ def _checked(place: Path, *, deep: bool) -> dict[str, Any]:
     from node.record.store_files import check_files, told
     from tracker.store import open_stopped
 
-    record = open_stopped(place)
-    try:
-        reader = record.reader()
+    with closing(open_stopped(place)) as record, closing(record.reader()) as reader:
         checked, named = reader.check(), reader.models_named()
-        reader.close()
-    finally:
-        record.close()
     in_home = place.name == RECORD and (place.parent / "journals").is_dir()
     more = check_files(place.parent, named, deep=deep) if in_home else []
     return told(checked, more, str(place))
@@ -247,13 +242,8 @@ def _copy_models(blobs: Path, target: Path) -> tuple[int, int]:
     from tracker.chunks import blob_id_of_data
     from tracker.store import open_stopped
 
-    record = open_stopped(target / RECORD)
-    try:
-        reader = record.reader()
+    with closing(open_stopped(target / RECORD)) as record, closing(record.reader()) as reader:
         names = {entry["blob"] for entry in reader.models_named()} | reader.schemas_named()
-        reader.close()
-    finally:
-        record.close()
     folder = target / "blobs"
     folder.mkdir(exist_ok=True)
     copied = missing = 0

@@ -119,10 +119,10 @@ def points(difference: float) -> str:
     return f"{count} point" if count == "1.0" else f"{count} points"
 
 
-def spark(values: Sequence[float], top: float = 1.0) -> str:
-    """A block for each value, from nothing to `top`."""
+def spark(values: Sequence[float]) -> str:
+    """A block for each value, from nothing to 1."""
     last = len(_BLOCKS) - 1
-    return "".join(_BLOCKS[min(last, max(0, round(value / top * last)))] for value in values)
+    return "".join(_BLOCKS[min(last, max(0, round(value * last)))] for value in values)
 
 
 def shown_rounds(rounds: int) -> list[int]:

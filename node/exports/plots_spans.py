@@ -111,18 +111,6 @@ def newest_that_fit(spans: Sequence[Span], count_max: int) -> list[Span]:
     return [span for span in spans if span.round >= first]
 
 
-def mean_seconds(spans: Iterable[Span]) -> dict[str, list[tuple[float, float]]]:
-    """Of each kind of work the seconds that a node spent on it in each round, in the mean over those who did any."""
-    found: dict[str, dict[int, dict[str, float]]] = {}
-    for span in spans:
-        nodes = found.setdefault(span.name, {}).setdefault(span.round, {})
-        nodes[span.node] = nodes.get(span.node, 0.0) + span.seconds
-    return {
-        name: [(float(number), sum(nodes.values()) / len(nodes)) for number, nodes in sorted(rounds.items())]
-        for name, rounds in sorted(found.items())
-    }
-
-
 def seconds_by_name(spans: Iterable[Span]) -> dict[str, dict[str, float]]:
     """Of each node the seconds that it spent on what."""
     found: dict[str, dict[str, float]] = {}

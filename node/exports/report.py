@@ -3,16 +3,14 @@
 Everything in it that other people wrote goes through `text`; a policy in the page's head forbids the browser the rest.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 from node.exports.plots import Drawing, plain
 from node.exports.plots_svg import style, svg
 
 ROWS_SHOWN_MAX = 2000  # of one table; the record has the rest
-Json = dict[str, Any]
 Row = Sequence[object]
 
 _STYLE = """
@@ -137,15 +135,8 @@ def page(title: str, lead: str, trouble: str, sections: Sequence[Section], made:
 """
 
 
-def flattened(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested keys as dotted names, each with its value as text; what was not given is left out."""
-    entries: list[tuple[str, str]] = []
-    for key, entry in value.items():
-        name = f"{prefix}{key}"
-        if isinstance(entry, Mapping):
-            entries += flattened(entry, f"{name}.")
-        elif isinstance(entry, list | tuple):
-            entries.append((name, ", ".join(map(str, entry))))
-        elif entry is not None:
-            entries.append((name, str(entry).lower() if isinstance(entry, bool) else str(entry)))
-    return entries
+def entry_text(entry: object) -> str:
+    """An entry of a configuration."""
+    if isinstance(entry, list | tuple):
+        return ", ".join(map(str, entry))
+    return str(entry).lower() if isinstance(entry, bool) else str(entry)

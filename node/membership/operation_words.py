@@ -140,10 +140,10 @@ def in_words(log: GroupLog, names: Names, operation: OpenOperation) -> str:
             return f"made {names.member(member)} {_a(role)}"
         case KeyRotate():
             return "made a new key for the group's messages"
-    return _run_words(log, names, operation)
+    return _run_words(log, operation)
 
 
-def _run_words(log: GroupLog, names: Names, operation: OpenOperation) -> str:
+def _run_words(log: GroupLog, operation: OpenOperation) -> str:
     match operation.payload:
         case RunPropose():
             return f"proposed the run {_run_name(log, operation.hash)}"

@@ -140,10 +140,10 @@ class SiblingNodes:
             member = place.state().members.get(self._node.identity.member_id)
             bound = [hash_ for node in (member.nodes if member else ()) for hash_ in place.log.bindings_of(node)]
             revoked = [entry.operation for entry in place.state().revoked.values()]
-            await self.look(place, [place.log[hash_] for hash_ in (*bound, *revoked)])
+            await self.look([place.log[hash_] for hash_ in (*bound, *revoked)])
 
-    async def look(self, place: GroupPlace, operations: Iterable[OpenOperation]) -> None:
-        """Take from the log what our member has signed; tell the siblings of a group that is new here."""
+    async def look(self, operations: Iterable[OpenOperation]) -> None:
+        """Take from a log what our member has signed; tell the siblings of a group that is new here."""
         ours = self._node.identity.member_id
         news = False
         for operation in operations:

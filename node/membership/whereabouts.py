@@ -4,7 +4,6 @@ So a group in which all nodes but one have changed their addresses meets again t
 back are the records that the nodes have signed themselves. Rules: docs/protocol.md §12.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Set
 
 from node.membership.address_book import AddressBook
@@ -20,8 +19,6 @@ from protocol.address_record import (
 from protocol.keys import GroupId, NodeId
 from protocol.limits import KNOWN_ADDRESSES_MAX
 from protocol.wire import pack
-
-log = logging.getLogger("fednode.groups")
 
 ADDRESS_CHANNEL = "addresses"
 

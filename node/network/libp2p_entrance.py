@@ -68,9 +68,9 @@ class Libp2pEntrance:
             if not held or not self._bounds.attempt(source):
                 await trio.aclose_forcefully(stream)
                 return
-            await self._stay(stream, source)
+            await self._stay(stream)
 
-    async def _stay(self, stream: trio.SocketStream, source: str) -> None:
+    async def _stay(self, stream: trio.SocketStream) -> None:
         connection = None
         try:
             with trio.move_on_after(ENTRANCE_DEADLINE_S):

@@ -1,6 +1,7 @@
 """The care of the blobs, as the local API offers it: what takes their room, reading them, collecting garbage."""
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import trio
@@ -86,19 +87,13 @@ class BlobCare:
     async def mend(self, model: "Json") -> bool:
         """Fetch what is lacking of a model, {"run_id", "model", "schema"}, from the nodes of its run; whether it is all
         here then. At most FETCH_AGAIN_S."""
-        known, disk = self._node.runs.known.get(RunId(model["run_id"])), self._node.disk
+        known = self._node.runs.known.get(RunId(model["run_id"]))
         if known is None or known.ledger is None:
             return False
-        holders = [node for node in map(NodeId, known.ledger.newest.roster) if node != self._node.identity.node_id]
-        try:
-            with trio.fail_after(FETCH_AGAIN_S):
-                for blob in (BlobId(model["schema"]), BlobId(model["model"])):
-                    if not await disk.has_blob(blob):
-                        await self._node.bulk.fetch(blob, holders, BLOB_BYTES_MAX)
-        except (FednodeError, trio.TooSlowError) as error:
-            log.info("the model %s could not be fetched again: %s", model["model"], error)
-            return False
-        return True
+        holders = list(map(NodeId, known.ledger.newest.roster))
+        if why_not := await self._fetch((model["schema"], model["model"]), holders):
+            log.info("the model %s is %s", model["model"], why_not)
+        return not why_not
 
     async def _why_bad(self, entry: StoredBlob) -> str:
         """What is wrong with a blob, which is then set aside; "" when it is sound, or has gone since."""
@@ -124,11 +119,16 @@ class BlobCare:
         holders.pop(self._node.identity.node_id, None)
         if not holders:
             return NOBODY
+        return await self._fetch([entry.blob], list(holders)) or FETCHED
+
+    async def _fetch(self, blobs: Sequence[str], holders: Sequence[NodeId]) -> str:
+        """Until the blobs are here, for at most FETCH_AGAIN_S; why they are not, "" when they are."""
         try:
             with trio.fail_after(FETCH_AGAIN_S):
-                await self._node.bulk.fetch(entry.blob, list(holders), BLOB_BYTES_MAX)
+                for blob in blobs:
+                    await self._node.bulk.fetch(BlobId(blob), holders, BLOB_BYTES_MAX)
         except trio.TooSlowError:
             return f"not fetched again within {FETCH_AGAIN_S:.0f} s; it goes on when a run needs it"
         except FednodeError as error:
             return f"not fetched again: {error.what}"
-        return FETCHED
+        return ""

@@ -1,6 +1,8 @@
 """What a run's manifest says about combining, in aggregation's words."""
 
+from aggregation.rules import RULES
 from aggregation.screening import MEDIAN
+from aggregation.server_optimizers import SERVER_OPTIMIZERS
 from aggregation.settings import CombineSettings
 from protocol.manifest import Manifest
 from protocol.manifest_sections import Aggregation
@@ -28,18 +30,10 @@ def settings_of(manifest: Manifest) -> CombineSettings:
 def _rule_parameters(keys: Aggregation) -> dict[str, float]:
     """What the rule takes, by its own names, of what is given."""
     given = {"byzantine_share": keys.byzantine_share, "weight_max": keys.weight_max, "radius": keys.clip_radius}
-    taken = {
-        **dict.fromkeys(("trimmed_mean", "krum", "multi_krum"), ("byzantine_share",)),
-        "mean": ("weight_max",),
-        "geometric_median": ("weight_max",),
-        "centred_clipping": ("weight_max", "radius"),
-    }
-    names = taken.get(keys.rule, ())
-    return {name: value for name in names if (value := given[name]) is not None}
+    return {name: value for name in RULES[keys.rule].parameter_names if (value := given[name]) is not None}
 
 
 def _server_parameters(keys: Aggregation) -> dict[str, float]:
     """What the server optimizer takes, by its own names."""
-    taken = {"none": (), "momentum": ("momentum",), "adagrad": ("beta1", "tau")}
-    names = taken.get(keys.server_optimizer, ("beta1", "beta2", "tau"))
+    names = SERVER_OPTIMIZERS[keys.server_optimizer].parameter_names
     return {name: getattr(keys, f"server_{name}") for name in names}

@@ -4,6 +4,7 @@ import numpy as np
 
 from aggregation.codecs import codec_named
 from aggregation.flat import F32, FlatLayout
+from aggregation.measuring import Measuring
 from aggregation.rule import Candidate, Plan, Slab
 from aggregation.schema import Schema
 from aggregation.updates import Bounds, Checked, Update, check_update, update_of
@@ -41,6 +42,14 @@ class ArrayRows:
 
 def schema_of(*sizes: int) -> Schema:
     return Schema.of_arrays({f"t{index:02}": np.zeros(size, np.float32) for index, size in enumerate(sizes)})
+
+
+def norm_squared_of(values: np.ndarray) -> int:
+    """Of a whole flat vector, as the checks measure it."""
+    measuring = Measuring(schema_of(len(values)), codec_named("fp32"), with_norm=True)
+    measuring.take(np.asarray(values, "<f4"))
+    assert measuring.norm_squared is not None
+    return measuring.norm_squared
 
 
 def updates_of(values: np.ndarray, samples: list[int] | None = None) -> list[Update]:

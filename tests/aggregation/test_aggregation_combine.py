@@ -238,11 +238,12 @@ def test_an_outcome_is_plain_data() -> None:
 _HASH_A_ROUND = """
 import numpy as np
 from blake3 import blake3
+from aggregation.codecs import codec_named
 from aggregation.combine import combine
+from aggregation.measuring import Measuring
 from aggregation.rules import RULES
 from aggregation.schema import Schema
 from aggregation.settings import CombineSettings
-from aggregation.norms import norm_squared_of
 from aggregation.updates import update_of
 
 random = np.random.default_rng(11)
@@ -254,7 +255,9 @@ updates = [update_of(f"{i:02}", vector.tobytes(), 77 * i + 1) for i, vector in e
 base = schema.raw_of({"a": vectors[0, :70_001], "b": vectors[1, :9_999].astype(np.float64)})
 combined = combine(base, schema, updates, run)
 combined = combine(combined.model, schema, updates[:7], run, combined.server_state, threads=2)
-print(blake3(combined.model + combined.difference + combined.server_state).hexdigest(), norm_squared_of(vectors[3]))
+measuring = Measuring(schema, codec_named("fp32"), with_norm=True)
+measuring.take(vectors[3])
+print(blake3(combined.model + combined.difference + combined.server_state).hexdigest(), measuring.norm_squared)
 for rule in RULES:
     for change in ({}, {"clip": "median", "mix_share": 0.2, "screen_factor": 1e3}):
         made = combine(base, schema, updates, CombineSettings(rule, "uniform", **change))

@@ -9,7 +9,7 @@ from aggregation.codecs import codec_named
 from aggregation.combine import combine
 from aggregation.schema import Schema
 from aggregation.settings import CombineSettings
-from aggregation.torch_arrays import load_raw, module_schema, module_to_raw
+from aggregation.torch_arrays import load_raw, module_parts, module_schema
 from aggregation.updates import encode_update, update_of
 from protocol.errors import FednodeError
 
@@ -67,9 +67,9 @@ def test_a_module_survives_its_raw_bytes(dtype: torch.dtype) -> None:
     first.norm.num_batches_tracked += 3
     schema = module_schema(first)
     assert schema == module_schema(second)
-    raw = module_to_raw(first, schema)
+    raw = b"".join(module_parts(first, schema))
     load_raw(second, schema, raw)
-    assert module_to_raw(second, schema) == raw
+    assert b"".join(module_parts(second, schema)) == raw
     assert second.out.weight is second.embed.weight
     for name, value in first.state_dict().items():
         if isinstance(value, torch.Tensor):
@@ -82,7 +82,7 @@ def test_local_tensors_stay_what_they_are() -> None:
     with torch.no_grad():
         second.norm.bias.fill_(9)
     schema = module_schema(first, local=["norm.*"])
-    load_raw(second, schema, module_to_raw(first, schema))
+    load_raw(second, schema, b"".join(module_parts(first, schema)))
     assert second.norm.bias.tolist() == [9] * 4
     assert torch.equal(first.embed.weight, second.embed.weight)
 
@@ -105,7 +105,7 @@ def test_views_that_lie_askew_are_copied() -> None:
     linear = nn.Linear(3, 2, bias=False)
     linear.weight = nn.Parameter(torch.arange(6.0).reshape(3, 2).t())
     schema = module_schema(linear)
-    raw = module_to_raw(linear, schema)
+    raw = b"".join(module_parts(linear, schema))
     assert np.frombuffer(raw, "<f4").tolist() == [0, 2, 4, 1, 3, 5]
     load_raw(linear, schema, raw)
     assert linear.weight.tolist() == [[0, 2, 4], [1, 3, 5]]
@@ -122,7 +122,7 @@ def test_a_tensor_that_no_schema_knows_is_named() -> None:
 
 def test_another_module_is_refused_and_left_alone() -> None:
     schema = module_schema(nn.Linear(2, 2))
-    raw = module_to_raw(nn.Linear(2, 2), schema)
+    raw = b"".join(module_parts(nn.Linear(2, 2), schema))
     other = nn.Linear(2, 2, bias=False)
     before = other.weight.tolist()
     with pytest.raises(FednodeError, match="does not have tensor 'bias'"):
@@ -133,14 +133,14 @@ def test_another_module_is_refused_and_left_alone() -> None:
         load_raw(nn.Linear(2, 2), schema, raw[:-1])
     assert other.weight.tolist() == before
     with pytest.raises(FednodeError, match="'bias' is missing"):
-        module_to_raw(other, schema)
+        b"".join(module_parts(other, schema))
 
 
 def test_two_participants_train_one_module() -> None:
     torch.manual_seed(3)
     base = Net()
     schema = module_schema(base)
-    raw = module_to_raw(base, schema)
+    raw = b"".join(module_parts(base, schema))
     updates, embeddings = [], []
     for index in range(2):
         worker = Net()
@@ -151,7 +151,7 @@ def test_two_participants_train_one_module() -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        blob = encode_update(schema, raw, module_to_raw(worker, schema), codec_named("fp32"))
+        blob = encode_update(schema, raw, b"".join(module_parts(worker, schema)), codec_named("fp32"))
         updates.append(update_of(f"node-{index}", blob, 10 * (index + 1)))
         embeddings.append(worker.embed.weight.detach())
     combined = combine(raw, schema, updates, CombineSettings())

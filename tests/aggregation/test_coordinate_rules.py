@@ -12,12 +12,13 @@ from aggregation import coordinates
 from aggregation.combine import Combined, combine
 from aggregation.coordinates import NETWORK_ROWS_MAX, RankMean, slab_elements
 from aggregation.flat import F32, SLAB_ELEMENTS
-from aggregation.rule import Slab, byzantine_count
+from aggregation.rule import Slab
 from aggregation.schema import Schema
 from aggregation.settings import CombineSettings
 from aggregation.sorting_network import network
 from aggregation.updates import update_of
 from protocol.errors import FednodeError, LocalProtocolError
+from protocol.manifest_defences import byzantine_count
 
 WAYS = ("network", "sorting")
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rule_examples import ArrayRows, ArraySpool, candidates_of, combined, schema_of, updates_of
+from rule_examples import ArrayRows, ArraySpool, candidates_of, combined, norm_squared_of, schema_of, updates_of
 
 from aggregation.combine import Combined, combine
 from aggregation.exact_sum import WEIGHT_MAX
 from aggregation.flat import FlatLayout
 from aggregation.gram import gram_of
 from aggregation.mixing import Mixer, nearest
-from aggregation.norms import norm_squared_of
 from aggregation.planning import plan_round
 from aggregation.rule import Slab
 from aggregation.rules import RULES

@@ -16,6 +16,7 @@ from protocol.keys import BlobId
 from protocol.limits import CHUNK_BYTES
 from simulations.disk import SimulatedDisk
 from tracker.chunks import blob_id_of, chunk_hashes_of
+from tracker.quota import Quota
 
 
 class FilePlace:
@@ -464,3 +465,79 @@ def test_what_is_stored_is_listed_and_what_is_old_can_be_discarded(place: Place)
         assert [entry.blob for entry in await place.restart().stored_blobs()] == [whole[1]]
 
     place.run(main)
+
+
+def test_what_came_before_its_name_is_a_half_of_it_as_far_as_it_fits(place: Place) -> None:
+    """docs/protocol.md §8.29. It is no blob's before, and never of two."""
+    data = content(3 * CHUNK_BYTES + 7)
+    blob, hashes, chunks = blob_id_of(chunk_hashes_of(data), len(data)), chunk_hashes_of(data), chunks_of(data)
+
+    async def main() -> None:
+        disk = place.disk
+        early = await disk.receive_early(len(data))
+        for index, chunk in ((3, chunks[3]), (0, chunks[0]), (1, bytes(CHUNK_BYTES))):
+            await early.write_chunk(index, chunk)
+        assert not await disk.has_blob(blob)
+        assert not await disk.stored_blobs()
+        await early.become(blob)
+        writer = await disk.receive_blob(blob, hashes, len(data))
+        assert writer.missing() == [1, 2], "what does not fit is fetched again"
+        for index in (1, 2):
+            await writer.write_chunk(index, chunks[index])
+        await writer.finish()
+        assert await disk.read_blob(blob) == data
+
+    place.run(main)
+
+
+def test_what_came_early_takes_no_blobs_place_and_is_gone_when_it_is_given_up(place: Place) -> None:
+    data = content(2 * CHUNK_BYTES)
+    blob, hashes, chunks = blob_id_of(chunk_hashes_of(data), len(data)), chunk_hashes_of(data), chunks_of(data)
+
+    async def main() -> None:
+        disk = place.disk
+        writer = await disk.receive_blob(blob, hashes, len(data))
+        await writer.write_chunk(0, chunks[0])
+        liar, abandoned, forgotten = [await disk.receive_early(len(data)) for _ in range(3)]
+        for early in (liar, abandoned, forgotten):
+            await early.write_chunk(0, bytes(CHUNK_BYTES))
+        await liar.become(blob)
+        assert (await disk.receive_blob(blob, hashes, len(data))).missing() == [1]
+        await abandoned.abandon()
+        await writer.write_chunk(1, chunks[1])
+        await writer.finish()
+        restarted = place.restart()
+        assert await restarted.read_blob(blob) == data
+        assert [entry.blob for entry in await restarted.stored_blobs()] == [blob]
+        if isinstance(restarted, FileDisk):
+            assert restarted.blobs.usage().half_bytes == 0
+
+    place.run(main)
+
+
+@pytest.mark.parametrize(("index", "length"), [(0, 7), (1, CHUNK_BYTES), (1, 8), (2, 7), (2, 0), (-1, 7), (0, 0)])
+def test_what_came_early_is_never_longer_than_it_was_to_be(place: Place, index: int, length: int) -> None:
+    """docs/protocol.md §8.29"""
+
+    async def main() -> None:
+        early = await place.disk.receive_early(CHUNK_BYTES + 7)
+        with pytest.raises(RemoteProtocolError):
+            await early.write_chunk(index, bytes(length))
+
+    place.run(main)
+
+
+def test_what_comes_early_counts_in_the_quota(tmp_path: Path) -> None:
+    """docs/protocol.md §8.29"""
+    disk = FileDisk(tmp_path / "home", quota=Quota(3 * CHUNK_BYTES, free_bytes_min=0))
+
+    async def main() -> None:
+        first = await disk.receive_early(2 * CHUNK_BYTES)
+        with pytest.raises(Refused):
+            await disk.receive_early(2 * CHUNK_BYTES)
+        with pytest.raises(Refused):
+            await disk.put_blob(content(2 * CHUNK_BYTES))
+        await first.abandon()
+        await disk.put_blob(content(2 * CHUNK_BYTES))
+
+    trio.run(main)

@@ -1,19 +1,17 @@
 """`fednode run logs --all`, `fednode policy logs` and the endpoints behind them."""
 
 import json
-from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 import trio
-from click.testing import CliRunner, Result
+from command_ground import done, run
 from memory_logs import line_json
-from memory_service import MemoryService, serving
+from memory_service import MemoryService
 
 from fednode import AsyncClient, Client, RequestRefused
 from node.api.service import AllLogsQuery
-from node.cli import cli
 from node.logs.share import LINES_MAX
 
 REFUSAL = {
@@ -26,23 +24,10 @@ LEFT_WITHIN_S = 30
 
 
 @pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryService]:
-    home = tmp_path / "home"
-    monkeypatch.setenv("FEDNODE_HOME", str(home))
-    with serving(home) as service:
-        lines = [line_json("alpha", "mine"), line_json("beta", "theirs \x1b[2J", level="ERROR")]
-        service.all_logs.batches = [[{"type": "logs", "logs": lines}, REFUSAL], []]
-        yield service
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, list(arguments), prog_name="fednode")
-
-
-def done(*arguments: str) -> Result:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result
+def service(service: MemoryService) -> MemoryService:
+    lines = [line_json("alpha", "mine"), line_json("beta", "theirs \x1b[2J", level="ERROR")]
+    service.all_logs.batches = [[{"type": "logs", "logs": lines}, REFUSAL], []]
+    return service
 
 
 def test_the_stream_gives_what_comes_and_then_ends(service: MemoryService) -> None:

@@ -2,47 +2,27 @@
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from command_ground import as_json, run
 from look_store import make_store
 from memory_models import BLOB, RUN, MemoryModels, model_json
-from memory_service import MemoryService, serving
+from memory_service import MemoryService
 from safetensors.numpy import save
 
 from fednode import Client, RequestRefused
 from node.api.api_models import LINES_WAITING_MAX, MODEL_CHARACTERS_MAX
 from node.api.service import Wanted
-from node.cli import cli
 
 ODD_NAMES = ["study/1:3", "../../etc/passwd", "a b@c", "ünïcode@x", "%2F", "'; DROP TABLE models; --", "-x", "."]
 
 
 @pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryService]:
-    home = tmp_path / "home"
-    monkeypatch.setenv("FEDNODE_HOME", str(home))
-    with serving(home) as service:
-        yield service
-
-
-@pytest.fixture
 def client(service: MemoryService) -> Client:
     return Client(service.home)
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, list(arguments), prog_name="fednode")
-
-
-def told(*arguments: str) -> Any:
-    result = run(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 # --- the registry ----------------------------------------------------------------------------------------------
@@ -157,8 +137,8 @@ def test_the_registry_on_the_command_line(service: MemoryService) -> None:
     )
     assert "reader" in run("model", "list").stdout
     assert "gone" in run("model", "list", "study").stdout
-    assert [entry["round"] for entry in told("model", "list", "study")] == [7, 6]
-    assert told("model", "untag", "reader@champion") == {"name": "reader", "alias": "champion"}
+    assert [entry["round"] for entry in as_json("model", "list", "study")] == [7, 6]
+    assert as_json("model", "untag", "reader@champion") == {"name": "reader", "alias": "champion"}
     assert "2 versions" in run("model", "remove", "reader").stdout
     shown = run("model", "show", "study").stdout
     assert "accuracy 0.75  on 50 rows of other" in shown
@@ -173,7 +153,7 @@ def test_what_is_no_alias_is_wrong_usage(service: MemoryService, arguments: tupl
 
 def test_the_schema_is_written_beside_the_model(service: MemoryService, tmp_path: Path) -> None:
     model, schema = tmp_path / "model.safetensors", tmp_path / "schema.json"
-    given = told("model", "get", "study", "-o", str(model), "--schema", str(schema))
+    given = as_json("model", "get", "study", "-o", str(model), "--schema", str(schema))
     assert given == {"path": str(model), "bytes": 3, "schema": str(schema)}
     assert json.loads(schema.read_text())["tensors"][0]["dtype"] == "float32"
     assert run("model", "get", "study", "-o", str(tmp_path / "other"), "--schema", str(schema)).exit_code == 1
@@ -198,7 +178,7 @@ def test_comparing_models(service: MemoryService, monkeypatch: pytest.MonkeyPatc
         f"{'b' * 64}:7": save(second),
         f"{'c' * 64}:7": save({"x": first["w"]}),
     }
-    given = told("model", "compare", "a", "b", "c")
+    given = as_json("model", "compare", "a", "b", "c")
     near, other = given["differences"]
     assert near["norm"] == pytest.approx(24**0.5)
     assert {tensor["name"]: tensor["largest"] for tensor in near["tensors"]} == {"w": 2.0, "n": 0.0}
@@ -217,7 +197,7 @@ def test_predicting_on_the_command_line(service: MemoryService, tmp_path: Path, 
     service.predictor.predictions = packed.getvalue()
     (tmp_path / "data.npz").write_bytes(b"")
     out = tmp_path / f"out.{suffix}"
-    given = told(
+    given = as_json(
         "predict", "study@champion", "--data", str(tmp_path / "data.npz"), "--out", str(out), "--option", "k=1"
     )
     assert (given["path"], given["predicted"]) == (str(out), 9)
@@ -244,12 +224,12 @@ def test_evaluating_on_the_command_line(service: MemoryService, client: Client, 
 
 def test_a_stopped_nodes_store_answers_too(tmp_path: Path) -> None:
     path = make_store(tmp_path / "store.duckdb")
-    listed = told("model", "list", "--store", str(path))
+    listed = as_json("model", "list", "--store", str(path))
     assert [(entry["name"], entry["version"], entry["here"]) for entry in listed] == [("digits-best", 1, None)]
     first, *_ = listed
     name = f"{first['name']}@{first['version']}"
-    assert told("model", "show", name, "--store", str(path))["model"] == first["model"]
-    compared = told("model", "compare", name, f"{first['run_id']}:{first['round']}", "--store", str(path))
+    assert as_json("model", "show", name, "--store", str(path))["model"] == first["model"]
+    compared = as_json("model", "compare", name, f"{first['run_id']}:{first['round']}", "--store", str(path))
     assert compared["differences"] == []
     assert compared["metrics"][0]
     assert run("model", "show", "nobody", "--store", str(path)).exit_code == 1

@@ -2,18 +2,16 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
-from click.testing import CliRunner, Result
+from command_ground import run
 from memory_artifacts import artifact_json
-from memory_service import NODE, MemoryService, serving
+from memory_service import NODE, MemoryService
 
 from fednode import Client, ClientError, RequestRefused
 from node.api.service import NotFound
-from node.cli import cli
 from node.home.disk import FileDisk
 from node.record.artifacts import Artifacts
 from node.record.record import open_record
@@ -27,21 +25,14 @@ NAME = "plots/Übersicht 1.png"
 
 
 @pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryService]:
-    home = tmp_path / "home"
-    monkeypatch.setenv("FEDNODE_HOME", str(home))
+def service(service: MemoryService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryService:
     monkeypatch.chdir(tmp_path)
-    with serving(home) as service:
-        yield service
+    return service
 
 
 @pytest.fixture
 def client(service: MemoryService) -> Client:
     return Client(service.home)
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, list(arguments), prog_name="fednode")
 
 
 # --- the API -----------------------------------------------------------------------------------------------------

@@ -1,35 +1,15 @@
 """fednode blobs, transfers, limits: over the API of a node, and on the files of one that is stopped."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from memory_service import MemoryService, serving
+from command_ground import as_json, run
+from memory_service import MemoryService
 
 from fednode_client import Client
-from node.cli import cli
 from protocol.limits import CHUNK_BYTES
 from tracker.blobs import BlobStore
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(cli, list(map(str, arguments)), prog_name="fednode")
-
-
-def done(*arguments: str | Path, exit_code: int = 0) -> Any:
-    result = run(*arguments, "--json")
-    assert result.exit_code == exit_code, result.output
-    return json.loads(result.stdout)
-
-
-@pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryService]:
-    monkeypatch.setenv("FEDNODE_HOME", str(tmp_path / "home"))
-    with serving(tmp_path / "home") as service:
-        yield service
 
 
 @pytest.fixture
@@ -47,7 +27,7 @@ def test_what_takes_the_room_is_shown(service: MemoryService, command: tuple[str
     assert all(word in text for word in ("models", "2.0 kB", "study", "garbage", "3 blobs, 2.5 kB of 1 GB"))
     assert "updates" not in text, "of which there are none"
     assert "counts for each of them" in text
-    assert done(*command)["kinds"][0]["bytes"] == 2048
+    assert as_json(*command)["kinds"][0]["bytes"] == 2048
 
 
 def test_reading_through_says_what_is_damaged_and_fails_by_it(service: MemoryService) -> None:
@@ -60,14 +40,14 @@ def test_reading_through_says_what_is_damaged_and_fails_by_it(service: MemorySer
     (row,) = [line for line in wrong.output.splitlines() if "model of round 3 of study" in line]
     assert len(row) < 100
     assert "ab" * 32 not in wrong.output
-    assert done("blobs", "verify", exit_code=1)["damaged"][0]["bytes"] == 7
+    assert as_json("blobs", "verify", exit_code=1)["damaged"][0]["bytes"] == 7
 
 
 def test_collecting_says_what_goes_and_why(service: MemoryService) -> None:
     text = run("blobs", "gc", "--dry-run").output
     assert all(word in text for word in ("WOULD GO", "leftovers", "nothing needs them", "nothing much"))
     assert all(word in text for word in ("23 blobs (4.1 kB)", "within the last hour"))
-    assert done("blobs", "gc")["bytes"] == 500
+    assert as_json("blobs", "gc")["bytes"] == 500
     assert [call for call in service.calls if call[0] == "collect"] == [("collect", True), ("collect", False)]
 
 
@@ -80,19 +60,19 @@ def test_transfers_are_shown_with_how_long_they_take(service: MemoryService) -> 
     (going,) = [line for line in text.splitlines() if "several" in line]
     assert all(word in going for word in ("abababababab", "10 B given, of at most 20 B"))
     assert "█" not in going
-    assert len(done("transfers")) == 2
+    assert len(as_json("transfers")) == 2
 
 
 def test_limits_are_shown_and_changed_one_by_one(service: MemoryService) -> None:
     assert run("limits").output.split() == ["up", "none", "down", "none", "blobs", "none,", "2.5", "kB", "used"]
     assert "2.5 MB/s = 20 Mbit/s" in run("limits", "--up", "20Mbit/s").output
-    assert done("limits", "--blobs-max", "50G") == {
+    assert as_json("limits", "--blobs-max", "50G") == {
         "up_bytes_per_s": 2.5e6,
         "down_bytes_per_s": None,
         "blobs_max_bytes": 50 * 10**9,
         "blobs_bytes": 2548,
     }
-    assert done("limits", "--up", "none")["up_bytes_per_s"] is None
+    assert as_json("limits", "--up", "none")["up_bytes_per_s"] is None
 
 
 def test_what_may_mean_two_things_is_refused_before_anything_is_asked(service: MemoryService) -> None:
@@ -115,15 +95,15 @@ def test_the_api_takes_what_is_a_limit_alone(service: MemoryService) -> None:
 def test_the_blobs_of_a_stopped_node_are_counted_and_read(home: Path) -> None:
     blobs = BlobStore(home / "blobs")
     sound, bad = blobs.put(b"sound"), blobs.put(bytes(2 * CHUNK_BYTES))
-    assert done("blobs")["bytes"] == 5 + 2 * CHUNK_BYTES
-    assert done("blobs", "verify") == {"blobs": 2, "bytes": 5 + 2 * CHUNK_BYTES, "damaged": []}
+    assert as_json("blobs")["bytes"] == 5 + 2 * CHUNK_BYTES
+    assert as_json("blobs", "verify") == {"blobs": 2, "bytes": 5 + 2 * CHUNK_BYTES, "damaged": []}
     with blobs.path(bad).open("r+b") as file:
         file.seek(CHUNK_BYTES + 5)
         file.write(b"!")
-    (told,) = done("blobs", "verify", exit_code=1)["damaged"]
+    (told,) = as_json("blobs", "verify", exit_code=1)["damaged"]
     assert (told["blob"], "when a run needs it" in told["again"]) == (bad, True)
-    assert done("blobs", "verify") == {"blobs": 1, "bytes": 5, "damaged": []}
-    kinds = {each["kind"]: each["blobs"] for each in done("blobs")["kinds"]}
+    assert as_json("blobs", "verify") == {"blobs": 1, "bytes": 5, "damaged": []}
+    kinds = {each["kind"]: each["blobs"] for each in as_json("blobs")["kinds"]}
     assert kinds == {"whole": 1, "halves": 1}
     assert BlobStore(home / "blobs").open(sound).read() == b"sound"
 
@@ -140,7 +120,7 @@ def test_the_limits_of_a_stopped_node_are_shown_and_changed(home: Path) -> None:
     (home / "settings.json").write_text(json.dumps({"name": "icu", "up": "20Mbit/s"}))
     BlobStore(home / "blobs").put(b"something")
     assert "2.5 MB/s = 20 Mbit/s" in run("limits").output
-    told = done("limits", "--blobs-max", "50G")
+    told = as_json("limits", "--blobs-max", "50G")
     assert told == {
         "up_bytes_per_s": 2.5e6,
         "down_bytes_per_s": None,

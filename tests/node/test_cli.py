@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner, Result
-from memory_service import MemoryService, log_json, run_json, serving
+from command_ground import done, run
+from memory_service import MemoryService, log_json, run_json
 
 from node.cli import COMMANDS, cli
 from node.cli import show as shown
@@ -23,24 +23,6 @@ from protocol.manifest_read import read_configuration
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = 'comm_round = 3\n[task]\nname = "digits"\n[data]\nname = "digits"\n'
 HEAVY = ("torch", "libp2p", "duckdb", "trio", "pydantic", "httpx", "starlette", "textual", "numpy", "rich", "hypercorn")
-
-
-@pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryService]:
-    home = tmp_path / "home"
-    monkeypatch.setenv("FEDNODE_HOME", str(home))
-    with serving(home) as service:
-        yield service
-
-
-def run(*arguments: str, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(cli, list(arguments), input=stdin, prog_name="fednode")
-
-
-def done(*arguments: str, stdin: str | None = None) -> Result:
-    result = run(*arguments, stdin=stdin)
-    assert result.exit_code == 0, result.output
-    return result
 
 
 # --- starting at once ------------------------------------------------------------------------------------------

@@ -6,19 +6,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from memory_service import MemoryService, serving
+from memory_service import MemoryService
 
 from fednode import Client
 from node.cli import cli
 from node.home.doctor import home_checks
 from node.home.home import Home
-
-
-@pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryService]:
-    monkeypatch.setenv("FEDNODE_HOME", str(tmp_path / "home"))
-    with serving(tmp_path / "home") as service:
-        yield service
 
 
 def doctor(*arguments: str) -> Result:

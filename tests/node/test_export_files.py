@@ -1,6 +1,5 @@
 """fednode export tensorboard and parquet: what lies in the files, and that they come whole or not at all."""
 
-import json
 import math
 import os
 import struct
@@ -12,10 +11,9 @@ from typing import Any
 
 import duckdb
 import pytest
-from click.testing import CliRunner, Result
+from command_ground import as_json, run
 from export_ground import DAY, NODES, OTHER_RUN, PARAMETERS, RUN, Ground
 
-from node.cli import cli
 from node.exports.system import system_points
 from tracker import export_parquet
 from tracker.export_points import STEPS_OF_A_ROUND, Point, clean_name, folder_name, points_of
@@ -30,16 +28,6 @@ def ground(tmp_path: Path) -> Ground:
     ground = Ground(tmp_path)
     ground.everything()
     return ground
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, list(arguments), prog_name="fednode")
-
-
-def done(*arguments: str) -> Any:
-    result = run(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 # --- names -----------------------------------------------------------------------------------------------------
@@ -115,7 +103,7 @@ def points_of_run(ground: Ground) -> list[Point]:
 
 
 def test_every_scalar_is_in_its_nodes_file(ground: Ground, tmp_path: Path) -> None:
-    told = done("export", "tensorboard", "study", str(tmp_path / "logs"), "--store", str(ground.path))
+    told = as_json("export", "tensorboard", "study", str(tmp_path / "logs"), "--store", str(ground.path))
     folder = tmp_path / "logs" / "study-abababab"
     assert told["folder"] == str(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["Anna-aaaaAnna", "Ben-bbbbbBen", "mean"]
@@ -127,7 +115,7 @@ def test_every_scalar_is_in_its_nodes_file(ground: Ground, tmp_path: Path) -> No
         assert repr(decoded(file.read_bytes())) == repr(wanted)  # by text, for NaN is not NaN
     assert told["scalars"] == len(expected)
     before = {path: path.read_bytes() for path in folder.rglob("events*")}
-    done("export", "tensorboard", "study", str(tmp_path / "logs"), "--store", str(ground.path))
+    as_json("export", "tensorboard", "study", str(tmp_path / "logs"), "--store", str(ground.path))
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
@@ -188,7 +176,7 @@ def in_order(rows: list[dict[str, Any]]) -> list[str]:
 
 def test_all_tables_are_the_records(ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_parquet, "PAGE_ROWS", 100)  # so that pages are turned
-    told = done("export", "parquet", "--all", str(tmp_path / "all"), "--store", str(ground.path))
+    told = as_json("export", "parquet", "--all", str(tmp_path / "all"), "--store", str(ground.path))
     names = {table.name for table in TABLES.values()} - {"data_sets"}
     assert {path.name for path in (tmp_path / "all").iterdir()} == {
         *(f"{name}.parquet" for name in names),
@@ -209,7 +197,7 @@ def test_all_tables_are_the_records(ground: Ground, tmp_path: Path, monkeypatch:
 
 def test_one_run_and_nothing_of_another(ground: Ground, tmp_path: Path) -> None:
     folder = tmp_path / "one"
-    told = done("export", "parquet", "study", str(folder), "--store", str(ground.path))
+    told = as_json("export", "parquet", "study", str(folder), "--store", str(ground.path))
     assert told["run_id"] == RUN
     for table in TABLES.values():
         if table.name not in ("data_sets", "nodes", "model_aliases", "system_metrics", "evaluations"):
@@ -226,10 +214,10 @@ def test_one_run_and_nothing_of_another(ground: Ground, tmp_path: Path) -> None:
 
 def test_files_that_are_there_stay_unless_forced(ground: Ground, tmp_path: Path) -> None:
     arguments = ("export", "parquet", "study", str(tmp_path / "one"), "--store", str(ground.path))
-    done(*arguments)
+    as_json(*arguments)
     result = run(*arguments)
     assert (result.exit_code, "is there already" in result.stderr) == (1, True)
-    done(*arguments, "--force")
+    as_json(*arguments, "--force")
     assert run("export", "parquet", str(tmp_path)).exit_code == 2
     assert run("export", "parquet", "--all", "study", str(tmp_path)).exit_code == 2
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from command_ground import run
 from export_ground import ARTIFACT, DAY, MODEL, NODES, PARAMETERS, RUN, Ground, SmallMlflow, small_mlflow
 
-from node.cli import cli
 from node.exports import mlflow as export_mlflow
 from node.exports.mlflow import MlflowExport
 from node.exports.mlflow_api import MlflowError, MlflowServer
@@ -43,10 +42,6 @@ def exported(ground: Ground, mlflow: SmallMlflow, **options: Any) -> dict[str, A
 
 def values(mlflow: SmallMlflow, node: str, key: str) -> dict[int, Any]:
     return {step: value for name, step, _, value in mlflow.points_of(node) if name == key}
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, list(arguments), prog_name="fednode")
 
 
 # --- what arrives ----------------------------------------------------------------------------------------------

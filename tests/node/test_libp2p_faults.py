@@ -1,81 +1,30 @@
 """The switch that breaks links for tests does what it says: on streams, gossip, new connections, over real sockets."""
 
-import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from faults_ground import QUIET_S, Pair, Scenario, run_on_pair, says_nothing
+from tls_ground import ANY_PORT
 
 from node.network import libp2p_network, libp2p_secure
 from node.network.libp2p_faults import FAULTS_VARIABLE, FaultyConnection
 from node.network.libp2p_host import muxer_of
 from node.network.libp2p_network import Libp2pNetwork
-from node.seams import CONTROL_PROTOCOL, Stream, StreamClosed, Unreachable
+from node.seams import CONTROL_PROTOCOL, StreamClosed, Unreachable
 from protocol.errors import FednodeError
 from protocol.keys import NodeId
 from protocol.limits import FRAME_BYTES_MAX
 
 pytestmark = pytest.mark.real
 
-DEADLINE_S = 20.0
-QUIET_S = 0.5  # what has not come by then, on one machine, does not come
-ANY_PORT = "/ip4/127.0.0.1/tcp/0"
-
-Scenario = Callable[["Pair"], Awaitable[None]]
-
-
-class Pair:
-    """Two networks that know and admit each other; the first one's links can be broken."""
-
-    def __init__(self, one: Libp2pNetwork, other: Libp2pNetwork, faults: Path) -> None:
-        self.one = one
-        self.other = other
-        self._faults = faults
-        for here, there in ((one, other), (other, one)):
-            here.set_door(lambda peer: True)
-            here.learn(there.node_id, there.addresses(), there.entrance_addresses())
-            here.handle(CONTROL_PROTOCOL, _echo)
-
-    async def breaks(self, *modes: str) -> None:
-        """Break the link so, and wait until that is seen."""
-        faults = self.one._faults
-        assert faults is not None
-        draft = self._faults.with_suffix(".draft")
-        draft.write_text(json.dumps([{"peer": self.other.node_id, "mode": mode} for mode in modes]))
-        draft.rename(self._faults)
-        while faults._modes.get(self.other.node_id, set()) != set(modes):
-            await faults.change()
-
-
-async def _echo(stream: Stream) -> None:
-    try:
-        while True:
-            await stream.send_frame(await stream.receive_frame(FRAME_BYTES_MAX))
-    except StreamClosed:
-        return
-
-
-async def _says_nothing(stream: Stream) -> bool:
-    with trio.move_on_after(QUIET_S) as patience:
-        await stream.receive_frame(FRAME_BYTES_MAX)
-    return patience.cancelled_caught
-
 
 @pytest.fixture
 def on_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Scenario], None]:
-    async def main(scenario: Scenario) -> None:
-        async with trio.open_nursery() as nursery:
-            monkeypatch.setenv(FAULTS_VARIABLE, str(tmp_path / "faults"))
-            one = await nursery.start(Libp2pNetwork(Ed25519PrivateKey.generate(), [ANY_PORT]).run)
-            monkeypatch.delenv(FAULTS_VARIABLE)
-            other = await nursery.start(Libp2pNetwork(Ed25519PrivateKey.generate(), [ANY_PORT]).run)
-            with trio.fail_after(DEADLINE_S):
-                await scenario(Pair(one, other, tmp_path / "faults"))
-            nursery.cancel_scope.cancel()
-
-    return lambda scenario: trio.run(main, scenario)
+    return partial(run_on_pair, tmp_path, monkeypatch)
 
 
 def test_cut_closes_what_is_open_refuses_what_is_new_and_ends(on_pair: Callable[[Scenario], None]) -> None:
@@ -104,7 +53,7 @@ def test_what_vanishes_comes_once_the_fault_is_over(on_pair: Callable[[Scenario]
         assert await stream.receive_frame(10) == b"before"
         await pair.breaks(mode)
         await stream.send_frame(b"meanwhile")  # nobody learns of it
-        assert await _says_nothing(stream)
+        assert await says_nothing(stream)
         await pair.breaks()
         assert await stream.receive_frame(10) == b"meanwhile"
         await stream.send_frame(bytes(FRAME_BYTES_MAX))

@@ -30,7 +30,7 @@ from node.exports.plots import (
 from node.exports.plots_font import columns
 from node.exports.plots_png import SCALE, png
 from node.exports.plots_rounds import Made, rounds_chart
-from node.exports.plots_spans import LANES_MAX, Span, mean_seconds, newest_that_fit, seconds_by_name, spans_chart
+from node.exports.plots_spans import LANES_MAX, Span, newest_that_fit, seconds_by_name, spans_chart
 from node.exports.plots_svg import DARK, LIGHT, svg
 from node.exports.plots_terminal import BRAILLE, draw
 
@@ -354,16 +354,6 @@ def test_of_a_long_run_the_newest_rounds_are_drawn() -> None:
     dense = [Span("a", number, "train", "", number * 1.0, 0.9) for number in range(100_000)]
     (bar,) = [s for s in spans_chart(dense, [], [], {}, title="t").shapes if isinstance(s, Box) and s.title]
     assert bar.title.startswith("train, 100000 times in rounds 0 to 99999")
-
-
-def test_the_mean_over_nodes_of_each_round() -> None:
-    assert mean_seconds([*BUSY, Span("a", 1, "train", "", 111.0, 2.0)]) == {
-        "aggregate": [(1.0, 2.0)],
-        "task.shuffle": [(2.0, 1.0)],
-        "train": [(1.0, 7.0)],
-        "upload": [(1.0, 1.0)],
-        "wait": [(1.0, 5.0)],
-    }
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-9, 1e9])

@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 from look_store import HOSTILE, RUNS, make_store
 
 from node.cli import cli
-from node.exports.report import facts, flattened, page, table, text
+from node.exports.report import entry_text, facts, page, table, text
+from protocol.manifest_words import leaves
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 FETCHING = {"src", "href", "xlink:href", "srcset", "data", "action", "poster", "background", "formaction", "ping"}
@@ -172,4 +173,5 @@ def test_tables_put_numbers_to_the_right_and_end_somewhere() -> None:
 
 def test_nested_keys_are_flattened() -> None:
     value = {"a": {"b": True, "c": [1, 2]}, "d": None, "e": ""}
-    assert flattened(value) == [("a.b", "true"), ("a.c", "1, 2"), ("e", "")]
+    entries = [(key, entry_text(entry)) for key, entry in leaves(value)]
+    assert entries == [("a.b", "true"), ("a.c", "1, 2"), ("e", "")]

@@ -1,17 +1,14 @@
 """Who is in a group, through the local API and on the command line."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import segno
-from click.testing import CliRunner, Result
-from memory_service import MemoryService, serving
+from command_ground import done, run
+from memory_service import MemoryService
 
 from fednode import Client, RequestRefused
-from node.cli import cli
 from node.membership.members_meant import member_meant
 from protocol.errors import Refused
 
@@ -19,22 +16,9 @@ AT = "2026-01-01T08:30:00Z"
 
 
 @pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryService]:
-    home = tmp_path / "home"
-    monkeypatch.setenv("FEDNODE_HOME", str(home))
-    with serving(home) as service:
-        service.group_names.append("study")
-        yield service
-
-
-def run(*arguments: str, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(cli, list(arguments), input=stdin, prog_name="fednode")
-
-
-def done(*arguments: str, stdin: str | None = None) -> Result:
-    result = run(*arguments, stdin=stdin)
-    assert result.exit_code == 0, result.output
-    return result
+def service(service: MemoryService) -> MemoryService:
+    service.group_names.append("study")
+    return service
 
 
 # --- the API -------------------------------------------------------------------------------------------------------

@@ -1,33 +1,12 @@
 """One's own nodes and one's profile, through the local API and on the command line."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
-from memory_service import MemoryService, serving
+from command_ground import done, run
+from memory_service import MemoryService
 
 from fednode import Client, RequestRefused
-from node.cli import cli
-
-
-@pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryService]:
-    home = tmp_path / "home"
-    monkeypatch.setenv("FEDNODE_HOME", str(home))
-    with serving(home) as service:
-        yield service
-
-
-def run(*arguments: str, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(cli, list(arguments), input=stdin, prog_name="fednode")
-
-
-def done(*arguments: str, stdin: str | None = None) -> Result:
-    result = run(*arguments, stdin=stdin)
-    assert result.exit_code == 0, result.output
-    return result
 
 
 def test_the_api_hands_everything_on(service: MemoryService) -> None:

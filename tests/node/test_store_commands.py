@@ -2,37 +2,17 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from memory_service import MemoryService, serving
+from command_ground import as_json, run
+from memory_service import MemoryService
 
-from node.cli import cli
 from tracker.blobs import BlobStore
 from tracker.rows import LogRow, ModelRow, RunRow, StatusRow
 from tracker.store import Store, open_stopped
 
 RUN = RunRow("aa" * 32, "study", "p", "e", "g", "digits", "digits", "n1", 2, 1.0, "{}")
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(cli, list(map(str, arguments)), prog_name="fednode")
-
-
-def done(*arguments: str | Path) -> Any:
-    result = run(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
-
-
-@pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryService]:
-    monkeypatch.setenv("FEDNODE_HOME", str(tmp_path / "home"))
-    with serving(tmp_path / "home") as service:
-        yield service
 
 
 @pytest.fixture
@@ -55,7 +35,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # --- through a node ----------------------------------------------------------------------------------------------
 def test_retention_is_shown_and_set(service: MemoryService) -> None:
     assert "90d" in run("store", "retention").output
-    told = done("store", "retention", "--set", "logs=30d", "--set", "checkpoints=first,last=2")
+    told = as_json("store", "retention", "--set", "logs=30d", "--set", "checkpoints=first,last=2")
     kept = {entry["kind"]: entry["kept"] for entry in told}
     assert (kept["logs"], kept["checkpoints"], kept["spans"]) == ("30d", "first,last=2", "365d")
     refused = run("store", "retention", "--set", "logs=soon")
@@ -69,12 +49,12 @@ def test_pruning_says_what_goes(service: MemoryService) -> None:
     assert "1,200 rows" in text
     assert "2 blobs" in text
     assert "nothing much" in text
-    assert done("store", "prune")["blobs"]["checkpoints"]["bytes"] == 2048
+    assert as_json("store", "prune")["blobs"]["checkpoints"]["bytes"] == 2048
     assert [call for call in service.calls if call[0] == "prune"] == [("prune", True), ("prune", False)]
 
 
 def test_compacting_and_checking_through_the_node(service: MemoryService) -> None:
-    assert done("store", "compact") == {"bytes_before": 4096, "bytes_after": 1024}
+    assert as_json("store", "compact") == {"bytes_before": 4096, "bytes_after": 1024}
     assert "is sound" in run("store", "check").output
     service.store.findings = [{"what": "a thing", "remedy": "do that", "error": True}]
     wrong = run("store", "check", "--deep")
@@ -83,12 +63,12 @@ def test_compacting_and_checking_through_the_node(service: MemoryService) -> Non
 
 def test_a_backup_is_written_whole_or_not_at_all(service: MemoryService, tmp_path: Path) -> None:
     file = tmp_path / "kept" / "copy.duckdb"
-    told = done("store", "backup", file)
+    told = as_json("store", "backup", file)
     assert (file.read_bytes(), told["bytes"]) == (service.store.copy, len(service.store.copy))
     again = run("store", "backup", file)
     assert (again.exit_code, "--force" in again.output) == (1, True)
     service.store.copy = b"another"
-    done("store", "backup", file, "--force")
+    as_json("store", "backup", file, "--force")
     assert file.read_bytes() == b"another"
     assert os.listdir(file.parent) == ["copy.duckdb"]
 
@@ -97,7 +77,7 @@ def test_an_import_hands_a_clean_file_to_the_node(service: MemoryService, tmp_pa
     other = Store(tmp_path / "other.duckdb")
     other.write([RUN])
     other.close()
-    assert done("import", tmp_path / "other.duckdb")["runs"] == ["r"]
+    assert as_json("import", tmp_path / "other.duckdb")["runs"] == ["r"]
     ((_, name, models),) = [call for call in service.calls if call[0] == "take in"]
     assert name.startswith("import-")
     assert models is None
@@ -110,8 +90,8 @@ def test_an_import_hands_a_clean_file_to_the_node(service: MemoryService, tmp_pa
 
 
 def test_data_show(service: MemoryService, tmp_path: Path) -> None:
-    done("data", "add", "pictures", tmp_path)
-    assert done("data", "show", "pictures")["statistics"]["files"] == 3
+    as_json("data", "add", "pictures", tmp_path)
+    assert as_json("data", "show", "pictures")["statistics"]["files"] == 3
     assert "cat" in run("data", "show", "pictures").output
     assert run("data", "show", "nothing").exit_code == 1
 
@@ -133,11 +113,11 @@ def test_a_nodes_own_record_is_no_place_for_a_backup(service: MemoryService, tmp
 
 # --- without one -------------------------------------------------------------------------------------------------
 def test_a_stopped_nodes_record_is_checked(home: Path) -> None:
-    told = done("store", "check", "--deep")
+    told = as_json("store", "check", "--deep")
     assert told["ok"]
     assert told["rows"]["runs"] == 1
     (home / "journals" / "run-x").write_bytes(b"\xf5JR\x01 torn at the end")
-    assert done("store", "check")["ok"]
+    assert as_json("store", "check")["ok"]
 
 
 def test_damage_is_found_and_said(home: Path) -> None:
@@ -165,7 +145,7 @@ def test_damage_is_found_and_said(home: Path) -> None:
 
 def test_a_file_is_looked_at_by_name(home: Path, tmp_path: Path) -> None:
     (home / "record.duckdb").rename(tmp_path / "elsewhere.duckdb")
-    assert done("store", "check", "--store", tmp_path / "elsewhere.duckdb")["ok"]
+    assert as_json("store", "check", "--store", tmp_path / "elsewhere.duckdb")["ok"]
     nothing = run("store", "check")
     assert (nothing.exit_code, "fednode start" in nothing.output) == (1, True)
     (tmp_path / "damaged.duckdb").write_bytes(b"\0" * 50_000)
@@ -173,9 +153,9 @@ def test_a_file_is_looked_at_by_name(home: Path, tmp_path: Path) -> None:
 
 
 def test_a_stopped_nodes_record_is_compacted(home: Path) -> None:
-    told = done("store", "compact")
+    told = as_json("store", "compact")
     assert told["bytes_after"] <= told["bytes_before"]
-    assert done("store", "check")["rows"]["runs"] == 1
+    assert as_json("store", "check")["rows"]["runs"] == 1
 
 
 def test_a_stopped_nodes_record_is_not_replaced_by_its_own_backup(home: Path, tmp_path: Path) -> None:
@@ -196,7 +176,7 @@ def test_a_backup_beside_another_ones_journal_is_refused(home: Path, tmp_path: P
     assert (refused.exit_code, "copy.duckdb.wal" in refused.output) == (1, True)
     assert not (tmp_path / "copy.duckdb").exists()
     (tmp_path / "copy.duckdb.wal").unlink()
-    done("store", "backup", tmp_path / "copy.duckdb")
+    as_json("store", "backup", tmp_path / "copy.duckdb")
 
 
 def test_a_nodes_own_record_is_not_imported(home: Path) -> None:
@@ -208,16 +188,16 @@ def test_a_nodes_own_record_is_not_imported(home: Path) -> None:
 def test_a_backup_with_models_goes_into_another_node(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = done("store", "backup", tmp_path / "kept", "--with-models")
+    told = as_json("store", "backup", tmp_path / "kept", "--with-models")
     assert (told["models"], told["models_missing"]) == (2, 0)
     there = tmp_path / "there"
     Store(there / "record.duckdb").close()
     monkeypatch.setenv("FEDNODE_HOME", str(there))
-    told = done("import", tmp_path / "kept")
+    told = as_json("import", tmp_path / "kept")
     assert (told["runs"], told["blobs"], told["blobs_damaged"]) == ([RUN.run_id], 2, 0)
     assert BlobStore(there / "blobs").usage().blobs == 2
-    assert done("import", tmp_path / "kept")["rows"] == {}
-    listed = done("run", "list", "--store", there / "record.duckdb")
+    assert as_json("import", tmp_path / "kept")["rows"] == {}
+    listed = as_json("run", "list", "--store", there / "record.duckdb")
     assert [(entry["name"], entry["decision"], entry["state"]) for entry in listed] == [
         ("study", "imported", "FINISHED")
     ]

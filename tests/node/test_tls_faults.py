@@ -1,38 +1,23 @@
 """The switch that breaks links for tests does what it says on streams over TLS, too."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from test_libp2p_faults import ANY_PORT, DEADLINE_S, Pair, _says_nothing
+from faults_ground import Pair, Scenario, run_on_pair, says_nothing
 from tls_ground import Kept, over_tls
 
-from node.network.libp2p_faults import FAULTS_VARIABLE
-from node.network.libp2p_network import Libp2pNetwork
-from node.seams import BLOB_PROTOCOL, StreamClosed
+from node.network import libp2p_secure
+from node.seams import BLOB_PROTOCOL, CONTROL_PROTOCOL, StreamClosed
 
 pytestmark = pytest.mark.real
-
-Scenario = Callable[[Pair], Awaitable[None]]
 
 
 @pytest.fixture
 def on_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Scenario], None]:
-    """Runs a scenario on two networks, of which the first one's links can be broken."""
-
-    async def main(scenario: Scenario) -> None:
-        async with trio.open_nursery() as nursery:
-            monkeypatch.setenv(FAULTS_VARIABLE, str(tmp_path / "faults"))
-            one = await nursery.start(Libp2pNetwork(Ed25519PrivateKey.generate(), [ANY_PORT]).run)
-            monkeypatch.delenv(FAULTS_VARIABLE)
-            other = await nursery.start(Libp2pNetwork(Ed25519PrivateKey.generate(), [ANY_PORT]).run)
-            with trio.fail_after(DEADLINE_S):
-                await scenario(Pair(one, other, tmp_path / "faults"))
-            nursery.cancel_scope.cancel()
-
-    return lambda scenario: trio.run(main, scenario)
+    return partial(run_on_pair, tmp_path, monkeypatch)
 
 
 def test_cut(on_pair: Callable[[Scenario], None]) -> None:
@@ -60,7 +45,7 @@ def test_what_vanishes_comes_once_the_fault_is_over(on_pair: Callable[[Scenario]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stream.send_frame, b"to the other")
             await reader.send_frame(b"from the other")
-            heard = [not await _says_nothing(end) for end in (stream, reader)]
+            heard = [not await says_nothing(end) for end in (stream, reader)]
             assert heard == [mode == "mute", mode == "deaf"]
             await pair.breaks()
         for end, frame in ((stream, b"from the other"), (reader, b"to the other")):
@@ -80,9 +65,29 @@ def test_half_open(on_pair: Callable[[Scenario], None]) -> None:
         await pair.breaks("half-open")
         with pytest.raises(StreamClosed):
             await stream.receive_frame(10)
-        assert await _says_nothing(reader)
+        assert await says_nothing(reader)
         await pair.breaks()
         with pytest.raises(StreamClosed):
             await reader.receive_frame(10)
+
+    on_pair(scenario)
+
+
+def test_half_open_is_noticed_with_the_connection_beside(
+    on_pair: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the end that was told nothing, and though the peer has come again meanwhile."""
+    monkeypatch.setattr(libp2p_secure, "SIGN_OF_LIFE_S", 0.3)
+
+    async def scenario(pair: Pair) -> None:
+        kept = Kept()
+        pair.one.handle(BLOB_PROTOCOL, kept)
+        stream, _ = await over_tls(pair.other, pair.one), await kept.next()
+        await pair.breaks("half-open")
+        again = await pair.one.open(pair.other.node_id, CONTROL_PROTOCOL)
+        with pytest.raises(StreamClosed):
+            await stream.receive_frame(10)
+        await again.send_frame(b"again")
+        assert await again.receive_frame(10) == b"again"
 
     on_pair(scenario)

@@ -3,15 +3,13 @@
 import io
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from command_ground import run
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from memory_service import MemoryService, serving
+from memory_service import MemoryService
 
-from node.cli import cli
 from node.cli.tokens import token_given
 from node.membership.token_words import token_view
 from protocol.device_link import make_device_token
@@ -38,18 +36,6 @@ def a_token(*addresses: str, expires_in_s: int = WEEK_S) -> str:
         entrances=(NodeAddresses(node_id=NODE, entrance_addresses=addresses or ("/ip4/192.168.1.7/tcp/4002",)),),
     )
     return make_token(KEY, body)
-
-
-def run(*arguments: str, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(cli, list(arguments), input=stdin, prog_name="fednode")
-
-
-@pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryService]:
-    home = tmp_path / "home"
-    monkeypatch.setenv("FEDNODE_HOME", str(home))
-    with serving(home) as service:
-        yield service
 
 
 # --- token show ------------------------------------------------------------------------------------------------

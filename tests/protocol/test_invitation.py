@@ -14,7 +14,7 @@ from protocol.invitation import INVITATION_TAG, TokenBody, invite, make_token, o
 from protocol.keys import Hash
 from protocol.limits import TOKEN_CHARACTERS_MAX
 from protocol.signing import sign
-from protocol.token_text import PAYLOAD_BYTES_MAX, PREFIX, token_payload, token_text
+from protocol.token_text import INVITATION, PAYLOAD_BYTES_MAX, token_payload, token_text
 
 SEED = secret("seed")
 ENTRANCES = (NodeAddresses(node_id=ANN.node_id, entrance_addresses=("/ip4/192.0.2.7/tcp/4001",)),)
@@ -82,7 +82,7 @@ def test_a_token_is_short_enough_to_paste():
     """§4.2: one entrance, an ordinary name."""
     assert TOKEN.startswith("fednode1-")
     assert len(TOKEN) < 800
-    assert set(TOKEN[len(PREFIX) :]) <= set(ALPHABET)
+    assert set(TOKEN[len(INVITATION.prefix) :]) <= set(ALPHABET)
 
 
 def test_entrances_that_make_it_too_long_are_left_out():
@@ -137,7 +137,7 @@ def test_wrapping_is_overlooked(pasted: str):
         ("fednode2-" + TOKEN[9:], "newer-token"),
         ("fednode17-abc", "newer-token"),
         ("fednode", "truncated"),
-        (PREFIX, "truncated"),
+        (INVITATION.prefix, "truncated"),
         (TOKEN[:12], "truncated"),
         (TOKEN[:-1], "truncated"),
         (TOKEN[: len(TOKEN) // 2], "truncated"),
@@ -221,4 +221,4 @@ def test_the_text_form_round_trips(payload: bytes):
 def test_no_text_breaks_the_reader(text: str):
     """§4.3: whatever is pasted, the answer is a refusal."""
     code_of(text)
-    code_of(PREFIX + text)
+    code_of(INVITATION.prefix + text)

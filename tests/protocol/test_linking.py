@@ -21,7 +21,6 @@ from link_helpers import (
     token_text_of,
 )
 
-from protocol.admission import NONCE_BYTES
 from protocol.device_link import link_id_of, make_device_token, open_device_token
 from protocol.entrance_messages import Challenge, Linked, LinkHello, LinkProof, Revoked, open_entrance_message
 from protocol.entrance_outputs import Close, KeepSiblings, SendFrame
@@ -279,7 +278,7 @@ def test_an_overheard_proof_is_worth_nothing(what: str):
     siblings = own_nodes()
     token = token_of(siblings)
     guest = machine(token, at=TOWER if what == "another host" else ANN)
-    nonce = bytes(NONCE_BYTES) if what == "another nonce" else secret("nonce", 1)
+    nonce = bytes(32) if what == "another nonce" else secret("nonce", 1)
     (overheard,) = guest.receive(pack(Challenge(nonce=nonce)))
     peer = PHONE if what == "another node" else LAPTOP
     door = host(siblings, peer=peer)

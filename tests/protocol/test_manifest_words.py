@@ -2,7 +2,7 @@
 
 import pytest
 
-from aggregation.rule import byzantine_count
+from protocol.manifest_defences import byzantine_count
 from protocol.manifest_read import read_configuration
 from protocol.manifest_sections import Aggregation, Keys
 from protocol.manifest_words import dotted, how_words, liars_borne, liars_lack, liars_warning, liars_words

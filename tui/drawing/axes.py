@@ -1,7 +1,7 @@
 """The axes of a drawing: where ticks stand and what is written at them, and which part of it is looked at. Pure."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tui.drawing.words import duration_text
@@ -109,6 +109,6 @@ class Frame:
         return replace(self, low=start, high=start + span)
 
 
-def nearest(place: float, places: Sequence[float], key: Callable[[float], float] = float) -> float | None:
+def nearest(place: float, places: Sequence[float]) -> float | None:
     """Which of `places` is nearest to `place`; None of none."""
-    return min(places, key=lambda each: abs(key(each) - place), default=None)
+    return min(places, key=lambda each: abs(each - place), default=None)

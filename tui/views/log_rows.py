@@ -80,9 +80,9 @@ class LogRows:
         return when.strftime("%H:%M:%S.%f")[:12] if when.date() == day else when.strftime("%m-%d %H:%M")
 
 
-def log_rows(state: State, choice: Choice, run_id: str = "", wanted: str = "") -> LogRows:
-    """The lines of the chosen level, of one run if it is named, that have `wanted` in them."""
-    return LogRows(state.lines(Sought(choice.level, run_id=run_id, text=wanted)), state.names)
+def log_rows(state: State, choice: Choice, run_id: str = "") -> LogRows:
+    """The lines of the chosen level, of one run if it is named."""
+    return LogRows(state.lines(Sought(choice.level, run_id=run_id)), state.names)
 
 
 def _key(line: LogLine) -> str:
