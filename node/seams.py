@@ -189,6 +189,19 @@ class BlobWriter(Protocol):
     async def abandon(self) -> None: ...
 
 
+class EarlyWriter(Protocol):
+    """What comes of a blob whose name is not known yet. It proves nothing, and is nowhere to be found."""
+
+    async def write_chunk(self, index: int, data: bytes) -> None:
+        """Raises RemoteProtocolError when `data` is longer or shorter than a chunk is there."""
+
+    async def become(self, blob: BlobId) -> None:
+        """Let `receive_blob` look which of it are chunks of `blob`, as if these had come before. It is over then."""
+
+    async def abandon(self) -> None:
+        """Delete it."""
+
+
 class Disk(Protocol):
     """Durable bytes. What a method has returned from survives a crash; what it has not is there whole or not at all."""
 
@@ -235,6 +248,9 @@ class Disk(Protocol):
     async def receive_blob(self, blob: BlobId, chunk_hashes: Sequence[bytes], size: int) -> BlobWriter:
         """Begin, or take up again, a blob from elsewhere. Raises RemoteProtocolError when the list is not `blob`'s."""
 
+    async def receive_early(self, size: int) -> EarlyWriter:
+        """Begin what comes of a blob of `size` bytes, named later. A restart deletes it. Raises as `receive_blob`."""
+
     async def delete_blob(self, blob: BlobId) -> None: ...
 
     async def stored_blobs(self) -> list[StoredBlob]:
@@ -261,16 +277,40 @@ class TrainerFailed(FednodeError):
         self.brief = brief
 
 
+class CodedFile(Protocol):
+    """An update on its way out of its codec."""
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Raises FednodeError when so much is not there (any more)."""
+
+    def close(self) -> None: ...
+
+
+class CodedUpdate(Protocol):
+    """Hears how far an update is coded."""
+
+    def begin(self, size: int, file: CodedFile) -> None:
+        """It will have `size` bytes. Whoever hears this closes the file."""
+
+    def grew(self, upto: int) -> None:
+        """So many of its bytes, from the beginning, are what they will be. Nothing before `begin` counts."""
+
+
 class TaskSession(Protocol):
     """One run's task on this node, kept warm between rounds. One call at a time. Every call raises TrainerFailed."""
 
     async def initial_model(self) -> InitialModel: ...
 
     async def train(
-        self, round_number: int, schema: bytes, model: bytes | Path, server_state: bytes | Path = b""
+        self,
+        round_number: int,
+        schema: bytes,
+        model: bytes | Path,
+        server_state: bytes | Path = b"",
+        coded: CodedUpdate | None = None,
     ) -> TrainResult:
         """Train from `model`. `round_number` and the spec's seed alone decide the random draws. `server_state` is the
-        base checkpoint's, for methods that look into it."""
+        base checkpoint's, for methods that look into it. `coded` hears of a large update while it is coded."""
 
     async def evaluate(self, round_number: int, schema: bytes, model: bytes | Path) -> EvaluateResult | None:
         """`model` on this node's held-out data; None where there is none."""

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
 from protocol.checkpoint import Offer, UpdateEntry, open_offer
+from protocol.early import early_name
 from protocol.errors import RemoteProtocolError
 from protocol.keys import Hash, NodeId, RunId
 from protocol.lateness import is_late, may_come_late
 from protocol.ledger import Held
 from protocol.limits import OFFERS_BYTES_MAX
-from protocol.run_events import Collect, Collected
+from protocol.run_events import Collect, Collected, FetchEarly
+from protocol.run_messages import EarlyMessage
 
 # Of an update that could not be stored where it was collected: no fault of the update's, nor of its node's.
 NO_ROOM = "no-room"
@@ -33,7 +35,19 @@ class Gathering:
     collected: set[NodeId] = field(default_factory=set)
     refused: dict[NodeId, UpdateEntry] = field(default_factory=dict)
     turned_away: set[NodeId] = field(default_factory=set)  # for what is no part of the round
+    early: set[NodeId] = field(default_factory=set)  # whose updates were asked for while they were coded
     combining: bool = False
+
+    def early_bytes_are_asked_for_once(self, peer: NodeId, message: EarlyMessage) -> list[FetchEarly]:
+        """What there is of an update is fetched while it is coded: of who is to train in the round and has offered
+        nothing for it yet, once (§8.29)."""
+        is_ours = (message.run, message.round, message.base) == (self.run, self.round, self.base.name)
+        is_awaited = peer in self.trainers and peer not in self.offers and not self.combining
+        if not is_ours or not is_awaited or peer in self.early:
+            return []
+        self.early.add(peer)
+        name = early_name(self.run, self.round, self.base.name, peer)
+        return [FetchEarly(peer, name, self.base.name, self.base.checkpoint)]
 
     def on_offer(self, peer: NodeId, raw: bytes) -> Collect | UpdateEntry | Hash | None:
         """What to do about an offer: collect it; tell of its refusal; give its receipt again (its hash); or nothing.

@@ -78,6 +78,8 @@ OUTSTANDING_INVITATIONS_MAX = 1000  # per group
 CHUNK_BYTES = 1024 * 1024  # 1 MiB: BLAKE3 at full speed, small enough to refetch
 BLOB_BYTES_MAX = 64 * 1024**3  # 16 billion parameters in fp32; the chunk list is then 2 MiB
 BLOB_STALL_S = 20.0  # no byte for so long: another source, or give up
+# An update that is given while it is coded has so many bytes at least: fewer are coded sooner than they are asked for.
+EARLY_BYTES_MIN = 8 * 1024 * 1024
 BULK_WAY_DEADLINE_S = 3.0  # to ask for a direct way and come in by it: six round trips, the longest take 0.3 s each
 BULK_RETRY_S = (
     300.0  # a direct way that leads nowhere is not tried again for so long: no delay while a firewall blocks it

@@ -10,9 +10,19 @@ from protocol.lateness import may_come_late
 from protocol.ledger import Held, Ledger
 from protocol.limits import OFFERS_BYTES_MAX, REPORTS_BYTES_MAX
 from protocol.run_context import RunContext
-from protocol.run_events import STATE_LETTERS, Evaluate, Evaluated, Measured, ParticipantState, Train, Trained
+from protocol.run_events import (
+    STATE_LETTERS,
+    CodingBegan,
+    Evaluate,
+    Evaluated,
+    Measured,
+    ParticipantState,
+    Train,
+    Trained,
+    TrainingFailed,
+)
 from protocol.run_journal import OfferRecord
-from protocol.run_messages import OfferMessage, ReportMessage
+from protocol.run_messages import EarlyMessage, OfferMessage, ReportMessage
 from protocol.signing import Signed
 from protocol.wire import hash_of
 
@@ -79,6 +89,27 @@ class Participation:
         self._training = held.name
         self._set_letter("T")
         self.context.out.append(Train(held.checkpoint.round + 1, held.name, held.checkpoint))
+
+    def on_done(self, event: CodingBegan | Trained | TrainingFailed | Evaluated, aggregator: NodeId | None) -> None:
+        """What was to be done has come so far."""
+        match event:
+            case CodingBegan():
+                self.on_coding_began(event, aggregator)
+            case Trained():
+                self.on_trained(event, aggregator)
+            case TrainingFailed(_, reason):
+                self.on_training_failed(reason, aggregator)
+            case Evaluated():
+                self.on_evaluated(event, aggregator)
+
+    def on_coding_began(self, event: CodingBegan, aggregator: NodeId | None) -> None:
+        """Tell who aggregates, once, where the round under way can take the update (§8.29)."""
+        committed = self.ledger.committed
+        if committed is None or self.ledger.has_ended or event.base != committed.name:
+            return
+        if aggregator not in (None, self.context.me):
+            message = EarlyMessage(run=self.context.run, round=event.round, base=event.base)
+            self.context.send(aggregator, message)
 
     def on_trained(self, event: Trained, aggregator: NodeId | None) -> None:
         """Sign the offer, remember it durably, hand it to the aggregator; if the round is over, train the next."""

@@ -9,7 +9,7 @@ from typing import Literal
 
 from protocol.checkpoint import Checkpoint, Offer, Outcome, Span, UpdateEntry
 from protocol.directions import Directions
-from protocol.keys import Hash, NodeId
+from protocol.keys import BlobId, Hash, NodeId
 from protocol.run_messages import RunMessage
 
 # A participant's state on the wire, a letter each: small enough to send all of them with every heartbeat.
@@ -102,6 +102,14 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
+class CodingBegan:
+    """Of a `Train` that goes on, the update is being coded, and can be given as far as it is."""
+
+    round: int
+    base: Hash
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingFailed:
     round: int
     reason: str
@@ -141,6 +149,7 @@ RunEvent = (
     | Obtained
     | Collected
     | Combined
+    | CodingBegan
     | Trained
     | TrainingFailed
     | Evaluated
@@ -192,6 +201,17 @@ class Collect:
 
     name: Hash
     offer: Offer
+
+
+@dataclass(frozen=True, slots=True)
+class FetchEarly:
+    """Fetch what there is of an update that `node` still codes, by its early name. Nobody waits for it, and nothing is
+    answered."""
+
+    node: NodeId
+    name: BlobId
+    learned_from: Hash
+    base: Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +336,7 @@ RunOutput = (
     | SetTimer
     | Obtain
     | Collect
+    | FetchEarly
     | Combine
     | Recompute
     | Train

@@ -25,6 +25,7 @@ from protocol.reign import Reign
 from protocol.run_context import RunContext
 from protocol.run_events import (
     Began,
+    CodingBegan,
     Collected,
     Combined,
     Committed,
@@ -46,6 +47,7 @@ from protocol.run_messages import (
     Acknowledgement,
     AskCommit,
     Commit,
+    EarlyMessage,
     Heartbeat,
     HeartbeatReply,
     OfferMessage,
@@ -148,12 +150,8 @@ class RunMachine:
             case Combined():
                 if self.reign:
                     self.reign.on_combined(event)
-            case Trained():
-                self.participation.on_trained(event, self.election.aggregator)
-            case TrainingFailed(_, reason):
-                self.participation.on_training_failed(reason, self.election.aggregator)
-            case Evaluated():
-                self.participation.on_evaluated(event, self.election.aggregator)
+            case CodingBegan() | Trained() | TrainingFailed() | Evaluated():
+                self.participation.on_done(event, self.election.aggregator)
             case Recomputed():
                 self.audit.on_recomputed(event)
                 self.intake.on_recomputed(event)
@@ -228,6 +226,8 @@ class RunMachine:
                 reign.on_ack(peer, message.ack)
             case OfferMessage():
                 reign.on_offer(peer, message.offer)
+            case EarlyMessage() if reign.gathering is not None and self.is_trusted(peer):
+                self.context.out.extend(reign.gathering.early_bytes_are_asked_for_once(peer, message))
             case ReportMessage():
                 self._on_report(reign, peer, message)
             case ReadyMessage():

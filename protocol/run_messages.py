@@ -130,6 +130,15 @@ class OfferMessage(Wire):
     offer: Note
 
 
+class EarlyMessage(Wire):
+    """I have begun to code what I learned in `round` from `base`: what there is of it can be asked for (§8.29)."""
+
+    kind: Literal["early"] = "early"
+    run: HexHash
+    round: Round
+    base: HexHash
+
+
 class ReceiptMessage(Wire):
     kind: Literal["receipt"] = "receipt"
     run: HexHash
@@ -211,6 +220,7 @@ RunMessage = Annotated[
     | Commit
     | AskCommit
     | OfferMessage
+    | EarlyMessage
     | ReceiptMessage
     | ReportMessage
     | Reports

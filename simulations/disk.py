@@ -15,7 +15,7 @@ import trio
 from protocol.errors import FednodeError, LocalProtocolError
 from protocol.keys import BlobId
 from protocol.limits import CHUNK_BYTES
-from simulations.disk_files import read_file, take_file
+from simulations.disk_files import SimulatedEarlyWriter, read_file, take_file
 from simulations.disk_journal import SimulatedJournal
 from tracker.blobs import damaged
 from tracker.chunks import (
@@ -94,6 +94,7 @@ class SimulatedDisk:
         self._blobs: dict[BlobId, _Blob] = {}
         self._halves: dict[BlobId, dict[int, bytes]] = {}
         self._half_used_at: dict[BlobId, float] = {}
+        self._early: dict[BlobId, dict[int, bytes]] = {}  # what came of blobs before they had a name, unproven
         self._under_way: dict[int, Callable[[], object]] = {}
         self._tickets = 0
         self._crashes = 0
@@ -103,6 +104,7 @@ class SimulatedDisk:
         """Lose what is not durable. Methods under way raise FednodeError; the disk can be used again at once."""
         self._crashes += 1
         under_way, self._under_way = self._under_way, {}
+        self._early.clear()
         for write in under_way.values():
             if self._randomness.random() < 0.5:
                 write()
@@ -207,7 +209,14 @@ class SimulatedDisk:
     async def receive_blob(self, blob: BlobId, chunk_hashes: Sequence[bytes], size: int) -> "SimulatedBlobWriter":
         await trio.lowlevel.checkpoint_if_cancelled()
         check_chunk_list(blob, chunk_hashes, size)
+        for index, data in self._early.pop(blob, {}).items():
+            if index < len(chunk_hashes) and hash_chunk(data) == chunk_hashes[index]:
+                self.take_chunk(blob, index, data)
         return SimulatedBlobWriter(self, blob, chunk_hashes, size)
+
+    async def receive_early(self, size: int) -> SimulatedEarlyWriter:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return SimulatedEarlyWriter(self._early, size)
 
     async def delete_blob(self, blob: BlobId) -> None:
         check_blob_id(blob)
@@ -215,6 +224,7 @@ class SimulatedDisk:
         def delete() -> None:
             self._blobs.pop(blob, None)
             self._halves.pop(blob, None)
+            self._early.pop(blob, None)
 
         await self._durably(delete)
 

@@ -1,13 +1,38 @@
-"""Files that are given to a simulated disk: read into memory at once, as no simulation has large ones."""
+"""Files that are given to a simulated disk, read into memory at once, as no simulation has large ones; and what comes
+there of blobs that have no name yet."""
 
 from pathlib import Path
 
+import trio
+
 from node.seams import Disk
-from protocol.errors import FednodeError
+from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.keys import BlobId
-from tracker.chunks import blob_id_of_data
+from tracker.chunks import blob_id_of_data, check_blob_id, chunk_count, chunk_length
 from tracker.durable import disk_errors
 from tracker.stored import TakenBlob
+
+
+class SimulatedEarlyWriter:
+    """See node.seams.EarlyWriter. `become`s put what came into `named`, unproven, by the blob that it is to be."""
+
+    def __init__(self, named: dict[BlobId, dict[int, bytes]], size: int) -> None:
+        self._named = named
+        self._size = size
+        self._chunks: dict[int, bytes] = {}
+
+    async def write_chunk(self, index: int, data: bytes) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not 0 <= index < chunk_count(self._size) or len(data) != chunk_length(self._size, index):
+            raise RemoteProtocolError(f"{len(data)} bytes as chunk {index} of an update of {self._size} bytes")
+        self._chunks[index] = data
+
+    async def become(self, blob: BlobId) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._named.setdefault(check_blob_id(blob), self._chunks)
+
+    async def abandon(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
 
 
 def read_file(path: Path) -> bytes:

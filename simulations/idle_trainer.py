@@ -14,7 +14,17 @@ import trio
 
 from aggregation.codecs import codec_named
 from aggregation.schema import Schema, TensorSpec
-from node.seams import EvaluateResult, InitialModel, Keep, Predictions, TaskOutput, TaskSpec, TrainerFailed, TrainResult
+from node.seams import (
+    CodedUpdate,
+    EvaluateResult,
+    InitialModel,
+    Keep,
+    Predictions,
+    TaskOutput,
+    TaskSpec,
+    TrainerFailed,
+    TrainResult,
+)
 from protocol.keys import BlobId
 
 IDLE_VALUES = 16  # in the model: enough to be one
@@ -61,7 +71,12 @@ class IdleSession:
         return InitialModel(_SCHEMA.to_bytes(), bytes(_SCHEMA.model_bytes))
 
     async def train(
-        self, round_number: int, schema: bytes, model: bytes | Path, server_state: bytes | Path = b""
+        self,
+        round_number: int,
+        schema: bytes,
+        model: bytes | Path,
+        server_state: bytes | Path = b"",
+        coded: CodedUpdate | None = None,
     ) -> TrainResult:
         await trio.sleep(self._train_s)
         spec = self._spec

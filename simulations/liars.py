@@ -20,6 +20,7 @@ from node.node import Node
 from node.run.data import RunData
 from node.run.driver import RunDriver
 from node.seams import (
+    CodedUpdate,
     EvaluateResult,
     InitialModel,
     Keep,
@@ -78,9 +79,14 @@ class _LyingSession:
         return await self._honest.initial_model()
 
     async def train(
-        self, round_number: int, schema: bytes, model: bytes | Path, server_state: bytes | Path = b""
+        self,
+        round_number: int,
+        schema: bytes,
+        model: bytes | Path,
+        server_state: bytes | Path = b"",
+        coded: CodedUpdate | None = None,
     ) -> TrainResult:
-        result = await self._honest.train(round_number, schema, model, server_state)
+        result = await self._honest.train(round_number, schema, model, server_state, coded)
         if round_number < self._from_round:
             return result
         update = result.update if isinstance(result.update, bytes) else result.update.read_bytes()

@@ -13,7 +13,17 @@ from typing import Any, TypeVar
 
 import trio
 
-from node.seams import EvaluateResult, InitialModel, Keep, Predictions, TaskOutput, TaskSpec, TrainerFailed, TrainResult
+from node.seams import (
+    CodedUpdate,
+    EvaluateResult,
+    InitialModel,
+    Keep,
+    Predictions,
+    TaskOutput,
+    TaskSpec,
+    TrainerFailed,
+    TrainResult,
+)
 from node.training.capture import captured_in_process
 from node.training.carried_files import name_next, offered_rounds, use_named
 from node.training.sgd import Progress
@@ -21,6 +31,7 @@ from node.training.staged_files import discard
 from node.training.training import LoadedTask, Trained
 from node.training.worker_frames import PREDICTIONS_FILE
 from protocol.keys import BlobId
+from protocol.limits import EARLY_BYTES_MIN
 from simulations.batched import BatchedTraining, Request
 from simulations.companion import Companion
 
@@ -28,6 +39,20 @@ EVALUATION_SPEEDUP = 3.0  # a forward pass takes about a third of a training ste
 
 Say = Callable[[TaskOutput], None]
 T = TypeVar("T")
+
+
+class CodedInMemory:
+    """node.seams.CodedFile of an update that has been coded in no time."""
+
+    def __init__(self, update: bytes) -> None:
+        self._update = update
+
+    async def read(self, offset: int, length: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return self._update[offset : offset + length]
+
+    def close(self) -> None:
+        pass
 
 
 class InProcessTrainer:
@@ -105,7 +130,12 @@ class InProcessSession:
         return made
 
     async def train(
-        self, round_number: int, schema: bytes, model: bytes | Path, server_state: bytes | Path = b""
+        self,
+        round_number: int,
+        schema: bytes,
+        model: bytes | Path,
+        server_state: bytes | Path = b"",
+        coded: CodedUpdate | None = None,
     ) -> TrainResult:
         request = self._seat.training(round_number, schema, model) if self._seat is not None else None
         trained = await self._together(request, self._epochs)
@@ -117,6 +147,9 @@ class InProcessSession:
             trained = await self._run(round_number, train)
             if request is None:
                 await trio.sleep(self._epochs * trained.samples / self._samples_per_s)
+        if coded is not None and isinstance(trained.update, bytes) and len(trained.update) >= EARLY_BYTES_MIN:
+            coded.begin(len(trained.update), CodedInMemory(trained.update))
+            coded.grew(len(trained.update))
         return TrainResult(trained.update, trained.samples, trained.metrics, trained.steps)
 
     async def evaluate(self, round_number: int, schema: bytes, model: bytes | Path) -> EvaluateResult | None:

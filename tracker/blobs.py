@@ -3,9 +3,10 @@
 In the store's directory, `whole/ID` is exactly a blob's bytes and `whole/ID.chunks` its chunk hashes (only where there
 is more than one chunk; a single one is its own list). `half/ID` is a blob on its way in, with its chunks at their
 places; it needs no notes, since on taking it up again each chunk is hashed and those that fit are here. `new/` holds
-what is being written from this machine. A name in `whole/` appears by renaming, after its bytes and its chunk list are
-on the disk, so there is never half a blob under its final name; the list without the blob means nothing. A blob that
-is found damaged becomes a half one again: it is not here any more, and fetching it again takes the bad chunks alone.
+what is being written from this machine, `early/` what comes of blobs whose names are not known yet. A name in `whole/`
+appears by renaming, after its bytes and its chunk list are on the disk, so there is never half a blob under its final
+name; the list without the blob means nothing. A blob that is found damaged becomes a half one again: it is not here any
+more, and fetching it again takes the bad chunks alone.
 """
 
 import contextlib
@@ -14,7 +15,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -32,7 +32,6 @@ from tracker.chunks import (
     chunk_hashes_of_file,
     chunk_length,
     hash_chunk,
-    is_blob_id,
 )
 from tracker.durable import (
     TEMPORARY_PREFIX,
@@ -44,23 +43,17 @@ from tracker.durable import (
     sync_directory,
     write_atomically,
 )
+from tracker.early import EarlyFile
 from tracker.given import moved_in
 from tracker.halves import HalfBlob, replaced
 from tracker.quota import Quota
 from tracker.removing import Remover
-from tracker.stored import StoredBlob, TakenBlob
+from tracker.stored import BlobUsage, StoredBlob, TakenBlob, blob_files, size_of
 
 _LIST_SUFFIX = ".chunks"
 LONE_LIST_S = 3600.0  # nobody waits so long between naming a list and naming its blob
 Stamp = tuple[int, int, int, int]
 SOUND_BLOBS_MAX = 4096  # remembered as verified; beyond, all are forgotten and read through once more
-
-
-@dataclass(frozen=True, slots=True)
-class BlobUsage:
-    blobs: int
-    bytes: int  # of whole blobs, without their lists
-    half_bytes: int
 
 
 class BlobFile:
@@ -104,14 +97,17 @@ class BlobStore:
         self._whole = directory / "whole"
         self._half = directory / "half"
         self._new = directory / "new"
+        self._early = directory / "early"
         self._quota = quota
         self._remover = Remover(self._new)
         self._naming = OneAtATime(self._whole)  # a blob and its list come together, and go together
         self._claiming = threading.Lock()  # between looking how old a blob is and deleting it nobody counts on it
         self._sound: dict[BlobId, Stamp] = {}  # what was read through, or written, by this process
         with disk_errors(f"open the blobs in {directory}"):
-            for folder in (self._whole, self._half, self._new):
+            for folder in (self._whole, self._half, self._new, self._early):
                 make_directory(folder)
+            for path in blob_files(self._early):  # of before a restart: whoever knew what it was is gone
+                path.unlink()
             remove_temporaries(self._new)
             remove_temporaries(self._whole)
             self._remove_lone_lists()
@@ -229,9 +225,15 @@ class BlobStore:
             path = self._half / blob
             with self._claiming, contextlib.suppress(FileNotFoundError):
                 os.utime(path)  # it is wanted again: not to be discarded
-            self.check_room(size - _size(path))
+            self.check_room(size - size_of(path))
             publish = partial(self._publish_half, path, blob, chunk_hashes)
             return HalfBlob(blob, path, chunk_hashes, size, publish)
+
+    def receive_early(self, size: int) -> EarlyFile:
+        """Begin what comes of a blob whose name is not known yet. It is gone after a restart, unless it has become a
+        half. Raises Refused when the quota is used up."""
+        self.check_room(size)
+        return EarlyFile(self._early, self._half, size)
 
     def delete(self, blob: BlobId) -> None:
         """Remove a blob, whole or half. One that is not here is no error."""
@@ -248,18 +250,18 @@ class BlobStore:
 
     def blobs(self) -> list[BlobId]:
         """The whole blobs, in order of their ids."""
-        return sorted(BlobId(path.name) for path in _blob_files(self._whole))
+        return sorted(BlobId(path.name) for path in blob_files(self._whole))
 
     def usage(self) -> BlobUsage:
-        whole = [_size(path) for path in _blob_files(self._whole)]
-        return BlobUsage(len(whole), sum(whole), sum(_size(path) for path in _blob_files(self._half)))
+        whole, *coming = ([size_of(path) for path in blob_files(at)] for at in (self._whole, self._half, self._early))
+        return BlobUsage(len(whole), sum(whole), sum(map(sum, coming)))
 
     def stored(self, now: float) -> list[StoredBlob]:
         """Every blob, whole or half. `now`, in epoch seconds, is what their ages are counted to."""
         found = []
         with disk_errors("list the blobs"):
             for folder in (self._whole, self._half):
-                for path in _blob_files(folder):
+                for path in blob_files(folder):
                     with contextlib.suppress(FileNotFoundError):  # gone meanwhile
                         of = path.stat()
                         is_half = folder is self._half
@@ -273,7 +275,7 @@ class BlobStore:
         with disk_errors(f"delete the blob {blob}"), self._naming, self._claiming:
             for path in (self.path(blob), self._half / blob):
                 if path.exists() and path.stat().st_mtime < before:
-                    freed += _size(path)
+                    freed += size_of(path)
                     path.unlink()
                     path.with_name(path.name + _LIST_SUFFIX).unlink(missing_ok=True)
         return freed
@@ -379,10 +381,6 @@ def _present(blob: BlobId) -> Iterator[None]:
         raise FednodeError(f"The blob {blob} is not here", remedy="fetch it from a node that has it") from None
 
 
-def _blob_files(directory: Path) -> list[Path]:
-    return [path for path in directory.iterdir() if is_blob_id(path.name)]
-
-
 def _stamp(path: Path) -> Stamp:
     """What changes when somebody writes to a file, also who then sets its times back; zeros where it is gone."""
     try:
@@ -390,11 +388,3 @@ def _stamp(path: Path) -> Stamp:
     except FileNotFoundError:
         return (0, 0, 0, 0)
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _size(path: Path) -> int:
-    """0 where it is gone meanwhile."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

@@ -55,10 +55,7 @@ class HalfBlob:
         with disk_errors(f"write the blob {self.blob}"):
             descriptor = self._open_half(self._path)
             try:
-                write_at(descriptor, data, index * CHUNK_BYTES)
-                if index % _WRITE_BACK_CHUNKS == _WRITE_BACK_CHUNKS - 1:
-                    start = index + 1 - _WRITE_BACK_CHUNKS
-                    _start_writing_back(descriptor, start * CHUNK_BYTES, _WRITE_BACK_CHUNKS * CHUNK_BYTES)
+                put_chunk(descriptor, index, data)
             finally:
                 os.close(descriptor)
         self._missing.discard(index)
@@ -144,6 +141,14 @@ def _is_hole(descriptor: int, offset: int, length: int) -> bool:
         return os.lseek(descriptor, offset, os.SEEK_DATA) >= offset + length
     except OSError:  # ENXIO: no data from there to the end
         return True
+
+
+def put_chunk(descriptor: int, index: int, data: bytes) -> None:
+    """Write a chunk at its place; now and then, have the disk begin to write what lies before it."""
+    write_at(descriptor, data, index * CHUNK_BYTES)
+    if index % _WRITE_BACK_CHUNKS == _WRITE_BACK_CHUNKS - 1:
+        start = index + 1 - _WRITE_BACK_CHUNKS
+        _start_writing_back(descriptor, start * CHUNK_BYTES, _WRITE_BACK_CHUNKS * CHUNK_BYTES)
 
 
 def _start_writing_back(descriptor: int, offset: int, length: int) -> None:

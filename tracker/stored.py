@@ -1,8 +1,10 @@
 """What lies under a blob's name on a disk."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from protocol.keys import BlobId
+from tracker.chunks import is_blob_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +23,22 @@ class TakenBlob:
 
     blob: BlobId
     is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BlobUsage:
+    blobs: int
+    bytes: int  # of whole blobs, without their lists
+    half_bytes: int  # of all that is on its way in
+
+
+def blob_files(directory: Path) -> list[Path]:
+    return [path for path in directory.iterdir() if is_blob_id(path.name)]
+
+
+def size_of(path: Path) -> int:
+    """0 where it is gone meanwhile."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -84,6 +84,8 @@ class Transfers:
 
 def _kind_in(blob: BlobId, run: KnownRun, driver: RunDriver) -> str:
     """By the same name at both ends: who gets a part of a checkpoint does not know yet which one it is."""
+    if driver.is_coding(blob):
+        return "update"
     at_work = kinds_at_work(run).get(blob, "")
     return driver.kind_on_its_way(blob) or ("update" if at_work == "updates" else "checkpoint" if at_work else "")
 

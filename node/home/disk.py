@@ -28,6 +28,7 @@ from tracker.durable import (
     sync_directory,
     write_atomically,
 )
+from tracker.early import EarlyFile
 from tracker.halves import HalfBlob
 from tracker.journal import Journal
 from tracker.quota import QUOTA_CODE, Quota
@@ -131,6 +132,10 @@ class FileDisk:
         begin = functools.partial(self.blobs.receive, blob, chunk_hashes, size)
         return FileBlobWriter(await self._with_room(begin), self._bulk)
 
+    async def receive_early(self, size: int) -> "FileEarlyWriter":
+        early = await self._with_room(functools.partial(self.blobs.receive_early, size))
+        return FileEarlyWriter(early, self._bulk)
+
     async def delete_blob(self, blob: BlobId) -> None:
         await self._in_thread(self._bulk, functools.partial(self.blobs.delete, blob))
 
@@ -219,6 +224,23 @@ class FileBlobWriter:
 
     async def abandon(self) -> None:
         await trio.to_thread.run_sync(self._half.abandon, limiter=self._limiter)
+
+
+class FileEarlyWriter:
+    """What comes of a blob without a name yet."""
+
+    def __init__(self, early: EarlyFile, limiter: trio.CapacityLimiter) -> None:
+        self._early = early
+        self._limiter = limiter
+
+    async def write_chunk(self, index: int, data: bytes) -> None:
+        await trio.to_thread.run_sync(self._early.write_chunk, index, data, limiter=self._limiter)
+
+    async def become(self, blob: BlobId) -> None:
+        await trio.to_thread.run_sync(self._early.become, blob, limiter=self._limiter)
+
+    async def abandon(self) -> None:
+        await trio.to_thread.run_sync(self._early.abandon, limiter=self._limiter)
 
 
 def _read(path: Path, name: str) -> bytes | None:

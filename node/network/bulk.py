@@ -14,13 +14,14 @@ import trio
 
 from node.network.bulk_arrival import Arrival
 from node.network.bulk_board import Board
+from node.network.bulk_early import Early, EarlyFetch
 from node.network.bulk_fetch import Fetch, Fetched, check_size
-from node.network.bulk_progress import Outgoing, TransferProgress, progress_of
-from node.network.bulk_serve import Serving, Transfer
+from node.network.bulk_progress import Outgoing, Transfer, TransferProgress, progress_of
+from node.network.bulk_serve import Serving
 from node.network.bulk_source import BlobSource
 from node.network.bulk_swarm import Means
 from node.network.pace import Pace
-from node.seams import BLOB_PROTOCOL, Disk, Network
+from node.seams import BLOB_PROTOCOL, Disk, EarlyWriter, Network
 from protocol.keys import BlobId, NodeId
 
 if TYPE_CHECKING:
@@ -54,11 +55,22 @@ class Bulk:
         self._on_transfer = on_transfer
         self._sources: dict[NodeId, BlobSource] = {}
         self._fetches: dict[BlobId, Fetch] = {}
+        self._early: dict[BlobId, EarlyFetch] = {}
         self._outgoing = Outgoing()
         self._nursery: trio.Nursery | None = None
         self._started = trio.Event()
         pace, random = pace or Pace(), random or Random(network.node_id)
-        self._serving = Serving(disk, may_read, self._half, self._met, self._went, self._outgoing.over, pace, random)
+        self._serving = Serving(
+            disk,
+            may_read,
+            self._half,
+            self._fetches.__contains__,
+            self._met,
+            self._went,
+            self._outgoing.over,
+            pace,
+            random,
+        )
         self._means = Means(
             network.node_id, disk, may_read, self._source, self._came, self._serving.changed, pace, random
         )
@@ -105,9 +117,26 @@ class Bulk:
             if ours and fetch.failure is not None:
                 raise fetch.failure
 
+    def give_early(self, name: BlobId, early: Early) -> None:
+        """Give an update as far as it is coded, by its early name, to whom `may_read` lets; until `end_early`."""
+        self._serving.early[name] = early
+
+    def end_early(self, name: BlobId) -> None:
+        if (early := self._serving.early.pop(name, None)) is not None:
+            early.end()
+            self._serving.forget(name)
+
+    async def early_fetch(self, name: BlobId, peer: NodeId, size: int, writer: EarlyWriter) -> EarlyFetch:
+        """What is to fetch, once it is run, what `peer` gives of an update of `size` bytes by its early name."""
+        await self._started.wait()
+        return EarlyFetch(self._means, self._source(peer), name, size, writer, self._early)
+
     def transfers(self) -> list[TransferProgress]:
         """What has been coming or going for more than a moment."""
-        coming = []
+        coming = [
+            progress_of(early.name, "in", early.source.peer, early.meter.done_bytes, early.size, early.meter)
+            for early in self._early.values()
+        ]
         for blob, fetch in self._fetches.items():
             board = fetch.board
             if board is not None:
@@ -125,6 +154,7 @@ class Bulk:
             await fetch.run()
         finally:
             del self._fetches[fetch.blob]
+            self._serving.changed(fetch.blob)
 
     def _source(self, peer: NodeId) -> BlobSource:
         assert self._nursery is not None

@@ -14,7 +14,7 @@ import trio
 
 from node.network.bulk_arrival import Arrival
 from node.network.bulk_source import PIPELINE_REQUESTS, BlobSource
-from node.seams import BlobWriter
+from node.seams import BlobReader, BlobWriter
 from protocol.keys import BlobId
 from protocol.limits import BLOB_STALL_S
 from tracker.chunks import chunk_length
@@ -63,6 +63,19 @@ class _Claim:
 
     def is_held_up(self) -> bool:
         return self.asked_at is not None and trio.current_time() - self.asked_at >= HELD_S
+
+
+class Whole:
+    """A blob that is here, for giving."""
+
+    def __init__(self, reader: BlobReader) -> None:
+        self._reader = reader
+        self.size = reader.size
+        self.chunk_hashes = reader.chunk_hashes
+        self.came: Sequence[int] = range(len(reader.chunk_hashes))
+
+    async def chunk(self, index: int) -> bytes:
+        return await self._reader.chunk(index)
 
 
 class Board:

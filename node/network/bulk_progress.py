@@ -17,6 +17,17 @@ OUT_MAX = 1024  # transfers out of here that are remembered; the oldest go
 
 
 @dataclass(frozen=True, slots=True)
+class Transfer:
+    """A chunk that went over the wire."""
+
+    peer: NodeId
+    blob: BlobId
+    size: int  # bytes
+    incoming: bool
+    seconds: float = 0.0  # that handing it over took, reading it from the disk included
+
+
+@dataclass(frozen=True, slots=True)
 class TransferProgress:
     """A blob on its way. `peer` is "" where it comes from several; `left_s` is None while there is no rate; `began` is
     by trio's clock, in seconds. Of one that goes out, `done_bytes` is what was given: its taker may have the rest of

@@ -4,7 +4,7 @@ Who asks for a blob that is not small is told who else does, so that they get it
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
@@ -12,12 +12,14 @@ from random import Random
 import trio
 
 from node.network import bulk_wire
-from node.network.bulk_board import Board
+from node.network.bulk_board import Board, Whole
+from node.network.bulk_early import Early
+from node.network.bulk_progress import Transfer
 from node.network.bulk_slots import Place, Slots
 from node.network.bulk_source import NEWS_PARK_S
 from node.network.bulk_wire import Request
 from node.network.pace import Pace
-from node.seams import BlobReader, Disk, Stream, StreamClosed
+from node.seams import Disk, Stream, StreamClosed
 from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.keys import BlobId, NodeId
 from protocol.limits import BLOB_STALL_S
@@ -31,31 +33,7 @@ LOOK_S = 1.0  # how often who is in line sees to it that nobody's turn has lapse
 SIGN_S = BLOB_STALL_S / 4  # how often who waits is told that it is not forgotten
 
 
-class Whole:
-    """A blob that is here, for giving."""
-
-    def __init__(self, reader: BlobReader) -> None:
-        self._reader = reader
-        self.size = reader.size
-        self.chunk_hashes = reader.chunk_hashes
-        self.came: Sequence[int] = range(len(reader.chunk_hashes))
-
-    async def chunk(self, index: int) -> bytes:
-        return await self._reader.chunk(index)
-
-
 Holding = Whole | Board
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """A chunk that went over the wire."""
-
-    peer: NodeId
-    blob: BlobId
-    size: int  # bytes
-    incoming: bool
-    seconds: float = 0.0  # that handing it over took, reading it from the disk included
 
 
 class _After:
@@ -95,6 +73,7 @@ class Serving:
 
     Args:
         half: what has come of a blob that is on its way here.
+        is_coming: whether a blob is fetched just now, though nothing of it may be here yet.
         met: told who asks for a blob that is not small.
         on_transfer: told of every chunk that went, and how many bytes its blob has.
         on_left: told who wants nothing more of a blob.
@@ -105,6 +84,7 @@ class Serving:
         disk: Disk,
         may_read: Callable[[NodeId, BlobId], bool],
         half: Callable[[BlobId], Board | None],
+        is_coming: Callable[[BlobId], bool],
         met: Callable[[NodeId, BlobId], None],
         on_transfer: Callable[[Transfer, int], None],
         on_left: Callable[[NodeId, BlobId], None],
@@ -114,6 +94,7 @@ class Serving:
         self._disk = disk
         self._may_read = may_read
         self._half = half
+        self._is_coming = is_coming
         self._met = met
         self._on_transfer = on_transfer
         self._on_left = on_left
@@ -121,6 +102,7 @@ class Serving:
         self._random = random
         self._slots = Slots(random)
         self._after: dict[BlobId, _After] = {}
+        self.early: dict[BlobId, Early] = {}  # what is still coded, by the names that it has until then
 
     async def serve(self, stream: Stream) -> None:
         """Answer what is asked on `stream` until it ends. Raises RemoteProtocolError for what no honest peer asks."""
@@ -140,6 +122,10 @@ class Serving:
             self._left(asker)  # not before: one that waits for the disk would say once more that it is after a blob
         if failure is not None:
             raise failure
+
+    def forget(self, blob: BlobId) -> None:
+        """The blob is given no more."""
+        self._slots.forget(blob)
 
     def changed(self, blob: BlobId) -> None:
         """There is more of the blob here, or it is on its way here no more."""
@@ -222,6 +208,11 @@ class Serving:
     async def _chunk(self, asker: Asker, request: Request) -> None:
         blob, number = request.blob, request.number
         asker.left.discard(blob)
+        if (early := self.early.get(blob)) is not None and self._may_read(asker.peer, blob):
+            self._begin(
+                asker, self._when_coded, request, early, bulk_wire.read_asked_chunk(request.body, early.count)[0]
+            )
+            return
         holding = await self._open(asker, blob)
         if isinstance(holding, int):
             await asker.answer(holding, number)
@@ -233,23 +224,35 @@ class Serving:
             return
         can_choose = can_choose and blob in self._after and len(self._after[blob].peers) > 1
         place = Place(asker, asker.peer, blob, holding.came, count)
+        await self._in_turn(asker, number, place, holding, index, can_choose=can_choose)
+
+    async def _when_coded(self, asker: Asker, request: Request, early: Early, index: int) -> None:
+        if await early.reaches(index) and self._may_read(asker.peer, request.blob):
+            place = Place(asker, asker.peer, request.blob, range(early.count), early.count)
+            await self._in_turn(asker, request.number, place, early, index, can_choose=False)
+        else:
+            await asker.answer(bulk_wire.NOT_HERE, request.number)
+
+    async def _in_turn(
+        self, asker: Asker, number: int, place: Place, holding: Holding | Early, index: int, *, can_choose: bool
+    ) -> None:
         if self._slots.take(place, index, can_choose=can_choose):
             self._begin(asker, self._send, number, place, holding, index)
-        elif self._slots.is_in_line(asker, asker.peer, blob):
+        elif self._slots.is_in_line(asker, asker.peer, place.blob):
             await asker.answer(bulk_wire.IN_LINE, number)
         else:
             await asker.answer(bulk_wire.WAIT, number)
             self._slots.enter(place)
             self._begin(asker, self._call, number, place)
 
-    async def _send(self, asker: Asker, number: int, place: Place, holding: Holding, index: int) -> None:
+    async def _send(self, asker: Asker, number: int, place: Place, holding: Holding | Early, index: int) -> None:
         if await self._give(asker, number, place.blob, holding, index):
             self._slots.gave(place, index)
         else:
             self._slots.failed(place, index)
 
     async def _give(
-        self, asker: Asker, number: int, blob: BlobId, holding: Holding, index: int, *before: bytes
+        self, asker: Asker, number: int, blob: BlobId, holding: Holding | Early, index: int, *before: bytes
     ) -> bool:
         """Send a chunk, after other frames. False: it could not be read."""
         await self._paced(asker, number, chunk_length(holding.size, index))
@@ -257,7 +260,8 @@ class Serving:
         try:
             chunk = await self._read(blob, holding, index)
         except FednodeError as error:
-            log.error("chunk %d of the blob %s cannot be served: %s", index, blob, error.what)
+            level = logging.INFO if isinstance(holding, Early) else logging.ERROR  # the former is over, most likely
+            log.log(level, "chunk %d of the blob %s cannot be served: %s", index, blob, error.what)
             await asker.answer(bulk_wire.DAMAGED, number)
             return False
         await asker.answer(bulk_wire.OK, number, *before, chunk)
@@ -267,7 +271,7 @@ class Serving:
             self._on_left(asker.peer, blob)
         return True
 
-    async def _read(self, blob: BlobId, holding: Holding, index: int) -> bytes:
+    async def _read(self, blob: BlobId, holding: Holding | Early, index: int) -> bytes:
         try:
             return await holding.chunk(index)
         except FednodeError:
@@ -321,7 +325,8 @@ class Serving:
             with trio.move_on_after(NEWS_PARK_S):
                 while True:
                     holding = await self._open(asker, blob)
-                    if isinstance(holding, int) or len(holding.came) != cursor:
+                    is_awaited = holding == bulk_wire.NOT_HERE and self._is_coming(blob)
+                    if not is_awaited and (isinstance(holding, int) or len(holding.came) != cursor):
                         break
                     changed = trio.Event()
                     after = self._joined(asker, blob)

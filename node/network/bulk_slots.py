@@ -150,7 +150,9 @@ class Slots:
         self.pass_on(asker, blob)
 
     def forget(self, blob: BlobId) -> None:
-        """Nobody is after the blob any more."""
+        """Nobody is after the blob any more, or gets it."""
+        for asker in [asker for asker, of in self._line if of == blob]:
+            self.pass_on(asker, blob)
         self._given.pop(blob, None)
 
     def look(self) -> None:

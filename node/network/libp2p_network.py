@@ -336,7 +336,8 @@ class _Watcher(INotifee):
     def __init__(self, peers: PeerRegister, came_up: Callable[[NodeId], None], gone: Callable[[NodeId], None]) -> None:
         self._peers = peers
         self._came_up = came_up
-        self._gone = gone  # told when a peer's last connection has ended
+        # Told when a peer's last connection has ended; or one that was dead: what began while it lived is so, too.
+        self._gone = gone
         self._counted: set[INetConn] = set()
 
     async def connected(self, network: INetwork, conn: INetConn) -> None:
@@ -350,7 +351,7 @@ class _Watcher(INotifee):
             self._counted.remove(conn)
             peer = NodeId(conn.muxed_conn.peer_id.to_base58())
             self._peers.down(peer)
-            if peer not in self._peers.connected:
+            if peer not in self._peers.connected or _was_silent(conn):
                 self._gone(peer)
 
     async def opened_stream(self, network: INetwork, stream: INetStream) -> None: ...
@@ -360,6 +361,10 @@ class _Watcher(INotifee):
     async def listen(self, network: INetwork, multiaddr: Multiaddr) -> None: ...
 
     async def listen_close(self, network: INetwork, multiaddr: Multiaddr) -> None: ...
+
+
+def _was_silent(conn: INetConn) -> bool:
+    return isinstance(conn, SwarmConn) and muxer_of(conn).was_silent
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -174,7 +174,8 @@ class SteadyYamux(yamux.Yamux):
     """Yamux whose writes cannot be torn by a cancellation, and that gives up a peer which takes nothing.
 
     The library writes to the socket in the task that has something to say; when that task is cancelled half a frame is
-    out, and with it the whole connection is lost. Here one task writes. A connection cut by `cut_off` says so in `cut`.
+    out, and with it the whole connection is lost. Here one task writes. A connection cut by `cut_off` says so in `cut`,
+    and in `was_silent` whether nothing had come for so long that it was dead.
     """
 
     def __init__(
@@ -182,7 +183,7 @@ class SteadyYamux(yamux.Yamux):
     ) -> None:
         super().__init__(session, peer_id, is_initiator=session.is_initiator)
         self.connection = connection
-        self.cut = False
+        self.cut = self.was_silent = False
         self._streams_max = streams_max
         self._charge = charge
         now = trio.current_time()
@@ -307,6 +308,8 @@ class SteadyYamux(yamux.Yamux):
 
     def cut_off(self) -> None:
         """Hang up now. What was received and not yet read is not handed over any more."""
+        if not self.cut:  # as soon as it is, its end counts as heard
+            self.was_silent = self.connection.heard_at <= trio.current_time() - SIGNS_MISSED_MAX * SIGN_OF_LIFE_S
         self.cut = True
         self._to_write.close()
         self.connection.hang_up()

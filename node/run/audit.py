@@ -7,7 +7,8 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.run.data import RunData, why_not_fetched
+from node.run.checking import why_not_fetched
+from node.run.data import RunData
 from node.seams import Disk, Trainer
 from protocol.checkpoint import COMPARED, Checkpoint, open_offer
 from protocol.errors import FednodeError

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from node.network.bulk_arrival import Arrival
 from node.seams import Trainer
+from protocol.checkpoint import Offer
 
 if TYPE_CHECKING:
     from aggregation.measuring import Measuring
@@ -54,3 +55,13 @@ class Checking:
 
         measuring, self._measuring = self._measuring, None
         return check_update(self._schema, self._codec, bounds, update, measuring)
+
+
+def why_not_fetched(offer: Offer, codec: str, size: int) -> tuple[str, str] | None:
+    """Why an update is refused for what its offer says of its bytes: a code and a sentence. `codec` and `size` are what
+    the run makes them."""
+    if offer.codec != codec:
+        return "wrong-codec", f"it is said to be in {offer.codec!r}; the run's updates are in {codec}"
+    if offer.update_bytes != size:
+        return "update-length", f"it is said to have {offer.update_bytes} bytes; the schema in {codec} makes {size}"
+    return None

@@ -15,11 +15,12 @@ from fednode_logging import split_class
 from node.record.state_gate import NodeState, StateGate
 from node.run.round_rows import round_row
 from node.run.spans import Spans, told_rows
-from node.run.task_rows import TaskRows, flattened
+from node.run.task_rows import TaskRows
 from node.seams import Record, TaskOutput
 from protocol.checkpoint import Offer, Ready, Report, RunStart, open_offer, open_ready, open_report, ready_notes
 from protocol.keys import NodeId, RunId
 from protocol.manifest import Manifest
+from protocol.manifest_words import leaves
 from protocol.run_events import Committed, Elected, Measured, ParticipantState
 from protocol.run_messages import Failure
 from tracker.rows import (
@@ -135,7 +136,10 @@ class Chronicle:
 
     def proposed(self, manifest: Manifest) -> None:
         """The run was proposed in the group's log."""
-        parameters = (ParameterRow(self.run, *entry) for entry in flattened(manifest.model_dump(mode="json")))
+        parameters = (
+            ParameterRow(self.run, key, entry if isinstance(entry, str) else json.dumps(entry), type(entry).__name__)
+            for key, entry in leaves(manifest.model_dump(mode="json"))
+        )
         self._record.add(self._row, *parameters)
         self.state("", "PROPOSED", "")
 

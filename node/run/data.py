@@ -3,8 +3,9 @@ asks for, done with the four seams; each answer is an event for the machine.
 """
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ import trio
 from node.network.bulk import Bulk
 from node.network.bulk_arrival import Arrival
 from node.run.blobs import RunBlobs, both
-from node.run.checking import Checking
+from node.run.checking import Checking, why_not_fetched
+from node.run.early import OthersEarly
 from node.run.models import models_in
 from node.run.no_room import is_no_room
 from node.run.plan import are_updates_shared
@@ -26,7 +28,7 @@ from protocol.keys import BlobId, NodeId
 from protocol.lateness import counted_samples
 from protocol.manifest import Manifest
 from protocol.manifest_words import liars_lack
-from protocol.run_events import Collect, Collected, Combine, Combined, Obtain
+from protocol.run_events import Collect, Collected, Combine, Combined, FetchEarly, Obtain
 
 if TYPE_CHECKING:
     from aggregation.combine import Outcome
@@ -78,8 +80,10 @@ class RunData:
         self._liars_told = ""  # of the last round that we combined: how its rule bears fewer than it should
         self.norms: dict[str, float] = {}  # of its updates, by blob, where they were computed here; for people
         self.fetching: dict[BlobId, str] = {}  # what each blob is that is on its way here
+        self.early = OthersEarly(disk, bulk, self.fetching)
         self._lacks_room = False  # for a checkpoint, and its owner was told so
         self._obtaining: Counter[str] = Counter()  # blobs of checkpoints that are being made durable just now
+        self._came: deque[BlobId] = deque(maxlen=8)  # for checkpoints, four blobs each, until the ledger has them
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
     async def obtain(self, wanted: Obtain) -> bool:
@@ -210,6 +214,8 @@ class RunData:
                 measured.peer, measured.bytes = source, size = await self._bulk.fetch(blob, sources, bytes_max, arrival)
         finally:
             self.fetching.pop(blob, None)
+        if kind == "checkpoint":
+            self._came.append(blob)
         self._moved(source, kind, size, round_number)
 
     # --- updates -------------------------------------------------------------------------------------------------
@@ -229,6 +235,11 @@ class RunData:
             log.info("the update of %s for round %d could not be had yet: %s", offer.node, offer.round, error.what)
             return Collected(wanted.name, "unreachable", error.what)
 
+    async def fetch_early(self, wanted: FetchEarly) -> None:
+        """Have here what there is of an update that is still coded (§8.29). Raises nothing: the offer comes anyway."""
+        with suppress(FednodeError):
+            await self.early.fetch(wanted, self.settings().update_bytes(await self.schema(wanted.base)))
+
     async def _fetch_update(self, wanted: Collect, schema: "Schema", checking: Checking) -> Collected | None:
         """Have the update here, or say why it is refused. What has not the length that it must have is not fetched; the
         rest is checked as it comes."""
@@ -245,7 +256,9 @@ class RunData:
     ) -> None:
         """Have an update here while its round lasts, and the next one where others may read it."""
         blob = BlobId(offer.update)
-        if not await self.blobs.claim(blob, offer.round):
+        is_here = await self.blobs.claim(blob, offer.round)
+        await self.early.offered(offer, is_here=is_here)
+        if not is_here:
             await self._fetch_from(blob, list(dict.fromkeys(sources)), size, "update", offer.round, arrival)
         self._updates.add(offer.update)
 
@@ -348,6 +361,10 @@ class RunData:
         obtaining = {blob for blob, count in self._obtaining.items() if count}
         return obtaining if has_ended else obtaining | set(self.blobs.claimed) | self._updates | self._kept
 
+    def has_of_checkpoint(self, blob: BlobId) -> bool:
+        """Whether `blob` is of a committed model, or was fetched for a checkpoint; not what one is said to be."""
+        return blob in self.models or blob in self._came
+
     def holds(self, blob: BlobId) -> bool:
         """Whether this run works with `blob`, or keeps it."""
         return blob in self.blobs.claimed or blob in self._models or self.has_update(blob)
@@ -373,6 +390,7 @@ class RunData:
         needed = (offered - listed) | set(checkpoint_blobs(checkpoint))
         self._updates.clear()
         self.norms.clear()
+        await self.early.drop()
         if are_updates_shared(self._manifest):  # who is accused for a round may have to be judged in the next
             self._kept = set(listed & self.blobs.claimed.keys())
             needed |= self._kept
@@ -380,13 +398,3 @@ class RunData:
                 needed |= set(checkpoint_blobs(self._before))
         self._before = checkpoint
         await self.blobs.give_up(until=checkpoint.round, but=needed)
-
-
-def why_not_fetched(offer: Offer, codec: str, size: int) -> tuple[str, str] | None:
-    """Why an update is refused for what its offer says of its bytes: a code and a sentence. `codec` and `size` are what
-    the run makes them."""
-    if offer.codec != codec:
-        return "wrong-codec", f"it is said to be in {offer.codec!r}; the run's updates are in {codec}"
-    if offer.update_bytes != size:
-        return "update-length", f"it is said to have {offer.update_bytes} bytes; the schema in {codec} makes {size}"
-    return None

@@ -5,7 +5,6 @@ tasks of its own, whose answers come back as events. Nothing here decides anythi
 """
 
 import logging
-import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -19,14 +18,16 @@ from node.run.data import RunData
 from node.run.no_room import is_full
 from node.run.round_words import refused_in
 from node.run.task import RunTask
+from node.run.timers import Timers
 from node.seams import Disk, TrainerFailed
 from protocol.checkpoint import Checkpoint, checkpoint_blobs
 from protocol.directions import Directions
 from protocol.errors import FednodeError
-from protocol.keys import BlobId, NodeId, RunId
+from protocol.keys import BlobId, Hash, NodeId, RunId
 from protocol.run_events import (
     STATE_LETTERS,
     Began,
+    CodingBegan,
     Collect,
     Combine,
     Committed,
@@ -36,6 +37,7 @@ from protocol.run_events import (
     Evaluate,
     Evaluated,
     Evidence,
+    FetchEarly,
     Measured,
     Misbehaved,
     Note,
@@ -103,6 +105,7 @@ class RunDriver:
         self._data = data
         self._audit = audit
         self._task = task
+        task.early.began = self._coding_began
         self._send = send
         self._tell_proposer = tell_proposer
         self._name_of = name_of
@@ -110,8 +113,7 @@ class RunDriver:
         self._to_inbox, self._inbox = trio.open_memory_channel[RunEvent](INBOX_EVENTS_MAX)
         self._inbox_bytes = 0
         self._sizes: dict[int, int] = {}  # of the messages in the inbox, by the event's identity
-        self._timers: dict[str, float] = {}  # when each rings, by trio's clock
-        self._sleep = trio.CancelScope()  # until the first of them
+        self._timers = Timers()
         self._nursery: trio.Nursery | None = None
         self._trains_anew = False  # since the update that was offered is gone
         self._scope = trio.CancelScope()
@@ -168,15 +170,25 @@ class RunDriver:
         """Whether `blob` is an update that others may have to recompute a checkpoint from."""
         return self._data.has_update(blob)
 
-    def has_model(self, blob: BlobId) -> bool:
-        """Whether `blob` is the model of a committed round of the run, or its schema."""
-        return blob in self._data.models
+    def has_of_checkpoint(self, blob: BlobId) -> bool:
+        """Whether `blob` is the model of a committed round, or its schema, or of a checkpoint that came just now."""
+        return self._data.has_of_checkpoint(blob)
 
     def on_sent(self, transfer: Transfer) -> None:
         """A piece of a blob of the run has gone to a peer."""
         offer = self.machine.participation.offer
         if offer is not None and offer[1].update == transfer.blob:
             self._spans.uploaded(transfer.peer, offer[1].round, transfer.seconds, transfer.size)
+        elif transfer.blob == self._task.early.name:
+            self._spans.uploaded(transfer.peer, self._task.early.round, transfer.seconds, transfer.size)
+
+    def is_coding(self, blob: BlobId) -> bool:
+        """Whether this is what the update is called that our task is coding, or has coded in this round."""
+        return blob == self._task.early.name
+
+    def _coding_began(self, round_number: int, base: Hash) -> None:
+        with suppress(trio.WouldBlock, trio.BrokenResourceError):  # it is sent when it is whole, then
+            self._to_inbox.send_nowait(CodingBegan(round_number, base))
 
     # --- the loop ------------------------------------------------------------------------------------------------
     async def run(self) -> None:
@@ -188,6 +200,7 @@ class RunDriver:
             self._nursery = None
             self._inbox.close()
             with trio.CancelScope(shield=True):
+                await self._data.early.drop()
                 await self._task.close()
 
     def leave(self) -> None:
@@ -197,7 +210,7 @@ class RunDriver:
     async def _drive(self) -> None:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._ring_timers)
+            nursery.start_soon(self._timers.ring, lambda name: self._to_inbox.send(Timer(name)))
             if self.machine.ledger.committed is not None:
                 nursery.start_soon(self._data.learn_models, journal_name(self.run_id))
             await self._carry_on(self.machine.ledger.newest)  # for it may have been committed just before a crash
@@ -220,7 +233,9 @@ class RunDriver:
                 if isinstance(message, OfferMessage):  # it is said until it is receipted
                     self._in_background(self._look_after_update)
             case SetTimer(name, after_s):
-                self._set_timer(name, after_s)
+                self._timers.set(name, after_s)
+            case FetchEarly():
+                self._in_background(self._data.fetch_early, output)
             case Obtain() | Collect() | Combine() | Recompute() | Train() | Evaluate():
                 self._in_background(self._answer, output)
             case _:
@@ -229,22 +244,6 @@ class RunDriver:
     def _in_background(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
         assert self._nursery is not None
         self._nursery.start_soon(work, *arguments)
-
-    def _set_timer(self, name: str, after_s: float) -> None:
-        """Set it anew. Most are put off again and again and never ring, so that costs next to nothing."""
-        self._timers[name] = at = trio.current_time() + after_s
-        if at < self._sleep.deadline:
-            self._sleep.deadline = at
-
-    async def _ring_timers(self) -> None:
-        while True:
-            now = trio.current_time()
-            for name in [name for name, at in self._timers.items() if at <= now]:
-                if self._timers[name] <= now:  # it may have been put off while the inbox was full
-                    del self._timers[name]
-                    await self._to_inbox.send(Timer(name))
-            with trio.CancelScope(deadline=min(self._timers.values(), default=math.inf)) as self._sleep:
-                await trio.sleep_forever()
 
     # --- what takes long -----------------------------------------------------------------------------------------
     async def _answer(self, wanted: Work) -> None:
@@ -329,6 +328,7 @@ class RunDriver:
         match output:
             case Committed(name, checkpoint, _):
                 self._spans.round_over()
+                self._task.early.end()
                 self._look_whether_we_wait(checkpoint.round + 1)
                 if self.machine.ledger.has_ended:
                     self._task.stop_training()
@@ -340,6 +340,8 @@ class RunDriver:
                 await self._forget_before(checkpoint)
             case Elected(term, aggregator):
                 self.chronicle.elected(output)
+                if aggregator != self.machine.context.me:
+                    await self._data.early.drop()
                 if aggregator is not None:
                     self._say("INFO", f"{self._name_of(aggregator)} aggregates in term {term}")
             case Measured():

@@ -19,13 +19,15 @@ def kind_for(known: KnownRun, peer: NodeId, blob: BlobId) -> str:
     is_reader |= known.manifest.audit != "none" and machine.is_trusted(peer)
     if offer is not None and offer[1].update == blob and (is_reader or peer == machine.election.aggregator):
         return "update"
+    if known.driver.is_coding(blob) and peer == machine.election.aggregator:  # nobody else hears of it
+        return "update"
     if is_reader and (known.driver.has_update(blob) or blob in machine.ledger.update_blobs()):
         return "update"
     # What has come of a checkpoint that is fetched just now is for the others of the roster, who fetch it too.
     # Where a round has one update, the difference may be the very same blob, and is for everybody then.
     # Models of earlier rounds, and of a run that is over, are given to those of the roster whose own are damaged.
     is_of_checkpoint = blob in machine.ledger.blobs() or known.driver.kind_on_its_way(blob) == "checkpoint"
-    is_of_checkpoint |= known.driver.has_model(blob)
+    is_of_checkpoint |= known.driver.has_of_checkpoint(blob)
     return "checkpoint" if is_of_checkpoint and peer in machine.ledger.roster() else ""
 
 

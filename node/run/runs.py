@@ -24,6 +24,7 @@ from node.run.blobs import RunBlobs
 from node.run.chronicle import Chronicle, Numbers
 from node.run.data import RunData
 from node.run.driver import RunDriver, journal_name
+from node.run.early import OwnEarly
 from node.run.failures import RunFailures
 from node.run.histories import AskQuestion, Histories
 from node.run.known_run import TAKE_UP_AGAIN_S, KnownRun, why_it_ended
@@ -317,13 +318,14 @@ class Runs:
         warn = partial(chronicle.log, "WARNING", "fednode.run")
         blobs = RunBlobs(self._disk, self._bulk, warn, self._trainer.offload, self.of_rounds, known.run_id)
         run_data = RunData(known.manifest, self._disk, self._bulk, self._trainer, moved, blobs=blobs, spans=spans)
+        early = OwnEarly(known.run_id, self._identity.node_id, self._bulk)
         return RunDriver(
             known.run_id,
             machine,
             disk=self._disk,
             data=run_data,
             audit=RunAudit(run_data, self._disk, self._trainer),
-            task=RunTask(spec, self._disk, blobs, self._trainer, self._slots, chronicle, spans, known.history),
+            task=RunTask(spec, self._disk, blobs, self._trainer, self._slots, chronicle, spans, known.history, early),
             chronicle=chronicle,
             send=self.send,
             tell_proposer=partial(self.failures.tell, known),

@@ -3,7 +3,6 @@
 docs/protocol.md §6. From the start on the run does not need its proposer.
 """
 
-import logging
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -20,8 +19,6 @@ from protocol.operation_kinds import Payload, RunStop
 from protocol.operation_kinds import RunStart as RunStartOperation
 from protocol.voters import trainers_of
 from protocol.wire import pack
-
-log = logging.getLogger("fednode.run")
 
 # Once enough nodes are ready, others that are here get so long to answer: policies answer at once, people later,
 # and who is later still enters at the next round.

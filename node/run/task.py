@@ -16,6 +16,7 @@ from node.record.artifact_keeper import ArtifactKeeper
 from node.run.blobs import RunBlobs
 from node.run.carried import CarriedState
 from node.run.chronicle import Chronicle
+from node.run.early import OwnEarly
 from node.run.history import RunHistory
 from node.run.spans import Spans
 from node.seams import Disk, TaskOutput, TaskSession, TaskSpec, Trainer, TrainerFailed
@@ -41,8 +42,10 @@ class RunTask:
         chronicle: Chronicle,
         spans: Spans,
         history: RunHistory,
+        early: OwnEarly,
     ) -> None:
         self._spec = spec
+        self.early = early
         self._disk = disk
         self._blobs = blobs
         self._trainer = trainer
@@ -86,13 +89,16 @@ class RunTask:
                 await self.carried.on_committed(base)
                 server_state = await self.carried.server_state(base)
                 schema, model, began = await self._schema(base), await self._model(base), trio.current_time()
-                result = await session.train(wanted.round, schema, model, server_state)
+                self.early.expect(wanted.round, wanted.name)
+                result = await session.train(wanted.round, schema, model, server_state, self.early)
                 trained_at = trio.current_time()
                 update = await self._blobs.put_for_a_round(result.update, wanted.round, may_change=True)
                 await self.carried.keep(wanted.round, update)
                 stored_s = trio.current_time() - trained_at
-            except TrainerFailed:
-                await self._drop()
+            except BaseException as error:
+                self.early.end()
+                if isinstance(error, TrainerFailed):
+                    await self._drop()
                 raise
         size = (await self._disk.open_blob(update)).size
         self._spans.trained(wanted.round, trained_at - began, stored_s, size, result)
@@ -155,6 +161,7 @@ class RunTask:
 
     async def close(self) -> None:
         """End the worker, whatever it is at. It is opened again when something is still to be done."""
+        self.early.end()
         for call in self._calls:
             call.cancel()
         async with self._busy:

@@ -3,7 +3,6 @@
 These are this node's own and leave it with nobody; what all get is in the signed results of rounds.
 """
 
-import json
 from collections.abc import Callable, Mapping
 
 from fednode_logging import split_class
@@ -68,16 +67,3 @@ class TaskRows:
             self._parameters[key] = entry
             rows.append(NodeParameterRow(self._run, self._me, key, *entry, self._now()))
         return rows
-
-
-def flattened(value: Mapping[str, object], prefix: str = "") -> list[tuple[str, str, str]]:
-    """Nested keys as dotted names, each with its value as text and its type."""
-    entries: list[tuple[str, str, str]] = []
-    for key, entry in value.items():
-        name = f"{prefix}{key}"
-        if isinstance(entry, Mapping):
-            entries += flattened(entry, f"{name}.")
-        elif entry is not None:
-            text = entry if isinstance(entry, str) else json.dumps(entry)
-            entries.append((name, text, type(entry).__name__))
-    return entries

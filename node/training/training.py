@@ -19,6 +19,7 @@ from fednode import Data, Result, Round, Source, Task, TaskError, holding_out
 from fednode_logging import Clock, flat_metrics, listening
 from node.seams import EvaluateResult, InitialModel, TaskOutput, TaskSpec, TrainerFailed
 from node.training.carrying import Carrying
+from node.training.coded_file import ToldSink
 from node.training.predictions import write_predictions
 from node.training.reproducible import derived_seed, reproducible
 from node.training.sgd import Progress, sgd
@@ -27,6 +28,7 @@ from node.training.task_loading import make_task, telling_failures
 from node.training.task_model import TaskModel
 from node.training.task_voice import TaskVoice
 from node.training.worker_frames import INLINE_BYTES_MAX
+from protocol.limits import EARLY_BYTES_MIN
 
 Say = Callable[[TaskOutput], None]
 Model = bytes | Path  # a raw model, or a file with one
@@ -55,9 +57,11 @@ class LoadedTask:
         *,
         staging: Path | None = None,
         clock: Clock = time.perf_counter,
+        coded: Callable[[int], None] = lambda upto: None,
     ) -> None:
         """Load the task, and its data if the spec names any. `directory` keeps this participant's state; artifacts
-        are put into `staging` (or below the first) until whoever hears of them takes them in."""
+        are put into `staging` (or below the first) until whoever hears of them takes them in. `coded` is told how much
+        of a large update lies in its file already."""
         self._spec = spec
         self._draws = spec.draws or spec.node_id
         self._directory = directory
@@ -65,6 +69,7 @@ class LoadedTask:
         self._progress = progress
         self._voice = TaskVoice(say, progress, Staging(staging or directory / ".staged"))
         self._clock = clock
+        self._coded = coded
         self._file = ""
         with self._running("Loading the task"):
             self._codec = codec_named(spec.codec)
@@ -112,7 +117,9 @@ class LoadedTask:
             return carrying.encode(base, trained, result)
         file.unlink(missing_ok=True)
         with FileSink(file) as sink:
-            carrying.encode(base, trained, result, sink)
+            is_early = carrying.update_bytes >= EARLY_BYTES_MIN
+            told = ToldSink(sink, carrying.update_bytes, self._coded) if is_early else sink
+            carrying.encode(base, trained, result, told)
         return file
 
     def _warn(self, text: str) -> None:

@@ -53,6 +53,10 @@ class Link:
     def say(self, output: TaskOutput) -> None:
         self.send({"is": "output", **{name: value for name, value in asdict(output).items() if value}})
 
+    def coded(self, upto: int) -> None:
+        """So many bytes of the update under way are in its file."""
+        self.send({"is": "coded", "call": self._progress.call, "bytes": upto})
+
     def listen(self) -> None:
         """Take requests in and give signs of life; for a thread. Ends the process when the node is gone."""
         reader = FrameReader()
@@ -100,7 +104,8 @@ def serve(link: Link, progress: Progress, directory: Path) -> None:
         try:
             if loaded is None:
                 spec = TaskSpec(**request["spec"])
-                loaded = LoadedTask(spec, Path(request["state"]), link.say, progress, staging=directory)
+                state = Path(request["state"])
+                loaded = LoadedTask(spec, state, link.say, progress, staging=directory, coded=link.coded)
                 answer: dict[str, Any] = {}
             else:
                 answer = _answer(loaded, request, directory)

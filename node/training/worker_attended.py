@@ -36,10 +36,13 @@ LAST_WORDS_LINES = 100  # of a crashed worker's stderr, shown as its traceback
 LAST_WORDS_S = 2.0  # for reading what a dead worker left in its pipes; something may still hold them open
 UNFINISHED_LINE_S = 2.0  # after which a line without an end is passed on: nobody knows whether one will come
 
+Coded = Callable[[int], Awaitable[None]]  # told how many bytes of an update are in its file
+
 
 @dataclass(slots=True)
 class _Call:
     number: int
+    coded: Coded | None = None
     answer: dict[str, Any] | None = None
     done: trio.Event = field(default_factory=trio.Event)
 
@@ -63,6 +66,7 @@ class AttendedWorker:
         self._discard = discard
         self._staged: list[str] = []  # files of artifacts heard of in what was read last
         self._keeping = False
+        self._coded_bytes = 0  # of the update under way, as the worker said in what was read last
         self._limits = limits
         self._gate = OutputGate(say, trio.current_time())
         self._calling = trio.Lock()
@@ -116,19 +120,19 @@ class AttendedWorker:
             self._failure = TrainerFailed(what, remedy=remedy)
         self._process.kill()
 
-    async def call(self, do: str, **fields: Any) -> dict[str, Any]:
+    async def call(self, do: str, coded: Coded | None = None, **fields: Any) -> dict[str, Any]:
         """The worker's answer to a request; calls take turns. Raises TrainerFailed for its failure, or its end.
 
         A call that is cancelled is aborted in the worker, while this returns at once."""
         async with self._calling:
-            return await self._call_alone(do, fields)
+            return await self._call_alone(do, coded, fields)
 
-    async def _call_alone(self, do: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    async def _call_alone(self, do: str, coded: Coded | None, fields: Mapping[str, Any]) -> dict[str, Any]:
         self._gate.round = fields.get("round", 0)
         if self._failure is not None:
             raise self.why()
         self._number += 1
-        call = self._call_now = _Call(self._number)
+        call = self._call_now = _Call(self._number, coded)
         self._watch.call_begins()
         try:
             await self._send({"do": do, "call": call.number, **fields})
@@ -175,6 +179,7 @@ class AttendedWorker:
                 for frame in frames.feed(data):
                     if (output := self._take(frame)) is not None:
                         await self._take_in(output)
+                await self._tell_coded()
                 await self._discard_rest()
                 await trio.sleep(speed.pause_s(len(data), trio.current_time()))
         except (RemoteProtocolError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -195,6 +200,10 @@ class AttendedWorker:
                     self._staged.append(output.staged.file)
                 passes = self._gate.take(output, trio.current_time())
                 return output if passes and output.kind == "artifact" else None
+            case "coded":
+                self._watch.progress()
+                if self._call_now is not None and self._call_now.number == frame["call"]:
+                    self._coded_bytes = count(frame["bytes"])
             case "beat":
                 self._watch.beat(count(frame["ticks"]), number(frame["cpu_s"]))
             case "answer" | "failure":
@@ -216,6 +225,11 @@ class AttendedWorker:
             await self._keep(artifact)
         finally:
             self._keeping = False
+
+    async def _tell_coded(self) -> None:
+        call, upto, self._coded_bytes = self._call_now, self._coded_bytes, 0
+        if upto and call is not None and call.coded is not None:
+            await call.coded(upto)
 
     async def _discard_rest(self) -> None:
         """Of what we have heard of, nothing lies about any longer, be it kept, refused or left out."""

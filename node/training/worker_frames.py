@@ -2,7 +2,8 @@
 
 To the worker: {"do": "open" | "initial_model" | "train" | "evaluate" | "predict", "call": number, …} and
 {"do": "abort", "call"}.
-To the node: {"is": "answer" | "failure", "call", …}, {"is": "output", …}, {"is": "beat", "ticks", "cpu_s"}.
+To the node: {"is": "answer" | "failure", "call", …}, {"is": "output", …}, {"is": "beat", "ticks", "cpu_s"},
+{"is": "coded", "call", "bytes"} while a large update is coded.
 Bytes in them that are large lie in files of the session's directory: `to_field` and `from_field`.
 """
 

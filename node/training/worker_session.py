@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,10 @@ from typing import Any
 
 import trio
 
-from node.seams import EvaluateResult, InitialModel, Predictions, TaskSpec, TrainResult
+from node.seams import CodedUpdate, EvaluateResult, InitialModel, Predictions, TaskSpec, TrainResult
 from node.system.names import known_usage
-from node.training.staged_files import move_left, read_left
+from node.training.coded_file import OpenCodedFile
+from node.training.staged_files import move_left, open_left, read_left
 from node.training.worker_attended import AttendedWorker
 from node.training.worker_checks import clean_metrics, count, number
 from node.training.worker_frames import INLINE_BYTES_MAX, PREDICTIONS_FILE, from_field, to_field
@@ -51,12 +52,18 @@ class WorkerSession:
         return InitialModel(schema, model)
 
     async def train(
-        self, round_number: int, schema: bytes, model: bytes | Path, server_state: bytes | Path = b""
+        self,
+        round_number: int,
+        schema: bytes,
+        model: bytes | Path,
+        server_state: bytes | Path = b"",
+        coded: CodedUpdate | None = None,
     ) -> TrainResult:
         """A large update is a file that lasts until the next call."""
         given = await self._large(schema, model)
         given["server_state"] = await self._place(server_state, "server_state")
-        answer = await self._worker.call("train", round=round_number, **given)
+        following = None if coded is None else _Following(coded, partial(self._open_coded, schema))
+        answer = await self._worker.call("train", following, round=round_number, **given)
         with self._sense():
             update = from_field(answer["update"], self._work / "update")
             if isinstance(update, Path):
@@ -129,6 +136,11 @@ class WorkerSession:
         move_left(self._work, "update", bytes_max, update)
         return update
 
+    def _open_coded(self, schema: bytes) -> tuple[int, OpenCodedFile]:
+        """The update that the worker is writing, and its length when it is whole. Blocks."""
+        size = _update_bytes(schema, self._codec, self._method)
+        return size, OpenCodedFile(open_left(self._work, "update", size))
+
     def _tidy_up(self) -> None:
         for folder in (self._work, self._taken):
             if folder is not None:
@@ -148,6 +160,22 @@ class WorkerSession:
                 "keep task code off the files that fednode writes",
             )
             raise self._worker.why() from error
+
+
+class _Following:
+    """Has somebody hear how far an update is coded, as the worker says, who may lie."""
+
+    def __init__(self, coded: CodedUpdate, opened: Callable[[], tuple[int, OpenCodedFile]]) -> None:
+        self._coded = coded
+        self._opened = opened
+        self._has_begun = False
+
+    async def __call__(self, upto: int) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            with suppress(FednodeError):  # what is wrong with the file shows when it is whole
+                self._coded.begin(*await trio.to_thread.run_sync(self._opened))
+        self._coded.grew(upto)
 
 
 # What sizes follow from, with the numpy that it loads: in a thread, and only in nodes that have runs.

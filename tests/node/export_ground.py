@@ -4,7 +4,7 @@ import json
 import math
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from fednode_client import Client
 from node.cli.record_client import RecordClient
+from tracker.reader import Reader
 from tracker.rows import (
     ArtifactRow,
     DataSetRow,
@@ -32,7 +33,7 @@ from tracker.rows import (
     StatusRow,
     SystemMetricRow,
 )
-from tracker.store import Store
+from tracker.store import Store, open_stopped
 
 Json = dict[str, Any]
 RUN, OTHER_RUN = "ab" * 32, "cd" * 32
@@ -44,12 +45,27 @@ ARTIFACT = b"a picture"
 
 
 class Ground:
-    """A record's file that grows."""
+    """A record's file that grows. It stays open while it is asked, as a node's does, for opening takes longest."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "record.duckdb"
+        self._path = folder / "record.duckdb"
         self._sequence = 0
+        self._kept = ExitStack()
+        self._reader: Reader | None = None
         self.write(*_described(RUN, "study"), *_described(OTHER_RUN, "other"))
+
+    @property
+    def path(self) -> Path:
+        """The file, which nobody has open."""
+        self._kept.close()
+        self._reader = None
+        return self._path
+
+    def reader(self) -> Reader:
+        if self._reader is None:
+            store = self._kept.enter_context(closing(open_stopped(self._path)))
+            self._reader = self._kept.enter_context(closing(store.reader()))
+        return self._reader
 
     def write(self, *rows: Row) -> None:
         store = Store(self.path)
@@ -133,15 +149,27 @@ class Ground:
         return RecordClient(self.path)
 
     def client(self) -> "NodeClient":
-        return NodeClient(self.path)
+        return NodeClient(self)
+
+
+class OpenRecord(RecordClient):
+    """Asks the open record."""
+
+    def __init__(self, ground: Ground) -> None:
+        super().__init__(ground.path)
+        self._ground = ground
+
+    @contextmanager
+    def _reader(self) -> Iterator[Reader]:
+        yield self._ground.reader()
 
 
 class NodeClient(Client):
     """What a running node with this record would answer."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path.parent)
-        self._record = RecordClient(path)
+    def __init__(self, ground: Ground) -> None:
+        super().__init__(ground.path.parent)
+        self._record = OpenRecord(ground)
 
     def run(self, run: str) -> Json:
         return self._record.run(run)

@@ -178,7 +178,7 @@ def test_pruning_all_the_time_disturbs_no_run(tmp_path: Path) -> None:
         async def prune(life: Life) -> None:
             while True:
                 await life.node.retention.prune()
-                await trio.sleep(0.25)  # virtual time passes
+                await trio.sleep(0.5)  # virtual time passes
 
         with pytest.MonkeyPatch.context() as patch:
             # The shortest time in which a blob that was stored is named, on a disk that takes no time at all.

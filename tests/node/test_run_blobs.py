@@ -34,10 +34,16 @@ def test_who_may_read_what_in_a_run(tmp_path: Path) -> None:
         machines[owner].participation.offer = (offer[0], offer[1].model_copy(update={"update": checkpoint.difference}))
         assert readers(checkpoint.difference) == members
         # §14.3: what is fetched just now for a checkpoint is for the roster; an update on its way is for nobody yet.
-        fetching = lives[owner].node.runs.known[run].driver._data.fetching  # type: ignore[union-attr]
-        fetching.update({BlobId("ab" * 32): "checkpoint", BlobId("cd" * 32): "update"})
+        data = lives[owner].node.runs.known[run].driver._data  # type: ignore[union-attr]
+        data.fetching.update({BlobId("ab" * 32): "checkpoint", BlobId("cd" * 32): "update"})
         assert readers("ab" * 32) == members
         assert readers("cd" * 32) == set()
+        # And so is what has come for it, until the ledger has the checkpoint; not what it only names.
+        data.fetching.clear()
+        assert readers("ab" * 32) == set()
+        assert checkpoint.difference in data._came
+        data._came.append(BlobId("ab" * 32))
+        assert readers("ab" * 32) == members
 
     on_hostile_ground(tmp_path, test)
 

@@ -8,6 +8,7 @@ entrance's got a stranger's byte.
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -97,13 +98,14 @@ class Scene:
         return next(each["member_id"] for each in members if node.node_id in {n["node_id"] for n in each["nodes"]})
 
     # --- what it costs -------------------------------------------------------------------------------------------
-    def under(self, attacks: Mapping[Attack, str]) -> dict[str, str]:
-        """Try `attacks`, and again where the pace was not kept, up to TRIES times. Gives what each got at first."""
+    def under(self, attacks: Mapping[Attack, str], at_once: int = 1) -> dict[str, str]:
+        """Try `attacks`, so many at once, and again where the pace was not kept, up to TRIES times. Gives what each got
+        at first."""
         found: dict[str, str] = {}
         for _ in range(TRIES):
             quiet = self._pace(lambda: None)
             with self._memory_watched():
-                pace = self._pace(lambda: self._try(attacks, found))
+                pace = self._pace(lambda: self._try(attacks, found, at_once))
             if pace >= PACE_SHARE_MIN * quiet:
                 break
         assert pace >= PACE_SHARE_MIN * quiet, f"{pace:.1f} rounds/s under attack, {quiet:.1f} without"
@@ -111,9 +113,10 @@ class Scene:
             assert node.client.status()["stranger_bytes"] == 0, node.name
         return found
 
-    def _try(self, attacks: Iterable[Attack], found: dict[str, str]) -> None:
-        for attack in attacks:
-            found.setdefault(attack.__name__, attack(self))
+    def _try(self, attacks: Iterable[Attack], found: dict[str, str], at_once: int) -> None:
+        with ThreadPoolExecutor(at_once) as pool:
+            for attack, word in zip(attacks, pool.map(lambda attack: attack(self), attacks), strict=True):
+                found.setdefault(attack.__name__, word)
 
     def _pace(self, meanwhile: Callable[[], None]) -> float:
         """Rounds per second of the run, by beta's and gamma's word, in a window that `meanwhile` falls into."""

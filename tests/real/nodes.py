@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 from real_node import ENDED as ENDED
+from real_node import STOP_S as STOP_S
 from real_node import Json as Json
 from real_node import RealNode as RealNode
 from real_node import wait_until as wait_until
@@ -42,7 +43,7 @@ def real_nodes(
         for node in nodes:
             if node.is_running:
                 assert node.client.status()["stranger_bytes"] == 0
-                assert node.end() < 5.5, f"{node.name} stopped too slowly"
+                assert node.end() < STOP_S, f"{node.name} stopped too slowly"
                 assert node.exit_code == 0, node.stderr()
             assert not node.broken_lines(), "\n".join([f"the log of {node.name} says:", *node.broken_lines()])
         wait_until(lambda: not processes_of(base), "all processes end")
@@ -67,9 +68,7 @@ def processes_of(base: Path) -> list[psutil.Process]:
 def check_nothing_stays_behind(base: Path, nodes: Iterable[RealNode]) -> None:
     """Between tests there are the running nodes, and no worker: all runs have ended."""
     ours = {node.pid for node in nodes if node.is_running}
-    wait_until(
-        lambda: {process.pid for process in processes_of(base)} <= ours, "only the nodes themselves are left", 10
-    )
+    wait_until(lambda: {process.pid for process in processes_of(base)} <= ours, "only the nodes themselves are left")
 
 
 # --- a group that trains ---------------------------------------------------------------------------------------

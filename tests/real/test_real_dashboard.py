@@ -30,13 +30,16 @@ from tui.widgets.windows import CommandWindow, TokenWindow
 DEADLINE_S = 120.0  # of a whole test at the dashboard; real nodes on loaded machines take their time
 STEP_DEADLINE_S = 40.0
 POLL_S = 0.02
+# After every key the pilot waits until the app is idle, for three seconds at most. While there is something new all the
+# time, an app that paints it at once never is.
+REPAINT_S = 0.2
 
 
 @asynccontextmanager
 async def dashboard(node: RealNode) -> AsyncIterator[Stage]:
     home = str(node.home)
     line = CommandLine(cli, ("--home", home))
-    async with stage(None, (120, 40), LiveFeed(lambda: ApiClient(home)), command_line=line) as on:
+    async with stage(None, (120, 40), LiveFeed(lambda: ApiClient(home)), REPAINT_S, command_line=line) as on:
         await until(on, lambda: on.app.state.connection.state == "live")
         yield on
 

@@ -2,9 +2,8 @@
 
 import signal
 
-from nodes import RealNode, Study, start_all, wait_until
+from nodes import STOP_S, RealNode, Study, start_all, wait_until
 
-STOP_S = 5.0
 ROUNDS = 30
 MORE_ROUNDS = 3
 

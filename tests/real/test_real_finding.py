@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from nodes import RealNode, real_nodes, start_all, wait_until, wait_until_connected
+from nodes import STOP_S, RealNode, real_nodes, start_all, wait_until, wait_until_connected
 
 FINDING_S = 90.0  # two comparisons of logs, at the longest pauses between dials
 
@@ -38,7 +38,7 @@ def move(nodes: list[RealNode]) -> None:
     """Stop them all, and start them at ports that nobody has heard of."""
     before = [port_of(node) for node in nodes]
     for node in nodes:
-        assert node.end() < 5.5
+        assert node.end() < STOP_S
     for node in nodes:
         set_settings(node, listen=None)
     start_all(nodes)

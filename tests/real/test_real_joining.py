@@ -16,7 +16,7 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V12
 from multiaddr import Multiaddr
-from nodes import RealNode, check_nothing_stays_behind, real_nodes, wait_until
+from nodes import STOP_S, RealNode, check_nothing_stays_behind, real_nodes, wait_until
 
 from node.seams import BLOB_PROTOCOL, CONTROL_PROTOCOL, ENTRANCE_PROTOCOL
 from protocol.invitation import INVITATION_TAG, TokenBody, make_token
@@ -197,7 +197,7 @@ def test_one_joins_while_the_inviter_is_off(street: Street) -> None:
     heard = "ann has heard where ben's entrance is"
     wait_until(lambda: next(peer for peer in ann.client.peers()["peers"] if peer["name"] == "ben")["version"], heard)
     token = ann.told("invite")["token"]
-    assert ann.end() < 5.5
+    assert ann.end() < STOP_S
     entered = eve.told("join", token)
     assert (entered["name"], entered["admitted_by"]) == ("street", "ben")
     wait_until(lambda: "ben" in eve.connected_to(), "eve meets ben")

@@ -49,13 +49,13 @@ def test_a_member_is_removed_while_a_run_goes_on(four: Study, tmp_path: Path) ->
     assert removed["kind"] == "member.remove"
 
     # It hears why, and its part in the run ends; its record stays.
-    wait_until(lambda: delta.client.groups()["groups"][0]["out"], "delta hears that it is out", 10)
+    wait_until(lambda: delta.client.groups()["groups"][0]["out"], "delta hears that it is out")
     out = delta.client.status()["groups"][0]["out"]
     assert (out["removed"], out["reason"]) == (True, REASON)
     assert alpha.client.status()["member_id"][:8] in out["by"]  # the members of one user's nodes are called the same
     assert delta.client.run(run)["round"] >= 1
     for node in others:
-        wait_until(lambda node=node: "delta" not in node.connected_to(), f"{node.name} cuts delta off", 10)
+        wait_until(lambda node=node: "delta" not in node.connected_to(), f"{node.name} cuts delta off")
         wait_until(lambda node=node: len(epochs(node)) == 2, f"{node.name} has the new key")
     assert epochs(delta) == {0}
 

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from nodes import DIGITS, ENDLESS, Study, wait_until
+from nodes import DIGITS, ENDLESS, RealNode, Study, wait_until
 
 ROUNDS = 4
 SAMPLES = {"host": "cpu_percent", "node": "memory_bytes", "worker": "memory_bytes"}
@@ -15,12 +15,23 @@ def test_where_the_time_of_a_run_went_is_known_on_every_node(study: Study) -> No
     study.all_end(run)
     ids = {node.node_id for node in study.nodes}
     aggregators = {row["round"]: row["aggregator"] for row in study.nodes[0].client.rounds(run)["rounds"]}
+    wanted = {(other, number) for other in ids for number in range(1, ROUNDS + 1)}
+
+    def of(node: RealNode, name: str) -> set[tuple[str, int]]:
+        spans = node.client.spans(run)["spans"]
+        return {(span["node_id"], span["round"]) for span in spans if span["name"] == name}
+
+    def has_all(node: RealNode) -> bool:
+        known = {(aggregator, number) for number, aggregator in aggregators.items()}
+        return of(node, "train") >= wanted and of(node, "encode") >= wanted and of(node, "aggregate") >= known
+
     for node in study.nodes:
+        wait_until(lambda node=node: has_all(node), f"{node.name} has the last reports, too")
         spans = node.client.spans(run)["spans"]
         others = [span for span in spans if span["node_id"] != node.node_id]
         assert max(Counter((span["node_id"], span["round"], span["name"]) for span in others).values()) == 1
         trained = {(span["node_id"], span["round"]): span["seconds"] for span in spans if span["name"] == "train"}
-        assert trained.keys() == {(other, number) for other in ids for number in range(1, ROUNDS + 1)}
+        assert trained.keys() == wanted
         assert min(trained.values()) > 0
         encoded = {(span["node_id"], span["round"]): span["bytes"] for span in spans if span["name"] == "encode"}
         assert encoded.keys() == trained.keys()

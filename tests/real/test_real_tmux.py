@@ -108,6 +108,8 @@ def test_join_accept_watch_and_fetch_by_keys_alone(pair: list[RealNode], tmp_pat
     assert state.transfers, "updates went from node to node"
     assert state.curves[run].kinds()
     with terminal(tmp_path, dashboard_of(ben, "--replay", group, "--speed", "1"), *size) as screen:
+        screen.shows(group)
+        screen.press(*[">"] * 20)
         screen.shows("■ end", group, "✓ FINISHED")
         screen.press(*["<"] * 15, "Space")  # far enough from the end that it is not there again before it is held
         screen.shows("‖ held")

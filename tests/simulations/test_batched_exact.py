@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from aggregation.codecs import codec_named
-from aggregation.torch_arrays import load_raw, module_schema, module_to_raw
+from aggregation.torch_arrays import load_raw, module_parts, module_schema
 from aggregation.updates import encode_update
 from fednode import Data, Result, Round, Source, Task
 from node.seams import InitialModel, TaskSpec, Trainer
@@ -50,7 +50,7 @@ def plain_loop(spec: TaskSpec, directory: Path) -> tuple[InitialModel, list[byte
     data = task.data(Source(Path(str(spec.data_path))))
     torch.manual_seed(derived_seed(spec.seed, "model"))
     model = task.model()
-    schema, first = module_schema(model), module_to_raw(model, module_schema(model))
+    schema, first = module_schema(model), b"".join(module_parts(model, module_schema(model)))
     updates, base = [], first
 
     def learn(task: Task, model: torch.nn.Module, data: Data, this_round: Round) -> Result:
@@ -60,7 +60,7 @@ def plain_loop(spec: TaskSpec, directory: Path) -> tuple[InitialModel, list[byte
         load_raw(model, schema, base)
         seed = derived_seed(spec.seed, spec.draws, number)
         task.train(model, data, Round(number, seed, spec.hyperparameters, directory, learn))
-        updates.append(encode_update(schema, base, module_to_raw(model, schema), codec_named(spec.codec)))
+        updates.append(encode_update(schema, base, b"".join(module_parts(model, schema)), codec_named(spec.codec)))
         base = following(base, updates[-1])
     return InitialModel(schema.to_bytes(), first), updates
 

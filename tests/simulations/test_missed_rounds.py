@@ -21,7 +21,7 @@ from node.network.questions import Answerer
 from node.node import Node
 from node.run.histories import HISTORY_QUESTION
 from node.run.known_run import KnownRun
-from node.seams import EvaluateResult, Keep, TaskOutput, TaskSpec, TrainResult
+from node.seams import CodedUpdate, EvaluateResult, Keep, TaskOutput, TaskSpec, TrainResult
 from protocol.checkpoint import open_checkpoint, open_report, sign_note
 from protocol.errors import Refused
 from protocol.history import HistoryAnswer, HistoryEntry, HistoryRequest
@@ -60,7 +60,12 @@ class MeasuringTrainer(IdleTrainer):
 
 class MeasuringSession(IdleSession):
     async def train(
-        self, round_number: int, schema: bytes, model: bytes | Path, server_state: bytes | Path = b""
+        self,
+        round_number: int,
+        schema: bytes,
+        model: bytes | Path,
+        server_state: bytes | Path = b"",
+        coded: CodedUpdate | None = None,
     ) -> TrainResult:
         result = await super().train(round_number, schema, model)
         return replace(result, samples=10 + round_number, metrics={"loss": 1.0 / round_number})

@@ -4,6 +4,7 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 import trio
@@ -17,6 +18,7 @@ from node.network.bulk_serve import Holding
 from node.network.bulk_slots import BRISK_CHUNKS_MAX, LONE_CHUNKS_MAX, PEER_LINE_MAX, Place, Slots
 from node.network.bulk_source import BlobSource
 from node.network.bulk_swarm import SOURCES_AT_ONCE, SOURCES_KNOWN_MAX
+from node.seams import BlobWriter
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId
 from protocol.limits import CHUNK_BYTES
@@ -110,6 +112,34 @@ def test_what_has_come_is_given_before_the_rest_has_come() -> None:
         assert half.me in after.sources()
         assert after.done_at < half.done_at + 0.7 * swarm.copy_s
         assert not stranger.transfers
+
+    run_swarm(test, 12)
+
+
+def test_who_has_only_begun_to_fetch_is_no_lost_source() -> None:
+    """docs/protocol.md §14.4: it is told of before it has its first chunk."""
+
+    async def test(swarm: Swarm) -> None:
+        await swarm.enter(3)
+        origin, slow, after = swarm.peers
+        room, receive = trio.Event(), slow.disk.receive_blob
+
+        async def receive_later(*arguments: Any) -> BlobWriter:
+            await room.wait()
+            writer: BlobWriter = await receive(*arguments)
+            return writer
+
+        slow.disk.receive_blob = receive_later
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(swarm.fetch, slow)
+            await trio.sleep(swarm.copy_s / 20)  # virtual time: the origin has told its chunk list
+            nursery.start_soon(swarm.fetch, after)
+            await trio.sleep(swarm.copy_s / 5)  # virtual time: what is under way goes on
+            assert slow.me in after.bulk._sources
+            assert after.bulk._fetches[swarm.blob]._failures == []
+            room.set()
+        assert {slow.me, origin.me} == after.sources()
+        assert after.me in slow.sources()
 
     run_swarm(test, 12)
 

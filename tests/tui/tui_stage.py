@@ -64,9 +64,9 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(client, size=(120, 36), feed=None, **given):
+async def stage(client, size=(120, 36), feed=None, repaint_s=0.0, **given):
     clock = Clock()
-    app = Dashboard(feed or LiveFeed(client.connect, retry_first_s=0.001), clock=clock, repaint_s=0.0, **given)
+    app = Dashboard(feed or LiveFeed(client.connect, retry_first_s=0.001), clock=clock, repaint_s=repaint_s, **given)
     with hurried():
         async with app.run_test(size=size, notifications=True) as pilot:
             on_stage = Stage(app, pilot, clock)

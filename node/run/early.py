@@ -1,0 +1,126 @@
+"""Updates that travel while they are coded (docs/protocol.md §8.29): ours, for the aggregator; and others', for us.
+
+Decides that nothing depends on it. What has come waits, under no blob's name, for the signed offer; what goes wrong
+here is left to the fetch that the offer leads to.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import trio
+
+from node.network.bulk import Bulk
+from node.network.bulk_early import Early, EarlyFetch
+from node.seams import CodedFile, Disk, EarlyWriter
+from protocol.checkpoint import Offer
+from protocol.early import early_name
+from protocol.errors import FednodeError
+from protocol.keys import BlobId, Hash, NodeId
+from protocol.limits import EARLY_BYTES_MIN
+from protocol.run_events import FetchEarly
+
+
+class OwnEarly:
+    """The update that our task is coding, or has coded: node.seams.CodedUpdate. `began` is told once it can be had."""
+
+    def __init__(self, run: str, me: NodeId, bulk: Bulk) -> None:
+        self.name: BlobId | None = None  # that it can be asked for by
+        self.round = 0
+        self.began: Callable[[int, Hash], None] = lambda round_number, base: None
+        self._run = run
+        self._me = me
+        self._bulk = bulk
+        self._expected: Hash | None = None
+        self._early: Early | None = None
+
+    def expect(self, round_number: int, base: Hash) -> None:
+        """A training of this round begins."""
+        self.end()
+        self.round, self._expected = round_number, base
+
+    def begin(self, size: int, file: CodedFile) -> None:
+        if self._expected is None or self._early is not None or size < EARLY_BYTES_MIN:
+            file.close()
+            return
+        self._early = Early(size, file)
+        self.name = early_name(self._run, self.round, self._expected, self._me)
+        self._bulk.give_early(self.name, self._early)
+        self.began(self.round, self._expected)
+
+    def grew(self, upto: int) -> None:
+        if self._early is not None:
+            self._early.grew(upto)
+
+    def end(self) -> None:
+        """Nobody may have it like this any more: it was given up, or its round is over."""
+        if self.name is not None:
+            self._bulk.end_early(self.name)
+        self.name = self._early = self._expected = None
+
+
+class _Coming:
+    """What comes from one node."""
+
+    def __init__(self, learned_from: str) -> None:
+        self.learned_from = learned_from
+        self.scope = trio.CancelScope()
+        self.done = trio.Event()
+        self.fetch: EarlyFetch | None = None
+        self.writer: EarlyWriter | None = None
+
+
+class OthersEarly:
+    """What came of the updates of the round that we aggregate. `kinds`: what each blob is that is on its way here."""
+
+    def __init__(self, disk: Disk, bulk: Bulk, kinds: dict[BlobId, str]) -> None:
+        self._disk = disk
+        self._bulk = bulk
+        self._kinds = kinds
+        self._coming: dict[NodeId, _Coming] = {}
+        self._offered: dict[str, str] = {}  # by node: what it learned the update from that it has offered
+
+    async def fetch(self, wanted: FetchEarly, size: int) -> None:
+        """Fetch what there is of an update that will have `size` bytes, until its offer comes, or it is dropped."""
+        if size < EARLY_BYTES_MIN or self._offered.get(wanted.node) == wanted.learned_from:
+            return
+        await self._drop(wanted.node)
+        coming = self._coming[wanted.node] = _Coming(wanted.learned_from)
+        self._kinds[wanted.name] = "update"
+        try:
+            with coming.scope, suppress(FednodeError):  # no room, say: there may be by the time of the offer
+                coming.writer = await self._disk.receive_early(size)
+                coming.fetch = await self._bulk.early_fetch(wanted.name, wanted.node, size, coming.writer)
+                await coming.fetch.run()
+        finally:
+            self._kinds.pop(wanted.name, None)
+            coming.done.set()
+
+    async def offered(self, offer: Offer, *, is_here: bool) -> None:
+        """The signed offer has come. Where the update is not here already, what came of it before is what is here of
+        it: to be proven, chunk by chunk, by whoever fetches it."""
+        self._offered[offer.node] = offer.base
+        coming = self._coming.get(NodeId(offer.node))
+        if coming is None or coming.fetch is None or is_here or coming.learned_from != offer.base:
+            await self._drop(NodeId(offer.node))
+            return
+        coming.fetch.stop()
+        await coming.done.wait()
+        if self._coming.pop(NodeId(offer.node), None) is coming and coming.writer is not None:
+            with suppress(FednodeError):
+                await coming.writer.become(BlobId(offer.update))
+
+    async def drop(self) -> None:
+        """The round is over, or it is not ours any more: delete what nobody has offered."""
+        self._offered.clear()
+        for node in list(self._coming):
+            await self._drop(node)
+
+    async def _drop(self, node: NodeId) -> None:
+        coming = self._coming.pop(node, None)
+        if coming is None:
+            return
+        coming.scope.cancel()
+        await coming.done.wait()
+        if coming.writer is not None:
+            with suppress(FednodeError):
+                await coming.writer.abandon()

@@ -1,0 +1,47 @@
+"""What comes of a blob whose name is not known yet: a file of nobody's, until it becomes the half of a blob.
+
+Decides that it proves nothing and is found under no blob's name. Who takes up the half that it becomes looks at every
+chunk as at any other that lay there before.
+"""
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from protocol.errors import RemoteProtocolError
+from protocol.keys import BlobId
+from tracker.chunks import check_blob_id, chunk_count, chunk_length
+from tracker.durable import disk_errors
+from tracker.halves import put_chunk
+
+
+class EarlyFile:
+    """A new file of `size` bytes in `folder`, which counts as full from the beginning. For any thread."""
+
+    def __init__(self, folder: Path, halves: Path, size: int) -> None:
+        self._path = folder / secrets.token_hex(32)
+        self._halves = halves
+        self._size = size
+        with disk_errors("make room for an update"), self._path.open("xb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            os.ftruncate(file.fileno(), size)
+
+    def write_chunk(self, index: int, data: bytes) -> None:
+        """Raises RemoteProtocolError for what has not the length that a chunk there has."""
+        if not 0 <= index < chunk_count(self._size) or len(data) != chunk_length(self._size, index):
+            raise RemoteProtocolError(f"{len(data)} bytes as chunk {index} of an update of {self._size} bytes")
+        with disk_errors("write an update"), self._path.open("r+b", buffering=0) as file:
+            put_chunk(file.fileno(), index, data)
+
+    def become(self, blob: BlobId) -> None:
+        """Be the half of `blob`, unless there is one. Nothing can be written any more."""
+        with disk_errors(f"take up what came of the blob {blob}"):
+            with contextlib.suppress(FileExistsError):
+                os.link(self._path, self._halves / check_blob_id(blob))
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Delete it."""
+        with disk_errors("delete what came of an update"):
+            self._path.unlink(missing_ok=True)
