@@ -9,10 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from aggregation.codecs import codec_named, counters_position, difference_bytes
-from aggregation.flat import F32, SLAB_ELEMENTS, FlatLayout, add_difference, is_finite, read_stored, write_stored
-from aggregation.schema import Buffer, Schema
-from aggregation.sources import MemorySink, Sink, Source, as_source, copy, kept_open
+from aggregation.codecs.registry import codec_named, counters_position, difference_bytes
+from aggregation.tensors.flat import (
+    F32,
+    SLAB_ELEMENTS,
+    FlatLayout,
+    add_difference,
+    is_finite,
+    read_stored,
+    write_stored,
+)
+from aggregation.tensors.schema import Buffer, Schema
+from aggregation.tensors.sources import MemorySink, Sink, Source, as_source, copy, kept_open
 from protocol.errors import FednodeError, RemoteProtocolError
 
 

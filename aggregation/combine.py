@@ -16,16 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregation.checkpoints import ModelWriter, copy_frozen
-from aggregation.codec import Codec
-from aggregation.codecs import counters_position, difference_bytes
-from aggregation.flat import F32, SLAB_ELEMENTS, FlatLayout
+from aggregation.codecs.codec import Codec
+from aggregation.codecs.registry import counters_position, difference_bytes
 from aggregation.planning import plan_round
-from aggregation.rule import Candidate, Plan, Slab
+from aggregation.rules.rule import Candidate, Plan, Slab
 from aggregation.scaffold import move_control
-from aggregation.schema import Buffer, Schema
 from aggregation.server_state import StateSlabs, check_state_length, state_bytes, state_names
 from aggregation.settings import CombineSettings
-from aggregation.sources import MemorySink, Sink, Source, as_source, kept_open
+from aggregation.tensors.flat import F32, SLAB_ELEMENTS, FlatLayout
+from aggregation.tensors.schema import Buffer, Schema
+from aggregation.tensors.sources import MemorySink, Sink, Source, as_source, kept_open
 from aggregation.updates import Bounds, Checked, Refusal, Update, check_update, read_counters
 
 T = TypeVar("T")

@@ -5,11 +5,11 @@ Decides nothing of its own: whatever the pieces, the findings are those of the w
 
 import numpy as np
 
-from aggregation.codec import Codec
-from aggregation.flat import FlatLayout
-from aggregation.norms import NORM_BLOCK, block_norm_squared, max_bits, norm_rooms
-from aggregation.schema import Buffer, Schema
-from aggregation.sources import Source
+from aggregation.codecs.codec import Codec
+from aggregation.tensors.flat import FlatLayout
+from aggregation.tensors.norms import NORM_BLOCK, block_norm_squared, max_bits, norm_rooms
+from aggregation.tensors.schema import Buffer, Schema
+from aggregation.tensors.sources import Source
 
 INFINITY_BITS = 0x7F800000
 VALUE_END = 2.0**64  # no honest difference reaches it; it keeps everything computed later within float32's range

@@ -9,13 +9,13 @@ What a clipped update lost counts as a difference of zero, not as somebody else'
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
-from aggregation.flat import F32, FlatLayout
-from aggregation.gram import Gram, gram_of
-from aggregation.mixing import Mixer, nearest, unmixed
-from aggregation.rule import Candidate, Plan, Rows, Rule, Slab, SlabCombiner, Spool
-from aggregation.screening import ClippedRows, clip_factors, clipped, clipped_away, outliers
+from aggregation.rules.gram import Gram, gram_of
+from aggregation.rules.mixing import Mixer, nearest, unmixed
+from aggregation.rules.rule import Candidate, Plan, Rows, Rule, Slab, SlabCombiner, Spool
+from aggregation.rules.screening import ClippedRows, clip_factors, clipped, clipped_away, outliers
+from aggregation.rules.sums import Shares, SumRule, sum_of
 from aggregation.settings import CombineSettings
-from aggregation.sums import Shares, SumRule, sum_of
+from aggregation.tensors.flat import F32, FlatLayout
 from aggregation.updates import Refusal
 
 Prepare = Callable[[Slab, Rows], Rows]

@@ -14,8 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from aggregation.flat import F32
-from aggregation.schema import NAME_BYTES_MAX, Schema, TensorSpec
+from aggregation.tensors.flat import F32
+from aggregation.tensors.schema import NAME_BYTES_MAX, Schema, TensorSpec
 
 CONTROL_MAX = 2.0**99  # within a server state's bounds; a gradient of that size has ended every training before
 _PREFIX = "control of "

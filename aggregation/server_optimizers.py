@@ -20,7 +20,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from aggregation.flat import F32
+from aggregation.tensors.flat import F32
 from protocol.errors import FednodeError
 
 LEARNING_RATE_MAX = 1000.0  # larger steps than this are a slip of the keyboard

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from aggregation.flat import F32, SLAB_ELEMENTS, FlatLayout
-from aggregation.rule import Slab
-from aggregation.schema import Buffer, Schema
+from aggregation.rules.rule import Slab
 from aggregation.server_optimizers import STATE_VALUE_END
 from aggregation.settings import CombineSettings
-from aggregation.sources import MemorySink, Sink, Source, as_source
+from aggregation.tensors.flat import F32, SLAB_ELEMENTS, FlatLayout
+from aggregation.tensors.schema import Buffer, Schema
+from aggregation.tensors.sources import MemorySink, Sink, Source, as_source
 from protocol.errors import FednodeError
 
 

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy.typing as npt
 
-from aggregation.codec import Codec
-from aggregation.codecs import codec_named, difference_bytes
-from aggregation.exact_sum import TERMS_MAX
-from aggregation.fednova import FedNova
-from aggregation.mean import Mean
-from aggregation.rule import Rule, checked_share
-from aggregation.rules import make_rule
+from aggregation.codecs.codec import Codec
+from aggregation.codecs.registry import codec_named, difference_bytes
+from aggregation.rules.fednova import FedNova
+from aggregation.rules.mean import Mean
+from aggregation.rules.registry import make_rule
+from aggregation.rules.rule import Rule, checked_share
+from aggregation.rules.screening import check_screening
+from aggregation.rules.sums import SumRule
 from aggregation.scaffold import update_schema
-from aggregation.schema import Schema
-from aggregation.screening import check_screening
 from aggregation.server_optimizers import ServerOptimizer, make_server_optimizer
-from aggregation.sums import SumRule
+from aggregation.tensors.exact_sum import TERMS_MAX
+from aggregation.tensors.schema import Schema
 from aggregation.updates import Bounds, check_norm_bound
 from protocol.errors import FednodeError
 from protocol.limits import DISTANCE_UPDATES_MAX

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.codec import Codec, MalformedCode
-from aggregation.codecs import counters_position, difference_bytes
-from aggregation.flat import F32, SLAB_ELEMENTS, FlatLayout, read_stored, take_difference
+from aggregation.codecs.codec import Codec, MalformedCode
+from aggregation.codecs.registry import counters_position, difference_bytes
 from aggregation.measuring import INFINITY_BITS, VALUE_END, VALUE_END_BITS, Measuring
-from aggregation.norms import NORM_UNIT_BITS, exponent_of_bits
-from aggregation.schema import Buffer, Schema
-from aggregation.sources import MemorySink, Sink, Source, as_source, copy
+from aggregation.tensors.flat import F32, SLAB_ELEMENTS, FlatLayout, read_stored, take_difference
+from aggregation.tensors.norms import NORM_UNIT_BITS, exponent_of_bits
+from aggregation.tensors.schema import Buffer, Schema
+from aggregation.tensors.sources import MemorySink, Sink, Source, as_source, copy
 from protocol.errors import FednodeError
 
 SAMPLES_MAX = 2**48  # beyond this a count of samples is no count

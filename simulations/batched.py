@@ -23,7 +23,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.flat import F32
+from aggregation.tensors.flat import F32
 from fednode_logging import listening
 from node.seams import EvaluateResult, TaskOutput
 from node.training.capture import captured_in_process

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.flat import F32
+from aggregation.tensors.flat import F32
 from fednode import Task
 from node.seams import EvaluateResult, TaskOutput
 from node.training.participant_state import carries_state

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import trio
 
-from aggregation.codecs import codec_named
-from aggregation.schema import Schema, TensorSpec
+from aggregation.codecs.registry import codec_named
+from aggregation.tensors.schema import Schema, TensorSpec
 from node.seams import (
     CodedUpdate,
     EvaluateResult,

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from aggregation.checkpoints import apply_difference
-from aggregation.codecs import codec_named, counters_position
-from aggregation.schema import Schema
+from aggregation.codecs.registry import codec_named, counters_position
+from aggregation.tensors.schema import Schema
 from node.node import Node
 from node.run.data import RunData
 from node.run.driver import RunDriver

@@ -7,7 +7,7 @@ participant sends, which is more than anybody knows in a real run, and send all 
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.flat import F32
+from aggregation.tensors.flat import F32
 
 TRAINER_LIES = ("nan", "huge-norm", "sign-flip", "noise", "loud-noise", "scaled", "zeros")
 COLLUDING_LIES = ("little-is-enough", "inner-product")

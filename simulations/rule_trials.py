@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from aggregation.codec import Codec
+from aggregation.codecs.codec import Codec
 from aggregation.combine import combine
-from aggregation.flat import F32
-from aggregation.schema import Schema
 from aggregation.settings import CombineSettings
+from aggregation.tensors.flat import F32
+from aggregation.tensors.schema import Schema
 from aggregation.updates import Update, update_of
 from node.data.shares import DigitsSplit, digits_split
 from node.seams import TaskSpec, TrainerFailed

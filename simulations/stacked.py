@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from aggregation.flat import F32, take_difference
-from aggregation.schema import Buffer, Schema
+from aggregation.tensors.flat import F32, take_difference
+from aggregation.tensors.schema import Buffer, Schema
 from fednode import Batch, Round
 from node.training.sgd import optimizer_step
 from simulations.companion import NotTogether

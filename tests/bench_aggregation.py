@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
-from aggregation.codecs import codec_named
+from aggregation.codecs.registry import codec_named
 from aggregation.combine import Outputs, combine, combine_into, output_sizes
-from aggregation.flat import FlatLayout
-from aggregation.rule import Candidate, Slab
-from aggregation.rules import make_rule
-from aggregation.schema import Schema, TensorSpec
+from aggregation.rules.registry import make_rule
+from aggregation.rules.rule import Candidate, Slab
+from aggregation.rules.sums import SET_ASIDE
 from aggregation.settings import CombineSettings
-from aggregation.sources import FileSink
-from aggregation.sums import SET_ASIDE
+from aggregation.tensors.flat import FlatLayout
+from aggregation.tensors.schema import Schema, TensorSpec
+from aggregation.tensors.sources import FileSink
 from aggregation.updates import Bounds, Checked, Update, check_update, update_of
 from protocol.limits import CHUNK_BYTES
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from aggregation.codec import Codec
-from aggregation.codecs import CODECS
-from aggregation.flat import F32, SLAB_ELEMENTS
+from aggregation.codecs.codec import Codec
+from aggregation.codecs.registry import CODECS
+from aggregation.tensors.flat import F32, SLAB_ELEMENTS
 
 ELEMENTS = 32_000_000  # 128 MB: beyond the caches, as a large model's difference is
 REPEATS = 3

@@ -29,7 +29,7 @@ import torch
 from bench_aggregation import layers
 
 from aggregation.combine import combine
-from aggregation.rules import RULES
+from aggregation.rules.registry import RULES
 from aggregation.settings import CombineSettings
 from aggregation.updates import Bounds, Checked, check_update, update_of
 from protocol.manifest_defences import byzantine_count

@@ -15,10 +15,10 @@ from fuzzing import Decoder
 from pydantic import ValidationError
 
 from aggregation.checkpoints import apply_difference
-from aggregation.codec import Codec
-from aggregation.codecs import CODECS
-from aggregation.safetensors_file import from_safetensors, safetensors_pieces
-from aggregation.schema import Schema, TensorSpec
+from aggregation.codecs.codec import Codec
+from aggregation.codecs.registry import CODECS
+from aggregation.tensors.safetensors_file import from_safetensors, safetensors_pieces
+from aggregation.tensors.schema import Schema, TensorSpec
 from aggregation.updates import Bounds, check_update, encode_update, update_of
 from node.api import api_bodies
 from node.cli import look
@@ -184,8 +184,8 @@ _WORKER = (
     *("node.training.worker_frames:FrameReader.feed", "node.training.worker_frames:_decode"),
     "node.training.worker_checks:_clean_details",
 )
-_SCHEMA = ("aggregation.schema:_parse", "aggregation.schema:_parse_tensor")
-_SAFETENSORS = ("aggregation.safetensors_file:_read_header",)
+_SCHEMA = ("aggregation.tensors.schema:_parse", "aggregation.tensors.schema:_parse_tensor")
+_SAFETENSORS = ("aggregation.tensors.safetensors_file:_read_header",)
 _BOOK, _DAMAGED = ("node.membership.address_book:unpack_records",), (ValueError, TypeError)
 _KEYS = ("node.home.key_backup:open_backup",)
 _IMPORT = ("tracker.import_read:_check_manifest",)

@@ -92,7 +92,7 @@ class Scores:
     """Trains the two comparisons round by round, and answers requests in between."""
 
     def __init__(self, folder: Path, paths: list[Path]) -> None:
-        from aggregation.schema import Schema
+        from aggregation.tensors.schema import Schema
 
         self._folder = folder
         self._judge = self._loaded("judge", folder / "held-out.npz", evaluation_share=1.0)
@@ -148,7 +148,7 @@ class Scores:
         """Score the checkpoint that is asked for. False when nobody asks any more."""
         if request is None:
             return False
-        from aggregation.safetensors_file import from_safetensors
+        from aggregation.tensors.safetensors_file import from_safetensors
 
         number = request["round"]
         try:

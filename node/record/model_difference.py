@@ -1,7 +1,7 @@
 """How far apart two models are, tensor by tensor, out of their safetensors files as they come in.
 
 Decides that neither model is ever whole in memory: both files are read side by side, a mebibyte at a time. That works
-because a schema has one order in a file (aggregation.safetensors_file).
+because a schema has one order in a file (aggregation.tensors.safetensors_file).
 """
 
 import json

@@ -28,7 +28,7 @@ from tracker.lineage import lineage_of
 from tracker.rows import ModelAliasRow, RegisteredModelRow
 
 if TYPE_CHECKING:
-    from aggregation.schema import Buffer, Schema
+    from aggregation.tensors.schema import Buffer, Schema
 
 PIECE_BYTES = 1024 * 1024  # of a model's file, read and sent at a time
 
@@ -117,7 +117,10 @@ class Registry:
         return await self._file(rows[0], await self._origin({**rows[0], "checkpoint": ""}))
 
     async def _file(self, model: Json, metadata: dict[str, str]) -> ModelFile:
-        from aggregation.safetensors_file import safetensors_pieces, safetensors_size  # numpy: once somebody wants one
+        from aggregation.tensors.safetensors_file import (  # numpy: once somebody wants one
+            safetensors_pieces,
+            safetensors_size,
+        )
 
         try:
             schema, data = await self._schema_of(model), await self._disk.blob_data(BlobId(model["model"]))
@@ -134,7 +137,7 @@ class Registry:
             yield piece
 
     async def _schema_of(self, model: Json) -> "Schema":
-        from aggregation.schema import Schema
+        from aggregation.tensors.schema import Schema
 
         return Schema.from_bytes(await self._disk.read_blob(BlobId(model["schema"])))
 

@@ -19,7 +19,7 @@ from protocol.run_events import Recompute
 from tracker.chunks import blob_id_of_data
 
 if TYPE_CHECKING:
-    from aggregation.schema import Schema
+    from aggregation.tensors.schema import Schema
     from aggregation.updates import Update
     from node.run.combine import CombinedRound
 

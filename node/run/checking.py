@@ -14,8 +14,8 @@ from protocol.checkpoint import Offer
 
 if TYPE_CHECKING:
     from aggregation.measuring import Measuring
-    from aggregation.schema import Schema
     from aggregation.settings import CombineSettings
+    from aggregation.tensors.schema import Schema
     from aggregation.updates import Bounds, Checked, Refusal, Update
 
 
@@ -35,7 +35,7 @@ class Checking:
         await self._trainer.offload(partial(self._measure, chunks))
 
     def _measure(self, chunks: list[bytes]) -> None:
-        from aggregation.codec import MalformedCode
+        from aggregation.codecs.codec import MalformedCode
         from aggregation.measuring import Measuring
 
         if self._is_malformed:

@@ -12,9 +12,9 @@ from typing import Self
 
 from aggregation.checkpoints import apply_difference
 from aggregation.combine import Outcome, Outputs, combine_into, output_sizes
-from aggregation.schema import Schema
 from aggregation.settings import CombineSettings
-from aggregation.sources import FileSink, MemorySink
+from aggregation.tensors.schema import Schema
+from aggregation.tensors.sources import FileSink, MemorySink
 from aggregation.updates import Update
 from tracker.durable import disk_errors
 

@@ -1,7 +1,7 @@
 """What a run's manifest says about combining, in aggregation's words."""
 
-from aggregation.rules import RULES
-from aggregation.screening import MEDIAN
+from aggregation.rules.registry import RULES
+from aggregation.rules.screening import MEDIAN
 from aggregation.server_optimizers import SERVER_OPTIMIZERS
 from aggregation.settings import CombineSettings
 from protocol.manifest import Manifest

@@ -32,14 +32,14 @@ from protocol.run_events import Collect, Collected, Combine, Combined, FetchEarl
 
 if TYPE_CHECKING:
     from aggregation.combine import Outcome
-    from aggregation.schema import Schema
     from aggregation.settings import CombineSettings
+    from aggregation.tensors.schema import Schema
     from aggregation.updates import Checked
     from node.run.combine import CombinedRound
 
 log = logging.getLogger("fednode.run")
 
-SCHEMA_BYTES_MAX = 1024 * 1024  # aggregation.schema's own bound on what it parses
+SCHEMA_BYTES_MAX = 1024 * 1024  # aggregation.tensors.schema's own bound on what it parses
 
 
 class RunData:
@@ -154,7 +154,7 @@ class RunData:
 
     async def _fetch_difference(self, previous: Checkpoint, wanted: Obtain, schema: "Schema") -> None:
         """What makes a checkpoint's model of the one before. Raises RemoteProtocolError where there must be one."""
-        from aggregation.codecs import difference_bytes
+        from aggregation.codecs.registry import difference_bytes
 
         checkpoint = wanted.checkpoint
         if checkpoint.difference:
@@ -184,7 +184,7 @@ class RunData:
 
     async def schema(self, checkpoint: Checkpoint) -> "Schema":
         """A run has one schema, read once. Raises RemoteProtocolError when what is called its schema is none."""
-        from aggregation.schema import Schema
+        from aggregation.tensors.schema import Schema
 
         if self._schema is None or self._schema[0] != checkpoint.tensor_schema:
             await self.blobs.of_checkpoint(checkpoint, checkpoint.tensor_schema)
@@ -263,7 +263,7 @@ class RunData:
         self._updates.add(offer.update)
 
     async def _check(self, wanted: Collect, base: Checkpoint, checking: Checking) -> Collected:
-        from aggregation.sources import as_source
+        from aggregation.tensors.sources import as_source
         from aggregation.updates import Refusal, read_counters, update_of
 
         offer, settings = wanted.offer, self.settings()

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from aggregation.codec import Codec
-from aggregation.codecs import codec_named, difference_bytes
-from aggregation.flat import F32, FlatLayout
+from aggregation.codecs.codec import Codec
+from aggregation.codecs.registry import codec_named, difference_bytes
 from aggregation.scaffold import own_change, update_schema
-from aggregation.schema import Buffer, Schema
-from aggregation.sources import Sink, Source
+from aggregation.tensors.flat import F32, FlatLayout
+from aggregation.tensors.schema import Buffer, Schema
+from aggregation.tensors.sources import Sink, Source
 from aggregation.updates import difference_of, encode_update
 from fednode import Result, TaskError
 from node.seams import TaskSpec

@@ -11,8 +11,8 @@ import trio
 from protocol.errors import FednodeError
 
 if TYPE_CHECKING:  # which load numpy
-    from aggregation.schema import Buffer
-    from aggregation.sources import Sink
+    from aggregation.tensors.schema import Buffer
+    from aggregation.tensors.sources import Sink
 
 STEP_BYTES = 2 * 1024 * 1024  # between two words of the worker's: each costs both ends some 50 µs
 

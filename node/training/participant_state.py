@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
-from aggregation.codecs import codec_named
-from aggregation.flat import F32
-from aggregation.schema import Schema
+from aggregation.codecs.registry import codec_named
 from aggregation.server_optimizers import STATE_VALUE_END
+from aggregation.tensors.flat import F32
+from aggregation.tensors.schema import Schema
 from node.training.carried_files import CARRIED_FILE, NEXT_FILE
 from tracker.durable import sync
 

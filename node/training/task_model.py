@@ -1,8 +1,8 @@
 """A task's model between its two forms: the object that the task trains, and the raw bytes that the run agrees on.
 
-Torch modules go through aggregation.torch_arrays, which knows tied weights and bfloat16; a task that overrides `arrays`
-and `load` speaks for itself. Tensors of kind local never leave this node: they are kept in this participant's directory
-and put back every round.
+Torch modules go through aggregation.tensors.torch_arrays, which knows tied weights and bfloat16; a task that overrides
+`arrays` and `load` speaks for itself. Tensors of kind local never leave this node: they are kept in this participant's
+directory and put back every round.
 """
 
 import logging
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.schema import Buffer, Schema
-from aggregation.sources import BytesSource, PartsSource, Source
+from aggregation.tensors.schema import Buffer, Schema
+from aggregation.tensors.sources import BytesSource, PartsSource, Source
 from fednode import Task, TaskError
 from protocol.errors import FednodeError
 from tracker.durable import sync
@@ -47,7 +47,7 @@ class TaskModel:
         if self.own_arrays:
             schema = Schema.of_arrays(self._arrays(model), **kinds)
         else:
-            from aggregation.torch_arrays import module_schema
+            from aggregation.tensors.torch_arrays import module_schema
 
             schema = module_schema(model, **kinds)
         return schema, self._dumped(schema, model)
@@ -96,7 +96,7 @@ class TaskModel:
     def _loaded(self, model: Any, schema: Schema, raw: Buffer) -> Any:
         """The model filled from a raw one: the same object or, from a task's own `load`, perhaps another."""
         if not self.own_arrays:
-            from aggregation.torch_arrays import load_raw
+            from aggregation.tensors.torch_arrays import load_raw
 
             load_raw(model, schema, raw)
             return model
@@ -111,7 +111,7 @@ class TaskModel:
     def _parts(self, schema: Schema, model: Any) -> list[memoryview]:
         if self.own_arrays:
             return schema.parts_of(self._arrays(model))
-        from aggregation.torch_arrays import module_parts
+        from aggregation.tensors.torch_arrays import module_parts
 
         return module_parts(model, schema)
 

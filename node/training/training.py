@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aggregation.codecs import codec_named
-from aggregation.sources import FileSink
-from aggregation.sources import Source as RawModel
+from aggregation.codecs.registry import codec_named
+from aggregation.tensors.sources import FileSink
+from aggregation.tensors.sources import Source as RawModel
 from fednode import Data, Result, Round, Source, Task, TaskError, holding_out
 from fednode_logging import Clock, flat_metrics, listening
 from node.seams import EvaluateResult, InitialModel, TaskOutput, TaskSpec, TrainerFailed

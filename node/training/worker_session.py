@@ -180,21 +180,21 @@ class _Following:
 
 # What sizes follow from, with the numpy that it loads: in a thread, and only in nodes that have runs.
 def _schema_bytes_max() -> int:
-    from aggregation.schema import SCHEMA_BYTES_MAX
+    from aggregation.tensors.schema import SCHEMA_BYTES_MAX
 
     return SCHEMA_BYTES_MAX
 
 
 def _model_bytes(schema: bytes) -> int:
-    from aggregation.schema import Schema
+    from aggregation.tensors.schema import Schema
 
     return Schema.from_bytes(schema).model_bytes
 
 
 def _update_bytes(schema: bytes, codec: str, method: str) -> int:
-    from aggregation.codecs import codec_named, difference_bytes
+    from aggregation.codecs.registry import codec_named, difference_bytes
     from aggregation.scaffold import update_schema
-    from aggregation.schema import Schema
+    from aggregation.tensors.schema import Schema
 
     return difference_bytes(update_schema(Schema.from_bytes(schema), method), codec_named(codec))
 

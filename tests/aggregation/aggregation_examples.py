@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from aggregation.codecs import codec_named
-from aggregation.schema import Schema, TensorSpec
+from aggregation.codecs.registry import codec_named
+from aggregation.tensors.schema import Schema, TensorSpec
 from aggregation.updates import Update, encode_update, update_of
 
 Named = dict[str, np.ndarray]

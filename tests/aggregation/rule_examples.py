@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from aggregation.codecs import codec_named
-from aggregation.flat import F32, FlatLayout
+from aggregation.codecs.registry import codec_named
 from aggregation.measuring import Measuring
-from aggregation.rule import Candidate, Plan, Slab
-from aggregation.schema import Schema
+from aggregation.rules.rule import Candidate, Plan, Slab
+from aggregation.tensors.flat import F32, FlatLayout
+from aggregation.tensors.schema import Schema
 from aggregation.updates import Bounds, Checked, Update, check_update, update_of
 
 

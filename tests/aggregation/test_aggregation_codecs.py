@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from aggregation.codec import MalformedCode
-from aggregation.codecs import CODECS, codec_named, counters_position, difference_bytes
-from aggregation.flat import FLOAT32_MAX, FlatLayout, Piece, add_difference, is_finite, take_difference
-from aggregation.schema import Schema, TensorSpec
+from aggregation.codecs.codec import MalformedCode
+from aggregation.codecs.registry import CODECS, codec_named, counters_position, difference_bytes
+from aggregation.tensors.flat import FLOAT32_MAX, FlatLayout, Piece, add_difference, is_finite, take_difference
+from aggregation.tensors.schema import Schema, TensorSpec
 from protocol.errors import FednodeError
 
 ANY_FLOAT32 = arrays.arrays(np.uint32, st.integers(0, 50)).map(lambda bits: bits.view(np.float32))

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregation import combine as combine_module
-from aggregation import rule
 from aggregation.checkpoints import apply_difference
 from aggregation.combine import Combined, Outputs, Used, combine, combine_into
-from aggregation.exact_sum import WEIGHT_MAX
-from aggregation.schema import Schema, TensorSpec
+from aggregation.rules import rule
 from aggregation.settings import CombineSettings
-from aggregation.sources import FileSink
+from aggregation.tensors.exact_sum import WEIGHT_MAX
+from aggregation.tensors.schema import Schema, TensorSpec
+from aggregation.tensors.sources import FileSink
 from aggregation.updates import Update, update_of
 
 
@@ -238,11 +238,11 @@ def test_an_outcome_is_plain_data() -> None:
 _HASH_A_ROUND = """
 import numpy as np
 from blake3 import blake3
-from aggregation.codecs import codec_named
+from aggregation.codecs.registry import codec_named
 from aggregation.combine import combine
 from aggregation.measuring import Measuring
-from aggregation.rules import RULES
-from aggregation.schema import Schema
+from aggregation.rules.registry import RULES
+from aggregation.tensors.schema import Schema
 from aggregation.settings import CombineSettings
 from aggregation.updates import update_of
 

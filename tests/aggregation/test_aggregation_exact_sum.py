@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregation.exact_sum import (
+from aggregation.tensors.exact_sum import (
     TERMS_MAX,
     WEIGHT_MAX,
     ZERO_EXPONENT,
@@ -15,7 +15,7 @@ from aggregation.exact_sum import (
     choose_exponent,
     exponent_of,
 )
-from aggregation.flat import SLAB_ELEMENTS
+from aggregation.tensors.flat import SLAB_ELEMENTS
 from protocol.errors import LocalProtocolError
 
 FLOAT = st.floats(-(2.0**63), 2.0**63, width=32)

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregation.safetensors_file import from_safetensors, safetensors_pieces, safetensors_size
-from aggregation.schema import ELEMENT_TYPES, Schema, TensorSpec
+from aggregation.tensors.safetensors_file import from_safetensors, safetensors_pieces, safetensors_size
+from aggregation.tensors.schema import ELEMENT_TYPES, Schema, TensorSpec
 from protocol.errors import FednodeError
 
 SCHEMA = Schema.of(

@@ -9,13 +9,13 @@ from aggregation_examples import SCHEMA, make_round
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregation import flat
 from aggregation.checkpoints import apply_difference, check_model
-from aggregation.codecs import CODECS, codec_named, difference_bytes
+from aggregation.codecs.registry import CODECS, codec_named, difference_bytes
 from aggregation.combine import combine, output_sizes
-from aggregation.exact_sum import TERMS_MAX
-from aggregation.schema import ELEMENT_TYPES, Schema, TensorSpec
 from aggregation.settings import CombineSettings
+from aggregation.tensors import flat
+from aggregation.tensors.exact_sum import TERMS_MAX
+from aggregation.tensors.schema import ELEMENT_TYPES, Schema, TensorSpec
 from aggregation.updates import Update, encode_update, update_of
 from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.limits import DISTANCE_UPDATES_MAX

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregation.schema import (
+from aggregation.tensors.schema import (
     ELEMENT_TYPES,
     MODEL_BYTES_MAX,
     NAME_BYTES_MAX,

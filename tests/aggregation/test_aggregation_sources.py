@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregation.schema import Schema, TensorSpec
-from aggregation.sources import FileSink, PartsSource
-from aggregation.torch_arrays import load_raw, module_parts, module_schema
+from aggregation.tensors.schema import Schema, TensorSpec
+from aggregation.tensors.sources import FileSink, PartsSource
+from aggregation.tensors.torch_arrays import load_raw, module_parts, module_schema
 
 
 @given(st.lists(st.binary(max_size=5), max_size=6), st.integers(0, 40), st.integers(0, 40))

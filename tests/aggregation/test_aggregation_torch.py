@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from aggregation.codecs import codec_named
+from aggregation.codecs.registry import codec_named
 from aggregation.combine import combine
-from aggregation.schema import Schema
 from aggregation.settings import CombineSettings
-from aggregation.torch_arrays import load_raw, module_parts, module_schema
+from aggregation.tensors.schema import Schema
+from aggregation.tensors.torch_arrays import load_raw, module_parts, module_schema
 from aggregation.updates import encode_update, update_of
 from protocol.errors import FednodeError
 

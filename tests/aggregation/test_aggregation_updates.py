@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from rule_examples import norm_squared_of
 
-from aggregation.codec import MalformedCode
-from aggregation.codecs import CODECS, codec_named
+from aggregation.codecs.codec import MalformedCode
+from aggregation.codecs.registry import CODECS, codec_named
 from aggregation.measuring import Measuring
-from aggregation.norms import NORM_BLOCK, NORM_UNIT_BITS
-from aggregation.schema import Schema
-from aggregation.sources import FileSink, as_source
+from aggregation.tensors.norms import NORM_BLOCK, NORM_UNIT_BITS
+from aggregation.tensors.schema import Schema
+from aggregation.tensors.sources import FileSink, as_source
 from aggregation.updates import (
     COUNTER_RISE_MAX,
     SAMPLES_MAX,

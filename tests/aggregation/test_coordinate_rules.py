@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregation import coordinates
 from aggregation.combine import Combined, combine
-from aggregation.coordinates import NETWORK_ROWS_MAX, RankMean, slab_elements
-from aggregation.flat import F32, SLAB_ELEMENTS
-from aggregation.rule import Slab
-from aggregation.schema import Schema
+from aggregation.rules import coordinates
+from aggregation.rules.coordinates import NETWORK_ROWS_MAX, RankMean, slab_elements
+from aggregation.rules.rule import Slab
+from aggregation.rules.sorting_network import network
 from aggregation.settings import CombineSettings
-from aggregation.sorting_network import network
+from aggregation.tensors.flat import F32, SLAB_ELEMENTS
+from aggregation.tensors.schema import Schema
 from aggregation.updates import update_of
 from protocol.errors import FednodeError, LocalProtocolError
 from protocol.manifest_defences import byzantine_count

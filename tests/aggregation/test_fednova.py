@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregation.combine import combine
-from aggregation.exact_sum import WEIGHT_MAX
-from aggregation.fednova import STEPS_FACTOR_MAX, FedNova
-from aggregation.rule import Candidate
-from aggregation.schema import Schema
+from aggregation.rules.fednova import STEPS_FACTOR_MAX, FedNova
+from aggregation.rules.rule import Candidate
 from aggregation.settings import CombineSettings
+from aggregation.tensors.exact_sum import WEIGHT_MAX
+from aggregation.tensors.schema import Schema
 from aggregation.updates import Checked, update_of
 from protocol.errors import FednodeError
 

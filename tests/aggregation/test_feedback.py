@@ -6,10 +6,10 @@ from aggregation_examples import SCHEMA, random_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregation.codec import Codec
-from aggregation.codecs import CODECS, codec_named, counters_position
-from aggregation.flat import F32, SLAB_ELEMENTS
-from aggregation.schema import Schema
+from aggregation.codecs.codec import Codec
+from aggregation.codecs.registry import CODECS, codec_named, counters_position
+from aggregation.tensors.flat import F32, SLAB_ELEMENTS
+from aggregation.tensors.schema import Schema
 from aggregation.updates import difference_of, encode_update
 
 LOSSY = [name for name, codec in CODECS.items() if codec.needs_feedback]

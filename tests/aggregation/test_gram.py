@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rule_examples import ArraySpool, norm_squared_of
 
-from aggregation import gram as gram_module
-from aggregation.gram import Gram, gram_of
-from aggregation.norms import NORM_BLOCK, NORM_UNIT_BITS
+from aggregation.rules import gram as gram_module
+from aggregation.rules.gram import Gram, gram_of
+from aggregation.tensors.norms import NORM_BLOCK, NORM_UNIT_BITS
 
 FINITE = st.floats(-(2.0**63), 2.0**63, width=32, allow_subnormal=False)
 

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from rule_examples import ArraySpool, candidates_of, combined, schema_of, updates_of
 
 from aggregation.combine import Combined, combine
-from aggregation.exact_sum import WEIGHT_MAX
-from aggregation.flat import FlatLayout
-from aggregation.gram_rules import CLIPPING_STEPS, WEISZFELD_STEPS
-from aggregation.rule import Plan
-from aggregation.rules import make_rule
-from aggregation.schema import Schema
+from aggregation.rules.gram_rules import CLIPPING_STEPS, WEISZFELD_STEPS
+from aggregation.rules.registry import make_rule
+from aggregation.rules.rule import Plan
 from aggregation.settings import CombineSettings
+from aggregation.tensors.exact_sum import WEIGHT_MAX
+from aggregation.tensors.flat import FlatLayout
+from aggregation.tensors.schema import Schema
 from protocol.errors import FednodeError
 
 LENGTH = 6

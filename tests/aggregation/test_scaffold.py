@@ -5,11 +5,11 @@ import pytest
 from aggregation_examples import SCHEMA, random_model
 
 from aggregation.combine import Combined, combine
-from aggregation.flat import F32, SLAB_ELEMENTS
 from aggregation.scaffold import CONTROL_MAX, move_control, own_change, update_schema
-from aggregation.schema import Schema, TensorSpec
 from aggregation.server_state import check_server_state, state_bytes
 from aggregation.settings import CombineSettings
+from aggregation.tensors.flat import F32, SLAB_ELEMENTS
+from aggregation.tensors.schema import Schema, TensorSpec
 from aggregation.updates import Update, encode_update, update_of
 from protocol.errors import FednodeError
 

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from rule_examples import ArrayRows, ArraySpool, candidates_of, combined, norm_squared_of, schema_of, updates_of
 
 from aggregation.combine import Combined, combine
-from aggregation.exact_sum import WEIGHT_MAX
-from aggregation.flat import FlatLayout
-from aggregation.gram import gram_of
-from aggregation.mixing import Mixer, nearest
 from aggregation.planning import plan_round
-from aggregation.rule import Slab
-from aggregation.rules import RULES
-from aggregation.screening import ClippedRows, clip_factors, clipped
+from aggregation.rules.gram import gram_of
+from aggregation.rules.mixing import Mixer, nearest
+from aggregation.rules.registry import RULES
+from aggregation.rules.rule import Slab
+from aggregation.rules.screening import ClippedRows, clip_factors, clipped
 from aggregation.settings import CombineSettings
+from aggregation.tensors.exact_sum import WEIGHT_MAX
+from aggregation.tensors.flat import FlatLayout
 from protocol.errors import FednodeError
 
 LENGTH = 6
@@ -111,7 +111,7 @@ def test_a_clipped_mean_is_that_of_shortened_vectors(
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**400), st.floats(2.0**-60, 2.0**60))
 def test_a_factor_is_the_greatest_that_keeps_within(square: int, limit: float) -> None:
-    from aggregation.screening import _factor
+    from aggregation.rules.screening import _factor
 
     bound = Fraction(limit) ** 2 * 4**118
     factor = _factor(bound, square)
@@ -252,7 +252,7 @@ def test_a_liars_huge_values_blur_no_honest_mix() -> None:
 
 
 def test_mixing_is_exact_however_rows_are_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
-    from aggregation import mixing
+    from aggregation.rules import mixing
 
     random = np.random.default_rng(2)
     values = (random.standard_normal((70, 5000)) * 10.0 ** random.integers(-20, 9, (70, 1))).astype(np.float32)

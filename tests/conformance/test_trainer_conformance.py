@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from aggregation.schema import Schema
+from aggregation.tensors.schema import Schema
 from node.seams import TaskOutput, TaskSpec, Trainer, TrainerFailed, TrainResult
 from node.training.carried_files import name_next, use_named
 from node.training.sgd import Progress

@@ -9,9 +9,9 @@ import pytest
 import trio
 from network_ground import Ground, run_on_simulated
 
-from aggregation.norms import NORM_BLOCK
-from aggregation.schema import Schema
 from aggregation.settings import CombineSettings
+from aggregation.tensors.norms import NORM_BLOCK
+from aggregation.tensors.schema import Schema
 from aggregation.updates import Bounds, Checked, Refusal, check_update, update_of
 from node.network.bulk import Bulk
 from node.network.bulk_arrival import Arrival

@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 import trio
 
-from aggregation.sources import FileSink
+from aggregation.tensors.sources import FileSink
 from node.seams import CodedFile
 from node.training.coded_file import STEP_BYTES, OpenCodedFile, ToldSink
 from node.training.staged_files import open_left

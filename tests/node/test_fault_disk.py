@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hostile_ground import HostileGround, alive, on_hostile_ground
 
-from aggregation.codecs import codec_named
-from aggregation.schema import Schema
+from aggregation.codecs.registry import codec_named
 from aggregation.settings import CombineSettings
+from aggregation.tensors.schema import Schema
 from aggregation.updates import encode_update, update_of
 from node.run import combine as run_combine
 from node.run.combine import combine_round

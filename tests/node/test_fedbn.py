@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from aggregation.combine import combine
-from aggregation.schema import Schema
 from aggregation.settings import CombineSettings
+from aggregation.tensors.schema import Schema
 from aggregation.updates import update_of
 from node.seams import TaskOutput, TaskSpec
 from node.training.carried_files import name_next, use_named

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aggregation.combine import combine
-from aggregation.schema import Schema
 from aggregation.settings import CombineSettings
+from aggregation.tensors.schema import Schema
 from aggregation.updates import update_of
 from node.data.shares import digits_split
 from node.seams import TaskSpec

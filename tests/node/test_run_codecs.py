@@ -7,8 +7,8 @@ from typing import Any, get_args
 import pytest
 from hostile_ground import CONFIGURATION, HostileGround, on_hostile_ground
 
-from aggregation.codecs import CODECS, codec_named, difference_bytes
-from aggregation.schema import Schema
+from aggregation.codecs.registry import CODECS, codec_named, difference_bytes
+from aggregation.tensors.schema import Schema
 from node.run.combine_settings import settings_of
 from node.seams import TrainResult
 from protocol.keys import BlobId, RunId

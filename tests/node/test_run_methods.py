@@ -9,7 +9,7 @@ import pytest
 import trio
 from hostile_ground import CONFIGURATION, HostileGround, Life, on_hostile_ground
 
-from aggregation.flat import F32
+from aggregation.tensors.flat import F32
 from node.api.service import LogsQuery
 from node.run.carried import CarriedState
 from node.run.known_run import KnownRun

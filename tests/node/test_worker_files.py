@@ -142,7 +142,7 @@ def test_a_first_model_that_is_no_file_of_the_workers_ends_the_session(tmp_path,
     (tmp_path / "secret").write_text("secret")
     spec = given(tmp_path)
     schema = (
-        "from aggregation.schema import Schema",
+        "from aggregation.tensors.schema import Schema",
         "schema = Schema.of_arrays({'w': np.zeros(1, 'f4')}).to_bytes()",
     )
     text = ("\n" + 8 * " ").join((*FORGE, *ANSWER, *schema, *lines, "threading.Event().wait()"))

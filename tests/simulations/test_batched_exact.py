@@ -9,8 +9,8 @@ import torch
 import trio
 import trio.testing
 
-from aggregation.codecs import codec_named
-from aggregation.torch_arrays import load_raw, module_parts, module_schema
+from aggregation.codecs.registry import codec_named
+from aggregation.tensors.torch_arrays import load_raw, module_parts, module_schema
 from aggregation.updates import encode_update
 from fednode import Data, Result, Round, Source, Task
 from node.seams import InitialModel, TaskSpec, Trainer

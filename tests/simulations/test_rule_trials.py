@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from aggregation.rules import RULES
+from aggregation.rules.registry import RULES
 from simulations.lies import COLLUDING_LIES, TRAINER_LIES, colluded, lied
 from simulations.play import play
 from simulations.rule_trials import ATTACKS, EVENNESS, LABEL_FLIP, TRIED, Classroom, Trial

@@ -14,9 +14,9 @@ others no further than that.
 from collections.abc import Sequence
 from fractions import Fraction
 
-from aggregation.gram import Gram
-from aggregation.rule import Candidate
-from aggregation.sums import Shares, WeighingRule
+from aggregation.rules.gram import Gram
+from aggregation.rules.rule import Candidate
+from aggregation.rules.sums import Shares, WeighingRule
 
 STEPS_FACTOR_MAX = 16  # a node with sixteen times the usual data; it also keeps the result below 65 differences
 

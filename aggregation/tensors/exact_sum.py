@@ -17,7 +17,7 @@ strips, which no BLAS spreads over threads: waiting for each other, those cost s
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.flat import F32, SLAB_ELEMENTS
+from aggregation.tensors.flat import F32, SLAB_ELEMENTS
 from protocol.errors import LocalProtocolError
 
 WEIGHT_MAX = 2**19  # one participant's say; beyond half a million samples more data weighs no more

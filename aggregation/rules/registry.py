@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from aggregation.coordinates import CoordinateMedian, TrimmedMean
-from aggregation.gram_rules import CentredClipping, GeometricMedian, Krum, MultiKrum
-from aggregation.mean import Mean
-from aggregation.rule import WEIGHTINGS, Rule
+from aggregation.rules.coordinates import CoordinateMedian, TrimmedMean
+from aggregation.rules.gram_rules import CentredClipping, GeometricMedian, Krum, MultiKrum
+from aggregation.rules.mean import Mean
+from aggregation.rules.rule import WEIGHTINGS, Rule
 from protocol.errors import FednodeError
 
 RULES: dict[str, type[Rule]] = {

@@ -3,11 +3,11 @@
 A difference blob is the coded averaged tensors, followed by the counters as they are stored in the model.
 """
 
-from aggregation.codec import Codec
-from aggregation.codec_float import BFloat16, Float16, Float32
-from aggregation.codec_int8 import Int8
-from aggregation.codec_top import Top1, Top10
-from aggregation.schema import Schema
+from aggregation.codecs.codec import Codec
+from aggregation.codecs.floats import BFloat16, Float16, Float32
+from aggregation.codecs.int8 import Int8
+from aggregation.codecs.top import Top1, Top10
+from aggregation.tensors.schema import Schema
 from protocol.errors import FednodeError
 
 CODECS: dict[str, Codec] = {codec.name: codec for codec in (Float32(), BFloat16(), Float16(), Int8(), Top10(), Top1())}

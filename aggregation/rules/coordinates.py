@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.flat import F32, SLAB_ELEMENTS, FlatLayout
-from aggregation.rule import Candidate, Plan, Rows, Rule, Slab, SlabCombiner, Spool, checked_share
-from aggregation.sorting_network import network
+from aggregation.rules.rule import Candidate, Plan, Rows, Rule, Slab, SlabCombiner, Spool, checked_share
+from aggregation.rules.sorting_network import network
+from aggregation.tensors.flat import F32, SLAB_ELEMENTS, FlatLayout
 from protocol.errors import LocalProtocolError
 from protocol.manifest_defences import byzantine_count
 

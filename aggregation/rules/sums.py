@@ -12,10 +12,10 @@ from fractions import Fraction
 from math import ceil, floor
 from typing import ClassVar
 
-from aggregation.exact_sum import WEIGHT_MAX
-from aggregation.flat import FlatLayout
-from aggregation.gram import Gram, gram_of
-from aggregation.rule import Candidate, Plan, Rule, Spool, WeightedSum
+from aggregation.rules.gram import Gram, gram_of
+from aggregation.rules.rule import Candidate, Plan, Rule, Spool, WeightedSum
+from aggregation.tensors.exact_sum import WEIGHT_MAX
+from aggregation.tensors.flat import FlatLayout
 from aggregation.updates import Refusal
 from protocol.checkpoint import SET_ASIDE
 from protocol.errors import FednodeError

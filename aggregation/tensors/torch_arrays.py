@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from aggregation.schema import ELEMENT_TYPES, Buffer, Schema, TensorSpec, kind_of
+from aggregation.tensors.schema import ELEMENT_TYPES, Buffer, Schema, TensorSpec, kind_of
 from protocol.errors import FednodeError
 
 _TORCH_PREFIX = "torch."

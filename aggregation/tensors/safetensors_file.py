@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aggregation.schema import ELEMENT_TYPES, Buffer, Schema, TensorSpec
-from aggregation.sources import COPY_BYTES, MemorySink, Source, as_source, copy, kept_open
+from aggregation.tensors.schema import ELEMENT_TYPES, Buffer, Schema, TensorSpec
+from aggregation.tensors.sources import COPY_BYTES, MemorySink, Source, as_source, copy, kept_open
 from protocol.errors import FednodeError
 
 HEADER_BYTES_MAX = 16 * 1024 * 1024  # TENSORS_MAX entries of 250 bytes; parsing them takes a second at most

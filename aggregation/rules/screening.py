@@ -14,10 +14,10 @@ from math import floor, isqrt, ldexp
 
 import numpy as np
 
-from aggregation.exact_sum import ZERO_EXPONENT, exponent_of
-from aggregation.flat import F32
-from aggregation.norms import NORM_UNIT_BITS
-from aggregation.rule import Candidate, Rows
+from aggregation.rules.rule import Candidate, Rows
+from aggregation.tensors.exact_sum import ZERO_EXPONENT, exponent_of
+from aggregation.tensors.flat import F32
+from aggregation.tensors.norms import NORM_UNIT_BITS
 from aggregation.updates import Checked, Refusal, check_norm_bound
 from protocol.checkpoint import NORM_OUTLIER
 from protocol.errors import FednodeError

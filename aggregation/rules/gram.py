@@ -20,8 +20,8 @@ from math import lcm
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.norms import NORM_BLOCK, NORM_UNIT_BITS, block_multiples, block_shift, max_bits
-from aggregation.rule import Rows, Slab, Spool
+from aggregation.rules.rule import Rows, Slab, Spool
+from aggregation.tensors.norms import NORM_BLOCK, NORM_UNIT_BITS, block_multiples, block_shift, max_bits
 
 ROOM_BYTES = 64 * 1024 * 1024  # for one slab of all rows, in float64: whole blocks of up to 128 updates
 SLAB_ELEMENTS_MIN = 4096  # with TERMS_MAX rows 128 MiB

@@ -11,8 +11,8 @@ from math import ldexp
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.exact_sum import exponent_of
-from aggregation.flat import F32
+from aggregation.tensors.exact_sum import exponent_of
+from aggregation.tensors.flat import F32
 
 NORM_BLOCK = 65_536  # elements; part of what a norm is, so it stays as it is
 NORM_UNIT_BITS = 118  # norms are in units of 2^-118, and blocks of values below 2^-101 have norm 0

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.codec import Codec
-from aggregation.flat import F32
-from aggregation.schema import Buffer
+from aggregation.codecs.codec import Codec
+from aggregation.tensors.flat import F32
+from aggregation.tensors.schema import Buffer
 
 BLOCK = 256
 MULTIPLE_MAX = 127

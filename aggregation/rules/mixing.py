@@ -15,11 +15,11 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.exact_sum import ZERO_EXPONENT
-from aggregation.flat import F32, FlatLayout
-from aggregation.gram import Gram
-from aggregation.rule import Candidate, Rows, Slab
-from aggregation.sums import Shares
+from aggregation.rules.gram import Gram
+from aggregation.rules.rule import Candidate, Rows, Slab
+from aggregation.rules.sums import Shares
+from aggregation.tensors.exact_sum import ZERO_EXPONENT
+from aggregation.tensors.flat import F32, FlatLayout
 from protocol.manifest_defences import byzantine_count
 
 _SUM_BITS = 53  # what float64 counts without gaps

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from aggregation.gram import Gram
-from aggregation.rule import Candidate
-from aggregation.sums import Shares, WeighingRule
+from aggregation.rules.gram import Gram
+from aggregation.rules.rule import Candidate
+from aggregation.rules.sums import Shares, WeighingRule
 
 
 class Mean(WeighingRule):

@@ -17,8 +17,8 @@ from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from aggregation.exact_sum import ExactSum, choose_exponent
-from aggregation.flat import F32, SLAB_ELEMENTS, FlatLayout
+from aggregation.tensors.exact_sum import ExactSum, choose_exponent
+from aggregation.tensors.flat import F32, SLAB_ELEMENTS, FlatLayout
 from aggregation.updates import Checked, Refusal
 from protocol.errors import FednodeError
 

@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
-from aggregation.schema import Buffer
+from aggregation.tensors.schema import Buffer
 from protocol.errors import FednodeError
 
 OPEN_FILES_MAX = 256  # kept open at once, well below the usual 1,024 a process may have; further ones are reopened

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from aggregation.codec import Codec
-from aggregation.flat import F32, round_to_bfloat16, widen_bfloat16
-from aggregation.schema import Buffer
+from aggregation.codecs.codec import Codec
+from aggregation.tensors.flat import F32, round_to_bfloat16, widen_bfloat16
+from aggregation.tensors.schema import Buffer
 
 _HALF_MAX = 0x7BFF  # the bits of 65,504
 _HALF_INFINITY = 0x7C00

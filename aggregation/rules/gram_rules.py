@@ -14,10 +14,10 @@ from fractions import Fraction
 from math import fsum, isfinite, sqrt
 from operator import mul
 
-from aggregation.gram import Gram
 from aggregation.measuring import VALUE_END
-from aggregation.rule import Candidate, checked_share
-from aggregation.sums import Shares, SumRule, WeighingRule
+from aggregation.rules.gram import Gram
+from aggregation.rules.rule import Candidate, checked_share
+from aggregation.rules.sums import Shares, SumRule, WeighingRule
 from protocol.errors import FednodeError
 from protocol.manifest_defences import byzantine_count
 

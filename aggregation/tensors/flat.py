@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.schema import Schema
-from aggregation.sources import Sink, Source
+from aggregation.tensors.schema import Schema
+from aggregation.tensors.sources import Sink, Source
 
 F32 = npt.NDArray[np.float32]
 

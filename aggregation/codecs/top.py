@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from aggregation.codec import Codec, MalformedCode
-from aggregation.flat import F32, round_to_bfloat16, widen_bfloat16
-from aggregation.schema import Buffer
+from aggregation.codecs.codec import Codec, MalformedCode
+from aggregation.tensors.flat import F32, round_to_bfloat16, widen_bfloat16
+from aggregation.tensors.schema import Buffer
 
 BLOCK = 4096
 _ENTRY_BYTES = 4  # an index of 16 bits and a bfloat16

@@ -9,8 +9,8 @@ exact and the same on every CPU. What is not finite stays so through every codec
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from aggregation.flat import F32
-from aggregation.schema import Buffer
+from aggregation.tensors.flat import F32
+from aggregation.tensors.schema import Buffer
 from protocol.errors import RemoteProtocolError
 
 

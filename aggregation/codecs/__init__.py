@@ -1,0 +1,1 @@
+"""How an update, or a checkpoint's difference, is written in fewer bytes."""
