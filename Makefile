@@ -7,6 +7,9 @@ DEV_STAMP := $(VENV)/.installed-dev
 SLOW_STAMP := $(VENV)/.installed-slow
 BENCH_STAMP := $(VENV)/.installed-bench
 
+# Real nodes are started by the hundred: where this is set each of them compiles every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-slow check soak mutants bench scaling attacks chaos saturated screenshots clean
 help:           ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -24,7 +27,8 @@ $(DEV_STAMP): $(STAMP)
 demo: $(STAMP)  ## four real nodes on this machine train one model
 	$(BIN)/fednode demo
 
-PROCESSES ?= 2
+# One more than there are often cores: what is tried with real nodes waits for most of its time.
+PROCESSES ?= 3
 test: $(DEV_STAMP)  ## the tests, in PROCESSES processes
 	$(BIN)/python -m pytest -n $(PROCESSES)
 

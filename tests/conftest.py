@@ -14,6 +14,9 @@ import pytest
 OBJECTS_UNTIL_GARBAGE = (50_000, 20, 20)
 MARK = "FEDNODE_TESTS"  # in the environment of the tests and of all that they start
 SWEPT_WITHIN_S = 60.0
+REAL = "tests/real"
+TAKES_LONG = (REAL, "tests/simulations", "tests/tui")  # for its number of tests: so it is not left for the end
+NICE = 5  # of what does not wait for real nodes: it takes what time these leave
 _sweeper = pytest.StashKey["subprocess.Popen[bytes]"]()
 
 
@@ -38,12 +41,30 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Whole files go to one process, so that what a module's tests share is made once. All of tests/real is as one
-    file: two groups of real nodes would take the machine's time from each other."""
+    """Whole files go to one process, so that what a module's tests share is made once, in the order in which they are
+    collected. All of tests/real is as one file: two groups of real nodes would take the machine's time from each other.
+    """
     from xdist.scheduler import LoadFileScheduling
 
     class Files(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "tests/real" if nodeid.startswith("tests/real/") else super()._split_scope(nodeid)
+            return REAL if nodeid.startswith(f"{REAL}/") else super()._split_scope(nodeid)
 
+    config.option.loadscopereorder = False
     return Files(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(
+        key=lambda item: next((at for at, folder in enumerate(TAKES_LONG) if _is_in(item, folder)), len(TAKES_LONG))
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if hasattr(item.config, "workerinput") and not _is_in(item, REAL) and not os.getpriority(os.PRIO_PROCESS, 0):
+        os.nice(NICE)
+
+
+def _is_in(item: pytest.Item, folder: str) -> bool:
+    return item.nodeid.startswith(f"{folder}/")
