@@ -26,7 +26,15 @@ newest AS (
         arg_max(value, round) FILTER (key = 'loss') AS loss
     FROM means GROUP BY run_id)"""
 
-# `chosen` has a run in each row, and its `place` in the answer.
+# `chosen` has a run in each row, and its `place` in the answer. What is told of the runs is put together by one
+# grouping: a join keeps 8 MB until the query is over, however few its rows, and a dozen are all of a store's memory.
+_TOLD_ONCE = ", ".join(
+    f"any_value({what}) AS {what}"
+    for what in (
+        *("state", "reason", "started_at", "ended_at", "pace", "moved", "elections", "accuracy", "loss"),
+        *("decision", "is_imported"),
+    )
+)
 _RUN_ROWS = f"""
 WITH chosen AS ({{chosen}}),
 states AS (
@@ -34,34 +42,33 @@ states AS (
         min(time) FILTER (state = 'RUNNING') AS started_at,
         max(time) FILTER (state IN {_ENDED}) AS ended_at
     FROM status_events SEMI JOIN chosen USING (run_id) WHERE node_id = '' GROUP BY run_id),
-reigns AS (
-    SELECT run_id, max(term) AS term, arg_max(aggregator, term) AS aggregator
-    FROM (SELECT run_id, term, aggregator FROM elections UNION ALL SELECT run_id, term, aggregator FROM rounds)
-    SEMI JOIN chosen USING (run_id) GROUP BY run_id),
-done AS (
-    SELECT run_id, max(round) AS round
-    FROM (SELECT run_id, round FROM rounds UNION ALL SELECT run_id, round FROM models) GROUP BY run_id),
-paces AS (
-    SELECT run_id, median(seconds) AS pace FROM (
-        SELECT run_id, seconds, row_number() OVER (PARTITION BY run_id ORDER BY round DESC) AS back
-        FROM rounds SEMI JOIN chosen USING (run_id) WHERE seconds > 0)
-    WHERE back <= {_PACE_ROUNDS} GROUP BY run_id),
-moved AS (SELECT run_id, sum(bytes)::BIGINT AS moved FROM rounds SEMI JOIN chosen USING (run_id) GROUP BY run_id),
-elected AS (SELECT run_id, count(*) AS elections FROM elections GROUP BY run_id),
-{_NEWEST_FIGURES.replace("{of}", "chosen")}
+of_elections AS (
+    SELECT run_id, max(term) AS term, arg_max(aggregator, term) AS aggregator, count(*) AS elections
+    FROM elections GROUP BY run_id),
+of_rounds AS (
+    SELECT run_id, max(round) AS round, max(term) AS term, arg_max(aggregator, term) AS aggregator,
+        list_median(arg_max(seconds, round, {_PACE_ROUNDS}) FILTER (seconds > 0)) AS pace, sum(bytes)::BIGINT AS moved
+    FROM rounds SEMI JOIN chosen USING (run_id) GROUP BY run_id),
+of_models AS (SELECT run_id, max(round) AS round FROM models GROUP BY run_id),
+{_NEWEST_FIGURES.replace("{of}", "chosen")},
+told AS (
+    SELECT run_id, max(round) AS round, max(term) AS term, arg_max(aggregator, term) AS aggregator, {_TOLD_ONCE} FROM (
+        SELECT * FROM states UNION ALL BY NAME SELECT * FROM of_elections UNION ALL BY NAME SELECT * FROM of_rounds
+        UNION ALL BY NAME SELECT * FROM of_models UNION ALL BY NAME SELECT * FROM newest
+        UNION ALL BY NAME SELECT run_id, decision FROM decisions
+        UNION ALL BY NAME SELECT run_id, true AS is_imported FROM imported_runs)
+    GROUP BY run_id)
 SELECT run_id, chosen.name, project, experiment, group_id, task, data, proposer, coalesce(p.name, '') AS proposer_name,
-    coalesce(state, 'PROPOSED') AS state, coalesce(states.reason, '') AS reason,
-    coalesce(done.round, 0) AS round, rounds, coalesce(reigns.term, 0) AS term,
-    coalesce(reigns.aggregator, '') AS aggregator, coalesce(a.name, '') AS aggregator_name,
+    coalesce(state, 'PROPOSED') AS state, coalesce(told.reason, '') AS reason,
+    coalesce(told.round, 0) AS round, rounds, coalesce(told.term, 0) AS term,
+    coalesce(told.aggregator, '') AS aggregator, coalesce(a.name, '') AS aggregator_name,
     coalesce(elections, 0) AS elections, created_at, started_at,
     CASE WHEN state IN {_ENDED} THEN ended_at END AS ended_at,
-    CASE WHEN state = 'RUNNING' THEN pace * greatest(rounds - coalesce(done.round, 0), 0) END AS seconds_left,
-    accuracy, loss, coalesce(moved.moved, 0) AS bytes_moved,
-    coalesce(decision, CASE WHEN imported.run_id IS NULL THEN 'none' ELSE 'imported' END) AS decision {{manifest}}
-FROM chosen LEFT JOIN states USING (run_id) LEFT JOIN reigns USING (run_id) LEFT JOIN done USING (run_id)
-    LEFT JOIN elected USING (run_id) LEFT JOIN newest USING (run_id) LEFT JOIN decisions USING (run_id)
-    LEFT JOIN paces USING (run_id) LEFT JOIN moved USING (run_id) LEFT JOIN imported_runs imported USING (run_id)
-    LEFT JOIN nodes p ON p.node_id = proposer LEFT JOIN nodes a ON a.node_id = reigns.aggregator
+    CASE WHEN state = 'RUNNING' THEN pace * greatest(rounds - coalesce(told.round, 0), 0) END AS seconds_left,
+    accuracy, loss, coalesce(told.moved, 0) AS bytes_moved,
+    coalesce(decision, CASE WHEN is_imported THEN 'imported' ELSE 'none' END) AS decision {{manifest}}
+FROM chosen LEFT JOIN told USING (run_id)
+    LEFT JOIN nodes p ON p.node_id = proposer LEFT JOIN nodes a ON a.node_id = told.aggregator
 ORDER BY place"""
 
 _STATE = """coalesce((SELECT arg_max(state, position) FROM status_events

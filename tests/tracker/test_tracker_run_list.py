@@ -1,16 +1,20 @@
 """The list of runs: any order, any page, what is looked for, and how long a run will still take."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from record_rows import every_row
 
 from tracker.queries_runs import RUN_SORTS
 from tracker.reader import Reader
-from tracker.rows import MetricRow, ParticipantRow, RoundRow, RunRow, StatusRow
+from tracker.rows import ElectionRow, MetricRow, ModelRow, ParticipantRow, RoundRow, RunRow, StatusRow
 from tracker.store import Store
 
 DAY = 1_800_000_000.0
+OF_RUNS = (RunRow, StatusRow, RoundRow, ElectionRow, ModelRow, MetricRow, ParticipantRow)
 # name, project, state, rounds done, accuracy, tags
 RUNS = (
     ("Zebra", "wards", "FINISHED", 4, 0.9, ["old"]),
@@ -128,3 +132,20 @@ def test_participants_of_many_runs_come_at_once(reader: Reader) -> None:
     asked = [row["run_id"] for row in reader.query("runs", {"limit": 3})]
     found = reader.query("participants", {"run_ids": asked})
     assert [row["run_id"] for row in found] == sorted(asked)
+
+
+def test_two_who_begin_to_watch_at_once_fit_into_the_memory(tmp_path: Path) -> None:
+    """Each has its cursor: what a join keeps, however few its rows, would else be too much together."""
+    store = Store(tmp_path / "record.duckdb")
+    for number in range(30):
+        store.write([row for row in every_row(f"{number:064x}") if isinstance(row, OF_RUNS)])
+
+    def watch(_: int) -> None:
+        reader = store.reader()
+        for _ in range(15):
+            assert len(reader.query("runs", {"limit": 100})) == 30
+        reader.close()
+
+    with ThreadPoolExecutor(2) as watchers:
+        list(watchers.map(watch, range(2)))
+    store.close()
