@@ -168,7 +168,7 @@ class Fetch:
         """A source verifies what it sends: bytes that are not the blob's are its own lie."""
         if isinstance(error, RemoteProtocolError):
             source.lied(error.what)
-        log.info("%s is no source of the blob %s: %s", source.peer, self.blob, error.what)
+        log.debug("%s is no source of the blob %s: %s", source.peer, self.blob, error.what)
         self._failures.append(error.what)
 
     def _nobody(self) -> FednodeError:

@@ -193,7 +193,7 @@ class Swarm:
             use.source.lied(error.what)
         elif isinstance(error, StreamClosed) and self._tries[use.source.peer] < TRIES:
             self._named.append(use.source.peer)  # it is there, and the next stream may take another way
-        log.info("%s is no source of the blob %s: %s", use.source.peer, self._board.blob, error.what)
+        log.debug("%s is no source of the blob %s: %s", use.source.peer, self._board.blob, error.what)
         self._failures.append(error.what)
         if use.nursery is not None:
             use.nursery.cancel_scope.cancel()
