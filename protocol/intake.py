@@ -18,6 +18,7 @@ from protocol.voters import lot
 
 # A commit that could not be obtained is tried again so soon: its holders are the same nodes, and they come back.
 OBTAIN_AGAIN_S = 1.0
+WHOLE_EVERY = 3  # tries
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Intake:
         self.ledger = ledger
         self.election = election
         self._commitment: Commitment | None = None
-        self._is_had_whole = False  # rather than made of its difference
+        self._tries = 0  # to obtain it that have failed
+        self._under_way: list[Hash] = []  # what is being obtained: twice where it is committed meanwhile
         self.ended_without_us: Checkpoint | None = None  # the run's last, which is not for us to fetch
         self._proposal: tuple[Held, int, bytes, NodeId] | None = None
 
@@ -164,7 +166,7 @@ class Intake:
         if self.ledger.stored.name == held.name and self.ledger.is_durable(held):
             return commitment
         if self._commitment is None or self._commitment.held.checkpoint.round < message.round:
-            self._commitment, self._is_had_whole = commitment, False
+            self._commitment, self._tries = commitment, 0
             self._obtain(held, self._holders(commitment))
         return None
 
@@ -181,27 +183,31 @@ class Intake:
             self.audit.keep(NodeId(held.checkpoint.maker), what, committed.raw, held.raw)
 
     def on_obtained(self, name: Hash, ok: bool) -> Commitment | None:
+        if name in self._under_way:
+            self._under_way.remove(name)
         if self._proposal is not None and self._proposal[0].name == name:
             self._on_proposal_obtained(ok)
         if self._commitment is None or self._commitment.held.name != name:
             return None
         if not ok:
-            self.context.set_timer("obtain", OBTAIN_AGAIN_S)
+            if name not in self._under_way:
+                self.context.set_timer("obtain", OBTAIN_AGAIN_S)
             return None
         commitment, self._commitment = self._commitment, None
         return commitment
 
     def on_obtain_timer(self) -> None:
-        """Try again to have what is committed, every other time whole: who committed it may hold its difference no more
-        (§8.6)."""
-        if self._commitment is not None:
-            self._is_had_whole = not self._is_had_whole
+        """Try again to have what is committed, every third time whole: who committed it may hold its difference no more
+        (§8.6). Not at once, for lines break, and the whole is many times as long."""
+        if self._commitment is not None and self._commitment.held.name not in self._under_way:
+            self._tries += 1
             among = (*self._holders(self._commitment), *self.ledger.roster())
-            self._obtain(self._commitment.held, among, whole=self._is_had_whole)
+            self._obtain(self._commitment.held, among, whole=self._tries % WHOLE_EVERY == WHOLE_EVERY - 1)
 
     def _obtain(self, held: Held, among: tuple[NodeId, ...], *, whole: bool = False) -> None:
         committed = self.ledger.committed
         is_next = committed is not None and committed.name == held.checkpoint.previous
         previous = committed.checkpoint if committed is not None and is_next and not whole else None
         sources = tuple(node for node in dict.fromkeys(among) if node != self.context.me)
+        self._under_way.append(held.name)
         self.context.out.append(Obtain(held.name, held.checkpoint, previous, sources))

@@ -4,7 +4,6 @@ Decides that it proves nothing and is found under no blob's name. Who takes up t
 chunk as at any other that lay there before.
 """
 
-import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -36,10 +35,17 @@ class EarlyFile:
 
     def become(self, blob: BlobId) -> None:
         """Be the half of `blob`, unless there is one. Nothing can be written any more."""
+        half = self._halves / check_blob_id(blob)
         with disk_errors(f"take up what came of the blob {blob}"):
-            with contextlib.suppress(FileExistsError):
-                os.link(self._path, self._halves / check_blob_id(blob))
-            self.abandon()
+            try:
+                os.link(self._path, half)
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without links; there, who begins the half just now has to begin again
+                if not half.exists():
+                    os.rename(self._path, half)
+            finally:
+                self.abandon()
 
     def abandon(self) -> None:
         """Delete it."""

@@ -55,7 +55,7 @@ class Bulk:
         self._on_transfer = on_transfer
         self._sources: dict[NodeId, BlobSource] = {}
         self._fetches: dict[BlobId, Fetch] = {}
-        self._early: dict[BlobId, EarlyFetch] = {}
+        self._early: list[EarlyFetch] = []
         self._outgoing = Outgoing()
         self._nursery: trio.Nursery | None = None
         self._started = trio.Event()
@@ -135,7 +135,7 @@ class Bulk:
         """What has been coming or going for more than a moment."""
         coming = [
             progress_of(early.name, "in", early.source.peer, early.meter.done_bytes, early.size, early.meter)
-            for early in self._early.values()
+            for early in self._early
         ]
         for blob, fetch in self._fetches.items():
             board = fetch.board

@@ -20,10 +20,9 @@ from protocol.keys import BlobId
 from protocol.limits import CHUNK_BYTES
 from tracker.chunks import chunk_count, chunk_length
 
-# For the next chunk to be coded: SCAFFOLD on a busy machine takes a hundredth of it. Who fetches has four places at a
-# source (bulk_source.PIPELINE_REQUESTS), and what waits for the codec leaves one of them to others.
+# For the next chunk to be coded: SCAFFOLD on a busy machine takes a hundredth of it.
 CODED_WAIT_S = 5.0
-ABREAST = 3  # chunks asked for at once
+ABREAST = 3  # chunks asked for at once, beside those of blobs (bulk_source.PIPELINE_REQUESTS)
 
 
 class Early:
@@ -78,7 +77,7 @@ class EarlyFetch:
         name: BlobId,
         size: int,
         writer: EarlyWriter,
-        under_way: "dict[BlobId, EarlyFetch]",
+        under_way: "list[EarlyFetch]",
     ) -> None:
         self.name = name
         self.size = size
@@ -94,13 +93,13 @@ class EarlyFetch:
 
     async def run(self) -> None:
         """Fetch from the beginning, until all is here, or `stop`, or the source gives no more. Raises nothing."""
-        self._under_way[self.name] = self
+        self._under_way.append(self)
         try:
             async with trio.open_nursery() as nursery:
                 for _ in range(ABREAST):
                     nursery.start_soon(self._fetch)
         finally:
-            del self._under_way[self.name]
+            self._under_way.remove(self)
             self.source.tell(bulk_wire.LEAVE, self.name)
 
     def stop(self) -> None:
@@ -129,14 +128,14 @@ class EarlyFetch:
 
     async def _asked(self, index: int) -> bytes | None:
         """A chunk, once it is our turn. None: we were stopped while others were before us."""
-        answer = await self.source.chunk(self.name, index, has_choice=False)
+        answer = await self.source.early_chunk(self.name, index)
         while isinstance(answer, Asked):
             async with self._lining_up:
                 if not answer.is_refused:
                     await self._unless_stopped(partial(self.source.turn, answer, chunk_count(self.size)))
                 if self._is_stopped:
                     return None
-                answer = await self.source.chunk(self.name, index, has_choice=False)
+                answer = await self.source.early_chunk(self.name, index)
         return answer
 
     async def _unless_stopped(self, wait: Callable[[], Awaitable[object]]) -> None:

@@ -330,7 +330,7 @@ class Serving:
                         break
                     changed = trio.Event()
                     after = self._joined(asker, blob)
-                    if peers_wanted and self._others(asker, blob):
+                    if peers_wanted and not is_awaited and self._others(asker, blob):
                         break
                     after.waiting[changed] = bool(peers_wanted)
                     try:

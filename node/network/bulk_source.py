@@ -142,6 +142,11 @@ class BlobSource:
             asked = await self._ask(CHUNK, blob, bulk_wire.pack_asked_chunk(index, has_choice))
         return asked if asked.in_line else asked.frames[0]
 
+    async def early_chunk(self, name: BlobId, index: int) -> bytes | Asked:
+        """As `chunk`, of an update that is still coded. What waits for a codec takes none of the places of blobs."""
+        asked = await self._ask(CHUNK, name, bulk_wire.pack_asked_chunk(index, False))
+        return asked if asked.in_line else asked.frames[0]
+
     async def turn(self, asked: Asked, count: int) -> list[int]:
         """Wait until it is our turn to ask for a chunk, of `count`: best for one of those that this gives, in order.
         Raises FednodeError."""

@@ -83,7 +83,8 @@ class OthersEarly:
         """Fetch what there is of an update that will have `size` bytes, until its offer comes, or it is dropped."""
         if size < EARLY_BYTES_MIN or self._offered.get(wanted.node) == wanted.learned_from:
             return
-        await self._drop(wanted.node)
+        while wanted.node in self._coming:
+            await self._drop(wanted.node)
         coming = self._coming[wanted.node] = _Coming(wanted.learned_from)
         self._kinds[wanted.name] = "update"
         try:
@@ -105,8 +106,9 @@ class OthersEarly:
             return
         coming.fetch.stop()
         await coming.done.wait()
-        if self._coming.pop(NodeId(offer.node), None) is coming and coming.writer is not None:
-            with suppress(FednodeError):
+        if self._coming.get(NodeId(offer.node)) is coming and coming.writer is not None:
+            del self._coming[NodeId(offer.node)]
+            with trio.CancelScope(shield=True), suppress(FednodeError):  # else nobody would delete it
                 await coming.writer.become(BlobId(offer.update))
 
     async def drop(self) -> None:
@@ -120,7 +122,7 @@ class OthersEarly:
         if coming is None:
             return
         coming.scope.cancel()
-        await coming.done.wait()
-        if coming.writer is not None:
-            with suppress(FednodeError):
+        with trio.CancelScope(shield=True), suppress(FednodeError):  # as long as the disk takes: nobody else deletes it
+            await coming.done.wait()
+            if coming.writer is not None:
                 await coming.writer.abandon()

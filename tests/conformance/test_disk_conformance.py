@@ -1,5 +1,7 @@
 """What every Disk promises, asked of both: files and threads, and the simulated one in memory."""
 
+import errno
+import os
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -525,6 +527,31 @@ def test_what_came_early_is_never_longer_than_it_was_to_be(place: Place, index: 
             await early.write_chunk(index, bytes(length))
 
     place.run(main)
+
+
+def test_what_came_early_is_taken_up_where_files_have_one_name_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/protocol.md §8.29. Not every file system has links; nothing stays behind there either."""
+    data = content(2 * CHUNK_BYTES)
+    blob, hashes, chunks = blob_id_of(chunk_hashes_of(data), len(data)), chunk_hashes_of(data), chunks_of(data)
+
+    def link(*names: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    disk = FileDisk(tmp_path / "home", quota=Quota(free_bytes_min=0))
+
+    async def main() -> None:
+        first, second = [await disk.receive_early(len(data)) for _ in range(2)]
+        await first.write_chunk(0, chunks[0])
+        await second.write_chunk(0, bytes(CHUNK_BYTES))
+        await first.become(blob)
+        await second.become(blob)
+        assert disk.blobs.usage().half_bytes == len(data)
+        assert (await disk.receive_blob(blob, hashes, len(data))).missing() == [1]
+
+    trio.run(main)
 
 
 def test_what_comes_early_counts_in_the_quota(tmp_path: Path) -> None:

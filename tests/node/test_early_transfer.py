@@ -1,7 +1,9 @@
 """Bytes of an update that is still coded: given as far as it is, proven by nobody, and gone on with. §8.29, §14.10."""
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
+from typing import cast
 
 import pytest
 import trio
@@ -11,10 +13,13 @@ from node.network.bulk import Bulk, Transfer
 from node.network.bulk_early import CODED_WAIT_S, Early, EarlyFetch
 from node.network.bulk_wire import CHUNK, LIST, NEWS, NOT_HERE, OK, REFUSED, pack_answer, pack_request, read_request
 from node.network.pace import Pace
+from node.run.early import OthersEarly
 from node.seams import BLOB_PROTOCOL, Stream
+from protocol.checkpoint import Checkpoint
 from protocol.early import early_name
 from protocol.keys import BlobId, Hash, NodeId
 from protocol.limits import CHUNK_BYTES
+from protocol.run_events import FetchEarly
 from simulations.disk import SimulatedDisk
 from simulations.network_node import SimulatedNetwork
 from simulations.network_wires import WireProfile
@@ -262,3 +267,78 @@ def test_who_waits_in_line_stops_at_once() -> None:
         ground.nursery.cancel_scope.cancel()
 
     run_on_simulated(test, profile=SLOW)
+
+
+class SlowWriter:
+    """node.seams.EarlyWriter on a disk that is slow and does not hear of cancellations."""
+
+    def __init__(self) -> None:
+        self.is_gone = False
+
+    async def write_chunk(self, index: int, data: bytes) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1)  # virtual time passes
+
+    async def become(self, blob: BlobId) -> None:
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self.is_gone = True
+
+
+def test_no_file_stays_behind_whoever_is_cancelled_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """§8.29. A run may be stopped while what came of an update is being dropped for another, or taken up."""
+    monkeypatch.setattr("node.run.early.EARLY_BYTES_MIN", 1)
+
+    async def test(ground: Ground) -> None:
+        giver, taker = await sides(ground)
+        early = Early(SIZE, Coded())
+        giver.bulk.give_early(NAME, early)
+        early.grew(SIZE)
+        writers: list[SlowWriter] = []
+
+        async def receive_early(size: int) -> SlowWriter:
+            writers.append(SlowWriter())
+            return writers[-1]
+
+        taker.disk.receive_early = receive_early  # type: ignore[assignment]
+        others = OthersEarly(taker.disk, taker.bulk, {})
+        async with trio.open_nursery() as run:
+            for base in ("aa" * 32, "bb" * 32, "cc" * 32):
+                checkpoint = cast(Checkpoint, None)
+                wanted = FetchEarly(giver.network.node_id, NAME, Hash(base), checkpoint)
+                run.start_soon(others.fetch, wanted, SIZE)
+                await trio.sleep(0.3)  # virtual time passes
+            run.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            await others.drop()
+        assert writers
+        assert all(writer.is_gone for writer in writers)
+        assert not taker.bulk._early
+
+    run_on_simulated(test)
+
+
+def test_codecs_that_are_waited_for_leave_the_line_to_other_blobs() -> None:
+    """§8.29: nothing waits for any of this, however many runs code at once."""
+    seconds: list[float] = []
+
+    async def test(ground: Ground, runs: int) -> None:
+        giver, taker = await sides(ground)
+        peer, earlies = giver.network.node_id, [Early(SIZE, Coded()) for _ in range(runs)]
+        for number, early in enumerate(earlies):
+            name = early_name("ab" * 32, number, Hash("cd" * 32), peer)
+            giver.bulk.give_early(name, early)
+            fetch = await taker.bulk.early_fetch(name, peer, SIZE, await taker.disk.receive_early(SIZE))
+            ground.nursery.start_soon(fetch.run)
+        blob = await giver.disk.put_blob(UPDATE)
+        await trio.sleep(1)  # virtual time passes
+        began = trio.current_time()
+        await taker.bulk.fetch(blob, [peer], SIZE)
+        seconds.append(trio.current_time() - began)
+        ground.nursery.cancel_scope.cancel()
+
+    for runs in (0, 3):
+        run_on_simulated(partial(test, runs=runs), profile=SLOW)
+    assert seconds[1] < 1.1 * seconds[0]

@@ -18,11 +18,13 @@ from protocol.run_events import (
     Collected,
     Combine,
     Combined,
+    Committed,
     Elected,
     Evidence,
     Obtain,
     Obtained,
     Received,
+    RunEvent,
     RunOutput,
     Send,
     SetTimer,
@@ -30,6 +32,7 @@ from protocol.run_events import (
 )
 from protocol.run_messages import (
     AskCommit,
+    Commit,
     Heartbeat,
     HeartbeatReply,
     PreVoteReply,
@@ -373,3 +376,25 @@ def test_a_late_update_takes_the_place_of_one_in_time() -> None:
     assert isinstance(round_.on_offer(IDS[3], late), Collect)
     with pytest.raises(RemoteProtocolError, match="second update"):
         round_.on_offer(IDS[3], in_time)
+
+
+def test_a_model_is_not_had_whole_while_its_difference_is_on_its_way() -> None:
+    """§8.6: who had it proposed, and sees it committed meanwhile, has two tries under way, of which one may fail."""
+    victim = Victim()
+    checkpoint, peer = victim.next_checkpoint(difference=OTHER), IDS[victim.aggregator]
+    name, key = checkpoint_name(checkpoint), KEYS[victim.aggregator]
+    raw, issue = sign_note(key, checkpoint), Issue(run=RUN, term=1, round=checkpoint.round, checkpoint=name)
+    commit = Commit(run=RUN, round=checkpoint.round, checkpoint=raw, acks=certificate(checkpoint, 0, 1, 2), reports=())
+
+    def obtained(event: RunEvent) -> list[bool]:
+        return [output.previous is None for output in victim.step(event) if isinstance(output, Obtain)]
+
+    assert obtained(Received(peer, Proposal(run=RUN, issue=sign_note(key, issue), checkpoint=raw))) == [False]
+    assert obtained(Received(IDS[OUTSIDER], commit)) == [False]
+    assert obtained(Obtained(name, False)) == []
+    assert obtained(Timer("obtain")) == obtained(Obtained(name, False)) == [], "the other one goes on"
+    for is_whole in (False, True, False, False, True, False):
+        assert [obtained(Timer("obtain")), obtained(Timer("obtain"))] == [[is_whole], []]
+        victim.step(Obtained(name, False))
+    assert obtained(Timer("obtain")) == [False]
+    assert any(isinstance(output, Committed) for output in victim.step(Obtained(name, True)))
