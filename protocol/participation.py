@@ -97,8 +97,8 @@ class Participation:
                 self.on_coding_began(event, aggregator)
             case Trained():
                 self.on_trained(event, aggregator)
-            case TrainingFailed(_, reason):
-                self.on_training_failed(reason, aggregator)
+            case TrainingFailed():
+                self.on_training_failed(event)
             case Evaluated():
                 self.on_evaluated(event, aggregator)
 
@@ -152,11 +152,15 @@ class Participation:
         late = self.context.settings.late_are_used and may_come_late(offer, committed.checkpoint)
         return offer.base == committed.name or late
 
-    def on_training_failed(self, reason: str, aggregator: NodeId | None) -> None:
-        """Our training is over for this run; we go on following, and voting if we are a voter."""
-        self._training = None
-        self.failed = reason
-        self._set_letter("X", reason)
+    def on_training_failed(self, event: TrainingFailed) -> None:
+        """Our training is over for this run; we go on following, and voting if we are a voter. Where there is only no
+        room, nobody waits for us (§8.7) until we have trained all the same, or go on from another checkpoint."""
+        if event.for_good:
+            self._training = None
+            self.failed = event.reason
+        elif self.letter == "X" or self.ledger.has_ended:
+            return
+        self._set_letter("X", event.reason)
 
     def begin_again(self) -> None:
         """The run goes on after its end. Who could not train before may try once more."""

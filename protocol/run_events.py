@@ -111,8 +111,11 @@ class CodingBegan:
 
 @dataclass(frozen=True, slots=True)
 class TrainingFailed:
+    """A `Train` failed. Where that is not `for_good`, for there is no room here, we take part again by ourselves."""
+
     round: int
     reason: str
+    for_good: bool = True
 
 
 @dataclass(frozen=True, slots=True)

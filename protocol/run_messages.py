@@ -174,8 +174,8 @@ class DeclinedMessage(Wire):
 
 
 class Failure(Wire):
-    """For the proposer: my task has failed in this round, and my part in the run is over; or, where it `goes_on`, a
-    measurement is lacking. The reason is one line without a word of data."""
+    """For the proposer: my task has failed in this round, and my part in the run is over, or rests for want of room;
+    or, where it `goes_on`, a measurement is lacking. The reason is one line without a word of data."""
 
     kind: Literal["failure"] = "failure"
     run: HexHash

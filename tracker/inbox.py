@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
+from tracker.quota import NO_ROOM_HERE
+
 Json = dict[str, Any]
 Ask = Callable[[str, Mapping[str, Any]], Sequence[Json]]  # a named query and its parameters
 
@@ -78,8 +80,12 @@ def failed_item(row: Json, me: str = "") -> Json:
     run, reason = _run_of(row), row["reason"] or "no reason was told"
     mine = bool(row["node_id"])
     title = f"Our part in {run} has failed" if mine and row["node_id"] == me else f"Run {run} has failed"
+    rejoin = "See our log of the run, mend the cause, and restart the node to take part again."
     todo = (
-        "The run goes on without us. See our log of the run, mend the cause, and restart the node to take part again."
+        "Until there is room the run goes on without us, then with us again: see fednode blobs for what takes it, and "
+        "fednode limits --blobs-max for what blobs may take."
+        if mine and reason.startswith(NO_ROOM_HERE)
+        else f"The run goes on without us. {rejoin}"
         if mine
         else "Its checkpoints are kept. See its log; a new run can start from its newest checkpoint (parent)."
     )

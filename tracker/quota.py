@@ -14,6 +14,7 @@ from protocol.errors import Refused
 FREE_BYTES_MIN = 1024**3
 FREE_SHARE_MIN = 0.05
 QUOTA_CODE = "blob-quota"
+NO_ROOM_HERE = "no room here"  # how the reason begins for which a node takes no part in a run for now
 
 
 @dataclass

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import trio
 
 from node.network.bulk import Bulk
+from node.run.no_room import is_no_room
 from node.run.round_blobs import RoundBlobs
 from node.seams import Disk
 from protocol.checkpoint import Checkpoint
@@ -110,6 +111,8 @@ class RunBlobs:
                 return await self._disk.blob_data(blob)
             except FednodeError as error:
                 if not tries_left:
+                    if is_no_room(error):
+                        raise
                     what = f"{why.what}, and could not be fetched again: {error.what}"
                     raise FednodeError(what, remedy=why.remedy) from why
                 await trio.sleep(AGAIN_S)

@@ -200,6 +200,7 @@ class Chronicle:
             self._add_state(told)
         if not node and state in _OUTCOMES:
             self._begin_states_anew()
+            self.note("")
 
     def settle(self) -> None:
         """Record what of flapping states was held back and may pass now. To be called now and then."""
@@ -216,6 +217,8 @@ class Chronicle:
         self._changed("run", ())
 
     def note(self, text: str) -> None:
+        if self._states.get("", ("", ""))[0] in _OUTCOMES:
+            text = ""  # what has ended waits for nothing
         if text != self.live.note:
             self.live.note, self.live.noted_at = text, self._now()
         self._changed("run", ())

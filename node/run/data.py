@@ -17,7 +17,7 @@ from node.run.blobs import RunBlobs, both
 from node.run.checking import Checking, why_not_fetched
 from node.run.early import OthersEarly
 from node.run.models import models_in
-from node.run.no_room import is_no_room
+from node.run.no_room import LacksRoom, is_no_room
 from node.run.plan import are_updates_shared
 from node.run.spans import Spans
 from node.seams import Disk, Trainer
@@ -81,12 +81,12 @@ class RunData:
         self.norms: dict[str, float] = {}  # of its updates, by blob, where they were computed here; for people
         self.fetching: dict[BlobId, str] = {}  # what each blob is that is on its way here
         self.early = OthersEarly(disk, bulk, self.fetching)
-        self._lacks_room = False  # for a checkpoint, and its owner was told so
+        self._not_obtained = (-1, "")  # the round and why: said once
         self._obtaining: Counter[str] = Counter()  # blobs of checkpoints that are being made durable just now
         self._came: deque[BlobId] = deque(maxlen=8)  # for checkpoints, four blobs each, until the ledger has them
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
-    async def obtain(self, wanted: Obtain) -> bool:
+    async def obtain(self, wanted: Obtain, lacks_room: LacksRoom) -> bool:
         """Make every blob of a checkpoint durable here. False, with a line in the log, when that was not possible."""
         checkpoint = wanted.checkpoint
         if wanted.name in self._lies:
@@ -105,14 +105,14 @@ class RunData:
             self._lies.add(wanted.name)
             return False
         except FednodeError as error:
-            if is_no_room(error) and not self._lacks_room:
-                self._lacks_room = True
-                self.blobs.warn(f"round {checkpoint.round} cannot be stored here: {error.what}. To fix: {error.remedy}")
-            log.info("checkpoint %d could not be obtained yet: %s", checkpoint.round, error.what)
+            if is_no_room(error):
+                await lacks_room("cannot be stored here", checkpoint.round, error)
+            elif self._not_obtained != (told := (checkpoint.round, error.what)):  # it is tried every second
+                self._not_obtained = told
+                log.info("checkpoint %d could not be obtained yet: %s", *told)
             return False
         finally:
             self._obtaining.subtract(held)
-        self._lacks_room = False
         return True
 
     async def _obtain_model(self, wanted: Obtain, schema: "Schema") -> None:

@@ -7,6 +7,7 @@ tasks of its own, whose answers come back as events. Nothing here decides anythi
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 import trio
 
@@ -15,7 +16,7 @@ from node.network.complaints import Complaints
 from node.run.audit import RunAudit
 from node.run.chronicle import Chronicle
 from node.run.data import RunData
-from node.run.no_room import is_full
+from node.run.no_room import trained_when_there_is_room, without_room
 from node.run.round_words import refused_in
 from node.run.task import RunTask
 from node.run.timers import Timers
@@ -62,10 +63,8 @@ from protocol.run_messages import OfferMessage, RunMessage
 
 log = logging.getLogger("fednode.run")
 
-# Events that wait for the machine. It handles some thousands a second; messages beyond this are dropped, as a network
-# may drop them, and said again by their senders.
+# Events that wait for the machine, which handles some thousands a second. More are dropped, and said again.
 INBOX_EVENTS_MAX = 4096
-TRAIN_AGAIN_S = 30.0  # while it is: a round that was lost to it is trained again, not the run given up
 # The same in bytes: a few of the longest commits from everybody, and far below memory.
 INBOX_BYTES_MAX = 64 * 1024 * 1024
 
@@ -254,7 +253,7 @@ class RunDriver:
     async def _do(self, wanted: Work) -> RunEvent | None:
         match wanted:
             case Obtain():
-                return Obtained(wanted.name, await self._data.obtain(wanted))
+                return Obtained(wanted.name, await self._data.obtain(wanted, self._lacks_room))
             case Collect():
                 collected = await self._data.collect(wanted, self.machine.ledger.newest)
                 if collected.refused and wanted.offer.node == self.machine.context.me:
@@ -293,16 +292,18 @@ class RunDriver:
             self._trains_anew = False
 
     async def _train(self, wanted: Train) -> RunEvent | None:
-        """Train; again and again while the disk is full, for people make room within minutes."""
-        while True:
-            try:
-                return await self._task.train(wanted)
-            except FednodeError as error:
-                if not is_full(error):
-                    await self._tell_failure("Training", error, wanted.round, goes_on=False)
-                    return TrainingFailed(wanted.round, error.what[:500])
-                self._say("WARNING", f"round {wanted.round} is trained again in {TRAIN_AGAIN_S:g} s: {error.what}")
-            await trio.sleep(TRAIN_AGAIN_S)
+        try:
+            return await trained_when_there_is_room(partial(self._task.train, wanted), wanted.round, self._lacks_room)
+        except FednodeError as error:
+            await self._tell_failure("Training", error, wanted.round, goes_on=False)
+            return TrainingFailed(wanted.round, error.what[:500])
+
+    async def _lacks_room(self, what: str, round_number: int, error: FednodeError) -> None:
+        """Tell everybody, once, that nobody is to wait for us until there is room here (§8.7)."""
+        if STATE_LETTERS[self.machine.participation.letter] != "FAILED":
+            self._say("WARNING", f"round {round_number} {what}: {error.what}. To fix: {error.remedy}")
+            await self._to_inbox.send(without_room(round_number, error))
+            await self._tell_proposer(round_number, error, False)
 
     async def _combine(self, wanted: Combine) -> RunEvent:
         self._spans.busy()

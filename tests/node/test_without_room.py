@@ -11,6 +11,7 @@ from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
 from protocol.errors import Refused
 from protocol.keys import RunId
+from protocol.run_events import Elected
 from tracker.quota import QUOTA_CODE
 
 ROUNDS = 6
@@ -56,10 +57,10 @@ async def follower(ground: HostileGround, lives: list[Life], run: RunId) -> Life
 
 
 async def items(life: Life) -> list[dict[str, Any]]:
-    return [each for each in (await life.node.service.inbox())["items"] if each["kind"] == "failed-run"]
+    return [each for each in await life.node.service.inbox.items() if each["kind"] == "failed-run"]
 
 
-@pytest.mark.parametrize("ways", [("receive_blob", "put_blob", "take_blob"), ("put_blob", "take_blob")])
+@pytest.mark.parametrize("ways", [("receive_blob",), ("put_blob", "take_blob")])
 def test_nobody_waits_for_a_node_without_room(
     ways: tuple[str, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -67,8 +68,8 @@ def test_nobody_waits_for_a_node_without_room(
     caplog.set_level(logging.INFO, "fednode.run")
 
     async def test(ground: HostileGround) -> None:
-        lives = await ground.group(4)
-        run = await ground.propose(lives[0], rounds=400, nodes=4)
+        lives = await ground.group(3)
+        run = await ground.propose(lives[0], rounds=400, nodes=3)
         without = await follower(ground, lives, run)
         quota = Quota(without, *ways)
         quota.refuses = True
@@ -92,13 +93,28 @@ def test_nobody_waits_for_a_node_without_room(
 
         def takes_part() -> bool:
             participation = without.node.runs.known[run].driver.machine.participation  # type: ignore[union-attr]
-            return participation.receipted and committed(without, run) >= committed(lives[0], run)
+            offer = participation.offer
+            return offer is not None and offer[1].round > before + ROUNDS and participation.receipted
 
         await ground.settled(takes_part, "its return", within_s=SOON_S)
-        await trio.sleep(5)
         assert (await part_of(without, without, run))[0] != "FAILED"
         assert (await part_of(lives[0], without, run))[0] != "FAILED"
         assert await items(without) == []
         alive(*lives)
+
+    on_hostile_ground(tmp_path, test)
+
+
+def test_nothing_is_waited_for_when_a_run_has_ended(tmp_path: Path) -> None:
+    async def test(ground: HostileGround) -> None:
+        (life,) = await ground.group(1)
+        (known,) = await ground.ended(await ground.propose(life, nodes=1, rounds=1), [life])
+        known.chronicle.state("", "RUNNING", "")
+        known.chronicle.note("round 1 waits for updates")
+        assert known.chronicle.live.note
+        known.chronicle.state("", "FINISHED", "")
+        assert known.chronicle.live.note == ""
+        known.chronicle.elected(Elected(9, None))
+        assert known.chronicle.live.note == ""
 
     on_hostile_ground(tmp_path, test)
