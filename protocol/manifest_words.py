@@ -1,6 +1,6 @@
 """What a configuration means, in words for people: how updates are combined, and how many liars its rule will bear.
 
-Decides nothing: the rules themselves assume as many liars (aggregation.coordinates, aggregation.gram_rules).
+Decides nothing: the rules themselves assume as many liars (aggregation.rules: coordinates, gram_rules).
 """
 
 import math

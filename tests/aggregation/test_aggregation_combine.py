@@ -223,7 +223,7 @@ def test_memory_does_not_grow_with_the_number_of_updates(tmp_path: Path) -> None
 
 
 def test_combining_needs_no_torch() -> None:
-    code = "import sys, aggregation.combine, aggregation.safetensors_file; sys.exit('torch' in sys.modules)"
+    code = "import sys, aggregation.combine, aggregation.tensors.safetensors_file; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
 
 

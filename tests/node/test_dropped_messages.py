@@ -43,11 +43,16 @@ class Machine:
         return [] if isinstance(event, Began) else [Misbehaved(event.peer, "it is bad")]  # type: ignore[union-attr]
 
 
+class Early:
+    async def drop(self) -> None: ...
+
+
 class Task:
     carried: Any
 
     def __init__(self) -> None:
         self.carried = self
+        self.early = SimpleNamespace()
 
     async def on_committed(self, checkpoint: object) -> None: ...
 
@@ -63,11 +68,12 @@ def driver_into(rows: Rows) -> RunDriver:
     unused: Any = None
     machine: Any = Machine()
     task: Any = Task()
+    data: Any = SimpleNamespace(early=Early())
     return RunDriver(
         RUN,
         machine,
         disk=unused,
-        data=unused,
+        data=data,
         audit=unused,
         task=task,
         chronicle=chronicle_into(rows),

@@ -7,7 +7,12 @@ from pathlib import Path
 from protocol.gathering import OFFER_REFUSALS, UNLISTED_REFUSALS
 
 ROOT = Path(__file__).resolve().parents[2]
-DECIDE = ("protocol/gathering.py", "node/run/data.py", *(f"aggregation/{name}.py" for name in ("updates", "combine")))
+DECIDE = (
+    "protocol/gathering.py",
+    "node/run/data.py",
+    "node/run/checking.py",
+    *(f"aggregation/{name}.py" for name in ("updates", "combine")),
+)
 DECIDE = (*DECIDE, "aggregation/rules/screening.py", "aggregation/rules/sums.py", "protocol/checkpoint.py")
 NAME = re.compile(r"[a-z]+(-[a-z]+)+")
 NO_REFUSALS = {"blob-too-large"} | {
