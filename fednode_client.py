@@ -43,7 +43,7 @@ class ClientError(Exception):
         self.remedy = remedy
 
 
-_START_IT = "start it with fednode start, name another --home, or look into its record with --store FILE"
+_START_IT = "start it with fednode start, name another --home, or look into its record with --store {}"
 
 
 class NodeNotRunning(ClientError):
@@ -52,7 +52,7 @@ class NodeNotRunning(ClientError):
     code = "not-running"
 
     def __init__(self, home: Path) -> None:
-        super().__init__(f"No node is running at {home}", remedy=_START_IT)
+        super().__init__(f"No node is running at {home}", remedy=_START_IT.format(home / "record.duckdb"))
 
 
 class RequestRefused(ClientError):

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from protocol.fields import HashText, Name
@@ -69,7 +69,11 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, str) and len(value) <= PARAMETER_CHARACTERS_MAX
 
 
-Parameters = Annotated[dict[str, Plain | tuple[Plain, ...]], PlainValidator(_parameters)]
+def _as_it_is(value: dict[str, Any]) -> Any:
+    return value  # else Pydantic warns that JSON has a list where there was a tuple
+
+
+Parameters = Annotated[dict[str, Plain | tuple[Plain, ...]], PlainValidator(_parameters), PlainSerializer(_as_it_is)]
 Roles = Annotated[dict[Name, RunRole], Field(max_length=ROLES_MAX), AfterValidator(_in_key_order)]
 
 

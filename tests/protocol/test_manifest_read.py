@@ -1,5 +1,8 @@
 """Reading a configuration: every error names the key, what was given, what is allowed; aliases are reported."""
 
+import json
+import warnings
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,6 +105,14 @@ PARAMETER_ERRORS = [
     ("{ a = [1, nan] }", "task.parameters.a is [1, nan]; allowed is"),
     ("3", "task.parameters is 3; allowed is a table of"),
 ]
+
+
+def test_lists_of_parameters_are_lists_in_json_without_a_warning() -> None:
+    read = read_configuration("[task]\nname = 'digits'\nparameters = { hidden = [20, 10] }\n[data]\nname = 'digits'\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert json.loads(read.configuration.model_dump_json())["task"]["parameters"] == {"hidden": [20, 10]}
+        assert read.configuration.model_dump(mode="json")["task"]["parameters"]["hidden"] in ([20, 10], (20, 10))
 
 
 @pytest.mark.parametrize(("value", "sentence"), PARAMETER_ERRORS)
