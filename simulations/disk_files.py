@@ -6,9 +6,9 @@ from pathlib import Path
 import trio
 
 from node.seams import Disk
-from protocol.errors import FednodeError, RemoteProtocolError
+from protocol.errors import FednodeError
 from protocol.keys import BlobId
-from tracker.chunks import blob_id_of_data, check_blob_id, chunk_count, chunk_length
+from tracker.chunks import blob_id_of_data, check_blob_id, check_unproven_chunk
 from tracker.durable import disk_errors
 from tracker.stored import TakenBlob
 
@@ -23,8 +23,7 @@ class SimulatedEarlyWriter:
 
     async def write_chunk(self, index: int, data: bytes) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
-        if not 0 <= index < chunk_count(self._size) or len(data) != chunk_length(self._size, index):
-            raise RemoteProtocolError(f"{len(data)} bytes as chunk {index} of an update of {self._size} bytes")
+        check_unproven_chunk(self._size, index, data)
         self._chunks[index] = data
 
     async def become(self, blob: BlobId) -> None:

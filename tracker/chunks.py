@@ -104,6 +104,13 @@ def check_chunk(blob: BlobId, chunk_hashes: Sequence[bytes], size: int, index: i
         raise RemoteProtocolError(f"Chunk {index} sent for the blob {blob} does not have the promised hash")
 
 
+def check_unproven_chunk(size: int, index: int, chunk: bytes) -> None:
+    """Raise RemoteProtocolError unless an update of `size` bytes has a chunk `index` of this length. What is in it only
+    a chunk list can prove."""
+    if not 0 <= index < chunk_count(size) or len(chunk) != chunk_length(size, index):
+        raise RemoteProtocolError(f"{len(chunk)} bytes as chunk {index} of an update of {size} bytes")
+
+
 def _filled(file: IO[bytes], room: memoryview) -> int:
     """Fill `room` from `file`, less only at the end. How many bytes that were."""
     length = 0

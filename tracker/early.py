@@ -8,9 +8,8 @@ import os
 import secrets
 from pathlib import Path
 
-from protocol.errors import RemoteProtocolError
 from protocol.keys import BlobId
-from tracker.chunks import check_blob_id, chunk_count, chunk_length
+from tracker.chunks import check_blob_id, check_unproven_chunk
 from tracker.durable import disk_errors
 from tracker.halves import put_chunk
 
@@ -28,8 +27,7 @@ class EarlyFile:
 
     def write_chunk(self, index: int, data: bytes) -> None:
         """Raises RemoteProtocolError for what has not the length that a chunk there has."""
-        if not 0 <= index < chunk_count(self._size) or len(data) != chunk_length(self._size, index):
-            raise RemoteProtocolError(f"{len(data)} bytes as chunk {index} of an update of {self._size} bytes")
+        check_unproven_chunk(self._size, index, data)
         with disk_errors("write an update"), self._path.open("r+b", buffering=0) as file:
             put_chunk(file.fileno(), index, data)
 

@@ -362,8 +362,8 @@ class RunData:
         return obtaining if has_ended else obtaining | set(self.blobs.claimed) | self._updates | self._kept
 
     def has_of_checkpoint(self, blob: BlobId) -> bool:
-        """Whether `blob` is of a committed model, or was fetched for a checkpoint; not what one is said to be."""
-        return blob in self.models or blob in self._came
+        """Whether `blob` is of a committed model, or is or was fetched for a checkpoint; not what one is said to be."""
+        return blob in self.models or blob in self._came or self.fetching.get(blob) == "checkpoint"
 
     def holds(self, blob: BlobId) -> bool:
         """Whether this run works with `blob`, or keeps it."""

@@ -170,7 +170,7 @@ class RunDriver:
         return self._data.has_update(blob)
 
     def has_of_checkpoint(self, blob: BlobId) -> bool:
-        """Whether `blob` is the model of a committed round, or its schema, or of a checkpoint that came just now."""
+        """Whether `blob` is the model of a committed round, or its schema, or of a checkpoint that comes or came."""
         return self._data.has_of_checkpoint(blob)
 
     def on_sent(self, transfer: Transfer) -> None:

@@ -26,8 +26,7 @@ def kind_for(known: KnownRun, peer: NodeId, blob: BlobId) -> str:
     # What has come of a checkpoint that is fetched just now is for the others of the roster, who fetch it too.
     # Where a round has one update, the difference may be the very same blob, and is for everybody then.
     # Models of earlier rounds, and of a run that is over, are given to those of the roster whose own are damaged.
-    is_of_checkpoint = blob in machine.ledger.blobs() or known.driver.kind_on_its_way(blob) == "checkpoint"
-    is_of_checkpoint |= known.driver.has_of_checkpoint(blob)
+    is_of_checkpoint = blob in machine.ledger.blobs() or known.driver.has_of_checkpoint(blob)
     return "checkpoint" if is_of_checkpoint and peer in machine.ledger.roster() else ""
 
 
