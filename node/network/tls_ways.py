@@ -63,7 +63,8 @@ class TlsWays:
         """A stream to `peer`, which is asked on `asked`, at one of `addresses`; None where there is no such way. It
         takes BULK_WAY_DEADLINE_S at most, and half of the time that the caller has."""
         known = self._peers.of(peer)
-        time_left = trio.current_effective_deadline() - trio.current_time()
+        # the caller may have been given up already, which nothing has told it yet: then there is less than no time
+        time_left = max(0.0, trio.current_effective_deadline() - trio.current_time())
         with trio.move_on_after(min(BULK_WAY_DEADLINE_S, time_left / 2)):
             try:
                 offer = read_offer(await asked.receive_frame(OFFER_BYTES_MAX))

@@ -18,7 +18,7 @@ from node.network.libp2p_network import Libp2pNetwork
 from node.network.libp2p_stream import FrameStream
 from node.network.tls_stream import TlsStream
 from node.seams import BLOB_PROTOCOL, CONTROL_PROTOCOL, Stream, StreamClosed, Unreachable
-from protocol.bulk_ways import TLS_BEGINS
+from protocol.bulk_ways import BULK_WAY_PROTOCOL, TLS_BEGINS
 from protocol.limits import BULK_RETRY_S, BULK_WAY_DEADLINE_S, FRAME_BYTES_MAX, PEER_BULK_STREAMS_MAX
 
 pytestmark = pytest.mark.real
@@ -233,6 +233,24 @@ def test_a_way_that_is_broken_off_on_its_way_is_done_without() -> None:
             assert await says(stream, frame) == frame
             assert breaker.broken == 2
             nursery.cancel_scope.cancel()
+
+    run(scenario)
+
+
+def test_who_is_given_up_while_it_asks_for_a_way_ends_quietly() -> None:
+    """Cancelled, or past its deadline, before it has come to a checkpoint; and no way is blamed for that."""
+
+    async def scenario(one: Libp2pNetwork, other: Libp2pNetwork) -> None:
+        doors, _ = one._known[other.node_id]
+        for scope in (trio.CancelScope(), trio.CancelScope(deadline=trio.current_time() - 1)):
+            asked = await one._open_inside(other.node_id, BULK_WAY_PROTOCOL, doors)
+            with scope:
+                if scope.deadline == math.inf:
+                    scope.cancel()
+                await one._tls.open(other.node_id, asked, [])
+            assert scope.cancelled_caught
+        assert one._tls.is_worth_trying(other.node_id)
+        await over_tls(one, other)
 
     run(scenario)
 
