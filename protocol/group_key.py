@@ -54,15 +54,6 @@ def seal_key_of(seal_secret: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(seal_secret).public_key().public_bytes_raw()
 
 
-def seal_key_is_usable(seal_key: bytes) -> bool:
-    """Whether a key can be agreed with `seal_key`: a few points of the curve give everybody the same secret, zero."""
-    try:
-        X25519PrivateKey.from_private_bytes(bytes(32)).exchange(X25519PublicKey.from_public_bytes(seal_key))
-    except ValueError:
-        return False
-    return True
-
-
 def seal_to(seal_key: bytes, key: GroupKey, group: GroupId, *, ephemeral_secret: bytes) -> bytes:
     """The group's key, for the one node that has the secret of `seal_key`. `ephemeral_secret`: 32 random bytes, once.
 

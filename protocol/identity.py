@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol.errors import RemoteProtocolError
 from protocol.fields import Bytes32, MemberIdText, Name, NodeIdText, Seconds, SignatureBytes, require_name
-from protocol.group_key import seal_key_is_usable
 from protocol.keys import (
     MemberId,
     NodeId,
@@ -19,6 +18,7 @@ from protocol.keys import (
     node_id_of,
     node_public_key,
     public_key_of,
+    seal_key_is_usable,
     signature_is_valid,
 )
 from protocol.signing import open_signed, sign

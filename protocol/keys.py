@@ -1,4 +1,4 @@
-"""Ed25519 identities and the names made from them.
+"""Ed25519 identities and the names made from them; which X25519 keys something can be sealed to.
 
 A node's name is its libp2p peer id, a member's is the letter M and its public key; both hold the whole public key, so
 whoever knows the name can check a signature (RFC 8032; libp2p's peer-ids specification, identity multihash).
@@ -9,6 +9,7 @@ from typing import NewType
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from protocol.errors import RemoteProtocolError
 
@@ -92,5 +93,14 @@ def signature_is_valid(public_key: bytes, message: bytes, signature: bytes) -> b
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def seal_key_is_usable(seal_key: bytes) -> bool:
+    """Whether a key can be agreed with `seal_key`: a few points of the curve give everybody the same secret, zero."""
+    try:
+        X25519PrivateKey.from_private_bytes(bytes(32)).exchange(X25519PublicKey.from_public_bytes(seal_key))
+    except ValueError:
         return False
     return True

@@ -56,7 +56,7 @@ TOPIC = "a topic"
 def message_classes() -> list[type[Wire]]:
     """Every class that is read from bytes, in the protocol's room and the node's."""
     for room in (protocol, node):
-        for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
+        for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
             if not module.ispkg and module.name != "node.__main__":
                 importlib.import_module(module.name)
     return sorted(_descendants(Wire), key=lambda kind: f"{kind.__module__}.{kind.__name__}")

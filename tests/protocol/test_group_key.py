@@ -13,11 +13,10 @@ from protocol.group_key import (
     open_gossip,
     open_sealed,
     seal_gossip,
-    seal_key_is_usable,
     seal_key_of,
     seal_to,
 )
-from protocol.keys import GroupId
+from protocol.keys import GroupId, seal_key_is_usable
 from protocol.limits import GOSSIP_BYTES_MAX
 
 GROUP, OTHER = GroupId("a" * 64), GroupId("b" * 64)
