@@ -43,16 +43,17 @@ class ClientError(Exception):
         self.remedy = remedy
 
 
-_START_IT = "start it with fednode start, name another --home, or look into its record with --store {}"
-
-
 class NodeNotRunning(ClientError):
     """No node answers at this home's socket."""
 
     code = "not-running"
 
     def __init__(self, home: Path) -> None:
-        super().__init__(f"No node is running at {home}", remedy=_START_IT.format(home / "record.duckdb"))
+        record = home / "record.duckdb"
+        remedy = "start it with fednode start --detach, or name another --home"
+        if record.exists():
+            remedy += f"; its record can be read meanwhile, as by fednode run list --store {record}"
+        super().__init__(f"No node is running at {home}", remedy=remedy)
 
 
 class RequestRefused(ClientError):

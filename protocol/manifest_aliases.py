@@ -123,7 +123,7 @@ DEFENCES: Mapping[str, str] = {
 
 RULE_NAMES: Mapping[str, str] = {**DEFENCES, **dict.fromkeys(("fedavg", "average"), "mean")}
 SERVER_OPTIMIZERS: Mapping[str, str] = {
-    **dict.fromkeys(("sgd", "fedavgm"), "momentum"),
+    "fedavgm": "momentum",
     **{f"fed{name}": name for name in ("adam", "adagrad", "yogi")},
 }
 
@@ -179,8 +179,26 @@ ALGORITHM_NEEDS: Mapping[str, str] = {
 }
 
 
+SERVER_OPTIMIZER, SERVER_RATE, SERVER_MOMENTUM = (
+    f"aggregation.server_{leaf}" for leaf in ("optimizer", "learning_rate", "momentum")
+)
+
+
+def server_sgd(given: Mapping[str, object]) -> dict[str, object]:
+    """What FedML's server optimizer "sgd" is, by our dotted names, beside the rate and the momentum that are `given`.
+
+    A step of SGD at rate 1 is plain averaging, for which there is no optimizer here; at another rate it is momentum
+    without any.
+    """
+    if SERVER_MOMENTUM in given:
+        return {SERVER_OPTIMIZER: "momentum"}
+    if given.get(SERVER_RATE, 1) == 1:
+        return {SERVER_OPTIMIZER: "none"}
+    return {SERVER_OPTIMIZER: "momentum", SERVER_MOMENTUM: 0.0}
+
+
 def translate_value(target: str, value: object, choices: tuple[str, ...]) -> object:
-    """`value` in our spelling where only the spelling differs: "SGD" is "sgd", FedML's server "sgd" is "momentum"."""
+    """`value` in our spelling where only the spelling differs: "SGD" is "sgd", "FedAvgM" is "momentum"."""
     if not isinstance(value, str) or not choices or value in choices:
         return value
     lowered = re.sub(r"[\s-]+", "_", value.strip().lower())

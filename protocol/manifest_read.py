@@ -23,8 +23,11 @@ from protocol.manifest_aliases import (
     LEFT_OUT,
     NEAR,
     PROMISES,
+    SERVER_MOMENTUM,
+    SERVER_OPTIMIZER,
     Translation,
     defence,
+    server_sgd,
     translate_value,
 )
 from protocol.manifest_keys import KEYS, SECTIONS, TOP_LEVEL, nearest_key, toml_value
@@ -36,11 +39,11 @@ _GIVEN_CHARACTERS_MAX = 60  # of a value repeated in an error: enough to recogni
 
 
 class ManifestError(InvalidFile):
-    """A configuration is not valid."""
+    """A configuration is not valid. `source` names its file, where it has one."""
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: list[str], source: str = "") -> None:
         remedy = "change the file; fednode run keys lists every key, fednode run template prints a valid file"
-        super().__init__("bad-manifest", "The configuration", problems, remedy=remedy)
+        super().__init__("bad-manifest", source or "The configuration", problems, remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +59,23 @@ def read_configuration(text: str, *, source: str = "", overrides: Mapping[str, o
 
     Args:
         text: TOML, as a person wrote it.
-        source: the file's name or path; names the run where the text does not.
+        source: the file's name or path; names the run where the text does not, and the file in errors.
         overrides: dotted keys, ours or an alias, that count instead of what the text says.
 
     Raises:
         ManifestError: with all errors that could be found.
     """
     if len(text) > CONFIGURATION_CHARACTERS_MAX:
-        raise ManifestError([f"it has {len(text):,} characters; allowed are {CONFIGURATION_CHARACTERS_MAX:,}"])
+        problem = f"it has {len(text):,} characters; allowed are {CONFIGURATION_CHARACTERS_MAX:,}"
+        raise ManifestError([problem], source)
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits is a bare ValueError
-        raise ManifestError([f"it is not TOML: {error}"]) from None
+        raise ManifestError([f"it is not TOML: {error}"], source) from None
     try:
         return _reading(document, source, overrides or {})
     except (ValueError, RecursionError):
-        raise ManifestError(["it is nested too deep, or holds a number of thousands of digits"]) from None
+        raise ManifestError(["it is nested too deep, or holds a number of thousands of digits"], source) from None
 
 
 def _reading(document: Mapping[str, object], source: str, overrides: Mapping[str, object]) -> Reading:
@@ -83,7 +87,7 @@ def _reading(document: Mapping[str, object], source: str, overrides: Mapping[str
         tree["name"] = _name_from(source)
     configuration = _validated(tree, reader)
     if reader.problems or configuration is None:
-        raise ManifestError(reader.problems)
+        raise ManifestError(reader.problems, source)
     return Reading(configuration, tuple(reader.notes))
 
 
@@ -166,6 +170,7 @@ class _Reader:
         """Everything taken, as the nested tables that `Configuration` checks."""
         for translate, entries in self.grouped.items():
             self._translate(translate, entries)
+        self._take_server_sgd()
         tree: dict[str, object] = {}
         sections: dict[str, dict[str, object]] = {"task": {}, "data": {}}  # these have keys that must be given
         for target, entry in self.entries.items():
@@ -186,6 +191,19 @@ class _Reader:
             needed = ALGORITHM_NEEDS.get(entry.value.lower(), "") if isinstance(entry.value, str) else ""
             if needed and needed not in self.entries:
                 self.problems.append(f"{entry.place} is {_shown(entry.value)}, which needs {needed}; it is not given")
+
+    def _take_server_sgd(self) -> None:
+        """A word of FedML's whose sense depends on what stands beside it, so it is taken last."""
+        optimizer = self.entries.get(SERVER_OPTIMIZER)
+        if optimizer is None or not isinstance(optimizer.value, str) or optimizer.value.strip().lower() != "sgd":
+            return
+        taken = server_sgd({target: entry.value for target, entry in self.entries.items()})
+        why = ", plain averaging, for no momentum is given" if taken[SERVER_OPTIMIZER] == "none" else ""
+        why = " with server_momentum = 0, for none is given" if SERVER_MOMENTUM in taken else why
+        note = f"{optimizer.place} = {_shown(optimizer.value)} taken as {_shown(taken[SERVER_OPTIMIZER])}{why}"
+        self.notes.append(note)
+        for target, value in taken.items():
+            self.entries[target] = _Entry(optimizer.place, value, optimizer.override)
 
     def place(self, target: str) -> str:
         return self.entries[target].place if target in self.entries else target

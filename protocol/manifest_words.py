@@ -67,7 +67,11 @@ def how_words(configuration: Mapping[str, Any]) -> str:
         said.append(f"clip {keys.clip}" + ("" if keys.clip_norm is None else f" {keys.clip_norm:g}"))
     if keys.screen_factor is not None:
         said.append(f"screen {keys.screen_factor:g}")
-    if keys.server_optimizer != "none":
+    if keys.server_optimizer == "momentum":  # whose one figure people take for the momentum
+        said.append(
+            f"momentum {keys.server_momentum:g}" + ("" if keys.server_rate == 1 else f" rate {keys.server_rate:g}")
+        )
+    elif keys.server_optimizer != "none":
         said.append(f"{keys.server_optimizer} {keys.server_rate:g}")
     audit = configuration.get("audit") or "none"
     return " · ".join([*said, "no audit" if audit == "none" else f"audit {audit}"])

@@ -2,7 +2,7 @@
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -120,10 +120,19 @@ def read_scenario(
 
 
 def _check_run(read: Read) -> None:
+    problems = _run_problems(read.run_text, read.run_overrides)
+    file = read.scenario.run_file
+    of_file = _run_problems(read.run_text, {}) if file and problems else []
+    if problems:
+        raise ScenarioError(read.name, [f"{file}: {each}" if each in of_file else f"run.{each}" for each in problems])
+
+
+def _run_problems(text: str, overrides: Mapping[str, object]) -> Sequence[str]:
     try:
-        read_configuration(read.run_text, overrides=read.run_overrides)
+        read_configuration(text, overrides=overrides)
     except ManifestError as error:
-        raise ScenarioError(read.name, [f"run.{problem}" for problem in error.problems]) from None
+        return error.problems
+    return ()
 
 
 def _run_text(scenario: Scenario, name: str, path: Path | None) -> str:

@@ -6,6 +6,7 @@ which a full disk stops: so nobody relies on a copy before it was opened alone a
 """
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,9 +108,12 @@ def copy_stopped(path: Path, target: Path) -> dict[str, int]:
 
 
 def bytes_of(path: Path) -> int:
-    """What a store takes on the disk, with the journal beside it."""
-    places = (path, _journal_of(path))
-    return sum(place.stat().st_size for place in places if place.exists())
+    """What a store takes on the disk, with the journal beside it, which may go at any moment. 0 where there is none."""
+    total = 0
+    for place in (path, _journal_of(path)):
+        with suppress(FileNotFoundError):
+            total += place.stat().st_size
+    return total
 
 
 def remove_copy(target: Path) -> None:

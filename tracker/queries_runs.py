@@ -20,10 +20,11 @@ _NEWEST_FIGURES = f"""ends AS MATERIALIZED (
     SELECT run_id, key, max(round) AS round FROM metrics
     WHERE {_MEASURED} AND {IN_MEANS} AND run_id IN (SELECT run_id FROM {{of}}) GROUP BY run_id, key),
 {_LATEST_OF_ENDS},
-means AS ({MEANS}),
+means AS ({MEANS.replace("SELECT ", "SELECT count(*) AS nodes, ", 1)}),
 newest AS (
     SELECT run_id, arg_max(value, round) FILTER (key = 'accuracy') AS accuracy,
-        arg_max(value, round) FILTER (key = 'loss') AS loss
+        arg_max(value, round) FILTER (key = 'loss') AS loss,
+        coalesce(arg_max(nodes, round) FILTER (key = 'accuracy'), arg_max(nodes, round)) AS measured_by
     FROM means GROUP BY run_id)"""
 
 # `chosen` has a run in each row, and its `place` in the answer. What is told of the runs is put together by one
@@ -32,7 +33,7 @@ _TOLD_ONCE = ", ".join(
     f"any_value({what}) AS {what}"
     for what in (
         *("state", "reason", "started_at", "ended_at", "pace", "moved", "elections", "accuracy", "loss"),
-        *("decision", "is_imported"),
+        *("measured_by", "decision", "is_imported"),
     )
 )
 _RUN_ROWS = f"""
@@ -65,7 +66,7 @@ SELECT run_id, chosen.name, project, experiment, group_id, task, data, proposer,
     coalesce(elections, 0) AS elections, created_at, started_at,
     CASE WHEN state IN {_ENDED} THEN ended_at END AS ended_at,
     CASE WHEN state = 'RUNNING' THEN pace * greatest(rounds - coalesce(told.round, 0), 0) END AS seconds_left,
-    accuracy, loss, coalesce(told.moved, 0) AS bytes_moved,
+    accuracy, loss, coalesce(measured_by, 0) AS measured_by, coalesce(told.moved, 0) AS bytes_moved,
     coalesce(decision, CASE WHEN is_imported THEN 'imported' ELSE 'none' END) AS decision {{manifest}}
 FROM chosen LEFT JOIN told USING (run_id)
     LEFT JOIN nodes p ON p.node_id = proposer LEFT JOIN nodes a ON a.node_id = told.aggregator

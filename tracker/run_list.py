@@ -35,12 +35,19 @@ def runs_told_first() -> Asking[tuple[list[Json], int]]:
 
 
 def with_participants(rows: Sequence[Json]) -> Asking[list[Json]]:
-    """Runs with the rows of their `participants`, which are asked for once."""
+    """Runs with the rows of their `participants`, which are asked for once, and `measured_of`: by how many of them the
+    run's figures can be measured."""
     by_run: dict[str, list[Json]] = {row["run_id"]: [] for row in rows}
     if rows:
         for entry in (yield "participants", {"run_ids": list(by_run)}):
             by_run[entry["run_id"]].append(entry)
-    return [{**row, "participants": by_run[row["run_id"]]} for row in rows]
+    told = ((row, by_run[row["run_id"]]) for row in rows)
+    return [{**row, "participants": entries, "measured_of": sum(map(_can_measure, entries))} for row, entries in told]
+
+
+def _can_measure(participant: Json) -> bool:
+    """It takes part, with data of its own; who was lost on the way counts, for nothing is known of its data now."""
+    return participant["role"] != "observer" and participant["state"] not in ("INVITED", "DECLINED")
 
 
 def _total(filters: Json) -> Asking[int]:

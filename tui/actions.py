@@ -162,19 +162,15 @@ class Actions:
         return tuple(sorted(names, key=lambda name: name != first))
 
     # --- dialogs -------------------------------------------------------------------------------------------------
-    def accept(self, run_id: str) -> None:
-        """Take part in a run. What is not clear, which data set or where the task's file is, is asked for first."""
-        self._app.run_worker(self._accept(run_id), group="deeds")
+    def accept(self, run_id: str, *, is_in_sight: bool = False) -> None:
+        """Take part in a run. Who asks for what is shown and confirmed first, unless it `is_in_sight`; what is not
+        clear, which data set or where the task's file is, is asked for."""
+        self._app.run_worker(self._accept(run_id, is_in_sight), group="accepting", exclusive=True)
 
-    async def _accept(self, run_id: str) -> None:
+    async def _accept(self, run_id: str, is_in_sight: bool) -> None:
         feed, name = self._app.feed, self._name_of(run_id)
         try:
             proposal = proposal_of(await feed.ask(asking("runs", run_id, "proposal")))
-            fields = accept_fields(proposal)
-            if not fields:
-                await feed.tell("POST", "runs", run_id, "accept")
-                self._app.tell(f"accepted {name}")
-                return
         except FeedError as error:
             self._app.tell(str(error), severity="error")
             return
@@ -184,12 +180,17 @@ class Actions:
             await feed.tell("POST", "runs", run_id, "accept", data=values.get("data") or None, task=task)
             self._app.tell(f"accepted {name}")
 
-        missing = [
-            told
-            for told, is_here in ((proposal.code, proposal.code_here), (proposal.data, proposal.data_here))
-            if not is_here
-        ]
-        self._app.push_screen(Form(f"Accept {name}", " ".join(missing), fields, send))
+        def take_part(yes: bool | None) -> None:
+            if yes:
+                self._app.do(feed.tell("POST", "runs", run_id, "accept"), f"accepted {name}")
+
+        asked = accept_words(proposal)
+        if fields := accept_fields(proposal):
+            self._app.push_screen(Form(f"Accept {name}", asked, fields, send))
+        elif is_in_sight:
+            take_part(True)
+        else:
+            self._app.push_screen(Question(f"Accept {name}?", asked), take_part)
 
     def decline(self, run_id: str) -> None:
         """Take no part in a run, after asking once; a reason may be given."""
@@ -328,6 +329,13 @@ class Actions:
         self._app.tell(f"{text(made, 'name')} is proposed")
         self.look_again()
         return partial(self._app.look_at_run, text(made, "run_id"))
+
+
+def accept_words(proposal: Proposal) -> str:
+    """What one says yes to: who asks, whose code runs, on which data."""
+    who, member = proposal.proposer_name or "Somebody", proposal.proposer_member
+    asks = f"{who}{f', a node of {member},' if member and member != who else ''} proposes it."
+    return "\n".join(filter(None, (asks, proposal.code, proposal.data)))
 
 
 def accept_fields(proposal: Proposal) -> list[Field]:

@@ -10,7 +10,8 @@ from textual.notifications import SeverityLevel
 from tui.actions import Actions
 from tui.facts.choice import Choice
 from tui.facts.commands import Path
-from tui.facts.runs import Run
+from tui.facts.fields import text
+from tui.facts.runs import STATES_ENDED, Run
 from tui.facts.state import State
 from tui.feeds.command_line import CommandLine
 from tui.feeds.feed import Feed, FeedError
@@ -126,16 +127,24 @@ class OwnersApp(App[None]):
 
     def _stopped(self, run: Run, yes: bool | None) -> None:
         if yes:
-            self.do(self.feed.tell("POST", "runs", run.run_id, "stop"), f"asked for {run.name} to stop")
+            self.do(self._stop(run))
 
-    def do(self, wish: Coroutine[Any, Any, object], done: str) -> None:
-        """Carry a wish out and say `done`, or why not."""
+    async def _stop(self, run: Run) -> str:
+        answer = await self.feed.tell("POST", "runs", run.run_id, "stop")
+        if answer.get("asked") is not False:
+            return f"asked for {run.name} to stop"
+        state = text(answer, "state")
+        said = f"has ended already: {state}" if state in STATES_ENDED else "was told to stop before"
+        return f"{run.name} {said}"
+
+    def do(self, wish: Coroutine[Any, Any, object], done: str = "") -> None:
+        """Carry a wish out and say `done`, or the text that the wish gives when there is no `done`, or why not."""
         self.run_worker(self._carry_out(wish, done), group="deeds")
 
     async def _carry_out(self, wish: Coroutine[Any, Any, object], done: str) -> None:
         try:
-            await wish
+            said = await wish
         except FeedError as error:
             self.tell(str(error), severity="error")
         else:
-            self.tell(done)
+            self.tell(done or str(said))

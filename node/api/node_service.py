@@ -217,8 +217,8 @@ class Service:
 
     async def stop_run(self, run: str, reason: str) -> Json:
         known = self._known(run)
-        await stop_run(self._node.runs, known, reason or "stopped by hand")
-        return await self.run(known.run_id)
+        asked = await stop_run(self._node.runs, known, reason or "stopped by hand")
+        return {**await self.run(known.run_id), "asked": asked}
 
     async def resume_run(self, run: str) -> Json:
         known = self._known(run)

@@ -155,7 +155,8 @@ def collect(answer: Answer, dry_run: bool) -> None:
     """Remove the blobs that nothing needs: no run under way, no rule of retention, no name, no artifact, no audit.
 
     The node does so itself once a day, and whenever the room that they may take is used up. What was stored or asked
-    for within the last hour stays until later. It needs the running node, which alone knows what its runs need.
+    for within the last hour stays until later; where the room is used up, only that of the last five minutes does. It
+    needs the running node, which alone knows what its runs need.
     """
     told = answer.client().collect_blobs(dry_run=dry_run)
     if answer.json:

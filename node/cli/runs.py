@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from fednode_client import ClientError
 from node.cli import show
 from node.cli.audit import audit
 from node.cli.common import EXIT_REFUSED, Answer, clean, common_options, one_line, store_option
@@ -16,6 +15,7 @@ from node.cli.data import settings_of
 from node.cli.look import COLUMNS, Looker
 from node.cli.members import group_option
 from node.cli.plot import plot
+from node.cli.runs_keys import keys, template
 from node.cli.runs_system import spans, system
 from node.cli.runs_watch import logs, metrics
 
@@ -42,6 +42,8 @@ run.add_command(plot)
 run.add_command(compare)
 run.add_command(spans)
 run.add_command(system)
+run.add_command(template)
+run.add_command(keys)
 
 
 @run.command("start")
@@ -83,7 +85,9 @@ def check(answer: Answer, file: str, group: str | None, overrides: tuple[str, ..
     wrong = [
         _sentence(each["what"]) + (f" To fix: {each['remedy']}." if each["remedy"] else "") for each in told["problems"]
     ]
-    answer.give(told, "\n".join(wrong) if wrong else "It can be proposed as it is.")
+    file_words = "It" if source is None else file
+    text = "\n  ".join([f"{file_words} cannot be proposed:", *wrong])
+    answer.give(told, text if wrong else f"{file_words} can be proposed as it is.")
     return EXIT_REFUSED if wrong else 0
 
 
@@ -237,8 +241,8 @@ def _described(entry: dict[str, Any], lack: str = "") -> str:
             ("how", _how(entry)),
             ("but", f"round {entry['round']}: {lack}" if lack else ""),
             ("round", f"{entry['round']} of {entry['rounds']}"),
-            ("accuracy", show.figure(entry["accuracy"])),
-            ("loss", show.figure(entry["loss"])),
+            ("accuracy", _headline(entry, "accuracy")),
+            ("loss", _headline(entry, "loss")),
             ("aggregator", f"{aggregator} in term {entry['term']}" if aggregator else ""),
             ("task", entry["task"]),
             ("data set", entry["data"]),
@@ -250,16 +254,33 @@ def _described(entry: dict[str, Any], lack: str = "") -> str:
             ("this node", entry["decision"]),
             *((f"{show.node(each['node_id'])} lied", each["reason"]) for each in entry.get("deposed", ())),
             ("traffic", _traffic(entry)),
+            ("since start", _ways(entry)),
         ]
     )
 
 
+def _headline(entry: dict[str, Any], key: str) -> str:
+    """A figure, and of whose data it is as long as it is not of everybody's: reports come in one by one."""
+    by, of = entry.get("measured_by", 0), entry.get("measured_of", 0)
+    if entry[key] is None or not 0 < by < of:
+        return show.figure(entry[key])
+    return f"{show.figure(entry[key])} ({by} of {of} nodes{'' if entry['state'] in ENDED else ' so far'})"
+
+
 def _traffic(entry: dict[str, Any]) -> str:
-    """Of this node: what is recorded of the rounds, and what of it went which way since it was started."""
-    moved = f"{show.size(entry['bytes_moved'])} for its rounds"
+    """What is recorded of the rounds, by this node, however often it was started anew."""
+    if not entry["bytes_moved"]:
+        return ""
+    return f"{show.size(entry['bytes_moved'])} of models and updates, to and from this node, in committed rounds"
+
+
+def _ways(entry: dict[str, Any]) -> str:
+    """Which way it went: counted since the node's start, and with the round that is under way."""
     sent, received = entry["bytes_sent"], entry["bytes_received"]
-    ways = f" ({show.size(sent)} sent and {show.size(received)} received since the node's start)"
-    return moved + (ways if sent or received else "")
+    if not sent and not received:
+        return ""
+    ways = f"{show.size(sent)} sent, {show.size(received)} received for this run, since the node's start"
+    return f"{ways} (all its traffic: fednode status)"
 
 
 def _participant(participant: dict[str, Any]) -> list[object]:
@@ -319,9 +340,18 @@ def decline(answer: Answer, run_name: str, reason: str | None) -> None:
 @common_options
 @click.pass_obj
 def stop(answer: Answer, run_name: str, reason: str | None) -> None:
-    """Stop RUN on all nodes. The last committed checkpoint stays."""
+    """Stop RUN on all nodes. The last committed checkpoint stays. Where RUN has ended already, say how."""
     entry = answer.client().stop_run(run_name, reason)
-    answer.give(entry, lambda: f"{entry['name']} is told to stop: {entry['state']}.")
+    answer.give(entry, lambda: _stopped(entry))
+
+
+def _stopped(entry: dict[str, Any]) -> str:
+    state = f"{entry['state']} ({one_line(entry['reason'])})" if entry["reason"] else entry["state"]
+    if entry.get("asked", True):
+        return f"{entry['name']} is told to stop: {state}."
+    if entry["state"] not in ENDED:
+        return f"{entry['name']} was told to stop before: {state}."
+    return f"{entry['name']} has ended already, at round {entry['round']} of {entry['rounds']}: {state}."
 
 
 @run.command("resume")
@@ -344,41 +374,3 @@ def extend(answer: Answer, run_name: str, rounds: int) -> None:
     entry = answer.client().extend_run(run_name, rounds)
     more = f"{rounds} rounds" if rounds > 1 else "1 round"
     answer.give(entry, lambda: f"{entry['name']} gets {more} more. See: {_SHOW} {entry['name']}")
-
-
-@run.command("template")
-@common_options
-@click.pass_obj
-def template(answer: Answer) -> None:
-    """Print a configuration to start from: valid as it is, with every key explained."""
-    from protocol.manifest_keys import template as text
-
-    answer.give({"template": text()}, lambda: text().rstrip())
-
-
-@run.command("keys")
-@click.argument("search", required=False)
-@common_options
-@click.pass_obj
-def keys(answer: Answer, search: str | None) -> None:
-    """List every key of a configuration; with SEARCH, those whose name, meaning or alias has that in it."""
-    from protocol.manifest_aliases import ALIASES
-    from protocol.manifest_keys import KEYS, toml_value
-
-    wanted = (search or "").lower()
-    by_alias = {target for alias, target in ALIASES.items() if wanted in alias}
-    chosen = [
-        key for key in KEYS.values() if wanted in key.name or wanted in key.meaning.lower() or key.name in by_alias
-    ]
-    if not chosen:
-        raise ClientError(f"No key has {search!r} in it", remedy="fednode run keys lists all of them")
-    if answer.json:
-        fields = ("name", "type", "default", "required", "allowed", "meaning")
-        answer.give([{field: getattr(key, field) for field in fields} for key in chosen], "")
-        return
-    rows = []
-    for key in chosen:
-        default = "required" if key.required else "" if key.default is None else toml_value(key.default)
-        rows.append((key.name, key.type, default, key.allowed, key.meaning))
-    show.table(["KEY", "TYPE", "DEFAULT", "ALLOWED", "MEANING"], rows)
-    answer.hint(f"Taken as ours too, and reported: {', '.join(sorted(ALIASES))}")

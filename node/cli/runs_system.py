@@ -44,7 +44,8 @@ def spans(answer: Answer, run_name: str, node: str | None, after_round: int | No
     names = _names(asked.run(run_name))
     kinds = [*ORDER, *sorted({span["name"] for span in found} - set(ORDER))]
     kinds = [kind for kind in kinds if any(span["name"] == kind for span in found)]
-    show.table(["ROUND", "NODE", *map(str.upper, kinds), "MOVED"], _by_round(found, kinds, names))
+    columns = [f"{kind.upper()} (s)" for kind in kinds]
+    show.table(["ROUND", "NODE", *columns, "MOVED"], _by_round(found, kinds, names))
     if not found:
         answer.hint("Nothing yet: a round must end first.")
 

@@ -60,7 +60,7 @@ def metrics(answer: Answer, /, run_name: str, as_csv: bool, **filters: Any) -> N
     for point in sorted(found, key=lambda point: (point["epoch"], point["step"]) == (0, 0)):
         rounds.setdefault((point["round"], point["node_id"]), {})[_column(point)] = point["value"]
     rows = [
-        [number, show.node(node_id) or _all(measuring[number]), *(_value(values, key) for key in keys)]
+        [number, show.node(node_id) or _mean_of(measuring[number]), *(_value(values, key) for key in keys)]
         for (number, node_id), values in sorted(rounds.items())
     ]
     show.table(["ROUND", "NODE", *keys], rows)
@@ -68,9 +68,9 @@ def metrics(answer: Answer, /, run_name: str, as_csv: bool, **filters: Any) -> N
         answer.hint(f"Nothing is measured yet. See where it is: fednode run show {run_name!r}")
 
 
-def _all(nodes: set[str]) -> str:
-    """Whose mean it is: that of the nodes which measured the round."""
-    return f"all {len(nodes)}" if nodes else "all"
+def _mean_of(nodes: set[str]) -> str:
+    """Whose mean it is: that of the nodes which have measured the round so far."""
+    return f"mean of {len(nodes)}" if nodes else "mean"
 
 
 def _write_csv(points: list[dict[str, Any]]) -> None:

@@ -184,7 +184,13 @@ def _stopped_store_check(home: Path) -> Check:
         open_stopped(path).close()
     except FednodeError as error:
         return store_check(0, f"{error.what}; {error.remedy}")
-    return store_check(path.stat().st_size, "")
+    return store_check(_record_bytes(path), "")
+
+
+def _record_bytes(path: Path) -> int:
+    from tracker.copies import bytes_of  # DuckDB
+
+    return bytes_of(path)
 
 
 # --- the running node ------------------------------------------------------------------------------------------
@@ -347,7 +353,7 @@ class Doctor:
         except FednodeError as error:
             return store_check(0, f"{error.what}; {error.remedy}")
         path = Path(node.home) / RECORD if node.home else None
-        size = (await node.trainer.offload(path.stat)).st_size if path is not None and path.exists() else 0
+        size = await node.trainer.offload(partial(_record_bytes, path)) if path is not None else 0
         return store_check(size, node.record.trouble)
 
 

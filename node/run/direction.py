@@ -18,9 +18,13 @@ from protocol.operation_kinds import RunExtend, RunResume, RunStop
 _START_ANEW = "propose a new run with this one as its parent"
 
 
-async def stop_run(runs: Runs, known: KnownRun, reason: str) -> None:
-    """Ask the group to stop the run. As everything here, raises Refused when that is not ours to ask."""
+async def stop_run(runs: Runs, known: KnownRun, reason: str) -> bool:
+    """Ask the group to stop the run. False when that is what comes anyway, so nothing was asked: it has ended, or was
+    told to stop. As everything here, raises Refused when that is not ours to ask."""
+    if known.is_over or known.entry.stop is not None:
+        return False
     await runs.say(known, RunStop(run=known.run_id, reason=as_text(reason)))
+    return True
 
 
 async def resume_run(runs: Runs, known: KnownRun) -> None:

@@ -338,7 +338,10 @@ class MemoryService:
 
     async def stop_run(self, run: str, reason: str) -> Json:
         self.calls.append(("stop_run", run, reason))
-        return {**await self.run(run), "state": "STOPPED", "reason": reason}
+        entry = await self.run(run)
+        if entry["state"] in ("FINISHED", "STOPPED", "FAILED"):
+            return {**entry, "asked": False}
+        return {**entry, "state": "STOPPED", "reason": reason, "asked": True}
 
     async def policy(self) -> list[str]:
         return self.rules

@@ -8,6 +8,7 @@ from command_ground import as_json, run
 from memory_service import MemoryService
 
 from fednode_client import Client
+from node.record.retention import UNUSED_S, URGENT_UNUSED_S
 from protocol.limits import CHUNK_BYTES
 from tracker.blobs import BlobStore
 
@@ -49,6 +50,14 @@ def test_collecting_says_what_goes_and_why(service: MemoryService) -> None:
     assert all(word in text for word in ("23 blobs (4.1 kB)", "within the last hour"))
     assert as_json("blobs", "gc")["bytes"] == 500
     assert [call for call in service.calls if call[0] == "collect"] == [("collect", True), ("collect", False)]
+
+
+def test_how_long_what_nothing_needs_stays_is_said_as_it_is() -> None:
+    assert (UNUSED_S, URGENT_UNUSED_S) == (3600, 300)
+    told = (run("blobs", "gc", "--help").output, (Path(__file__).parents[2] / "README.md").read_text())
+    for text in (" ".join(each.split()) for each in told):
+        assert "hour" in text
+        assert "last five minutes" in text
 
 
 def test_transfers_are_shown_with_how_long_they_take(service: MemoryService) -> None:

@@ -104,8 +104,12 @@ def test_no_node_is_3(tmp_path: Path) -> None:
     assert result.stdout == ""
     assert "No node is running at" in result.stderr
     assert "fednode start" in result.stderr
+    assert "--store" not in result.stderr, "there is no record yet"
+    (tmp_path / "record.duckdb").touch()
     result = run("--json", "status", "--home", str(tmp_path))
-    assert json.loads(result.stderr)["error"]["code"] == "not-running"
+    told = json.loads(result.stderr)["error"]
+    assert told["code"] == "not-running"
+    assert f"fednode run list --store {tmp_path / 'record.duckdb'}" in told["remedy"]
 
 
 def test_what_the_node_refuses_is_4_and_what_is_missing_is_1(service: MemoryService) -> None:
@@ -228,7 +232,17 @@ def test_a_wrong_configuration_shows_all_errors(service: MemoryService, tmp_path
     assert result.exit_code == 2
     assert "training.epochs is 0; allowed is a whole number from 1 to 10,000" in result.stderr
     assert "did you mean training.learning_rate?" in result.stderr
+    assert f"{file} has 2 errors:" in result.stderr
     assert run("run", "start", str(tmp_path / "none.toml")).exit_code == 2
+
+
+def test_what_is_no_toml_is_told_with_its_file_and_line(service: MemoryService, tmp_path: Path) -> None:
+    file = tmp_path / "study.toml"
+    file.write_text(CONFIGURATION + "[training]\nepochs = \n")
+    line = CONFIGURATION.count("\n") + 2
+    result = run("run", "start", str(file))
+    assert f"{file} has an error:\n  it is not TOML: Invalid value (at line {line}, column" in result.stderr
+    assert "The configuration has an error" in run("run", "start", "-", stdin="a =").stderr
 
 
 def test_listing_and_showing_runs(service: MemoryService) -> None:
@@ -246,6 +260,32 @@ def test_listing_and_showing_runs(service: MemoryService) -> None:
     assert "fednode model get 'b'" in result.stderr
     assert json.loads(done("run", "show", "b", "--json").stdout)["manifest"]
     assert run("run", "show", "c").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "by", "of", "accuracy"),
+    [
+        ("RUNNING", 1, 3, "0.75 (1 of 3 nodes so far)"),
+        ("RUNNING", 3, 3, "0.75"),
+        ("FINISHED", 2, 3, "0.75 (2 of 3 nodes)"),
+        ("FINISHED", 3, 2, "0.75"),
+        ("FINISHED", 0, 2, "0.75"),
+    ],
+)
+def test_a_runs_figures_say_whose_they_are(service: MemoryService, state: str, by: int, of: int, accuracy: str) -> None:
+    service.all_runs["a"] = run_json("a", state=state, measured_by=by, measured_of=of)
+    lines = [line.split(maxsplit=1) for line in done("run", "show", "a").stdout.splitlines()]
+    assert ["accuracy", accuracy] in lines
+    assert "loss" not in [line[0] for line in lines if line], "of which nothing is known"
+
+
+def test_a_runs_traffic_says_what_it_counts(service: MemoryService) -> None:
+    service.all_runs["a"] = run_json("a")
+    shown = done("run", "show", "a").stdout
+    assert "traffic      30 B of models and updates, to and from this node, in committed rounds\n" in shown
+    assert "since start  10 B sent, 20 B received for this run, since the node's start (all its traffic: fed" in shown
+    service.all_runs["a"] = run_json("a", bytes_sent=0, bytes_received=0)  # as after the node was started again
+    assert "since start" not in done("run", "show", "a").stdout
 
 
 def test_a_run_tells_whose_updates_were_refused(service: MemoryService) -> None:
@@ -321,12 +361,29 @@ def test_deciding_about_runs(service: MemoryService) -> None:
     assert service.calls[-1] == ("stop_run", "a", "")
 
 
+@pytest.mark.parametrize(
+    ("state", "reason", "said"),
+    [
+        ("FINISHED", "", "a has ended already, at round 2 of 10: FINISHED.\n"),
+        ("STOPPED", "the\nnight", "a has ended already, at round 2 of 10: STOPPED (the night).\n"),
+    ],
+)
+def test_stopping_a_run_that_has_ended_says_how_it_did_and_is_no_error(
+    service: MemoryService, state: str, reason: str, said: str
+) -> None:
+    service.all_runs["a"] = run_json("a", state=state, reason=reason)
+    result = done("run", "stop", "a", "--reason", "late")
+    assert (result.exit_code, result.stdout) == (0, said)
+    told = json.loads(done("run", "stop", "a", "--json").stdout)
+    assert (told["asked"], told["state"], told["reason"]) == (False, state, reason)
+
+
 def test_metrics_are_a_line_per_round(service: MemoryService) -> None:
     lines = done("run", "metrics", "a").stdout.splitlines()
     assert [line.split() for line in lines] == [
         ["ROUND", "NODE", "accuracy", "loss"],
-        ["1", "all", "0.5", "not", "finite"],
-        ["2", "all", "0.75"],
+        ["1", "mean", "0.5", "not", "finite"],
+        ["2", "mean", "0.75"],
     ]
     assert len(json.loads(done("run", "metrics", "a", "--json", "--key", "loss").stdout)) == 3
 

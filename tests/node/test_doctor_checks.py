@@ -26,8 +26,11 @@ from node.home.home import Home
 from node.network.libp2p_addresses import machine_hosts
 from tracker.durable import make_directory
 from tracker.journal import Journal
+from tracker.store import Store
 
 GIB = 1024**3
+LOG_LINES = """INSERT INTO logs SELECT 'n', '', 'INFO', 'l', md5(i::VARCHAR), TIMESTAMP '2020-01-01', i, i + 100
+    FROM range(2000) t(i)"""
 
 
 def clocks(*ahead: float, unsure: float = 0.01) -> list[ClockReading]:
@@ -279,6 +282,19 @@ def test_a_record_that_is_none_is_wrong(home: Path) -> None:
     check = next(check for check in stopped_checks(home) if check.name == "store")
     assert check.state == "wrong"
     assert check.remedy
+
+
+def test_the_records_size_is_that_of_its_journal_too(home: Path, tmp_path: Path) -> None:
+    """As a node that was killed leaves it; a store that is young has almost everything in its journal."""
+    store = Store(tmp_path / "record.duckdb")
+    store.change(lambda connection: connection.execute("CHECKPOINT"))
+    store.change(lambda connection: connection.execute(LOG_LINES))
+    sizes = [(home / file.name).write_bytes(file.read_bytes()) for file in tmp_path.glob("record.duckdb*")]
+    store.close()
+    assert sorted(file.name for file in home.glob("record.*")) == ["record.duckdb", "record.duckdb.wal"]
+    assert min(sizes) >= 50_000
+    check = next(check for check in stopped_checks(home) if check.name == "store")
+    assert check == store_check(sum(sizes), "")
 
 
 def test_where_there_is_no_home_it_says_so(tmp_path: Path) -> None:

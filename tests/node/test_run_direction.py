@@ -25,11 +25,15 @@ def test_a_stopped_run_is_resumed_after_all_nodes_were_shut_down(tmp_path: Path)
         with pytest.raises(Refused, match="not stopped") as refused:
             await first.node.service.resume_run(run)
         assert "goes on by itself" in refused.value.remedy
-        await first.node.service.stop_run(run, "the night is over")
+        assert (await first.node.service.stop_run(run, "the night is over"))["asked"] is True
+        assert (await first.node.service.stop_run(run, "too late"))["asked"] is False
         await ground.ended(run, lives)
         seen = await first.node.service.run(run)
         assert (seen["state"], seen["reason"]) == ("STOPPED", "the night is over")
-        done = seen["round"]
+        done, operations = seen["round"], len(first.node.groups.places[known.place.group].log)
+        again = await first.node.service.stop_run(run, "too late")
+        assert (again["asked"], again["state"], again["reason"]) == (False, "STOPPED", "the night is over")
+        assert len(first.node.groups.places[known.place.group].log) == operations
         with pytest.raises(Refused, match="is stopped"):
             await first.node.service.extend_run(run, 2)
         for life in lives:
@@ -68,6 +72,8 @@ def test_a_finished_run_is_extended_and_who_only_looks_on_sees_it(tmp_path: Path
         assert "fednode run extend" in refused.value.remedy
         with pytest.raises(Refused, match=f"{RUN_ROUNDS_MAX} are the most"):
             await lives[0].node.service.extend_run(run, RUN_ROUNDS_MAX)
+        late = await lives[0].node.service.stop_run(run, "too late")
+        assert (late["asked"], late["state"]) == (False, "FINISHED")  # else nobody could extend it
         await lives[0].node.service.extend_run(run, 3)
         await ground.settled(lambda: not any(life.node.runs.known[run].is_over for life in lives), "the extension")
         assert (await lives[2].node.service.run(run))["state"] == "RUNNING"

@@ -8,8 +8,7 @@ import pytest
 import trio
 
 from node.api.run_list import RunList
-from tracker.reader import Reader
-from tracker.rows import ParticipantRow, RunRow, StatusRow
+from tracker.rows import MetricRow, ParticipantRow, Row, RunRow, StatusRow
 from tracker.run_list import NEWEST_TOLD
 from tracker.store import Store
 
@@ -21,8 +20,8 @@ STILL_OPEN = (3, 120)  # of the oldest hundreds
 class Record:
     """The store behind a node's record; counts what it is asked."""
 
-    def __init__(self, reader: Reader) -> None:
-        self.reader = reader
+    def __init__(self, store: Store) -> None:
+        self.store, self.reader = store, store.reader()
         self.asked: list[str] = []
 
     async def query(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
@@ -40,7 +39,7 @@ def listed() -> Iterator[tuple[RunList, Record]]:
         store.write([ParticipantRow(run, node, True, 10) for node in ("n1", "n2")])
         if at not in STILL_OPEN:
             store.write([StatusRow(run, "", "FINISHED", "", 5, DAY + at, at)])
-    record = Record(store.reader())
+    record = Record(store)
     node: Any = SimpleNamespace(record=record, runs=SimpleNamespace(known={}))
 
     async def catch_up() -> None:
@@ -62,6 +61,29 @@ def test_a_page_has_its_runs_and_how_many_there_are(listed: tuple[RunList, Recor
     assert [each["node_id"] for each in told["runs"][0]["participants"]] == ["n1", "n2"]
     assert len(record.asked) == 3, "the same few questions, however many runs"
     assert page(runs, text="no such") == {"runs": [], "total": 0}
+
+
+def test_how_many_could_measure_and_how_many_have_is_told(listed: tuple[RunList, Record]) -> None:
+    """A run's figures are a mean over those whose report is here: of the newest round seldom over all."""
+    runs, record = listed
+    told = [
+        ("n1", "trainer", "TRAINING"),
+        ("n2", "", "LOST"),
+        ("n3", "validator", "WAITING"),
+        ("n4", "trainer", "READY"),
+    ]
+    told += [("n5", "observer", "READY"), ("n6", "trainer", "DECLINED"), ("n7", "trainer", "INVITED")]
+    rows: list[Row] = [ParticipantRow("0007", node, True, 10, role) for node, role, _ in told]
+    rows += [StatusRow("0007", node, state, "", 2, DAY, at, node) for at, (node, _, state) in enumerate(told)]
+    for node, rounds in (("n1", 2), ("n2", 1), ("n3", 2), ("n4", 1)):
+        for round_number in range(1, rounds + 1):
+            where = ("0007", node, "global", "eval", "accuracy", None, round_number, 0, 0)
+            rows.append(MetricRow(*where, value=0.5, time=DAY, samples=10, source_node=node, sequence=round_number))
+    record.store.write(rows)
+    (run,) = page(runs, text="0007")["runs"]
+    assert (run["accuracy"], run["measured_by"], run["measured_of"]) == (0.5, 2, 4)
+    (other,) = page(runs, text="0008")["runs"]
+    assert (other["accuracy"], other["measured_by"]) == (None, 0)
 
 
 def test_a_brief_page_leaves_participants_out(listed: tuple[RunList, Record]) -> None:

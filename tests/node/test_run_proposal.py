@@ -143,5 +143,10 @@ def test_by_http_and_by_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert "But: nobody else is here" in command.output
         command = CliRunner().invoke(cli, ["run", "check", "-", "--set", "training.rounds=0"], input=GOOD)
         assert command.exit_code == 4
-        assert "training.rounds is 0; allowed is" in command.output
+        assert command.stdout.startswith("It cannot be proposed:\n  training.rounds is 0; allowed is")
+        file = tmp_path / "study.toml"
+        file.write_text(GOOD + "\n]")
+        command = CliRunner().invoke(cli, ["run", "check", str(file)])
+        assert command.exit_code == 4
+        assert command.stdout.startswith(f"{file} cannot be proposed:\n  it is not TOML: Invalid statement (at line ")
         assert not service.all_runs

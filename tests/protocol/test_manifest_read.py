@@ -283,6 +283,55 @@ def test_fedopts_server_optimizer() -> None:
     assert (aggregation.server_optimizer, aggregation.server_learning_rate) == ("momentum", 0.5)
 
 
+SERVER_SGD = [  # what is said beside it, the optimizer, its rate, its momentum, what the note says
+    ("", "none", 1.0, 0.9, '"none", plain averaging, for no momentum is given'),
+    ("server_lr = 1\n", "none", 1.0, 0.9, '"none", plain averaging, for no momentum is given'),
+    ("server_lr = 0.5\n", "momentum", 0.5, 0.0, '"momentum" with server_momentum = 0, for none is given'),
+    ("server_momentum = 0.9\n", "momentum", 1.0, 0.9, '"momentum"'),
+    ("server_momentum = 0.0\n", "momentum", 1.0, 0.0, '"momentum"'),
+]
+
+
+@pytest.mark.parametrize(("beside", "optimizer", "rate", "momentum", "said"), SERVER_SGD)
+@pytest.mark.parametrize("written", ["sgd", "SGD"])
+def test_a_server_sgd_has_a_momentum_only_where_one_is_given(
+    written: str, beside: str, optimizer: str, rate: float, momentum: float, said: str
+) -> None:
+    reading = read_configuration(f'server_optimizer = "{written}"\n{beside}{TAIL}')
+    aggregation = reading.configuration.aggregation
+    assert (aggregation.server_optimizer, aggregation.server_rate, aggregation.server_momentum) == (
+        optimizer,
+        rate,
+        momentum,
+    )
+    assert f'server_optimizer = "{written}" taken as {said}' in reading.taken_as
+
+
+def test_a_server_sgd_may_be_an_override_and_our_own_key() -> None:
+    text = TAIL + '[aggregation]\nserver_optimizer = "adam"\n'
+    reading = read_configuration(text, overrides={"server_optimizer": "sgd", "aggregation.server_momentum": 0.5})
+    aggregation = reading.configuration.aggregation
+    assert (aggregation.server_optimizer, aggregation.server_momentum) == ("momentum", 0.5)
+    plain = read_configuration(TAIL + '[aggregation]\nserver_optimizer = "sgd"\n').configuration.aggregation
+    assert plain.server_optimizer == "none"
+    (problem,) = problems(TAIL + '[aggregation]\nserver_optimizer = "sgd"\nserver_beta1 = 0.5\n')
+    assert problem.startswith("aggregation.server_beta1 is 0.5: it belongs to")
+
+
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [("a = \n", "  it is not TOML: Invalid value (at line 1"), ("rouns = 3\n" + TAIL, "  rouns is not a known key")],
+)
+def test_errors_name_the_file(text: str, begins: str) -> None:
+    with pytest.raises(ManifestError) as error:
+        read_configuration(text, source="studies/bad.toml")
+    first, second, *_ = error.value.what.splitlines()
+    assert first.startswith("studies/bad.toml has ")
+    assert second.startswith(begins)
+    with pytest.raises(ManifestError, match="The configuration has "):
+        read_configuration(text)
+
+
 @pytest.mark.parametrize("name", ["FedNova", "SCAFFOLD"])
 def test_algorithms_that_are_methods_here(name: str) -> None:
     assert read_configuration(f'algorithm = "{name}"\n{TAIL}').configuration.aggregation.method == name.lower()

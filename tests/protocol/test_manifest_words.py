@@ -24,7 +24,12 @@ def keys_of(aggregation: str, rest: str = "") -> Keys:
             "trimmed_mean 0.2 · int8 · adam 0.05 · no audit",
         ),
         ('server_optimizer = "adagrad"', "", "mean · bf16 · adagrad 0.1 · no audit"),
-        ('server_optimizer = "momentum"', "", "mean · bf16 · momentum 1 · no audit"),
+        ('server_optimizer = "momentum"', "", "mean · bf16 · momentum 0.9 · no audit"),
+        (
+            'server_optimizer = "momentum"\nserver_momentum = 0.0\nserver_learning_rate = 0.5',
+            "",
+            "mean · bf16 · momentum 0 rate 0.5 · no audit",
+        ),
         ('server_optimizer = "yogi"\nserver_learning_rate = 1.0', "", "mean · bf16 · yogi 1 · no audit"),
         ('method = "scaffold"\nscreen_factor = 3.0', "", "mean · bf16 · scaffold · screen 3 · no audit"),
         (

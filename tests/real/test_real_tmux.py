@@ -78,6 +78,8 @@ def test_join_accept_watch_and_fetch_by_keys_alone(pair: list[RealNode], tmp_pat
         run = str(ann.client.start_run(config, group=group)["run_id"])
         screen.shows(f"run {group}", "waits for your answer")
         screen.press("a")
+        screen.shows(f"Accept {group}?", "proposes it.", "a data set of yours called digits", "y  yes")
+        screen.press("y")
         screen.shows(f"accepted {group}")
         screen.shows("✓ FINISHED")
         assert ben.wait_for_end(run)["state"] == "FINISHED"

@@ -69,6 +69,25 @@ def test_a_referenced_configuration_counts_and_the_embedded_one_before_it(tmp_pa
     assert load_scenario(str(tmp_path / "one.toml"), {"training.rounds": 2}).rounds == 2
 
 
+@pytest.mark.parametrize(
+    ("run_file", "beside", "expected"),
+    [
+        ("rounds = ", "", ["study.toml: it is not TOML: Invalid value (at line 1"]),
+        ("rouns = 3\n", "", ["study.toml: rouns is not a known key"]),
+        ("rouns = 3\n", "[run]\nepoch = 2\n", ["study.toml: rouns is not", "run.epoch is not a known key"]),
+    ],
+)
+def test_what_is_wrong_in_a_referenced_configuration_is_told_with_its_file(
+    tmp_path: Path, run_file: str, beside: str, expected: list[str]
+) -> None:
+    (tmp_path / "study.toml").write_text(run_file + '[task]\nname = "digits"\n[data]\nname = "digits"\n')
+    (tmp_path / "one.toml").write_text('title = "x"\nrun_file = "study.toml"\n' + beside)
+    with pytest.raises(ScenarioError) as error:
+        load_scenario(str(tmp_path / "one.toml"))
+    assert len(error.value.problems) == len(expected)
+    assert all(problem.startswith(begins) for problem, begins in zip(error.value.problems, expected, strict=True))
+
+
 def test_a_misspelt_scenario_is_guessed() -> None:
     with pytest.raises(Refused, match="did you mean churn"):
         find_scenario("chrun")

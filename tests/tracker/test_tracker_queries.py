@@ -91,7 +91,7 @@ def test_every_query_runs_on_an_empty_store(ask: Asked) -> None:
 RUN_KEYS = {
     *("run_id", "name", "project", "experiment", "group_id", "task", "data", "proposer", "proposer_name", "state"),
     *("reason", "round", "rounds", "term", "aggregator", "aggregator_name", "elections", "created_at", "started_at"),
-    *("ended_at", "seconds_left", "accuracy", "loss", "bytes_moved", "decision"),
+    *("ended_at", "seconds_left", "accuracy", "loss", "measured_by", "bytes_moved", "decision"),
 }
 
 
@@ -103,6 +103,7 @@ def test_a_run_that_was_only_proposed(ask: Asked) -> None:
     assert run["manifest"] == {"rounds": 5}
     assert (run["state"], run["round"], run["term"], run["elections"], run["decision"]) == ("PROPOSED", 0, 0, 0, "none")
     assert [run[key] for key in ("started_at", "ended_at", "accuracy", "loss")] == [None] * 4
+    assert run["measured_by"] == 0
 
 
 def test_a_run_that_is_done(ask: Asked) -> None:

@@ -33,6 +33,7 @@ def test_everything_over_a_real_socket(tmp_path):
                 await on.until(lambda: on.app.state.run(DIGITS) is not None)
                 await on.settle()
                 await on.press("a")
+                await on.agree()
                 await on.until(lambda: ("POST", f"/v1/runs/{XRAY}/accept", {}) in server.asked)
                 await on.press("3", "S", "y")
                 await on.until(lambda: "It has ended – choose another" in on.told())

@@ -1,7 +1,7 @@
 """The inbox in the dashboard: its badge, its pages, and answers given by keys."""
 
 import pytest
-from tui_answers_inbox import ANSWERS, GONE, ITEMS
+from tui_answers_inbox import ANSWERS, CODE, DATA, GONE, ITEMS
 from tui_fakes import FakeClient, recorded, rounds_answer
 from tui_pictures import compare
 from tui_stage import play, stage
@@ -13,6 +13,7 @@ from tui.facts.inbox import Item, items_of, proposal_of, waiting
 from tui.facts.runs import Run
 from tui.facts.state import State
 from tui.feeds.store import StoreFeed
+from tui.views.inbox import READ_S
 from tui.views.inbox_rows import item_page
 from tui.widgets.dialogs import Question
 from tui.widgets.forms import Form
@@ -21,8 +22,8 @@ XRAY = "015f3a9c2e7b41d8"
 MIDDLE = 110
 HERE = {
     **ANSWERS["proposal"],
-    "code": {**ANSWERS["proposal"]["code"], "here": True},
-    "data": {**ANSWERS["proposal"]["data"], "here": ["xray", "digits"]},
+    "code": {**CODE, "here": True, "what": "It runs the task file xray.py (BLAKE3 9f9f9f9f9f9f…), which you gave it."},
+    "data": {**DATA, "here": ["xray", "digits"], "what": "It trains on a data set of yours called xray. It is here."},
 }
 
 
@@ -178,13 +179,60 @@ def test_done_tells_the_node_and_a_question_stays():
 
 
 # --- answers -------------------------------------------------------------------------------------------------------
-def test_accept_is_one_key_where_all_is_here():
+@pytest.mark.parametrize(("size", "keys"), [((120, 36), ()), ((80, 24), ("enter",))])
+def test_accept_is_one_key_where_all_is_here_and_to_be_read(size, keys):
     async def scene():
         client = client_of(proposal=HERE)
-        async with stage(client) as on:
-            await at_inbox(on, "a")
+        async with stage(client, size) as on:
+            await at_inbox(on, *keys)
+            assert "South Ward" in on.text()
+            on.clock.now += READ_S
+            await on.press("a")
             await on.until(lambda: told(client, "accept") == [(XRAY, {})])
             await on.until(lambda: "accepted xray-cnn" in on.told())
+
+    play(scene)
+
+
+@pytest.mark.parametrize(("size", "keys"), [((80, 24), ()), ((120, 36), ("z",))])
+def test_what_is_accepted_is_shown_first_where_its_page_is_not(size, keys):
+    async def scene():
+        client = client_of(proposal=HERE)
+        async with stage(client, size) as on:
+            await at_inbox(on, *keys)
+            on.clock.now += READ_S
+            assert "South Ward" not in on.text()
+            await on.press("a")
+            await on.until(lambda: isinstance(on.app.screen, Question))
+            for words in ("Accept xray-cnn?", "ward-south, a node of South Ward, proposes", "xray.py", "data set of"):
+                assert words in " ".join(on.text().replace("┃", " ").split())
+            if size == (80, 24):
+                compare("inbox-accept-asks_80x24", on.text())
+            await on.press("n")
+            assert not told(client, "accept")
+            await on.press("a")
+            await on.agree()
+            await on.until(lambda: told(client, "accept") == [(XRAY, {})])
+
+    play(scene)
+
+
+def test_what_has_only_just_come_into_sight_is_not_accepted_unread():
+    async def scene():
+        client = client_of([{**ITEMS[0], "id": "proposal-2", "run_id": "two"}, *ITEMS], proposal=HERE)
+        async with stage(client) as on:
+            await at_inbox(on, "j")
+            on.clock.now += READ_S
+            await on.press("k")  # as when the one above has gone
+            await on.until(lambda: not on.app.questions.waiting)
+            on.app.paint()
+            await on.press("a")
+            await on.until(lambda: isinstance(on.app.screen, Question))
+            assert not told(client, "accept")
+            await on.press("n")
+            on.clock.now += READ_S
+            await on.press("a")
+            await on.until(lambda: told(client, "accept") == [("two", {})])
 
     play(scene)
 

@@ -28,6 +28,7 @@ def test_a_key_answers_the_run_that_was_shown_to_wait():
             await client.say(late_proposal())
             await on.until(lambda: on.app.state.run(LATE) is not None)
             await on.press("a")
+            await on.agree()
             await on.until(lambda: accepted(client))
             assert accepted(client) == [XRAY]
 
@@ -45,6 +46,7 @@ def test_the_palette_answers_the_run_that_it_named():
             await on.until(lambda: on.app.state.run(LATE) is not None)
             await on.settle()
             accept.do()
+            await on.agree()
             await on.until(lambda: accepted(client))
             assert accepted(client) == [XRAY]
 

@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from textual.widgets import Input
 from tui_fakes import FakeClient, recorded, rounds_answer
 from tui_stage import play, stage
@@ -88,12 +89,26 @@ def test_rounds_are_asked_when_they_are_looked_at_and_tell_who_was_refused():
     play(scene)
 
 
-def test_accept_is_one_key_and_acts_on_the_run_that_waits():
+def test_accept_says_what_is_accepted_and_acts_on_the_run_that_waits():
+    here = {
+        "proposer_name": "ward-south",
+        "proposer_member_name": "South Ward",
+        "code": {"here": True, "what": "It runs the task file xray.py."},
+        "data": {"needed": True, "wanted": "xray", "here": ["xray"], "what": "It trains on a data set called xray."},
+    }
+
     async def scene():
-        client = client_of()
+        client = client_of(proposal=here)
         async with stage(client) as on:
             assert "xray-cnn by ward-south waits for your answer" in on.text()
             await on.press("a")
+            await on.until(lambda: isinstance(on.app.screen, Question))
+            for words in ("Accept xray-cnn?", "ward-south, a node of South Ward,", "file xray.py.", "called xray."):
+                assert words in " ".join(on.text().replace("┃", " ").split())
+            await on.press("enter")  # is no yes
+            assert ("accept", XRAY) not in client.asked
+            await on.press("a")
+            await on.agree()
             await on.until(lambda: ("accept", XRAY) in client.asked)
             await on.until(lambda: "accepted xray-cnn" in on.told())
 
@@ -112,6 +127,23 @@ def test_what_cannot_be_taken_back_is_asked_once():
             await on.press("S", "y")
             await on.until(lambda: ("stop", DIGITS) in client.asked)
             assert client.asked.count(("stop", DIGITS)) == 1
+            await on.until(lambda: "to stop" in on.told())
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [("FINISHED", "has ended already: FINISHED"), ("RUNNING", "was told to stop before")],
+)
+def test_stopping_what_has_ended_meanwhile_says_so(state, said):
+    async def scene():
+        client = client_of()
+        client.answers["stop"] = {"asked": False, "state": state}
+        async with stage(client) as on:
+            await on.press("S", "y")
+            await on.until(lambda: said in on.told())
+            assert "asked for" not in on.told()
 
     play(scene)
 
@@ -156,6 +188,7 @@ def test_a_refusal_is_shown_with_its_remedy_and_nothing_breaks():
         client = client_of(accept=ClientError("No data set is called [b]xray", remedy="fednode data add it"))
         async with stage(client) as on:
             await on.press("a")
+            await on.agree()
             await on.until(lambda: "[b]xray – fednode data add it" in on.told())
             assert "[b]xray" in on.text()
 
@@ -182,6 +215,7 @@ def test_the_palette_does_what_the_keys_do():
             await on.press("ctrl+p", *"accept")
             await on.until(lambda: "Accept run xray-cnn" in on.text())
             await on.press("down", "enter")
+            await on.agree()
             await on.until(lambda: ("accept", XRAY) in client.asked)
 
     play(scene)

@@ -14,8 +14,10 @@ from tui.facts.parameters import PARAMETERS_MAX, parameters_of
 from tui.facts.runs import Run, commits_of, rounds_of
 from tui.facts.spans import Rounds, spans_of
 from tui.facts.state import State
+from tui.views.bars import run_lines
 from tui.views.run_asks import POINTS_IN_PART, run_asks
 from tui.views.run_past_rows import happening_rows, legend_of, marks_of, part_rows, round_rows, round_text
+from tui.views.run_preview import preview
 
 GLOBAL = Kind("global", "eval", "accuracy")
 LOCAL = Kind("local", "train", "loss")
@@ -238,3 +240,11 @@ def test_a_part_of_a_run_is_asked_for_in_blocks():
     asked = dict(part(GLOBAL, Frame("round", 100.0, 130.0)).filters)
     assert (asked["after_round"], asked["before_round"], asked["points"]) == (95, 161, POINTS_IN_PART)
     assert part(GLOBAL, Frame("round", 103.0, 131.0)) == part(GLOBAL, Frame("round", 100.0, 130.0))
+
+
+@pytest.mark.parametrize(("by", "of", "said"), [(1, 3, "1 of 3 nodes"), (3, 3, ""), (0, 3, ""), (3, 2, ""), (2, 0, "")])
+def test_figures_of_some_nodes_alone_say_so(by, of, said):
+    run = Run.of({"run_id": "r", "accuracy": 0.5, "loss": 1.5, "measured_by": by, "measured_of": of})
+    assert run.measured_text == said
+    for drawn in (run_lines(run, 100, 4).plain(), preview(run, 60, 12).plain()):
+        assert ("of 3 nodes" in drawn) is bool(said)

@@ -9,6 +9,7 @@ from tui_time import StageLoop, hurried
 
 from tui.app import Dashboard
 from tui.feeds.feed import LiveFeed
+from tui.widgets.dialogs import Question
 
 DEADLINE_S = 60.0  # where time is the machine's, the machine may be a loaded one
 
@@ -36,6 +37,11 @@ class Stage:
         async with asyncio.timeout(DEADLINE_S):
             while not condition():
                 await self.pilot.pause()
+
+    async def agree(self):
+        """Say yes to the question that is to open."""
+        await self.until(lambda: isinstance(self.app.screen, Question))
+        await self.press("y")
 
     async def settle(self):
         """Everything that was told is painted, and nothing is on its way any more."""

@@ -58,6 +58,8 @@ class Run:
     ended_at: datetime | None = None
     accuracy: float | None = None
     loss: float | None = None
+    measured_by: int = 0  # so many nodes' held-out data these two are of, and so many take part; 0 where not told
+    measured_of: int = 0
     seconds_left: float | None = None
     decision: str = ""
     bytes_moved: int = 0  # for its rounds, as recorded; the two below since the node's start
@@ -74,6 +76,11 @@ class Run:
     def seconds(self) -> float | None:
         """How long it took, once it is over."""
         return (self.ended_at - self.started_at).total_seconds() if self.started_at and self.ended_at else None
+
+    @property
+    def measured_text(self) -> str:
+        """Of whose data the figures are, where they are not of everybody's."""
+        return f"{self.measured_by} of {self.measured_of} nodes" if 0 < self.measured_by < self.measured_of else ""
 
     @property
     def asks_us(self) -> bool:
@@ -107,6 +114,8 @@ class Run:
             ended_at=moment(source, "ended_at"),
             accuracy=measure(source, "accuracy"),
             loss=measure(source, "loss"),
+            measured_by=number(source, "measured_by"),
+            measured_of=number(source, "measured_of"),
             seconds_left=measure(source, "seconds_left"),
             decision=text(source, "decision"),
             bytes_moved=number(source, "bytes_moved"),

@@ -33,7 +33,7 @@ CURSORS = {
 TIMES = ("committed_at", "time", "started_at", "at")  # by which a row of an answer is known to have happened
 NOT_YET: dict[str, Any] = {  # of a run when it was proposed
     **dict.fromkeys(("reason", "note", "aggregator", "aggregator_name", "decision"), ""),
-    **dict.fromkeys(("round", "term", "elections", "bytes_sent", "bytes_received"), 0),
+    **dict.fromkeys(("round", "term", "elections", "bytes_sent", "bytes_received", "measured_by", "measured_of"), 0),
     **dict.fromkeys(("started_at", "ended_at", "accuracy", "loss")),
     "state": "PROPOSED",
     "deposed": [],

@@ -98,7 +98,8 @@ def _own_figures(state: State) -> list[Span]:
     status = state.status
     if status.is_record:
         return []
-    spans = [Span(f"sent {bytes_text(status.bytes_sent)}, received {bytes_text(status.bytes_received)}", "dim")]
+    moved = f"traffic ↑ {bytes_text(status.bytes_sent)} ↓ {bytes_text(status.bytes_received)}"
+    spans = [Span(moved, "dim")]
     if status.refused_at_door:
         spans += [DOT, Span(f"{counted(status.refused_at_door, 'stranger')} refused", "warn")]
     return [*spans, Span(" ")]
@@ -139,9 +140,10 @@ def run_lines(run: Run | None, width: int, height: int) -> Picture:
         Span(value_text(run.accuracy), "strong"),
         Span("  loss ", "dim"),
         Span(value_text(run.loss), "strong"),
+        *([Span(f"  by {run.measured_text}", "dim")] if run.measured_text else []),
     ]
     leader = [Span(f"{CROWN} {run.aggregator_name}", "crown")] if run.aggregator else [Span("no aggregator", "dim")]
-    moved = f"sent {bytes_text(run.bytes_sent)}, received {bytes_text(run.bytes_received)}"
+    moved = f"for it ↑ {bytes_text(run.bytes_sent)} ↓ {bytes_text(run.bytes_received)}"
     second = [
         *leader,
         Span(f" aggregator, term {run.term}, {counted(run.elections, 'election')}" if run.aggregator else "", "dim"),

@@ -19,6 +19,7 @@ from tui.widgets.page import Page
 from tui.widgets.palette import Deed
 from tui.widgets.row_table import RowTable
 
+READ_S = 1.0  # nobody reads a page sooner: a key that is pressed twice must not answer what has come into its place
 SIDE_BY_SIDE_COLUMNS = 100  # below it the page takes the list's place when it is opened
 
 
@@ -51,6 +52,7 @@ class InboxView(View):
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
         self._tries = 0  # answers given here; what the node has for a run may have changed by them
+        self._told, self._told_at = "", 0.0  # the proposal whose page says all that it asks for, and since when
 
     def compose(self) -> ComposeResult:
         with Horizontal():
@@ -64,6 +66,7 @@ class InboxView(View):
         self.set_title(table, f"Inbox {len(items)}" if items else "Inbox", glance)
         table.show(matching(item_rows(items), glance.choice.filter("inbox")))
         item, page = self._item(), self.query_one(Page)
+        self._note_told(item, glance)
         if item is None:
             is_record = glance.state.status.is_record
             page.set_words("")
@@ -75,6 +78,11 @@ class InboxView(View):
         trouble = answers.trouble(ask)
         page.set_words(item.kind.replace("-", " "))
         page.show(lambda width: item_page(item, width, proposal, trouble), item.item_id)
+
+    def _note_told(self, item: Item | None, glance: Glance) -> None:
+        told = item.item_id if item is not None and glance.state.answers.known(_proposal_ask(item)) else ""
+        if told != self._told:
+            self._told, self._told_at = told, glance.now
 
     def wishes(self, glance: Glance) -> Iterable[Wish]:
         item = self._item()
@@ -136,10 +144,12 @@ class InboxView(View):
         self.dashboard.do(self.dashboard.feed.tell("POST", "inbox", item.item_id, "seen"), "seen")
 
     def action_accept_item(self) -> None:
+        """Without a question only where the item's page, with all that it asks for, is there to be read."""
         item = self._asking()
         if item is not None:
             self._tries += 1
-            self.dashboard.actions.accept(item.run_id)
+            is_told = self._told == item.item_id and self.dashboard.clock() - self._told_at >= READ_S
+            self.dashboard.actions.accept(item.run_id, is_in_sight=is_told and self.query_one(Page).is_on_screen)
 
     def action_decline_item(self) -> None:
         item = self._asking()

@@ -27,8 +27,9 @@ def preview(run: Run | None, width: int, height: int) -> Picture:
 
 
 def _facts(run: Run) -> Iterable[tuple[str, str]]:
-    yield "accuracy", value_text(run.accuracy)
-    yield "loss", value_text(run.loss)
+    measured = f" ({run.measured_text})" if run.measured_text else ""
+    yield "accuracy", value_text(run.accuracy) + measured
+    yield "loss", value_text(run.loss) + measured
     yield "left", left_text(run)
     yield "participants", _participants(run)
     yield "aggregator", f"{CROWN} {run.aggregator_name}, term {run.term}" if run.aggregator else ""
@@ -38,7 +39,7 @@ def _facts(run: Run) -> Iterable[tuple[str, str]]:
     yield "started", date_text(run.started_at) if run.started_at else ""
     yield "ended", _ended(run) if run.ended_at else ""
     yield "our answer", run.decision
-    ways = f"{bytes_text(run.bytes_sent)} sent, {bytes_text(run.bytes_received)} received"
+    ways = f"↑ {bytes_text(run.bytes_sent)} ↓ {bytes_text(run.bytes_received)} for it, since this node's start"
     moved = f"{bytes_text(run.bytes_moved)} for its rounds"
     yield "traffic", ways if run.bytes_sent or run.bytes_received else moved if run.bytes_moved else ""
     yield "id", run.run_id
