@@ -2,12 +2,14 @@
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Python looks for garbage after every 700 new objects. In a process that holds torch and all of the tests, looking took
 # more than a third of the dashboard's tests' time.
@@ -17,6 +19,10 @@ SWEPT_WITHIN_S = 60.0
 REAL = "tests/real"
 TAKES_LONG = (REAL, "tests/simulations", "tests/tui")  # for its number of tests: so it is not left for the end
 NICE = 5  # of what does not wait for real nodes: it takes what time these leave
+# An example takes what it takes, and so does making it: Hypothesis would allow a fifth of a second for the one and a
+# second for the first few of the other, by the clock on the wall, which a busy machine breaks one time in many.
+settings.register_profile("fednode", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fednode")
 _sweeper = pytest.StashKey["subprocess.Popen[bytes]"]()
 
 
@@ -27,6 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
         base = Path(config.option.basetemp)
         config.option.basetemp = str(base.with_name(base.name.removeprefix("popen-gw")))
         return
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # for whom a shell has started in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what we start is to hear a Ctrl+C
     mark = os.environ[MARK] = uuid.uuid4().hex
     clean = {name: value for name, value in os.environ.items() if name != MARK}
     command = [sys.executable, str(Path(__file__).with_name("sweeper.py")), MARK, mark]

@@ -130,6 +130,16 @@ def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
 
 def check(decoder: Decoder, data: bytes) -> None:
     """Decode `data`: nothing may be raised but what the decoder declares, and it may cost no more than it should."""
+    seconds, peak = _cost(decoder, data)
+    if seconds > CPU_S_MAX:  # what the process does beside, such as looking for garbage, may have fallen into it
+        seconds, _ = _cost(decoder, data)
+    assert seconds <= CPU_S_MAX, f"{decoder.name} took {seconds:.1f} s for {len(data)} bytes"
+    most = MEMORY_BYTES_MAX + MEMORY_PER_BYTE_MAX * len(data)
+    assert peak <= most, f"{decoder.name} took {peak:,} bytes of memory for {len(data)}"
+
+
+def _cost(decoder: Decoder, data: bytes) -> tuple[float, int]:
+    """CPU seconds of one decoding, and the most bytes that it took."""
     tracemalloc.start()
     begun = time.process_time()
     try:
@@ -140,6 +150,4 @@ def check(decoder: Decoder, data: bytes) -> None:
         seconds = time.process_time() - begun
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert seconds <= CPU_S_MAX, f"{decoder.name} took {seconds:.1f} s for {len(data)} bytes"
-    most = MEMORY_BYTES_MAX + MEMORY_PER_BYTE_MAX * len(data)
-    assert peak <= most, f"{decoder.name} took {peak:,} bytes of memory for {len(data)}"
+    return seconds, peak

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import pytest
+from hypothesis import settings
 
 from node.cli import cli
 
@@ -103,6 +104,14 @@ def test_no_test_sleeps() -> None:
 
 
 # --- who may import what (what the contracts in pyproject.toml cannot hold) --------------------------------------
+def test_no_property_has_a_limit_of_time() -> None:
+    """A busy machine breaks one, one time in many; what hangs ends by pytest's own."""
+    own = re.compile(r"settings\([^)]*\bdeadline=(?!None)")
+    limited = [name_of(path) for path in sorted((ROOT / "tests").rglob("*.py")) if own.search(path.read_text())]
+    assert not limited
+    assert settings().deadline is None  # of those that say nothing of it: tests/conftest.py
+
+
 def test_one_place_speaks_libp2p() -> None:
     speakers = [path for path in modules() if {"libp2p", "multiaddr"} & set(imported(tree_of(path)))]
     assert [name_of(path) for path in speakers if not name_of(path).startswith("node/network/libp2p_")] == []

@@ -104,8 +104,7 @@ class Entrance:
                         await stream.send_frame(frame)
                     case KeepOperations(group, operations):
                         place = self._places[group]
-                        await place.keep(operations)
-                        await self._on_kept(place, operations)
+                        await self._on_kept(place, await place.keep(operations))
                     case KeepSiblings():
                         await self._siblings.keep()
                     case Close(refused):

@@ -151,13 +151,14 @@ class GroupPlace:
         return operation
 
     async def keep(self, operations: Sequence[OpenOperation]) -> list[OpenOperation]:
-        """Make operations durable that the log has taken in. Gives those that became so, also such as the disk refused
-        earlier: in the order of the log's growth, so that what lies in the journal rests on nothing that does not."""
+        """Make operations durable that the log has taken in: call it before anything else may happen. Gives those that
+        became so, also such as the disk refused earlier: in the order of the log's growth, so that what lies in the
+        journal rests on nothing that does not."""
+        self._unkept += operations  # now: whoever writes before us may rest on them, and we may be given up
         async with self._writing:
-            self._unkept += operations
             await self._write()
             kept, self._kept = self._kept, []
-        return kept
+        return list({operation.hash: operation for operation in (*kept, *operations)}.values())
 
     async def _write(self) -> None:
         while self._unkept:

@@ -195,8 +195,7 @@ class Groups:
             entrances=self.neighbours.entrances(place, outside, self._connected, qr=qr),
             now=now,
         )
-        await place.keep([operation])
-        await self._spread(place, operation)
+        await self.on_kept(place, await place.keep([operation]))
         return operation, token
 
     async def join(self, token: str) -> tuple[GroupPlace, Invitation, NodeId]:

@@ -192,12 +192,13 @@ class StoreRecord:
         assert self._store.path is not None  # a node's record is in a file
         return self._store.path
 
-    async def _without_readers(self, work: Callable[[], None]) -> None:
-        """Do `work` in the writer's thread while no cursor is open; who wants to read waits."""
+    async def _without_readers(self, work: Callable[[], None], drain_s: float = DRAIN_S) -> None:
+        """Do `work` in the writer's thread while no cursor is open; who wants to read waits, and who reads for longer
+        than `drain_s` is interrupted."""
         places = [object() for _ in range(READERS_MAX)]
         held = []
         try:
-            with trio.move_on_after(DRAIN_S):
+            with trio.move_on_after(drain_s):
                 for place in places:
                     await self._readers.acquire_on_behalf_of(place)
                     held.append(place)
@@ -219,13 +220,14 @@ class StoreRecord:
             await trio.sleep(_INTERRUPT_EVERY_S)
 
     async def close(self) -> None:
-        """Write what is left, even where the caller is cancelled, and close the store. No read may be under way."""
+        """Write what is left, even where the caller is cancelled, and close the store. Reads are interrupted: the API,
+        which may still be answering, ends later."""
         with trio.CancelScope(deadline=trio.current_time() + CLOSE_DEADLINE_S, shield=True):
             try:
                 await self.flush()
             except FednodeError as error:
                 _log.error("%d rows of the record were lost: %s", len(self._pending), error)
-            await trio.to_thread.run_sync(self._store.close, limiter=self._writer)
+            await self._without_readers(self._store.close, drain_s=0)
 
     async def _write_batch(self, count: int) -> int:
         """Write the oldest `count` rows. They leave the buffer only once they are durable."""

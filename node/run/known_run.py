@@ -60,6 +60,12 @@ class KnownRun:
         self.news.set()
         self.news = trio.Event()
 
+    def stop_watching(self) -> None:
+        """We take part now."""
+        if self.watch is not None:
+            self.watch.over.set()
+            self.watch = None
+
     @property
     def ledger(self) -> Ledger | None:
         """What this node holds of the run's chain, be it only the heads; None before the start."""

@@ -168,7 +168,7 @@ class Runs:
             known = await self._get_to_know(place, run_id, entry)
             if known is None:
                 return
-        known.entry = entry
+        known.entry = entry = place.state().runs.get(run_id, entry)  # the log may have grown meanwhile
         if entry.start is not None:
             await self._take_up(known, entry.start)
         await self._direct(known)
@@ -189,13 +189,13 @@ class Runs:
         )
         known = KnownRun(run_id, place, entry, manifest, chronicle)
         await known.load_decision(self._disk)
+        recorded = await self._record.query("run", run_id=run_id)
+        participants = await self._record.query("participants", run_id=run_id) if recorded else []
         if self.known.setdefault(run_id, known) is not known:
             return self.known[run_id]  # another operation has told of it meanwhile
         known.history = self.histories.of(known)
         chronicle.describe(manifest, place.group, entry.proposer, float(entry.proposed_at))
-        recorded = await self._record.query("run", run_id=run_id)
         if recorded:
-            participants = await self._record.query("participants", run_id=run_id)
             chronicle.restore(recorded[0], participants)
         else:
             chronicle.proposed(manifest)
@@ -238,14 +238,14 @@ class Runs:
         if known.decision.decision != "accepted":
             self._watch(known, start)
             return
-        if known.watch is not None:
-            known.watch.over.set()
-            known.watch = None
+        known.stop_watching()
         known.taking_up = True
         try:
             await self._drive(known, start, roster)
         finally:
             known.taking_up = False
+        if known.driver is None:  # declined meanwhile
+            self._watch(known, start)
         await self._direct(known)  # what came meanwhile
 
     async def _drive(self, known: KnownRun, start: RunStart, roster: list[NodeId]) -> None:
@@ -264,9 +264,11 @@ class Runs:
         )
         known.chronicle.started(start, {node: node in machine.context.voters for node in roster})
         await self.histories.resume(known, machine.ledger)
-        known.driver = await self._make_driver(known, machine)
         await self.failures.take_up(known)
-        self._spawn(self._supervise, known, known.driver)
+        driver = await self._make_driver(known, machine)
+        if known.decision.decision == "accepted":  # still
+            known.driver = driver
+            self._spawn(self._supervise, known, driver)
 
     async def _supervise(self, known: KnownRun, driver: RunDriver) -> None:
         """One run's trouble must not end the node, nor its other runs. What the disk refuses now it may take later:
@@ -280,8 +282,9 @@ class Runs:
             known.chronicle.state(self._identity.node_id, "FAILED", reason)
             if not is_ours:
                 await trio.sleep(TAKE_UP_AGAIN_S)
-                known.driver = None
-                await self._reconcile(known.place, known.run_id, known.entry)
+                if known.driver is driver:  # it was not declined, and accepted again, meanwhile
+                    known.driver = None
+                    await self._reconcile(known.place, known.run_id, known.entry)
 
     def _watch(self, known: KnownRun, start: RunStart) -> None:
         """The run goes on without us: look at it from outside."""
@@ -302,10 +305,8 @@ class Runs:
             self._spawn(known.watch.run)
 
     async def _make_driver(self, known: KnownRun, machine: RunMachine) -> RunDriver:
-        path, options, fingerprint = None, {}, ""
         data = self._data_sets.find(known.decision.data)  # None where its owner removed it after the run
-        if data is not None:
-            path, options, fingerprint = data.path, dict(data.options), data.fingerprint
+        path, options, fingerprint = (data.path, dict(data.options), data.fingerprint) if data else (None, {}, "")
         task_path = await self._task_files.find(known.manifest)
         spec = task_spec(known.run_id, known.manifest, self._identity.node_id, path, options, task_path, fingerprint)
         chronicle, spans = known.chronicle, known.chronicle.spans
@@ -371,7 +372,7 @@ class Runs:
 
     # --- blobs ---------------------------------------------------------------------------------------------------
     def _holds(self, blob: BlobId) -> bool:
-        drivers = [known.driver for known in self.known.values() if known.driver is not None]
+        drivers = (known.driver for known in self.known.values() if known.driver is not None)
         return any(driver.holds(blob) or driver.keeps(blob) for driver in drivers)
 
     def may_read(self, peer: NodeId, blob: BlobId) -> bool:

@@ -297,18 +297,23 @@ PIECES = [
 ]
 HOSTILE_CHARACTERS = 2000
 CPU_S_MAX = 0.1  # thirty times what the slowest takes; one that takes quadratic time is far above
+READINGS = 3
 
 
 def test_no_text_takes_long() -> None:
     slow = {}
     for first, second in itertools.product(PIECES, PIECES):
         text = ((first + second) * HOSTILE_CHARACTERS)[:HOSTILE_CHARACTERS]
-        begun = time.process_time()
-        redact(text)
-        took_s = time.process_time() - begun
-        if took_s > CPU_S_MAX:
-            slow[first + second] = took_s
+        # What the process does beside, such as looking for garbage, may fall into one reading, and not into all.
+        if all(cpu_s_of(text) > CPU_S_MAX for _ in range(READINGS)):
+            slow[first + second] = cpu_s_of(text)
     assert not slow
+
+
+def cpu_s_of(text: str) -> float:
+    begun = time.process_time()
+    redact(text)
+    return time.process_time() - begun
 
 
 def test_a_text_of_any_length_costs_no_more_than_the_longest() -> None:

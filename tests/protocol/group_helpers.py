@@ -5,7 +5,6 @@ from functools import cached_property
 from hashlib import sha256
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import settings
 
 from protocol.address_record import AddressRecord, make_address_record
 from protocol.admission import AdmissionStatement, prove, seed_public_key
@@ -20,10 +19,6 @@ from protocol.operations import OPERATION_TAG, OpenOperation, Operation, sign_op
 from protocol.signing import sign
 from protocol.sync import SyncMessage, SyncSession
 from protocol.wire import pack, unpack
-
-# A machine that is busy with other things must not fail a property.
-settings.register_profile("membership", deadline=None)
-settings.load_profile("membership")
 
 NOW = 1_800_000_000
 WEEK = 7 * 86_400

@@ -5,12 +5,16 @@ Every wait has a deadline and says what was last seen. What a node prints goes i
 
 import json
 import os
+import random
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,8 +34,30 @@ LINES_SHOWN = 40  # before and after a traceback's first
 ENDED = frozenset({"FINISHED", "STOPPED", "FAILED"})
 OTHER_END = {"cut": "cut", "black-hole": "black-hole", "mute": "deaf", "deaf": "mute"}  # half-open is one end's alone
 
+# Below those that nodes draw from (node.home.home), and so below those of outgoing connections.
+FIRST_PORT, LAST_PORT = 10_000, 20_000
+
 Json = dict[str, Any]
 T = TypeVar("T")
+
+
+def _free_ports() -> Iterator[int]:
+    """The first of two neighbouring ports that are free, each pair once: from anywhere on, for there may be others who
+    test on this machine."""
+    first = random.randrange(FIRST_PORT, LAST_PORT, 2)
+    for port in cycle([*range(first, LAST_PORT, 2), *range(FIRST_PORT, first, 2)]):
+        if _is_free(port) and _is_free(port + 1):
+            yield port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
+_ports = _free_ports()
 
 
 def wait_until(condition: Callable[[], T], what: str, within_s: float = WAIT_DEADLINE_S) -> T:
@@ -80,6 +106,7 @@ class RealNode:
     def launch(self) -> None:
         """Begin to start it; `ready` waits until it is up."""
         assert not self.is_running
+        self._have_port()
         with self._stderr.open("ab") as stderr:
             self.process = subprocess.Popen(
                 self._command("start", "--name", self.name, "--listen", "127.0.0.1", "--json"),
@@ -90,6 +117,15 @@ class RealNode:
                 cwd=ROOT,
                 start_new_session=True,  # a Ctrl-C at the tests is theirs to hand on
             )
+
+    def _have_port(self) -> None:
+        """A port of its own, where it remembers none: nodes that start at once, each of which draws one by lot and
+        needs it a second later, draw the same one time in many."""
+        path = self.home / "settings.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        if "listen" not in known:
+            self.home.mkdir(mode=0o700, exist_ok=True)
+            path.write_text(json.dumps({**known, "listen": f"/ip4/127.0.0.1/tcp/{next(_ports)}"}))
 
     def ready(self) -> "RealNode":
         assert self.process is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from simulations.outcome import Wish, perform
-from simulations.scenario_read import shipped_names
+from simulations.scenario_read import load_scenario, shipped_names
 
 # Smaller than they are shipped, where that still shows what they are for.
 SIZES = {"quiet-week": (3, 2), "churn": (7, 4), "mass-join": (6, 14), "split-brain": (5, 20), "liars": (8, 4),
@@ -26,6 +26,8 @@ def test_a_shipped_scenario_does_as_it_should(name: str) -> None:
     simulation = perform(Wish(name, nodes, rounds, seed=2), None, shrinking=False)
     wrong = [one for one in simulation.checks if not one.holds and one.name not in NOT_SO_SMALL]
     assert wrong == [], simulation.text(Path("store"))
+    if rounds < load_scenario(name).rounds:
+        assert "accuracy_min" not in {one.name for one in simulation.checks}
 
 
 def test_another_process_with_another_hash_seed_gives_the_same_trace(tmp_path: Path) -> None:
