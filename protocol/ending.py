@@ -3,8 +3,6 @@
 docs/protocol.md §8.9, §8.14.
 """
 
-from collections.abc import Mapping
-
 from protocol.intake import Intake
 from protocol.keys import NodeId
 from protocol.ledger import Ledger
@@ -58,19 +56,19 @@ class Ending:
     def _close(self, reign: Reign) -> None:
         if not self.is_over:
             reign.close()
-            self.end(reign.letters)
+            self.end()
 
-    def end(self, letters: Mapping[NodeId, str] | None = None) -> None:
-        """It is over here. `letters`: the others' states, as an aggregator knows them."""
+    def end(self) -> None:
+        """It is over here."""
         if self.is_over:
             return
-        self.is_over = True
-        self.overview.all_finished(letters or {})
+        self.is_over = self.overview.is_over = True
         last = self.intake.ended_without_us or self.ledger.newest
-        self.context.out.append(Ended(last.outcome, last.reason))
+        self.context.out.append(Ended(last.outcome, last.reason, last.roster))
 
     def take_back(self) -> None:
         """The group has asked for more: it was not the end."""
         self.is_over = self.nobody_closes = False
+        self.overview.begin_again()
         self.intake.ended_without_us = None
         self.context.out.append(WentOn())

@@ -1,6 +1,5 @@
 """What this node is told of the others in a run: where they are, and what they measured. docs/protocol.md §8.8."""
 
-from collections.abc import Mapping
 from functools import lru_cache
 
 from protocol.checkpoint import open_report
@@ -15,19 +14,21 @@ _REMEMBERED_BATCHES = 8
 
 
 class Overview:
-    """Keeps the others' states, so that only changes are told. None are where nobody wants them (`is_wanted`)."""
+    """Keeps the others' states, so that only changes are told. None are where nobody wants them (`is_wanted`), nor
+    once the run `is_over`: what the aggregator says then may be of before."""
 
     def __init__(self, context: RunContext, ledger: Ledger) -> None:
         self.context = context
         self.ledger = ledger
         self.is_wanted = True
+        self.is_over = False
         self._states: dict[NodeId, str] = {}
         self._told: tuple[str, tuple[str, ...]] = ("", ())  # letters as they came last, and whose
 
     def take_states(self, letters: str) -> None:
         """The aggregator's word on all of the roster, a letter each, in its order."""
         told = (letters, self.ledger.newest.roster)
-        if told == self._told or not self.is_wanted:
+        if told == self._told or not self.is_wanted or self.is_over:
             return
         self._told = told
         for node, letter in zip(self.ledger.roster(), letters, strict=False):
@@ -36,11 +37,11 @@ class Overview:
                 round_number = max(0, self.ledger.committed_round)
                 self.context.out.append(ParticipantState(node, STATE_LETTERS[letter], round_number))
 
-    def all_finished(self, heard: Mapping[NodeId, str]) -> None:
-        """The run has ended: whoever was not lost or failed has finished with it. `heard`: what an aggregator knows."""
-        self._states.update(heard)
-        letters = (self._states.get(node, "W") for node in self.ledger.roster())
-        self.take_states("".join(letter if letter in "LX" else "F" for letter in letters))
+    def begin_again(self) -> None:
+        """The run goes on after its end: everybody's state is told anew."""
+        self.is_over = False
+        self._states.clear()
+        self._told = ("", ())
 
     def take_reports(self, reports: tuple[bytes, ...], with_commit_of: int | None = None) -> None:
         """Measurements as their nodes signed them, alone or `with_commit_of` a round. Raises RemoteProtocolError.

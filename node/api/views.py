@@ -182,7 +182,7 @@ def run_view(row: Json, known: KnownRun | None) -> Json:
         for entry in view["participants"]:
             entry.pop("run_id", None)  # the run says it
     live = known.chronicle.live if known else None
-    view["note"] = live.note if live else ""
+    view["note"] = "; ".join(filter(None, (_told_to_stop(known, row["state"]), live.note if live else "")))
     view["bytes_sent"] = live.bytes_sent if live else 0
     view["bytes_received"] = live.bytes_received if live else 0
     deposed = known.driver.machine.context.deposed if known and known.driver else {}
@@ -194,6 +194,16 @@ def run_view(row: Json, known: KnownRun | None) -> Json:
         view["aggregator_name"] = names[aggregator].name if aggregator and aggregator in names else ""
         view["term"] = known.driver.machine.election.term
     return view
+
+
+def _told_to_stop(known: KnownRun | None, state: str) -> str:
+    """What the group's log asks of a run that goes on: no checkpoint says so yet."""
+    stop = known.entry.stop if known is not None else None
+    if known is None or stop is None or state != "RUNNING":
+        return ""
+    by = known.place.state().nodes.get(stop.by)
+    reason = f": {stop.reason}" if stop.reason else ""
+    return f"told to stop by {by.name if by else stop.by}{reason}; it ends with the next checkpoint"
 
 
 def log_view(row: LogRow) -> Json:

@@ -13,6 +13,7 @@ from typing import Any
 
 from fednode_logging import split_class
 from node.record.state_gate import NodeState, StateGate
+from node.run.last_states import last_states
 from node.run.round_rows import round_row
 from node.run.spans import Spans, told_rows
 from node.run.task_rows import TaskRows
@@ -21,7 +22,7 @@ from protocol.checkpoint import Offer, Ready, Report, RunStart, open_offer, open
 from protocol.keys import NodeId, RunId
 from protocol.manifest import Manifest
 from protocol.manifest_words import leaves
-from protocol.run_events import Committed, Elected, Measured, ParticipantState
+from protocol.run_events import Committed, Elected, Ended, Measured, ParticipantState
 from protocol.run_messages import Failure
 from tracker.rows import (
     ArtifactRow,
@@ -109,7 +110,7 @@ class Chronicle:
         self.on_gap: Callable[[], None] = lambda: None  # called when rounds before the newest were missed
         self.on_end: Callable[[], None] = lambda: None  # called when the run is over
         self._task_rows = TaskRows(run, me, now=now, sequence=sequence, warn=partial(self.log, "WARNING", "task"))
-        self.spans = Spans(run, me, record=self._add_own, now=now, sequence=sequence)
+        self.spans = Spans(run, me, record=self._add_counted, now=now, sequence=sequence)
 
     @property
     def tells_of_others(self) -> bool:
@@ -188,8 +189,7 @@ class Chronicle:
         return ParticipantRow(self.run, node, voter, samples, *said)
 
     def state(self, node: str, state: str, reason: str, round_number: int = 0) -> None:
-        """The run ("" for `node`) or a participant is in this state now. Repeating it adds nothing; of a participant's
-        that come too often the newest is recorded later."""
+        """The run ("") or a participant is in this state now. Repeated, it adds nothing; too often, it waits."""
         if not node and state in _OUTCOMES:
             self.on_end()
         if self._states.get(node) == (state, reason):
@@ -201,6 +201,16 @@ class Chronicle:
         if not node and state in _OUTCOMES:
             self._begin_states_anew()
             self.note("")
+
+    def ended(self, event: Ended, round_number: int) -> bool:
+        """The run is over, and everybody's part in it. Whether that is new."""
+        told = (event.outcome.upper(), event.reason)
+        is_new = self._states.get("") != told
+        for node, state in last_states(self._states, event.roster):
+            if self.tells_of_others or node == self._me:
+                self.state(node, state, "", round_number)
+        self.state("", *told, round_number)
+        return is_new
 
     def settle(self) -> None:
         """Record what of flapping states was held back and may pass now. To be called now and then."""
@@ -226,9 +236,7 @@ class Chronicle:
     # --- what the machine tells ----------------------------------------------------------------------------------
     def elected(self, event: Elected) -> None:
         if event.aggregator is not None:
-            row = ElectionRow(self.run, event.term, event.aggregator, self._now())
-            self._record.add(row)
-            self._changed("counted", (row,))
+            self._add_counted(ElectionRow(self.run, event.term, event.aggregator, self._now()))
         else:
             self.log("WARNING", "fednode.run.silent", "no aggregator is heard")
         self.note("" if event.aggregator else NOBODY_REIGNS)
@@ -387,6 +395,6 @@ class Chronicle:
         if rounds := tuple(row for row in made if isinstance(row, RoundRow)):
             self._changed("counted", rounds)
 
-    def _add_own(self, row: SpanRow | SystemMetricRow) -> None:
+    def _add_counted(self, row: ElectionRow | SpanRow | SystemMetricRow) -> None:
         self._record.add(row)
         self._changed("counted", (row,))

@@ -17,7 +17,7 @@ from protocol.history import believed_reports
 from protocol.keys import NodeId, RunId
 from protocol.ledger import Ledger, MissedChanges
 from protocol.run_context import RunContext
-from protocol.run_events import Committed, Measured, RunSettings
+from protocol.run_events import Committed, Ended, Measured, RunSettings
 from protocol.run_messages import AskCommit, Commit, RunMessage
 from protocol.voters import first_voters
 
@@ -90,5 +90,5 @@ class RunWatch:
     def _look_for_the_end(self) -> None:
         if self.ledger.has_ended:
             last = self.ledger.newest
-            self._chronicle.state("", last.outcome.upper(), last.reason, last.round)
+            self._chronicle.ended(Ended(last.outcome, last.reason, last.roster), last.round)
             self.over.set()

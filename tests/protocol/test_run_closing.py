@@ -3,8 +3,8 @@
 from run_world import IDS, RUN, SimNode, World
 
 from protocol.reign import CLOSING_S
-from protocol.run_events import Committed, Ended, Evaluate, Evaluated, Received, RunOutput
-from protocol.run_messages import Heartbeat
+from protocol.run_events import Committed, Ended, Evaluate, Evaluated, ParticipantState, Received, RunOutput
+from protocol.run_messages import Heartbeat, HeartbeatReply
 
 SOON_S = 3.0  # a few heartbeats
 
@@ -76,3 +76,31 @@ def test_a_belated_heartbeat_does_not_keep_it_waiting() -> None:
     world._push(101.0, 3, Received(IDS[aggregator.index], belated))
     world.run(200.0)
     assert world.closing_s(3) < 2 * world.settings.election_timeout_s + SOON_S < CLOSING_S
+
+
+def test_what_was_said_of_anybody_before_the_end_counts_no_more_after_it() -> None:
+    """§8.9: by who has ended before its aggregator has, and by an aggregator whom an answer reaches late."""
+    world = Closing(3, 4)
+    world.run(200.0)
+    world.check_ended("finished")
+    machines = {IDS[node.index]: node.machine for node in world.nodes if node.machine is not None}
+    reigning, reign = next((peer, each.reign) for peer, each in machines.items() if each.reign is not None)
+    for peer, machine in machines.items():
+        committed, term = machine.ledger.committed, machine.election.term
+        assert committed is not None
+        if peer == reigning:
+            reign.letters[IDS[3]] = "L"
+            reply = HeartbeatReply(run=RUN, term=term, committed_round=committed.checkpoint.round, state="U")
+            said = [Received(other, reply) for other in machines if other != peer]
+        else:
+            beat = Heartbeat(
+                run=RUN,
+                term=term,
+                committed_round=committed.checkpoint.round,
+                committed=committed.name,
+                opened=True,
+                states="TUWR",
+            )
+            said = [Received(reigning, beat)]
+        outputs = [output for event in said for output in machine.step(event, world.now)]
+        assert not [output for output in outputs if isinstance(output, ParticipantState)]

@@ -5,7 +5,7 @@ import os
 import pytest
 from run_world import IDS, KEYS, RUN, Broken, Faults, World, play, ready_note
 
-from protocol.run_events import Began, Ended, Measured, ParticipantState, Received, Send, Timer
+from protocol.run_events import Began, Ended, Measured, Received, Send, Timer
 from protocol.run_machine import RunMachine
 from protocol.run_messages import ReadyMessage
 from protocol.succession import next_voters
@@ -112,5 +112,5 @@ def test_who_asks_after_the_end_learns_of_the_end() -> None:
     told = outsider.step(
         Received(asked[0].peer, next(o.message for o in answers if isinstance(o, Send))), world.now + 61.0
     )
-    assert {type(output) for output in told} == {ParticipantState, Ended, Measured}
+    assert {type(output) for output in told} == {Ended, Measured}
     assert outsider.step(Timer("election"), world.now + 120.0) == []
