@@ -13,6 +13,7 @@ from protocol.keys import Hash, NodeId, RunId
 from protocol.lateness import is_late, may_come_late
 from protocol.ledger import Held
 from protocol.limits import OFFERS_BYTES_MAX
+from protocol.refusals import Refused
 from protocol.run_events import Collect, Collected, FetchEarly
 from protocol.run_messages import EarlyMessage
 
@@ -49,7 +50,12 @@ class Gathering:
         name = early_name(self.run, self.round, self.base.name, peer)
         return [FetchEarly(peer, name, self.base.name, self.base.checkpoint)]
 
-    def on_offer(self, peer: NodeId, raw: bytes) -> Collect | UpdateEntry | Hash | None:
+    def early_bytes_are_of_use(self, peer: NodeId, learned_from: Hash) -> bool:
+        """What comes early is kept while the round is gathered and nothing is decided about its node's update; no
+        longer than until the round is combined (§8.29)."""
+        return learned_from == self.base.name and not self.combining and not self.is_settled(peer)
+
+    def on_offer(self, peer: NodeId, raw: bytes) -> Collect | Refused | Hash | None:
         """What to do about an offer: collect it; tell of its refusal; give its receipt again (its hash); or nothing.
 
         Raises RemoteProtocolError for what no honest node sends: another's offer, a second update for the round.
@@ -68,18 +74,19 @@ class Gathering:
             raise RemoteProtocolError(f"{peer} offers a second update for round {offer.round} (second-update)")
         if peer in self.collected:
             return signed.hash
+        if peer in self.refused:
+            return Refused(self.refused[peer], is_new=False)
         if peer in self.offers or self.combining:
             return None
         self.offers[peer] = raw
         self.offered_by[signed.hash] = peer
-        return Collect(signed.hash, offer) if refusal is None else self._refuse(peer, *refusal)
+        return Collect(signed.hash, offer) if refusal is None else Refused(self._refuse(peer, *refusal))
 
-    def _turn_away(self, peer: NodeId, raw: bytes, code: str, reason: str) -> UpdateEntry | None:
-        """A refusal that is no part of the round. It is told of once in a round, however often it is offered."""
-        if peer in self.turned_away:
-            return None
+    def _turn_away(self, peer: NodeId, raw: bytes, code: str, reason: str) -> Refused:
+        """A refusal that is no part of the round. It is new once in a round, however often it is offered."""
+        is_new = peer not in self.turned_away
         self.turned_away.add(peer)
-        return UpdateEntry(offer=raw, weight=0, refused=code, reason=reason)
+        return Refused(UpdateEntry(offer=raw, weight=0, refused=code, reason=reason), is_new)
 
     def on_collected(self, event: Collected) -> NodeId | None:
         """Whose update is here now, or was refused on arrival. One that could not be fetched may be offered again; so

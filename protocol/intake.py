@@ -12,7 +12,7 @@ from protocol.history import believed_reports
 from protocol.keys import Hash, NodeId
 from protocol.ledger import Held, Ledger, MissedChanges
 from protocol.run_context import RunContext
-from protocol.run_events import Obtain, Recomputed
+from protocol.run_events import Obtain, Obtained, Recomputed
 from protocol.run_messages import Acknowledgement, Commit, Proposal, VotersChanged
 from protocol.voters import lot
 
@@ -83,13 +83,14 @@ class Intake:
 
     def _is_asked_for(self, held: Held) -> bool:
         """Whether our copy of the group's log asks for what a checkpoint makes of the run's length (§8.15), and has
-        everybody whom it takes in."""
+        everybody whom it takes in; and whether the configuration has room for them (§6.4)."""
         base = self.ledger.committed or self.ledger.zero
         if held.name == self.ledger.stored.name or held.checkpoint.previous != base.name:
             return True
         entered = set(held.checkpoint.roster) - set(base.checkpoint.roster)
         are_members = all(self.context.is_member(NodeId(node)) for node in entered)
-        return are_members and self.context.directions.allow(held.checkpoint, base.checkpoint)
+        have_room = not entered or len(held.checkpoint.roster) <= self.context.settings.nodes_max
+        return are_members and have_room and self.context.directions.allow(held.checkpoint, base.checkpoint)
 
     def _on_proposal_again(self, peer: NodeId, held: Held, term: int, issue: bytes) -> None:
         stored = self.ledger.stored
@@ -182,10 +183,11 @@ class Intake:
             what = f"two checkpoints are committed for round {held.checkpoint.round}: voters have lied"
             self.audit.keep(NodeId(held.checkpoint.maker), what, committed.raw, held.raw)
 
-    def on_obtained(self, name: Hash, ok: bool) -> Commitment | None:
+    def on_obtained(self, event: Obtained) -> Commitment | None:
+        name, ok = event.checkpoint, event.ok
         if name in self._under_way:
             self._under_way.remove(name)
-        if self._proposal is not None and self._proposal[0].name == name:
+        if self._proposal is not None and self._proposal[0].name == name and not event.may_lack_state:
             self._on_proposal_obtained(ok)
         if self._commitment is None or self._commitment.held.name != name:
             return None
@@ -197,8 +199,9 @@ class Intake:
         return commitment
 
     def on_obtain_timer(self) -> None:
-        """Try again to have what is committed, every third time whole: who committed it may hold its difference no more
-        (§8.6). Not at once, for lines break, and the whole is many times as long."""
+        """Try again to have what is committed, every third time whole: who committed it may hold its difference no
+        more, nor, of a run that is over, its server state (§8.6). Not at once, for lines break, and the whole is many
+        times as long."""
         if self._commitment is not None and self._commitment.held.name not in self._under_way:
             self._tries += 1
             among = (*self._holders(self._commitment), *self.ledger.roster())
@@ -208,6 +211,7 @@ class Intake:
         committed = self.ledger.committed
         is_next = committed is not None and committed.name == held.checkpoint.previous
         previous = committed.checkpoint if committed is not None and is_next and not whole else None
+        may_lack_state = whole and self.context.directions.end_at(held.name, held.checkpoint)
         sources = tuple(node for node in dict.fromkeys(among) if node != self.context.me)
         self._under_way.append(held.name)
-        self.context.out.append(Obtain(held.name, held.checkpoint, previous, sources))
+        self.context.out.append(Obtain(held.name, held.checkpoint, previous, sources, may_lack_state))

@@ -5,10 +5,12 @@ round is over; so a round that lost its aggregator is finished without training 
 """
 
 from protocol.checkpoint import SPANS_MAX, Offer, Receipt, Report, Span, open_receipt
+from protocol.errors import RemoteProtocolError
 from protocol.keys import Hash, NodeId
 from protocol.lateness import may_come_late
 from protocol.ledger import Held, Ledger
 from protocol.limits import OFFERS_BYTES_MAX, REPORTS_BYTES_MAX
+from protocol.refusals import TOLD_AT_ONCE, a_refusal_is_of_our_own_offer, refusal_in_words
 from protocol.run_context import RunContext
 from protocol.run_events import (
     STATE_LETTERS,
@@ -22,7 +24,7 @@ from protocol.run_events import (
     TrainingFailed,
 )
 from protocol.run_journal import OfferRecord
-from protocol.run_messages import EarlyMessage, OfferMessage, ReportMessage
+from protocol.run_messages import EarlyMessage, OfferMessage, ReceiptMessage, RefusalMessage, ReportMessage
 from protocol.signing import Signed
 from protocol.wire import hash_of
 
@@ -43,6 +45,7 @@ class Participation:
         self._evaluated: Hash | None = None
         self._report_sent_to: NodeId | None = None
         self._untold: tuple[Span, ...] = ()  # spans that no note of ours has carried
+        self._refusal: tuple[int, str] | None = None  # of our newest offer: in which term, in which words
 
     def on_commit(self, held: Held, aggregator: NodeId | None) -> None:
         """A checkpoint was committed here: go on from it."""
@@ -73,6 +76,13 @@ class Participation:
         self.receipted = False
         self._report_sent_to = None
 
+    def on_answer(self, aggregator: NodeId, message: ReceiptMessage | RefusalMessage, term: int) -> None:
+        """The aggregator of `term` says what became of our offer. Raises RemoteProtocolError."""
+        if isinstance(message, ReceiptMessage):
+            self.on_receipt(aggregator, message.receipt, term)
+        else:
+            self.on_refusal(message, term)
+
     def on_receipt(self, aggregator: NodeId, raw: bytes, term: int) -> None:
         """The aggregator of `term` has our update of this round. Raises RemoteProtocolError."""
         receipt = open_receipt(raw)
@@ -83,6 +93,20 @@ class Participation:
             self.receipted = True
             self.receipts[term] = receipt
             self._set_letter("W")
+
+    def on_refusal(self, message: RefusalMessage, term: int) -> None:
+        """Tell people, once in a term; what we do does not depend on it (§8.30). Raises RemoteProtocolError."""
+        if self.offer is None or self.receipted or self.letter not in "UW" or not self._is_wanted(self.offer[1]):
+            return
+        told_in, told = self._refusal or (-1, "")
+        if told_in == term or not a_refusal_is_of_our_own_offer(message, term, self.offer[0]):
+            return
+        if message.code not in TOLD_AT_ONCE:
+            raise RemoteProtocolError(f"It refuses our update by a name that is not known here, {message.code}")
+        words = refusal_in_words(message.reason, message.code)
+        if words != told:
+            self._set_letter("W", words)
+        self._refusal = (term, words)
 
     # --- training ------------------------------------------------------------------------------------------------
     def _train(self, held: Held) -> None:
@@ -220,8 +244,8 @@ class Participation:
         return self.letter == "W"
 
     def _set_letter(self, letter: str, reason: str = "") -> None:
-        if letter != self.letter or reason:
-            self.letter = letter
+        if letter != self.letter or reason or self._refusal is not None:
+            self.letter, self._refusal = letter, None
             state = STATE_LETTERS[letter]
             self.context.out.append(
                 ParticipantState(self.context.me, state, max(0, self.ledger.committed_round), reason)

@@ -8,9 +8,7 @@ from protocol.checkpoint import (
     Ack,
     Checkpoint,
     Issue,
-    Part,
     Receipt,
-    UpdateEntry,
     majority,
     open_ack,
     open_offer,
@@ -22,12 +20,13 @@ from protocol.history import REPORT_ROUNDS_MAX, believed_reports
 from protocol.intake import Commitment
 from protocol.keys import Hash, NodeId
 from protocol.ledger import Held, Ledger
-from protocol.limits import REPORTS_BYTES_MAX, ROSTER_NODES_MAX
+from protocol.limits import REPORTS_BYTES_MAX
 from protocol.pace import Pace
+from protocol.refusals import Refused
 from protocol.run_context import RunContext
 from protocol.run_events import STATE_LETTERS, Collect, Collected, Combine, Combined, Note, Obtain, ParticipantState
 from protocol.run_messages import Heartbeat, Proposal, ReceiptMessage, Reports
-from protocol.succession import next_members, stop_after
+from protocol.succession import checkpoint_of, next_members, stop_after
 from protocol.wire import hash_of, pack
 
 # How long the last reports are waited for after the end: evaluating takes a node seconds, and nothing hangs on it.
@@ -73,9 +72,9 @@ class Reign:
         self.on_heartbeat_timer()
 
     def on_obtained(self, name: Hash, ok: bool) -> None:
-        """Our own newest checkpoint, when it was not yet whole here."""
+        """Our own newest checkpoint, when it was not yet whole here; perhaps once more, long after we issued it."""
         held = self.ledger.stored
-        if self.proposed is None and name == held.name:
+        if self.proposed is None and not self.opened and name == held.name:
             if ok:
                 self._issue(held)
             else:
@@ -171,8 +170,8 @@ class Reign:
             case Collect() as collect:
                 self._set_letter(peer, "U", self.gathering.round)
                 self.context.out.append(collect)
-            case UpdateEntry(refused=code, reason=reason):
-                self._set_letter(peer, "W", self.gathering.round, f"update refused: {reason} ({code})")
+            case Refused() as refused:
+                self._tell_of_refusal(peer, self.gathering.round, refused)
             case str(offer):
                 self._send_receipt(peer, Hash(offer))
             case None:
@@ -188,12 +187,20 @@ class Reign:
         if peer is None:
             return
         if event.refused:
-            self._set_letter(peer, "W", self.gathering.round, f"update refused: {event.reason} ({event.refused})")
+            self._tell_of_refusal(peer, self.gathering.round, Refused(self.gathering.refused[peer]))
         else:
             self.pace.on_update(self.context.now - self.opened_at)
             self._set_letter(peer, "W", self.gathering.round)
             self._send_receipt(peer, event.offer)
         self.combine_if_ready()
+
+    def _tell_of_refusal(self, peer: NodeId, round_number: int, refused: Refused) -> None:
+        """Its node as often as it offers the update (§8.30); people once, and of our own our participation tells."""
+        message = refused.message(self.context.run, self.term)
+        if message is not None:
+            self.context.send(peer, message)
+        if refused.is_new and (message is None or peer != self.context.me):
+            self._set_letter(peer, "W", round_number, refused.sentence)
 
     def _send_receipt(self, peer: NodeId, offer: Hash) -> None:
         assert self.gathering is not None
@@ -248,35 +255,20 @@ class Reign:
         members = next_members(
             base,
             first=self.ledger.first_nodes(),
-            asked=self.entrants,
+            asked=self._to_take_in(base),
             gone={node for node in notes if self._is_gone(node)},
             candidates=[node for node, note in notes.items() if note.role != "observer" and self._is_able(node)],
             listed={open_offer(entry.offer).body.node for entry in event.entries},
         )
         self.entrants = {}
         rounds = max(base.rounds, self.context.directions.rounds)
-        self._make(
-            Checkpoint(
-                run=self.context.run,
-                round=event.round,
-                previous=gathering.base.name,
-                maker=self.context.me,
-                made_in_term=self.term,
-                tensor_schema=base.tensor_schema,
-                model=event.model,
-                difference=event.difference,
-                server_state=event.server_state,
-                updates=event.entries,
-                exponents=event.exponents,
-                parts=(Part(start=0, stop=event.parameters, aggregator=self.context.me),),
-                roster=members.roster,
-                entrants=members.entrants,
-                voters=members.voters,
-                rounds=rounds,
-                outcome="finished" if event.round >= rounds else "",
-                reason="",
-            )
-        )
+        self._make(checkpoint_of(event, base, gathering.base.name, members, maker=self.context.me, rounds=rounds))
+
+    def _to_take_in(self, base: Checkpoint) -> dict[NodeId, bytes]:
+        """Of those who asked, perhaps while others were being taken in: whom voters acknowledge after `base` (§6.4)."""
+        room = max(0, self.context.settings.nodes_max - len(base.roster))
+        new = [node for node in self.entrants if node not in base.roster and self.context.is_member(node)]
+        return {node: self.entrants[node] for node in new[:room]}
 
     def _is_able(self, node: NodeId) -> bool:
         return not self._is_lost(node) and node not in self.context.deposed
@@ -392,7 +384,7 @@ class Reign:
         """A node that was not in the start asks to be taken in, with its own signed ready (§6.4)."""
         note = open_ready(raw).body
         is_new = peer not in self.ledger.notes() and peer not in self.context.deposed and self.context.is_member(peer)
-        has_room = len(self.ledger.roster()) + len(self.entrants) < ROSTER_NODES_MAX
+        has_room = len(self.ledger.roster()) + len(self.entrants) < self.context.settings.nodes_max
         if note.node == peer and note.run == self.context.run and is_new and has_room:
             self.entrants[peer] = raw
             if self.ledger.committed is not None:

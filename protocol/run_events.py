@@ -10,6 +10,7 @@ from typing import Literal
 from protocol.checkpoint import Checkpoint, Offer, Outcome, Span, UpdateEntry
 from protocol.directions import Directions
 from protocol.keys import BlobId, Hash, NodeId
+from protocol.limits import ROSTER_NODES_MAX
 from protocol.run_messages import RunMessage
 
 # A participant's state on the wire, a letter each: small enough to send all of them with every heartbeat.
@@ -22,6 +23,7 @@ STATE_LETTERS = {
     "F": "FINISHED",
     "X": "FAILED",
 }
+REFUSED_BEGINS = "update refused: "  # the reason of who has just had an update refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class RunSettings:
     """What a run's machine needs of the manifest. Seconds are of the clock that the driver hands in."""
 
     rounds: int
+    nodes_max: int = ROSTER_NODES_MAX  # nobody is taken in beyond so many
     fraction: float = 1.0
     updates_min: int = 1
     round_deadline_s: float = 600.0
@@ -64,10 +67,12 @@ class Timer:
 
 @dataclass(frozen=True, slots=True)
 class Obtained:
-    """An `Obtain` ended: all of the checkpoint is durable here, or not."""
+    """An `Obtain` ended: all of the checkpoint is durable here, or not; but for its server state where that was said
+    to be needless."""
 
     checkpoint: Hash
     ok: bool
+    may_lack_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +194,15 @@ class SetTimer:
 class Obtain:
     """Make the checkpoint durable here, its blobs fetched from `sources` or made from what is here; answer `Obtained`.
 
-    `previous` is the checkpoint it builds on, when this node has that whole.
+    `previous` is the checkpoint it builds on, when this node has that whole. `may_lack_state`: nothing builds on it,
+    so where nobody gives its server state it is had without.
     """
 
     name: Hash
     checkpoint: Checkpoint
     previous: Checkpoint | None
     sources: tuple[NodeId, ...]
+    may_lack_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +299,7 @@ class ParticipantState:
     @property
     def tells_of_a_refusal(self) -> bool:
         """Whether the aggregator has just refused an update of the node."""
-        return self.reason.startswith("update refused: ")
+        return self.reason.startswith(REFUSED_BEGINS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,10 +329,12 @@ class Misbehaved:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The run has ended so, here and everywhere; the machine goes on answering who missed it."""
+    """The run has ended so, here and everywhere; the machine goes on answering who missed it. With it ends the part of
+    everybody in `roster`."""
 
     outcome: Outcome
     reason: str
+    roster: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from protocol.election import Election, Role
 from protocol.ending import Ending
 from protocol.errors import RemoteProtocolError
 from protocol.intake import Commitment, Intake
-from protocol.keys import Hash, NodeId, RunId
+from protocol.keys import NodeId, RunId
 from protocol.ledger import Ledger, MissedChanges
 from protocol.news import News
 from protocol.overview import Overview
@@ -56,6 +56,7 @@ from protocol.run_messages import (
     Proposal,
     ReadyMessage,
     ReceiptMessage,
+    RefusalMessage,
     ReportMessage,
     Reports,
     RunMessage,
@@ -142,8 +143,8 @@ class RunMachine:
                 self._on_timer(name)
             case Began():
                 self._on_began()
-            case Obtained(checkpoint, ok):
-                self._on_obtained(checkpoint, ok)
+            case Obtained():
+                self._on_obtained(event)
             case Collected():
                 if self.reign:
                     self.reign.on_collected(event)
@@ -188,7 +189,8 @@ class RunMachine:
         if self.ledger.has_ended and self.news.answer_after_end(peer, message):
             return
         # Who looks for an aggregator does not hear us, though we hear it: it is as good as lost.
-        if self.reign is not None and not isinstance(message, PreVoteRequest | VoteRequest | AskCommit | ReadyMessage):
+        is_seeking = isinstance(message, PreVoteRequest | VoteRequest | AskCommit | ReadyMessage)
+        if self.reign is not None and not is_seeking and not self.ending.is_over:
             self.reign.hear(peer)
         match message:
             case PreVoteRequest():
@@ -213,9 +215,8 @@ class RunMachine:
                 self._on_reports(message)
             case Accusation():
                 self.audit.on_accusation(peer, message)
-            case ReceiptMessage():
-                if peer == self.election.aggregator:
-                    self.participation.on_receipt(peer, message.receipt, self.election.term)
+            case ReceiptMessage() | RefusalMessage() if peer == self.election.aggregator:
+                self.participation.on_answer(peer, message, self.election.term)
             case _:
                 if self.reign is not None:
                     self._on_message_to_aggregator(self.reign, peer, message)
@@ -262,7 +263,7 @@ class RunMachine:
     def _on_heartbeat_reply(self, peer: NodeId, message: HeartbeatReply) -> None:
         if peer in self.context.voters:
             self.election.see_term(message.term)
-        if self.reign is None or self.election.role is not Role.AGGREGATOR:
+        if self.reign is None or self.election.role is not Role.AGGREGATOR or self.ending.is_over:
             return
         self.reign.on_heartbeat_reply(peer, message.committed_round, message.state)
 
@@ -300,10 +301,10 @@ class RunMachine:
             self.ending.end()
 
     # --- checkpoints ---------------------------------------------------------------------------------------------
-    def _on_obtained(self, name: Hash, ok: bool) -> None:
+    def _on_obtained(self, event: Obtained) -> None:
         if self.reign is not None:
-            self.reign.on_obtained(name, ok)
-        commitment = self.intake.on_obtained(name, ok)
+            self.reign.on_obtained(event.checkpoint, event.ok)
+        commitment = self.intake.on_obtained(event)
         if commitment is not None:
             self._commit(commitment)
 

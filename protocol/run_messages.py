@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from protocol.checkpoint import HexHash, HexHashOrNone, NodeName, Round, Term
+from protocol.fields import Text
 from protocol.limits import CHECKPOINT_BYTES_MAX, ROSTER_NODES_MAX, SIGNED_NOTE_BYTES_MAX
 from protocol.wire import Wire
 
@@ -145,6 +146,17 @@ class ReceiptMessage(Wire):
     receipt: Note
 
 
+class RefusalMessage(Wire):
+    """As the aggregator of `term` I refuse the update of your signed offer with this hash: for people (§8.30)."""
+
+    kind: Literal["refusal"] = "refusal"
+    run: HexHash
+    term: Term
+    offer: HexHash
+    code: Annotated[str, Field(max_length=40, pattern=r"^[a-z]+(-[a-z]+)+$")]
+    reason: Text
+
+
 class ReportMessage(Wire):
     kind: Literal["report"] = "report"
     run: HexHash
@@ -222,6 +234,7 @@ RunMessage = Annotated[
     | OfferMessage
     | EarlyMessage
     | ReceiptMessage
+    | RefusalMessage
     | ReportMessage
     | Reports
     | ReadyMessage

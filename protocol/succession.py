@@ -1,4 +1,4 @@
-"""Who may vote after whom: the rules for a checkpoint's roster and voters. docs/protocol.md §6.4, §8.13.
+"""What comes after a checkpoint, and who may vote then: rules for roster and voters. docs/protocol.md §6.4, §8.13.
 
 Voters change by one node at a time. Then any majority of the old and any of the new ones have a node in common, and
 what holds for one set of voters holds here (Raft's membership changes by single servers; Ongaro, 2014, §4.1).
@@ -7,11 +7,12 @@ what holds for one set of voters holds here (Raft's membership changes by single
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from protocol.checkpoint import Checkpoint, Ready, open_ready
+from protocol.checkpoint import Checkpoint, Part, Ready, open_ready
 from protocol.errors import RemoteProtocolError
 from protocol.keys import NodeId
 from protocol.limits import VOTERS_MAX
 from protocol.remembered import remembered
+from protocol.run_events import Combined
 
 # Shrinking stops here: of two voters none may be away.
 VOTERS_MIN = 3
@@ -111,6 +112,32 @@ def next_members(
     notes: dict[str, bytes] = {open_ready(raw).body.node: raw for raw in base.entrants}
     notes.update({str(node): raw for node, raw in asked.items()})
     return Members(roster, tuple(notes[node] for node in roster if node not in first), voters)
+
+
+def checkpoint_of(
+    made: Combined, base: Checkpoint, base_name: str, members: Members, *, maker: str, rounds: int
+) -> Checkpoint:
+    """The entry of a round that was combined from `base`, by `maker` in the term of `made`; the run lasts `rounds`."""
+    return Checkpoint(
+        run=base.run,
+        round=made.round,
+        previous=base_name,
+        maker=maker,
+        made_in_term=made.term,
+        tensor_schema=base.tensor_schema,
+        model=made.model,
+        difference=made.difference,
+        server_state=made.server_state,
+        updates=made.entries,
+        exponents=made.exponents,
+        parts=(Part(start=0, stop=made.parameters, aggregator=maker),),
+        roster=members.roster,
+        entrants=members.entrants,
+        voters=members.voters,
+        rounds=rounds,
+        outcome="finished" if made.round >= rounds else "",
+        reason="",
+    )
 
 
 def next_voters(voters: Sequence[str], gone: Set[str], candidates: Iterable[NodeId]) -> tuple[str, ...]:

@@ -153,7 +153,7 @@ class LyingData:
 
 async def opposite(node: Node, data: RunData, codec: str, base: Checkpoint, difference: str) -> tuple[BlobId, BlobId]:
     """Model and difference, stored, of a step in the opposite direction: as well-formed as the honest one."""
-    schema, coding = await data.schema(base), codec_named(codec)
+    schema, coding = await data.checkpoints.schema(base), codec_named(codec)
     raw = await node.disk.read_blob(BlobId(difference))
     end = counters_position(schema, coding)
     values = np.array(coding.decode(raw[:end], np.empty(schema.averaged_elements, np.float32)), np.float32)

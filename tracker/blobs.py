@@ -44,11 +44,12 @@ from tracker.durable import (
     write_atomically,
 )
 from tracker.early import EarlyFile
-from tracker.given import moved_in
-from tracker.halves import HalfBlob, replaced
+from tracker.given import changes, moved_in
+from tracker.halves import HalfBlob, begin_half, replaced
 from tracker.quota import Quota
 from tracker.removing import Remover
-from tracker.stored import BlobUsage, StoredBlob, TakenBlob, blob_files, size_of
+from tracker.room import Counting, Rooms
+from tracker.stored import BlobUsage, StoredBlob, TakenBlob, blob_files, size_of, unwritten_of
 
 _LIST_SUFFIX = ".chunks"
 LONE_LIST_S = 3600.0  # nobody waits so long between naming a list and naming its blob
@@ -99,6 +100,7 @@ class BlobStore:
         self._new = directory / "new"
         self._early = directory / "early"
         self._quota = quota
+        self._rooms = Rooms(quota, self._count, self._whole)
         self._remover = Remover(self._new)
         self._naming = OneAtATime(self._whole)  # a blob and its list come together, and go together
         self._claiming = threading.Lock()  # between looking how old a blob is and deleting it nobody counts on it
@@ -127,17 +129,19 @@ class BlobStore:
             blob = blob_id_of(hashes, len(source))
             with disk_errors(f"store the blob {blob}"):
                 if not self._touch(blob):
-                    self.check_room(len(source))
-                    with self._new_file() as file:
+                    with self._rooms.promise(len(source)) as room, self._new_file() as file:
                         file.write(source)
-                        self._publish(file, Path(file.name), blob, hashes)
+                        self._publish(file, Path(file.name), blob, hashes, room.taken())
             return blob
-        with disk_errors(f"store {source} as a blob"), source.open("rb") as original, self._new_file() as file:
-            self.check_room(os.fstat(original.fileno()).st_size)
-            hashes, size = chunk_hashes_of_file(original, check_cancelled, copy_to=file)
-            blob = blob_id_of(hashes, size)
-            if not self._touch(blob):
-                self._publish(file, Path(file.name), blob, hashes)
+        with disk_errors(f"store {source} as a blob"), source.open("rb") as original:
+            size = os.fstat(original.fileno()).st_size
+            with self._rooms.promise(size) as room, self._new_file() as file:
+                hashes, read = chunk_hashes_of_file(original, check_cancelled, copy_to=file)
+                if read > size:
+                    raise changes(source)
+                blob = blob_id_of(hashes, read)
+                if not self._touch(blob):
+                    self._publish(file, Path(file.name), blob, hashes, room.taken())
         return blob
 
     def take(
@@ -149,7 +153,7 @@ class BlobStore:
         check_cancelled: Callable[[], None] = lambda: None,
     ) -> TakenBlob:
         """Store a file that is given away: moved in where it lies on the same file system, and read once. It is gone
-        afterwards, whatever comes of it.
+        afterwards, whatever comes of it but Refused.
 
         Args:
             may_change: its maker may have kept it open, so `sound_path` reads it through once more.
@@ -159,18 +163,21 @@ class BlobStore:
             Refused: the quota is used up.
             FednodeError: the disk says no, it is no plain file, or it changes while it is read.
         """
-        with disk_errors(f"store {file} as a blob"), moved_in(file, self._new) as (given, path):
+        with (
+            disk_errors(f"store {file} as a blob"),
+            self._rooms.promise(file.lstat().st_size) as room,
+            moved_in(file, self._new) as (given, path),
+        ):
             before = _stamp(path)
             hashes, size = chunk_hashes_of_file(given, check_cancelled)
-            if _stamp(path) != before:
-                raise FednodeError(f"{file} changes while it is stored", remedy="leave alone what was given away")
+            if _stamp(path) != before or size > room.size:
+                raise changes(file)
             blob = blob_id_of(hashes, size)
             if only_as not in (None, blob):
                 return TakenBlob(blob, is_new=False)
-            self.check_room(size)
             is_new = not self._touch(blob)
             if is_new:
-                self._publish(given, path, blob, hashes)
+                self._publish(given, path, blob, hashes, room.taken())
                 if may_change:
                     self._sound.pop(blob, None)
         return TakenBlob(blob, is_new)
@@ -225,15 +232,15 @@ class BlobStore:
             path = self._half / blob
             with self._claiming, contextlib.suppress(FileNotFoundError):
                 os.utime(path)  # it is wanted again: not to be discarded
-            self.check_room(size - size_of(path))
+            with self._rooms.beginning(path, size):
+                begin_half(path, size)
             publish = partial(self._publish_half, path, blob, chunk_hashes)
             return HalfBlob(blob, path, chunk_hashes, size, publish)
 
     def receive_early(self, size: int) -> EarlyFile:
         """Begin what comes of a blob whose name is not known yet. It is gone after a restart, unless it has become a
         half. Raises Refused when the quota is used up."""
-        self.check_room(size)
-        return EarlyFile(self._early, self._half, size)
+        return EarlyFile(self._early, self._half, size, self._rooms)
 
     def delete(self, blob: BlobId) -> None:
         """Remove a blob, whole or half. One that is not here is no error."""
@@ -280,8 +287,9 @@ class BlobStore:
                     path.with_name(path.name + _LIST_SUFFIX).unlink(missing_ok=True)
         return freed
 
-    def _publish(self, file: IO[bytes], path: Path, blob: BlobId, hashes: Sequence[bytes]) -> None:
-        """Make a complete, verified file durable, then visible under its name. One chunk: two syncs; more: four."""
+    def _publish(self, file: IO[bytes], path: Path, blob: BlobId, hashes: Sequence[bytes], counting: Counting) -> None:
+        """Make a complete, verified file durable, then visible under its name. One chunk: two syncs; more: four.
+        `counting` is held while it gets it."""
         file.flush()
         sync(file.fileno())
         with self._naming:
@@ -289,7 +297,8 @@ class BlobStore:
                 raise replaced(blob)
             if len(hashes) > 1:
                 write_atomically(self._list_path(blob), b"".join(hashes))
-            os.replace(path, self._whole / blob)
+            with counting:
+                os.replace(path, self._whole / blob)
         self._remember(blob, _stamp(self._whole / blob))
         sync_directory(self._whole)
 
@@ -300,7 +309,7 @@ class BlobStore:
         with path.open("r+b") as file:
             if os.fstat(file.fileno()).st_ino != inode:
                 raise replaced(blob)
-            self._publish(file, path, blob, hashes)
+            self._publish(file, path, blob, hashes, self._rooms.counting)
 
     @contextlib.contextmanager
     def _new_file(self) -> Iterator[IO[bytes]]:
@@ -333,18 +342,15 @@ class BlobStore:
     def _set_aside(self, blob: BlobId) -> None:
         """Make a damaged blob a half one."""
         with disk_errors(f"set the damaged blob {blob} aside"), self._naming, contextlib.suppress(FileNotFoundError):
-            os.replace(self._whole / blob, self._half / blob)
+            with self._rooms.counting:
+                os.replace(self._whole / blob, self._half / blob)
             self._list_path(blob).unlink(missing_ok=True)
 
-    def check_room(self, more: int) -> None:
-        """Raise Refused where a blob of `more` bytes finds no room."""
-        if self._quota is None:
-            return
-        used = 0
-        if self._quota.bytes_max is not None:
-            usage = self.usage()
-            used = usage.bytes + usage.half_bytes
-        self._quota.check(used, more, self._whole)
+    def _count(self) -> tuple[int, int]:
+        """For the quota: the bytes of all blobs, where there is one, and how many of them are not on the disk yet."""
+        coming = [*blob_files(self._half), *blob_files(self._early)]
+        files = [*blob_files(self._whole), *coming] if self._quota and self._quota.bytes_max is not None else []
+        return sum(map(size_of, files)), sum(map(unwritten_of, coming))
 
     def _remove_lone_lists(self) -> None:
         """A crash between a list's name and its blob's leaves the list alone. What is young may be about to get its

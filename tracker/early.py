@@ -12,16 +12,19 @@ from protocol.keys import BlobId
 from tracker.chunks import check_blob_id, check_unproven_chunk
 from tracker.durable import disk_errors
 from tracker.halves import put_chunk
+from tracker.room import Rooms
 
 
 class EarlyFile:
     """A new file of `size` bytes in `folder`, which counts as full from the beginning. For any thread."""
 
-    def __init__(self, folder: Path, halves: Path, size: int) -> None:
+    def __init__(self, folder: Path, halves: Path, size: int, rooms: Rooms) -> None:
         self._path = folder / secrets.token_hex(32)
         self._halves = halves
         self._size = size
-        with disk_errors("make room for an update"), self._path.open("xb") as file:
+        self._rooms = rooms
+        doing = disk_errors("make room for an update")
+        with doing, rooms.beginning(self._path, size), self._path.open("xb") as file:
             os.fchmod(file.fileno(), 0o600)
             os.ftruncate(file.fileno(), size)
 
@@ -34,7 +37,7 @@ class EarlyFile:
     def become(self, blob: BlobId) -> None:
         """Be the half of `blob`, unless there is one. Nothing can be written any more."""
         half = self._halves / check_blob_id(blob)
-        with disk_errors(f"take up what came of the blob {blob}"):
+        with disk_errors(f"take up what came of the blob {blob}"), self._rooms.counting:
             try:
                 os.link(self._path, half)
             except FileExistsError:

@@ -14,6 +14,10 @@ from protocol.errors import FednodeError
 from tracker.durable import TEMPORARY_PREFIX
 
 
+def changes(file: Path) -> FednodeError:
+    return FednodeError(f"{file} changes while it is stored", remedy="leave alone what is being stored")
+
+
 @contextlib.contextmanager
 def moved_in(file: Path, folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
     """A file that is given away, open, under a temporary name in `folder` and with mode 0600; gone at the end unless it

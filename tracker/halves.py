@@ -18,7 +18,7 @@ class HalfBlob:
     """Takes a blob's chunks. For any thread.
 
     Args:
-        path: the file that the chunks go into; None when the blob is here already.
+        path: the file that the chunks go into, begun by `begin_half`; None when the blob is here already.
         chunk_hashes: the verified list.
         publish: makes the complete file durable and visible; it is told the file's inode, for another file may have
             taken its name meanwhile.
@@ -101,11 +101,13 @@ class HalfBlob:
                 self._path.unlink(missing_ok=True)
 
     def _take_up(self, path: Path) -> None:
-        """Give the file its full length, so that it counts in the usage, and see which chunks are in it already."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o600)
+        """See which chunks are in the file already, which has its full length."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | _PLAIN)
+        except FileNotFoundError:
+            raise replaced(self.blob) from None
         try:
             self._inode = os.fstat(descriptor).st_ino
-            os.ftruncate(descriptor, self._size)
             for index in range(len(self._chunk_hashes)):
                 length = chunk_length(self._size, index)
                 if not _is_hole(descriptor, index * CHUNK_BYTES, length):
@@ -124,6 +126,15 @@ class HalfBlob:
             os.close(descriptor)
             raise replaced(self.blob)
         return descriptor
+
+
+def begin_half(path: Path, size: int) -> None:
+    """Have the file there, of mode 0600 and with its full length, so that it counts in the usage."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _PLAIN, 0o600)
+    try:
+        os.ftruncate(descriptor, size)
+    finally:
+        os.close(descriptor)
 
 
 def replaced(blob: BlobId) -> FednodeError:

@@ -5,14 +5,29 @@ from tracker.query import Query
 # Runs as people tell them apart; of one that is gone nothing is left but its id.
 _RUN = "coalesce(runs.name, '') AS run, coalesce(runs.group_id, '') AS group_id"
 
+# A state's reason, of which the reason of a round's row is made.
+_TOLD = r"'^update refused: (.*) \(([a-z-]+)\)$'"
+
 INBOX_QUERIES: dict[str, Query] = {
     # A row for each run and node: how often its updates were refused, and why the last time. What a rule sets aside is
-    # nothing to look at: Krum does so with all but one, in every round.
+    # nothing to look at: Krum does so with all but one, in every round. What a node was told of its own update counts
+    # until something else is said of it, or the record has that round, or a later one; then the checkpoint's word does.
     "refused_updates": Query(
-        f"""WITH refused AS (
-            SELECT run_id, round, aggregator, committed_at, unnest(from_json(updates_refused,
+        f"""WITH reigning AS (SELECT run_id, arg_max(aggregator, term) AS aggregator FROM elections GROUP BY run_id),
+        told AS (
+            SELECT run_id, node_id, round + 1 AS round, max(time) AS committed_at,
+                regexp_replace(arg_max(reason, position), {_TOLD}, '\\2: \\1') AS reason
+            FROM status_events WHERE node_id = source_node
+            GROUP BY run_id, node_id, round HAVING arg_max(reason, position) LIKE 'update refused: %'),
+        refused AS (
+            SELECT run_id, round, aggregator, committed_at, true AS is_committed, unnest(from_json(updates_refused,
                 '[{{"node_id": "VARCHAR", "reason": "VARCHAR"}}]')) AS refusal
-            FROM rounds WHERE updates_refused::VARCHAR <> '[]' AND {{where}}),
+            FROM rounds WHERE updates_refused::VARCHAR <> '[]' AND {{where}}
+            UNION ALL
+            SELECT run_id, round, coalesce(aggregator, ''), committed_at, false,
+                {{'node_id': node_id, 'reason': reason}}
+            FROM told LEFT JOIN reigning USING (run_id)
+            WHERE round > coalesce((SELECT max(round) FROM rounds WHERE rounds.run_id = told.run_id), 0) AND {{where}}),
         counted AS (
             SELECT run_id, refusal.node_id AS node_id, count(*) AS refusals, max(round) AS round,
                 arg_max(refusal.reason, round) AS reason, arg_max(aggregator, round) AS aggregator,
@@ -23,7 +38,7 @@ INBOX_QUERIES: dict[str, Query] = {
             LEFT JOIN nodes a ON a.node_id = counted.aggregator
         ORDER BY time DESC, run_id, node_id LIMIT $limit""",
         filters={"since": "committed_at > CAST($since AS TIMESTAMP)"},
-        row_filters={"concerns": "(refusal.node_id = $concerns OR aggregator = $concerns)"},
+        row_filters={"concerns": "(refusal.node_id = $concerns OR is_committed AND aggregator = $concerns)"},
         defaults={"limit": 100},
     ),
     # Runs that ended so (node_id is empty), or one node's part in them.

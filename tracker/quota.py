@@ -24,8 +24,9 @@ class Quota:
     bytes_max: int | None = None
     free_bytes_min: int = FREE_BYTES_MIN
 
-    def check(self, used: int, more: int, directory: Path) -> None:
-        """Raise Refused where `more` bytes beside those `used` go over, or leave the disk of `directory` too full."""
+    def check(self, used: int, more: int, directory: Path, unwritten: int = 0) -> None:
+        """Raise Refused where `more` bytes beside those `used` go over, or leave the disk of `directory` too full once
+        those `unwritten` are on it, of what is used or beside."""
         if self.bytes_max is not None and used + more > self.bytes_max:
             raise Refused(
                 QUOTA_CODE,
@@ -35,7 +36,7 @@ class Quota:
                 "less (fednode store retention)",
             )
         disk = os.statvfs(directory)
-        free, floor = disk.f_bavail * disk.f_frsize, self.floor(disk.f_blocks * disk.f_frsize)
+        free, floor = disk.f_bavail * disk.f_frsize - unwritten, self.floor(disk.f_blocks * disk.f_frsize)
         if free - more < floor:
             raise Refused(
                 QUOTA_CODE,

@@ -36,6 +36,15 @@ def blob_files(directory: Path) -> list[Path]:
     return [path for path in directory.iterdir() if is_blob_id(path.name)]
 
 
+def unwritten_of(path: Path) -> int:
+    """How many bytes of a file are holes, where the file system has such; 0 where it is gone meanwhile."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0
+    return max(0, found.st_size - found.st_blocks * 512)
+
+
 def size_of(path: Path) -> int:
     """0 where it is gone meanwhile."""
     try:

@@ -106,11 +106,10 @@ class FileDisk:
             check_cancelled=trio.from_thread.check_cancelled,
         )
         try:
-            await self._with_room(lambda: self.blobs.check_room(_size_of(file)))  # nobody could try twice to take it
+            return await self._with_room(take)
         except Refused:
             await self._in_thread(self._bulk, functools.partial(_delete, file, file.name))
             raise
-        return await self._in_thread(self._bulk, take)
 
     async def has_blob(self, blob: BlobId) -> bool:
         return await self._in_thread(self._bulk, functools.partial(self.blobs.has, blob))
@@ -255,11 +254,6 @@ def _write(path: Path, name: str, data: bytes) -> None:
     with disk_errors(f"write {name}"):
         make_directory(path.parent)
         write_atomically(path, data)
-
-
-def _size_of(file: Path) -> int:
-    with disk_errors(f"read {file}"):
-        return file.stat().st_size
 
 
 def _delete(path: Path, name: str) -> None:

@@ -22,6 +22,7 @@ from node.network.bulk_source import BlobSource
 from node.network.bulk_swarm import Means
 from node.network.pace import Pace
 from node.seams import BLOB_PROTOCOL, Disk, EarlyWriter, Network
+from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId
 
 if TYPE_CHECKING:
@@ -76,11 +77,14 @@ class Bulk:
         )
 
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
-        async with trio.open_nursery() as self._nursery:
-            self._network.handle(BLOB_PROTOCOL, self._serving.serve)
-            self._started.set()
-            task_status.started()
-            await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._network.handle(BLOB_PROTOCOL, self._serving.serve)
+                self._started.set()
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
 
     async def fetch(
         self, blob: BlobId, sources: Sequence[NodeId], bytes_max: int, arrival: Arrival | None = None
@@ -144,7 +148,8 @@ class Bulk:
         return [*(each for each in coming if each is not None), *self._outgoing.progress()]
 
     def _begin(self, blob: BlobId, sources: Sequence[NodeId], bytes_max: int) -> None:
-        assert self._nursery is not None  # set before _started is
+        if self._nursery is None:  # it was there before _started was set
+            raise FednodeError(f"The blob {blob} was not fetched: the node stops", remedy="start it again")
         fetch = Fetch(self._means, blob, sources, bytes_max)
         self._fetches[blob] = fetch
         self._nursery.start_soon(self._run_fetch, fetch)

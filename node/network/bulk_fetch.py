@@ -1,7 +1,6 @@
 """Fetching one blob: who is asked for its chunk list, and of a larger one the swarm that they come from."""
 
 import logging
-from collections import deque
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -9,14 +8,14 @@ import trio
 
 from node.network.bulk_arrival import Arrival
 from node.network.bulk_board import Board
+from node.network.bulk_lists import Lists
 from node.network.bulk_progress import Meter
 from node.network.bulk_source import BlobSource, Listed
-from node.network.bulk_swarm import Means, Swarm, nobody_gave, with_a_second_try
+from node.network.bulk_swarm import Means, Swarm, nobody_gave
 from node.network.bulk_wire import INLINE_BYTES_MAX
 from node.seams import BlobWriter
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.keys import BlobId, NodeId
-from tracker.chunks import check_chunk_list
 
 log = logging.getLogger("fednode.bulk")
 
@@ -96,16 +95,16 @@ class Fetch:
                 await self._try_until_done()
         except FednodeError as error:
             self.failure = error
-        except trio.Cancelled:
-            self.failure = FednodeError(
-                f"The blob {self.blob} was not fetched: the node stops", remedy="start it again"
-            )
-            raise
         except Exception as error:
             log.exception("fetching the blob %s failed", self.blob)
             self.failure = FednodeError(
                 f"The blob {self.blob} was not fetched ({type(error).__name__}: {error})", remedy="see the node's log"
             )
+        except BaseException:  # we are cancelled: one error, or, out of a swarm, a group
+            self.failure = FednodeError(
+                f"The blob {self.blob} was not fetched: the node stops", remedy="start it again"
+            )
+            raise
         finally:
             self._done.set()
 
@@ -117,19 +116,13 @@ class Fetch:
             self._attempt = trio.CancelScope()
 
     async def _obtain(self) -> Fetched:
-        sources = deque(self._known)
-        while sources:
-            source = self._means.source_of(sources.popleft())
-            try:
-                listed = await with_a_second_try(lambda: source.chunk_list(self.blob))  # noqa: B023
-                check_chunk_list(self.blob, listed.hashes, listed.size)
-            except FednodeError as error:
-                self._not_from(source, error)
-                continue
+        lists = Lists(self._means.source_of, self.blob, self._known, self._not_from)
+        while (found := await lists.first()) is not None:
+            source, listed = found
             check_size(self.blob, listed.size, self._bytes_max)
             writer = await self._means.disk.receive_blob(self.blob, listed.hashes, listed.size)
             if listed.size > INLINE_BYTES_MAX:
-                return await self._from_swarm(source, sources, listed, writer)
+                return await self._from_swarm(source, lists.left, listed, writer)
             if await self._only_chunk(source, listed, writer):
                 await writer.finish()
                 return Fetched(source.peer, listed.size)

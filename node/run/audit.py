@@ -49,7 +49,7 @@ class RunAudit:
         from node.run.combine import combine_round  # numpy, only in nodes that have runs
 
         checkpoint, previous = wanted.checkpoint, wanted.previous
-        schema = await self._data.schema(checkpoint)
+        schema = await self._data.checkpoints.schema(checkpoint)
         updates = await self._updates(wanted, schema)
         if isinstance(updates, str):
             return updates

@@ -163,7 +163,7 @@ class RunDriver:
 
     def kind_on_its_way(self, blob: BlobId) -> str:
         """What a blob is that the run fetches just now; "" for others."""
-        return self._data.fetching.get(blob, "")
+        return self._data.fetching.kinds.get(blob, "")
 
     def has_update(self, blob: BlobId) -> bool:
         """Whether `blob` is an update that others may have to recompute a checkpoint from."""
@@ -199,7 +199,7 @@ class RunDriver:
             self._nursery = None
             self._inbox.close()
             with trio.CancelScope(shield=True):
-                await self._data.early.drop()
+                await self._data.early.only_for(None)
                 await self._task.close()
 
     def leave(self) -> None:
@@ -221,6 +221,7 @@ class RunDriver:
     async def _step(self, event: RunEvent) -> None:
         for output in self.machine.step(event, trio.current_time()):
             await self._carry_out(output)
+        await self._data.early.only_for(self.machine.reign.gathering if self.machine.reign else None)
         self.chronicle.settle()
 
     async def _carry_out(self, output: RunOutput) -> None:
@@ -253,7 +254,8 @@ class RunDriver:
     async def _do(self, wanted: Work) -> RunEvent | None:
         match wanted:
             case Obtain():
-                return Obtained(wanted.name, await self._data.obtain(wanted, self._lacks_room))
+                ok = await self._data.checkpoints.obtain(wanted, self._lacks_room)
+                return Obtained(wanted.name, ok, wanted.may_lack_state)
             case Collect():
                 collected = await self._data.collect(wanted, self.machine.ledger.newest)
                 if collected.refused and wanted.offer.node == self.machine.context.me:
@@ -341,8 +343,6 @@ class RunDriver:
                 await self._forget_before(checkpoint)
             case Elected(term, aggregator):
                 self.chronicle.elected(output)
-                if aggregator != self.machine.context.me:
-                    await self._data.early.drop()
                 if aggregator is not None:
                     self._say("INFO", f"{self._name_of(aggregator)} aggregates in term {term}")
             case Measured():
@@ -363,8 +363,8 @@ class RunDriver:
                 if told := self._complaints.told(peer, what):
                     self._say("WARNING", f"dropped a message of {self._name_of(peer)}: {told}")
             case Ended(outcome, reason):
-                self.chronicle.state("", outcome.upper(), reason, self.machine.ledger.committed_round)
-                self._say("INFO", f"the run is {outcome}" + (f": {reason}" if reason else ""))
+                if self.chronicle.ended(output, self.machine.ledger.committed_round):  # not at each start again
+                    self._say("INFO", f"the run is {outcome}" + (f": {reason}" if reason else ""))
                 await self._task.close()
                 self.ended.set()
             case WentOn():

@@ -15,6 +15,7 @@ from node.seams import CodedFile, Disk, EarlyWriter
 from protocol.checkpoint import Offer
 from protocol.early import early_name
 from protocol.errors import FednodeError
+from protocol.gathering import Gathering
 from protocol.keys import BlobId, Hash, NodeId
 from protocol.limits import EARLY_BYTES_MIN
 from protocol.run_events import FetchEarly
@@ -51,6 +52,11 @@ class OwnEarly:
         if self._early is not None:
             self._early.grew(upto)
 
+    def whole(self) -> None:
+        """The training is over: all of it is coded, whatever was heard of that."""
+        if self._early is not None:
+            self._early.grew(self._early.size)
+
     def end(self) -> None:
         """Nobody may have it like this any more: it was given up, or its round is over."""
         if self.name is not None:
@@ -77,14 +83,24 @@ class OthersEarly:
         self._bulk = bulk
         self._kinds = kinds
         self._coming: dict[NodeId, _Coming] = {}
-        self._offered: dict[str, str] = {}  # by node: what it learned the update from that it has offered
+        self._gathering: Gathering | None = None  # the round that we aggregate
+
+    async def only_for(self, gathering: Gathering | None) -> None:
+        """To be told after all that happens in the run: this round is gathered now, or none. What it has no use for is
+        dropped."""
+        self._gathering = gathering
+        for node, coming in list(self._coming.items()):
+            if not self._is_of_use(node, coming.learned_from) and self._coming.get(node) is coming:
+                await self._drop(node)
 
     async def fetch(self, wanted: FetchEarly, size: int) -> None:
         """Fetch what there is of an update that will have `size` bytes, until its offer comes, or it is dropped."""
-        if size < EARLY_BYTES_MIN or self._offered.get(wanted.node) == wanted.learned_from:
+        if size < EARLY_BYTES_MIN:
             return
-        while wanted.node in self._coming:
+        while self._is_to_come(wanted) and wanted.node in self._coming:
             await self._drop(wanted.node)
+        if not self._is_to_come(wanted):
+            return
         coming = self._coming[wanted.node] = _Coming(wanted.learned_from)
         self._kinds[wanted.name] = "update"
         try:
@@ -99,7 +115,6 @@ class OthersEarly:
     async def offered(self, offer: Offer, *, is_here: bool) -> None:
         """The signed offer has come. Where the update is not here already, what came of it before is what is here of
         it: to be proven, chunk by chunk, by whoever fetches it."""
-        self._offered[offer.node] = offer.base
         coming = self._coming.get(NodeId(offer.node))
         if coming is None or coming.fetch is None or is_here or coming.learned_from != offer.base:
             await self._drop(NodeId(offer.node))
@@ -111,11 +126,14 @@ class OthersEarly:
             with trio.CancelScope(shield=True), suppress(FednodeError):  # else nobody would delete it
                 await coming.writer.become(BlobId(offer.update))
 
-    async def drop(self) -> None:
-        """The round is over, or it is not ours any more: delete what nobody has offered."""
-        self._offered.clear()
-        for node in list(self._coming):
-            await self._drop(node)
+    def _is_of_use(self, node: NodeId, learned_from: str) -> bool:
+        gathering = self._gathering
+        return gathering is not None and gathering.early_bytes_are_of_use(node, Hash(learned_from))
+
+    def _is_to_come(self, wanted: FetchEarly) -> bool:
+        """Whether the round still has use for it, and its offer has not come meanwhile."""
+        is_offered = self._gathering is not None and wanted.node in self._gathering.offers
+        return self._is_of_use(wanted.node, wanted.learned_from) and not is_offered
 
     async def _drop(self, node: NodeId) -> None:
         coming = self._coming.pop(node, None)

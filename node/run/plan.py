@@ -15,6 +15,7 @@ from protocol.run_events import RunSettings
 def run_settings(manifest: Manifest) -> RunSettings:
     return RunSettings(
         rounds=manifest.training.rounds,
+        nodes_max=manifest.roster.nodes_max,
         fraction=manifest.round.fraction,
         updates_min=manifest.round.updates_min,
         round_deadline_s=manifest.round.deadline_s,

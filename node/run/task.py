@@ -91,6 +91,7 @@ class RunTask:
                 schema, model, began = await self._schema(base), await self._model(base), trio.current_time()
                 self.early.expect(wanted.round, wanted.name)
                 result = await session.train(wanted.round, schema, model, server_state, self.early)
+                self.early.whole()
                 trained_at = trio.current_time()
                 update = await self._blobs.put_for_a_round(result.update, wanted.round, may_change=True)
                 await self.carried.keep(wanted.round, update)

@@ -418,6 +418,30 @@ def test_an_interrupted_fetch_is_taken_up_where_it_was() -> None:
     run_on_simulated(test)
 
 
+@pytest.mark.parametrize("size", [10_000_000, 100_000])
+def test_who_waits_for_a_blob_while_bulk_transfer_ends_is_told_so(size: int) -> None:
+    """The node stops, and a command still waits for its answer: the API ends after bulk transfer."""
+
+    async def test(ground: Ground) -> None:
+        network, other = await ground.nodes(2)
+        there = await _place(ground, other)
+        here = Place(network, SimulatedDisk())
+        blob = await there.disk.put_blob(TEN_MB[:size])
+        living = trio.CancelScope()
+
+        async def live(task_status: trio.TaskStatus[None]) -> None:
+            with living:
+                await here.bulk.run(task_status=task_status)
+
+        await ground.nursery.start(live)
+        there.bulk._on_transfer = lambda transfer: living.cancel()
+        for _ in range(2):
+            with trio.fail_after(60), pytest.raises(FednodeError, match="the node stops"):
+                await here.bulk.fetch(blob, [there.me], size)
+
+    run_on_simulated(test)
+
+
 def test_fetches_of_one_blob_are_one() -> None:
     async def test(ground: Ground) -> None:
         here, there = await _places(ground, 2)

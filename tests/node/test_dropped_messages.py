@@ -37,6 +37,7 @@ class Machine:
     """One to which every message is a bad one."""
 
     overview = SimpleNamespace()
+    reign = None
     ledger = SimpleNamespace(newest=None, committed=None)
 
     def step(self, event: RunEvent, now: float) -> list[RunOutput]:
@@ -44,7 +45,7 @@ class Machine:
 
 
 class Early:
-    async def drop(self) -> None: ...
+    async def only_for(self, gathering: object) -> None: ...
 
 
 class Task:

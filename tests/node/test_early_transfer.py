@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from functools import partial
 from random import Random
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import trio
@@ -304,6 +305,8 @@ def test_no_file_stays_behind_whoever_is_cancelled_meanwhile(monkeypatch: pytest
 
         taker.disk.receive_early = receive_early  # type: ignore[assignment]
         others = OthersEarly(taker.disk, taker.bulk, {})
+        any_round: Any = SimpleNamespace(offers={}, early_bytes_are_of_use=lambda peer, base: True)
+        await others.only_for(any_round)
         async with trio.open_nursery() as run:
             for base in ("aa" * 32, "bb" * 32, "cc" * 32):
                 checkpoint = cast(Checkpoint, None)
@@ -312,10 +315,36 @@ def test_no_file_stays_behind_whoever_is_cancelled_meanwhile(monkeypatch: pytest
                 await trio.sleep(0.3)  # virtual time passes
             run.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
-            await others.drop()
+            await others.only_for(None)
         assert writers
         assert all(writer.is_gone for writer in writers)
         assert not taker.bulk._early
+
+    run_on_simulated(test)
+
+
+def test_what_the_round_has_no_use_for_does_not_begin_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """§8.29. It is asked for a moment after it was wanted; by then the round may be over, or the offer here."""
+    monkeypatch.setattr("node.run.early.EARLY_BYTES_MIN", 1)
+
+    async def test(ground: Ground) -> None:
+        giver, taker = await sides(ground)
+        peer, base = giver.network.node_id, Hash("aa" * 32)
+        early = Early(SIZE, Coded())
+        giver.bulk.give_early(NAME, early)
+        early.grew(SIZE)
+        others = OthersEarly(taker.disk, taker.bulk, {})
+        wanted = FetchEarly(peer, NAME, base, cast(Checkpoint, None))
+        rounds: list[Any] = [
+            None,
+            SimpleNamespace(offers={}, early_bytes_are_of_use=lambda peer, base: False),
+            SimpleNamespace(offers={peer: b"signed"}, early_bytes_are_of_use=lambda peer, base: True),
+        ]
+        for gathering in rounds:
+            await others.only_for(gathering)
+            await others.fetch(wanted, SIZE)
+            assert not others._coming
+            assert taker.bytes_of(NAME) == 0
 
     run_on_simulated(test)
 

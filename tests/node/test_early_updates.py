@@ -132,6 +132,7 @@ def junk(patch: pytest.MonkeyPatch) -> None:
 def stall(patch: pytest.MonkeyPatch) -> None:
     """Nobody's codec ever gets anywhere."""
     patch.setattr(OwnEarly, "grew", lambda own, upto: None)
+    patch.setattr(OwnEarly, "whole", lambda own: None)
 
 
 def give_up(patch: pytest.MonkeyPatch) -> None:
@@ -162,6 +163,18 @@ def test_who_lies_stalls_or_stops_early_changes_nothing_and_delays_nobody(
     model, _, seconds = model_of_a_run(tmp_path / "run", 1, trick)
     assert model == plain[0]
     assert seconds <= plain[2] + ROUNDS * (CODED_WAIT_S if trick is stall else 0.5)
+
+
+def test_a_last_word_that_is_lost_costs_nothing(tmp_path: Path, plain: tuple[str, Traffic, float]) -> None:
+    """§14.10: nobody waits for the codec once the training has given its update."""
+
+    def lose(patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(OwnEarly, "grew", lambda own, upto: None)
+
+    model, traffic, seconds = model_of_a_run(tmp_path / "run", 1, lose)
+    assert model == plain[0]
+    assert len(traffic.early) == (3 - 1) * ROUNDS
+    assert seconds <= plain[2]
 
 
 def test_it_is_for_the_aggregator_alone_and_only_in_its_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,6 +244,53 @@ def test_what_was_never_offered_is_deleted_with_the_round(tmp_path: Path, monkey
         await ground.settled(lambda: aggregator.machine.ledger.committed_round > before, "the round")
         await ground.settled(lambda: abandoned, "it is deleted")
         assert coming not in early._coming.values()
+
+    on_hostile_ground(tmp_path, main)
+
+
+def test_nothing_comes_early_any_more_once_the_round_is_combined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """§8.29. The round's deadline passes while a participant still codes; it is combined without that one."""
+    traffic = Traffic(monkeypatch, 1)
+    size = 3 * 2**20
+
+    async def main(ground: HostileGround) -> None:
+        lives = await ground.group(3)
+        for life in lives:
+            traffic.watch(life)
+        run = await ground.propose(lives[0], rounds=ROUNDS, nodes=3)
+        drivers = await _drivers(ground, lives, run)
+        silent = next(driver for driver in drivers if driver.machine.reign is None)
+        aggregator = next(driver for driver in drivers if driver.machine.reign is not None)
+        (here,) = (life for life in lives if life.node.identity.node_id == aggregator.machine.context.me)
+
+        async def hangs(wanted: Any) -> None:
+            silent._task.early.expect(wanted.round, wanted.name)
+            silent._task.early.begin(size, simulations.trainer.CodedInMemory(bytes(size)))
+            await trio.sleep_forever()
+
+        silent._task.train = hangs  # type: ignore[method-assign, assignment]
+        combining, combine = trio.Event(), aggregator._data.combine
+
+        async def slowly(wanted: Any) -> Any:
+            combining.set()
+            await trio.sleep(2)  # virtual time passes
+            return await combine(wanted)
+
+        aggregator._data.combine = slowly
+        early = aggregator._data.early
+        await ground.settled(lambda: silent.machine.context.me in early._coming, "early bytes are asked for")
+        aggregator.machine.reign.gathering.deadline = trio.current_time()
+        await combining.wait()
+        await trio.sleep(0.1)  # virtual time passes
+        assert not early._coming
+        assert not here.disk._early
+        assert not here.node.bulk._early
+        came = len(traffic.early)
+        silent._task.early.grew(size)
+        await trio.sleep(1)  # virtual time passes
+        assert len(traffic.early) == came
 
     on_hostile_ground(tmp_path, main)
 

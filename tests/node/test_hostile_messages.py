@@ -24,6 +24,7 @@ from protocol.run_messages import (
     Proposal,
     ReadyMessage,
     ReceiptMessage,
+    RefusalMessage,
     ReportMessage,
     Reports,
     RunMessage,
@@ -128,6 +129,9 @@ class Liar:
                 lambda: ReceiptMessage(
                     run=run,
                     receipt=self._sign(Receipt(run=run, term=term, round=self._number(), node=self._me, offer=name)),
+                ),
+                lambda: RefusalMessage(
+                    run=run, term=term, offer=name, code="norm-too-large", reason=self._random.choice(["", METRIC])
                 ),
                 lambda: ReportMessage(run=run, report=report),
                 lambda: Reports(run=run, reports=(report, report)),

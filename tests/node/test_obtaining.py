@@ -6,7 +6,7 @@ import pytest
 import trio
 from hostile_ground import HostileGround, on_hostile_ground
 
-from node.run.data import RunData
+from node.run.obtaining import Obtaining
 from protocol.checkpoint import Checkpoint
 from protocol.run_events import Obtain
 from protocol.wire import hash_of
@@ -20,7 +20,7 @@ def test_a_checkpoint_that_is_proposed_and_committed_meanwhile_is_made_once(
     async def nothing_to_fetch(*arguments: object) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def make(self: RunData, previous: Checkpoint, checkpoint: Checkpoint, schema: object) -> None:
+    async def make(self: Obtaining, previous: Checkpoint, checkpoint: Checkpoint, schema: object) -> None:
         made.append(checkpoint.model)
         await trio.sleep(5)  # virtual time passes
 
@@ -31,12 +31,12 @@ def test_a_checkpoint_that_is_proposed_and_committed_meanwhile_is_made_once(
         data, ledger = known.driver._data, known.driver.machine.ledger
         previous = ledger.committed_before(ledger.newest)
         wanted = Obtain(hash_of(b"proposed"), ledger.newest, previous, ())
-        monkeypatch.setattr(RunData, "_fetch_difference", nothing_to_fetch)
-        monkeypatch.setattr(RunData, "_make_from", make)
+        monkeypatch.setattr(Obtaining, "_fetch_difference", nothing_to_fetch)
+        monkeypatch.setattr(Obtaining, "_make_from", make)
         results: list[bool] = []
 
         async def obtain() -> None:
-            results.append(await data.obtain(wanted, known.driver._lacks_room))  # type: ignore[union-attr]
+            results.append(await data.checkpoints.obtain(wanted, known.driver._lacks_room))  # type: ignore[union-attr]
 
         async with trio.open_nursery() as nursery:
             for _ in range(3):

@@ -4,7 +4,9 @@ import ast
 import re
 from pathlib import Path
 
+from protocol.checkpoint import COMPARED
 from protocol.gathering import OFFER_REFUSALS, UNLISTED_REFUSALS
+from protocol.refusals import TOLD_AT_ONCE
 
 ROOT = Path(__file__).resolve().parents[2]
 DECIDE = (
@@ -21,13 +23,13 @@ NO_REFUSALS = {"blob-too-large"} | {
 NO_REFUSALS |= {"run-issue", "run-checkpoint", "two-checkpoints"}
 
 
-def table() -> dict[str, tuple[str, str]]:
-    """Of each name where it is decided, and where it stands."""
+def table() -> dict[str, tuple[str, str, str]]:
+    """Of each name where it is decided, where it stands, and whether its node hears it at once."""
     text = (ROOT / "docs" / "faults.md").read_text().partition("### Why an update is refused")[2].partition("\n## ")[0]
     rows = [
         [cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| `")
     ]
-    return {row[0].strip(" `"): (row[2], row[3].strip()) for row in rows}
+    return {row[0].strip(" `"): (row[2], row[3], row[4].strip()) for row in rows}
 
 
 def named_in(file: str) -> set[str]:
@@ -45,7 +47,7 @@ def test_every_name_is_in_the_table_with_its_place() -> None:
     told = table()
     found = {file: named_in(file) for file in DECIDE}
     assert set().union(*found.values()) == set(told)
-    for name, (places, _) in told.items():
+    for name, (places, *_) in told.items():
         files = re.findall(r"`([a-z_/]+\.py)`", places)
         assert files, name
         for file in files:
@@ -54,6 +56,14 @@ def test_every_name_is_in_the_table_with_its_place() -> None:
 
 
 def test_the_table_says_what_stands_in_the_checkpoint() -> None:
-    stands = {name for name, (_, where) in table().items() if where == "the checkpoint"}
+    stands = {name for name, (_, where, _) in table().items() if where == "the checkpoint"}
     assert stands >= OFFER_REFUSALS - UNLISTED_REFUSALS
     assert not stands & UNLISTED_REFUSALS
+
+
+def test_the_table_says_what_a_node_hears_at_once() -> None:
+    """§8.30."""
+    hears = {name for name, (*_, when) in table().items() if when == "at once"}
+    assert hears == TOLD_AT_ONCE
+    later = {name for name, (*_, when) in table().items() if when == "from the checkpoint"}
+    assert later >= COMPARED

@@ -219,7 +219,7 @@ def test_a_blob_that_becomes_needed_while_it_is_swept_stays(tmp_path: Path) -> N
         blobs = [await life.disk.put_blob(b"garbage %d" % number) for number in range(60)]
         await trio.sleep(2 * UNUSED_S)  # virtual time passes
         discard, done = life.disk.discard_blob, list[str]()
-        wanted = next(iter(life.node.runs.known.values())).driver._data._obtaining
+        wanted = next(iter(life.node.runs.known.values())).driver._data.checkpoints._under_way
 
         async def discard_and_see(blob: BlobId, unused_s: float) -> int:
             done.append(blob)

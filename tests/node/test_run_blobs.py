@@ -35,14 +35,14 @@ def test_who_may_read_what_in_a_run(tmp_path: Path) -> None:
         assert readers(checkpoint.difference) == members
         # §14.3: what is fetched just now for a checkpoint is for the roster; an update on its way is for nobody yet.
         data = lives[owner].node.runs.known[run].driver._data  # type: ignore[union-attr]
-        data.fetching.update({BlobId("ab" * 32): "checkpoint", BlobId("cd" * 32): "update"})
+        data.fetching.kinds.update({BlobId("ab" * 32): "checkpoint", BlobId("cd" * 32): "update"})
         assert readers("ab" * 32) == members
         assert readers("cd" * 32) == set()
         # And so is what has come for it, until the ledger has the checkpoint; not what it only names.
-        data.fetching.clear()
+        data.fetching.kinds.clear()
         assert readers("ab" * 32) == set()
-        assert checkpoint.difference in data._came
-        data._came.append(BlobId("ab" * 32))
+        assert checkpoint.difference in data.fetching._came
+        data.fetching._came.append(BlobId("ab" * 32))
         assert readers("ab" * 32) == members
 
     on_hostile_ground(tmp_path, test)

@@ -142,6 +142,8 @@ class World:
         self.checkpoints: dict[Hash, Checkpoint] = {}  # the committed ones
         self.states: dict[NodeId, set[str]] = {}
         self.reasons: dict[NodeId, set[str]] = {}
+        self.refuses: dict[int, tuple[str, str]] = {}  # whose updates are refused: a code and a reason
+        self.own_reasons: list[tuple[int, str]] = []  # that each node gave of itself, in order
         self.directions = Directions()
         for node in self.nodes:
             self.boot(node)
@@ -292,6 +294,8 @@ class World:
             case ParticipantState(peer, state, _, reason):
                 self.states.setdefault(peer, set()).add(state)
                 self.reasons.setdefault(peer, set()).add(reason)
+                if reason and peer == IDS[node.index]:
+                    self.own_reasons.append((node.index, reason))
             case Evidence():
                 self.evidence.append(output)
                 if IDS.index(output.node) not in self.liars:
@@ -343,7 +347,7 @@ class World:
         source = IDS.index(NodeId(offer.node))
         ok = source == node.index or (self.reachable(node.index, source) and offer.update in self.nodes[source].durable)
         node.durable |= {offer.update} if ok else set()
-        event = Collected(name) if ok else Collected(name, "unreachable", "gone")
+        event = Collected(name, *self.refuses.get(source, ())) if ok else Collected(name, "unreachable", "gone")
         self._push(self.now + self.random.uniform(0.01, 0.2), node.index, event)
 
     def _combine(self, node: SimNode, output: Combine) -> None:

@@ -6,6 +6,7 @@ import pytest
 from run_victims import OUTSIDER, Gatherer
 from run_world import IDS, RUN, World
 
+from protocol.checkpoint import UpdateEntry
 from protocol.early import early_name
 from protocol.keys import Hash
 from protocol.run_events import CodingBegan, Combine, FetchEarly, Received, RunOutput, Send
@@ -63,6 +64,21 @@ def test_nobody_is_asked_while_the_others_are_combined() -> None:
     first, second, *_ = gatherer.others
     assert any(isinstance(output, Combine) for output in gatherer.deliver(first)), "all others have failed"
     assert not says(gatherer, IDS[second])
+
+
+def test_what_comes_early_is_kept_for_the_round_that_is_gathered() -> None:
+    """§8.29: not for another one, not for a node whose update is settled, and not while the others are combined."""
+    gatherer = Gatherer()
+    first, second, *_ = gatherer.others
+    assert gatherer.machine.reign is not None
+    gathering = gatherer.machine.reign.gathering
+    assert gathering is not None
+    assert gathering.early_bytes_are_of_use(IDS[second], gatherer.base)
+    assert not gathering.early_bytes_are_of_use(IDS[second], hash_of(b"another"))
+    gathering.refused[IDS[first]] = UpdateEntry(offer=b"", weight=0, refused="no-samples", reason="")
+    assert not gathering.early_bytes_are_of_use(IDS[first], gatherer.base)
+    gathering.combining = True
+    assert not gathering.early_bytes_are_of_use(IDS[second], gatherer.base)
 
 
 def test_who_aggregates_nothing_asks_for_nothing() -> None:

@@ -85,6 +85,9 @@ def samples() -> dict[str, Wire]:
         "ask-commit": messages.AskCommit(run=RUN, have_round=2),
         "offer": messages.OfferMessage(run=RUN, offer=note["offer"]),
         "receipt": messages.ReceiptMessage(run=RUN, receipt=note["receipt"]),
+        "refusal": messages.RefusalMessage(
+            run=RUN, term=2, offer=hash_of(note["offer"]), code="norm-too-large", reason="its norm 41 is over 10"
+        ),
         "report": messages.ReportMessage(run=RUN, report=note["report"]),
         "reports": messages.Reports(run=RUN, reports=(note["report"],)),
         "ready": messages.ReadyMessage(run=RUN, ready=note["ready"]),

@@ -85,7 +85,7 @@ def test_under_another_name_it_is_not_stored(store: BlobStore, tmp_path: Path) -
 
 def test_links_pipes_and_files_of_two_names_are_refused(store: BlobStore, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
-    secret.write_bytes(content(LARGE))
+    secret.write_bytes(b"x")  # no longer than the link to it
     for make in (
         lambda path: path.symlink_to(secret),
         lambda path: os.link(secret, path),
@@ -97,7 +97,7 @@ def test_links_pipes_and_files_of_two_names_are_refused(store: BlobStore, tmp_pa
         assert not (tmp_path / "given").exists()
         assert not in_new(store, tmp_path)
     assert store.blobs() == []
-    assert secret.read_bytes() == content(LARGE)
+    assert secret.read_bytes() == b"x"
     with pytest.raises(FednodeError, match="No such file"):
         store.take(tmp_path / "given")
 
@@ -178,7 +178,7 @@ def test_a_quota_holds_for_given_files(tmp_path: Path) -> None:
     with pytest.raises(Refused):
         store.take(given_file(tmp_path, content(LARGE)))
     assert store.blobs() == []
-    assert not (tmp_path / "given").exists()
+    assert (tmp_path / "given").exists(), "whoever gave it may try again"
     assert not in_new(store, tmp_path)
 
 

@@ -10,7 +10,7 @@ from protocol.errors import FednodeError
 from tracker.inbox import record_items
 from tracker.proposal import recorded_proposal
 from tracker.reader import Reader
-from tracker.rows import DecisionRow, LogRow, NodeRow, ParameterRow, RoundRow, RunRow, StatusRow, iso
+from tracker.rows import DecisionRow, ElectionRow, LogRow, NodeRow, ParameterRow, RoundRow, RunRow, StatusRow, iso
 from tracker.store import Store
 
 DAY = 86_400.0
@@ -60,6 +60,41 @@ def test_refusals_are_counted_by_run_and_node(store: Store, reader: Reader) -> N
     assert len(reader.query("refused_updates", {"concerns": "n1"})) == 3  # it aggregated
     assert reader.query("refused_updates", {"concerns": "n9"}) == []
     assert reader.query("refused_updates", {"since": iso(NOW + DAY)}) == []
+
+
+def told(node: str, after: int, reason: str, sequence: int, by: str = "") -> StatusRow:
+    """A node's state, `after` a round was committed, as it (or another) recorded it."""
+    return StatusRow("r1", node, "WAITING", reason, after, NOW + sequence, sequence, by or node)
+
+
+def test_what_a_node_was_told_counts_until_its_round_is_recorded(store: Store, reader: Reader) -> None:
+    words = "update refused: its norm (41) is over 10 (norm-too-large)"
+    store.write([ElectionRow("r1", 1, "n3", NOW), ElectionRow("r1", 2, "n1", NOW)])
+    store.write([told("n2", 0, words, 1), told("n2", 0, "", 2), told("n2", 0, words, 3), told("n3", 0, words, 4, "n1")])
+
+    def found(**wanted: Any) -> list[tuple[Any, ...]]:
+        rows = reader.query("refused_updates", wanted)
+        return [tuple(row[key] for key in ("node_id", "refusals", "round", "reason", "aggregator")) for row in rows]
+
+    word = "norm-too-large: its norm (41) is over 10"
+    assert found() == [("n2", 1, 1, word, "n1")], "once, however often it is told; and of others not"
+    assert found(concerns="n2", since=iso(NOW)) == found()
+    assert found(concerns="n1") == [], "who refused it is told with the checkpoint"
+    assert found(since=iso(NOW + DAY)) == found(concerns="n9") == []
+    (before,) = record_items(reader.query)
+    assert "lab was refused once in study, last by icu in round 1: norm-too-large: its norm (41)" in before["text"]
+    store.write([refusing("r1", 1, "n2")])
+    assert found() == [("n2", 1, 1, "norm: in round 1", "n1")], "the checkpoint's word takes its place"
+    (after,) = record_items(reader.query)
+    assert after["id"] == before["id"], "who has seen it has seen it"
+    store.write([told("n2", 1, words, 9)])
+    assert found() == [("n2", 2, 2, word, "n1")]
+    store.write([told("n2", 1, "", 10)])
+    assert found() == [("n2", 1, 1, "norm: in round 1", "n1")], "a receipt takes it back"
+    store.write([told("n2", 1, words, 11)])
+    assert found() == [("n2", 2, 2, word, "n1")]
+    store.write([refusing("r1", 3)])
+    assert found() == [("n2", 1, 1, "norm: in round 1", "n1")], "a round of which the record lacks the checkpoint"
 
 
 def test_what_a_rule_sets_aside_is_nothing_to_look_at(store: Store, reader: Reader) -> None:
