@@ -31,7 +31,7 @@ WARNINGS_MAX = 100  # in one call of the task; who has not read these reads no m
 # `recall@10`, so a bare @ would not do.
 CLASS_MARK = "@class="
 # In names of metrics: what a terminal obeys, what turns the direction of writing, what breaks a line. They are signed
-# and stand in everybody's tables, which take no such names (protocol.checkpoint).
+# and stand in everybody's tables, which take no such names (protocol.run.checkpoint).
 UNFIT_FOR_A_NAME = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 _log = logging.getLogger("fednode")

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from node.api.api import serve_api
-from node.api.service import NodeService
+from node.api.http.api import serve_api
+from node.api.service.service import NodeService
 from node.cli.show import running_node
 from node.home.home import LOG, RECORD, Home, Settings
 from node.kept_memory import keep_memory
@@ -184,8 +184,8 @@ async def open_real_node(
     """
     # Here, for a refused start must not wait for libp2p: it takes seconds to import.
     from node.home.disk import FileDisk
-    from node.network.libp2p_network import open_network
-    from node.network.pace import Pace
+    from node.network.bulk.pace import Pace
+    from node.network.libp2p.network import open_network
     from node.network.rates import rate_of, size_of
     from node.node import Node
     from node.record.record import open_record
@@ -194,7 +194,7 @@ async def open_real_node(
     from node.system.peer_watch import watch_peers
     from node.training.trainer import worker_trainer
     from node.training.worker_watch import watch_limits
-    from tracker.quota import Quota
+    from tracker.blobs.quota import Quota
 
     limits = watch_limits(settings.worker_silence_s, settings.worker_hang_s)
     quota = Quota(size_of(settings.blobs_max))

@@ -31,9 +31,9 @@ from node.membership.profile import Profile
 from node.membership.siblings import SIBLING_CHANNEL, SiblingNodes
 from node.membership.whereabouts import ADDRESS_CHANNEL
 from node.membership.witness import Witness
-from node.network.bulk import Bulk, Transfer
+from node.network.bulk.bulk import Bulk, Transfer
+from node.network.bulk.pace import Pace
 from node.network.links import RUN_CHANNEL, Links
-from node.network.pace import Pace
 from node.network.questions import Questions
 from node.record.retention import Retention
 from node.run.histories import HISTORY_QUESTION
@@ -45,11 +45,11 @@ from node.system.peer_history import PeerHistory
 from node.system.peer_links import PING_CHANNEL, PONG_CHANNEL, PeerLinks
 from node.system.prometheus import Counts
 from protocol.errors import FednodeError, UnknownKind
+from protocol.group.operations import OpenOperation
+from protocol.group.presence import Capacity, Presence
 from protocol.keys import BlobId, NodeId, RunId
-from protocol.operations import OpenOperation
-from protocol.presence import Capacity, Presence
-from tracker.quota import Quota
-from tracker.rows import LogRow, NodeRow
+from tracker.blobs.quota import Quota
+from tracker.tables.rows import LogRow, NodeRow
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus

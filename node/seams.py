@@ -20,7 +20,7 @@ from node.task_values import TrainResult as TrainResult
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId
 from protocol.version import PROTOCOL_VERSION
-from tracker.stored import StoredBlob, TakenBlob
+from tracker.blobs.stored import StoredBlob, TakenBlob
 
 T = TypeVar("T")
 
@@ -355,7 +355,7 @@ class Record(Protocol):
     trouble: str
 
     def add(self, *rows: Any) -> None:
-        """Take rows (dataclasses of tracker.rows); they are durable after at most a flush interval."""
+        """Take rows (dataclasses of tracker.tables.rows); they are durable after at most a flush interval."""
 
     def add_once(self, key: tuple[str | bytes, ...], rows: Callable[[], Sequence[Any]]) -> Sequence[Any]:
         """Take rows that every node which hears of the same thing, named by `key`, makes alike.
@@ -366,7 +366,7 @@ class Record(Protocol):
         """All rows added before are durable, and seen by queries, when this returns."""
 
     async def query(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
-        """A named query of tracker.queries."""
+        """A named query of tracker.queries.queries."""
 
     async def change(self, work: Callable[[Any], T]) -> T:
         """Change what is kept by `work`, all or nothing; it is given the store's connection, for tracker's functions.

@@ -21,23 +21,23 @@ from node.seams import Trainer
 from protocol.errors import FednodeError
 from protocol.keys import NodeId
 from protocol.limits import ENTRANCE_SOURCE_ATTEMPTS_PER_MINUTE
-from simulations.disk import ChunkPool
-from simulations.faults import cohorts_of, numbers_of
-from simulations.knocker import TOKEN_TRICKS, knock, token_for
-from simulations.liars import AGGREGATOR_LIES, LyingTrainer, make_liar
-from simulations.lies import TRAINER_LIES
-from simulations.network import SimulatedWorld
-from simulations.network_wires import WireProfile
-from simulations.record import SharedStore
-from simulations.rogues import MEMBER_LIES, misbehave
-from simulations.scenario import Cohort, Profile, Scenario
-from simulations.seeded_group import Placed, place_group
-from simulations.simulated_node import EPOCH_S, SimulatedNode, in_process_trainer, keys_of
-from simulations.stranger import Stranger, stranger_key
-from simulations.watch import Watch
+from simulations.faults.knocker import TOKEN_TRICKS, knock, token_for
+from simulations.faults.liars import AGGREGATOR_LIES, LyingTrainer, make_liar
+from simulations.faults.lies import TRAINER_LIES
+from simulations.faults.rogues import MEMBER_LIES, misbehave
+from simulations.faults.stranger import Stranger, stranger_key
+from simulations.nodes.seeded_group import Placed, place_group
+from simulations.nodes.simulated_node import EPOCH_S, SimulatedNode, in_process_trainer, keys_of
+from simulations.plan.faults import cohorts_of, numbers_of
+from simulations.plan.scenario import Cohort, Profile, Scenario
+from simulations.world.disk import ChunkPool
+from simulations.world.network import SimulatedWorld
+from simulations.world.network_wires import WireProfile
+from simulations.world.record import SharedStore
+from simulations.world.watch import Watch
 
 if TYPE_CHECKING:
-    from simulations.batched import BatchedTraining
+    from simulations.training.batched import BatchedTraining
 
 log = logging.getLogger("fednode.simulated")
 

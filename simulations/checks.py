@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from simulations.faults import cohorts_of, numbers_of
+from simulations.plan.faults import cohorts_of, numbers_of
+from simulations.plan.scenario import Scenario
 from simulations.play import Played, told_faults
-from simulations.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True)

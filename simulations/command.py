@@ -86,7 +86,7 @@ def simulate(
 
 def _list(answer: Answer) -> int:
     from node.cli import show
-    from simulations.scenario_read import load_scenario, shipped_names
+    from simulations.plan.read import load_scenario, shipped_names
 
     found = [(name, load_scenario(name).scenario) for name in shipped_names()]
     if answer.json:

@@ -12,9 +12,9 @@ from blake3 import blake3
 
 from protocol.errors import Refused
 from simulations.checks import Check, check
-from simulations.faults import plan_faults
+from simulations.plan.faults import plan_faults
+from simulations.plan.read import Read, load_scenario
 from simulations.play import Played, Told, play, told_faults
-from simulations.scenario_read import Read, load_scenario
 from simulations.shrink import Shrunk, shrink
 from simulations.simulate import Simulated, plain
 

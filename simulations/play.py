@@ -14,29 +14,29 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from node.node import Node
-from protocol.checkpoint import RunStart, checkpoint_name, open_ready, starting_checkpoint
 from protocol.keys import NodeId, RunId
 from protocol.limits import ANTI_ENTROPY_S, OPERATION_BYTES_MAX
-from protocol.manifest import Manifest
-from protocol.voters import voters_of
+from protocol.manifest.manifest import Manifest
+from protocol.run.checkpoint import RunStart, checkpoint_name, open_ready, starting_checkpoint
+from protocol.run.voters import voters_of
 from protocol.wire import unpack
 from simulations.cast import Cast, wire_profile
-from simulations.deterministic import run_deterministically, until
-from simulations.faults import Fault, plan_faults
-from simulations.injector import Injector
-from simulations.invariants import Facts, Invariants, Violation
-from simulations.invariants_all import Bounds, Progress, broken, diverged, outsiders
-from simulations.invariants_group import GroupTwin
-from simulations.network import SimulatedWorld
-from simulations.phases import Phases
-from simulations.record import SharedStore
-from simulations.scenario_read import Read
-from simulations.simulated_node import SimulatedNode
-from simulations.trace import Trace
-from simulations.watch import Happening, Watch, WatchedWorld, readable
+from simulations.faults.injector import Injector
+from simulations.invariants.group import GroupTwin
+from simulations.invariants.phases import Phases
+from simulations.invariants.run import Facts, Invariants, Violation
+from simulations.invariants.whole import Bounds, Progress, broken, diverged, outsiders
+from simulations.nodes.simulated_node import SimulatedNode
+from simulations.plan.faults import Fault, plan_faults
+from simulations.plan.read import Read
+from simulations.world.deterministic import run_deterministically, until
+from simulations.world.network import SimulatedWorld
+from simulations.world.record import SharedStore
+from simulations.world.trace import Trace
+from simulations.world.watch import Happening, Watch, WatchedWorld, readable
 
 if TYPE_CHECKING:
-    from simulations.batched import BatchedTraining
+    from simulations.training.batched import BatchedTraining
 
 # How often it is looked at what no single event shows, such as that nothing happens: in heartbeats of the run.
 LOOKS_PER_HEARTBEAT = 2
@@ -378,7 +378,7 @@ class Play:
 def _together(exact: bool) -> "BatchedTraining | None":
     if exact:
         return None
-    from simulations.batched import BatchedTraining
+    from simulations.training.batched import BatchedTraining
 
     return BatchedTraining()
 

@@ -25,9 +25,9 @@ from node.data.shares import DigitsSplit, digits_split
 from node.seams import TaskSpec, TrainerFailed
 from node.training.sgd import Progress
 from node.training.training import Trained
-from simulations.batched import BatchedTraining, Seat
-from simulations.companion import Companion
-from simulations.lies import COLLUDING_LIES, colluded, lied
+from simulations.faults.lies import COLLUDING_LIES, colluded, lied
+from simulations.training.batched import BatchedTraining, Seat
+from simulations.training.companion import Companion
 
 PARTICIPANTS = 10
 LIARS_MAX = 4
@@ -39,7 +39,7 @@ CODEC = "bf16"
 
 DIGIT_MAX = 9
 LABEL_FLIP = "label-flip"  # who does it calls every digit d by the name of 9 − d
-# By the name in the table: one of simulations.lies, or LABEL_FLIP, which is done to the data.
+# By the name in the table: one of simulations.faults.lies, or LABEL_FLIP, which is done to the data.
 ATTACKS: Mapping[str, str] = {
     "random noise": "loud-noise",
     "sign flip": "sign-flip",

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from simulations.faults import Fault, plan_faults
+from simulations.plan.faults import Fault, plan_faults
+from simulations.plan.read import Read, with_overrides
 from simulations.play import Played, play
-from simulations.scenario_read import Read, with_overrides
 
 TRIES_MAX = 60  # simulations of some seconds each: minutes of a person's time
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from simulations.plan.read import RUN, Read
+from simulations.plan.scenario import Cohort, Profile, Scenario
 from simulations.play import Played, Told, play
-from simulations.scenario import Cohort, Profile, Scenario
-from simulations.scenario_read import RUN, Read
 
 Progress = Told
 

@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from typing import NamedTuple
 
 from simulations.outcome import Wish, perform
-from simulations.scenario_read import shipped_names
+from simulations.plan.read import shipped_names
 
 FIRST_SEED = 1
 # A week of heartbeats shows on its second day what it shows on its seventh.

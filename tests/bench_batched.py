@@ -21,8 +21,8 @@ from sklearn.datasets import load_digits
 
 from node.data.shares import digits_split
 from node.seams import TaskSpec
-from simulations.batched import BatchedTraining
-from simulations.trainer import InProcessSession, InProcessTrainer
+from simulations.training.batched import BatchedTraining
+from simulations.training.trainer import InProcessSession, InProcessTrainer
 
 NODES = 100
 IMAGES = 50  # of each node; some nodes have some of them in common

@@ -169,7 +169,7 @@ async def _serve_bulk(size: int, folder: Path) -> None:
     import trio
 
     from node.home.disk import FileDisk
-    from node.network.bulk import Bulk
+    from node.network.bulk.bulk import Bulk
 
     disk = FileDisk(folder / f"there-{size}")
     async with _network() as network:
@@ -186,7 +186,7 @@ async def _fetch_bulk(size: int, folder: Path, told: dict[str, Any]) -> None:
     import trio
 
     from node.home.disk import FileDisk
-    from node.network.bulk import Bulk
+    from node.network.bulk.bulk import Bulk
     from node.seams import BLOB_PROTOCOL
 
     disk = FileDisk(folder / f"here-{size}")
@@ -279,7 +279,7 @@ async def _network() -> AsyncIterator[Any]:
     """A node's real network, which lets everybody in."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from node.network.libp2p_network import open_network
+    from node.network.libp2p.network import open_network
 
     async with open_network(Ed25519PrivateKey.generate(), ["/ip4/127.0.0.1/tcp/0"]) as network:
         network.set_door(lambda peer: True)

@@ -23,7 +23,7 @@ TURNS = 15  # of each question; the median counts
 _ASK = """
 import json, statistics, sys, time
 from pathlib import Path
-from tracker.rows import LogRow, RoundRow, RunRow
+from tracker.tables.rows import LogRow, RoundRow, RunRow
 from tracker.store import Store
 
 TURNS = int(sys.argv[2])
@@ -59,7 +59,7 @@ print(json.dumps(medians))
 _OURS_IN = """
 import json, sys, time
 from pathlib import Path
-from tracker.rows import MetricRow
+from tracker.tables.rows import MetricRow
 from tracker.store import Store
 
 count = int(sys.argv[2])
@@ -125,7 +125,7 @@ print(json.dumps({name: 1000 * statistics.median(times[1:]) for name, times in s
 _OURS_ASK = """
 import json, statistics, sys, time
 from pathlib import Path
-from tracker.rows import RunRow
+from tracker.tables.rows import RunRow
 from tracker.store import Store
 
 store = Store(Path(sys.argv[1]))

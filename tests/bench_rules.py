@@ -32,7 +32,7 @@ from aggregation.combine import combine
 from aggregation.rules.registry import RULES
 from aggregation.settings import CombineSettings
 from aggregation.updates import Bounds, Checked, check_update, update_of
-from protocol.manifest_defences import byzantine_count
+from protocol.manifest.defences import byzantine_count
 
 PARAMETERS = 25_000_000
 SAMPLED = 1_000_000

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _INGEST = """
 import sys, time
 from pathlib import Path
-from tracker.rows import MetricRow
+from tracker.tables.rows import MetricRow
 from tracker.store import Store
 
 count, batch = int(sys.argv[2]), 2000  # what the node's record hands over at a time
@@ -62,7 +62,7 @@ def peak_resident_mb():  # of this process image alone: ru_maxrss would count th
 
 empty = peak_resident_mb()
 from tracker.retention import Kept, removable
-from tracker.rows import MetricRow, RunRow
+from tracker.tables.rows import MetricRow, RunRow
 from tracker.store import Store
 
 store = Store(Path(sys.argv[1]))

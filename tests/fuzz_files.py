@@ -20,7 +20,7 @@ from aggregation.codecs.registry import CODECS
 from aggregation.tensors.safetensors_file import from_safetensors, safetensors_pieces
 from aggregation.tensors.schema import Schema, TensorSpec
 from aggregation.updates import Bounds, check_update, encode_update, update_of
-from node.api import api_bodies
+from node.api.http import bodies as api_bodies
 from node.cli import look
 from node.home import key_backup
 from node.membership import address_book
@@ -29,11 +29,13 @@ from node.record.model_difference import differences
 from node.run import past as run_past
 from node.training.worker_checks import failure_of, output_of
 from node.training.worker_frames import FrameReader, encode_frame
-from protocol.checkpoint import Checkpoint
 from protocol.errors import FednodeError
+from protocol.run.checkpoint import Checkpoint
 from protocol.wire import pack
-from tracker import import_read, journal, proposal, retention, statements
-from tracker.connect import connect
+from tracker import journal, retention
+from tracker.imports import read as import_read
+from tracker.queries import proposal, statements
+from tracker.tables.connect import connect
 from tui import settings, web
 from tui.facts import toml_text
 from tui.feeds import recording
@@ -152,14 +154,14 @@ def decoders() -> list[Decoder]:
         Decoder("key backup", lambda raw: key_backup.open_backup(raw, "x" * 20, "it"), (_BACKUP,), _KEYS),
         Decoder("import's manifest", _file(_manifest, import_read.MANIFEST), (b'{"store_version": 3}',), _IMPORT),
         Decoder("rules of retention", retention.rules_in, (b'{"logs": "30d"}',), ("tracker.retention:rules_in",)),
-        Decoder("SQL", _text(_sql), (b"SELECT 1", b"FROM range(3)"), ("tracker.statements:check_statement",)),
+        Decoder("SQL", _text(_sql), (b"SELECT 1", b"FROM range(3)"), ("tracker.queries.statements:check_statement",)),
         Decoder("recording", _recording, (tape,), _TAPE, _TAPE_REFUSES, gzip.compress),
         Decoder("recording, packed", _recording, (gzip.compress(tape),), (), _TAPE_REFUSES),
         Decoder("dashboard's settings", _file(settings.Settings.read, "s"), (b'{"theme": "x"}',), _SETTINGS, ()),
         Decoder("page of the dashboard", _text(web._parsed), (b'["stdin", "x"]',), ("tui.web:_parsed",), ()),
         Decoder("TOML in a form", _text(toml_text.read), CONFIGURATIONS, ("tui.facts.toml_text:read",), ()),
         Decoder("number in a form", _text(_literal), (b"12", b"1e3"), ("tui.facts.toml_text:literal",), ()),
-        Decoder("local API", _api, (b'{"name": "a"}', b'{"token": "x"}'), ("node.api.api_bodies:body_of",), ()),
+        Decoder("local API", _api, (b'{"name": "a"}', b'{"token": "x"}'), ("node.api.http.bodies:body_of",), ()),
         Decoder("recorded parameter", _text(_parameter), (b"1", b"[1]"), _PARAMETERS, ()),
     ]
 
@@ -188,10 +190,10 @@ _SCHEMA = ("aggregation.tensors.schema:_parse", "aggregation.tensors.schema:_par
 _SAFETENSORS = ("aggregation.tensors.safetensors_file:_read_header",)
 _BOOK, _DAMAGED = ("node.membership.address_book:unpack_records",), (ValueError, TypeError)
 _KEYS = ("node.home.key_backup:open_backup",)
-_IMPORT = ("tracker.import_read:_check_manifest",)
+_IMPORT = ("tracker.imports.read:_check_manifest",)
 _TAPE, _TAPE_REFUSES = ("tui.feeds.recording:_object",), (recording.RecordingError,)
 _SETTINGS = ("tui.settings:Settings.read",)
-_PARAMETERS = ("node.cli.look:parameter", "tracker.proposal:_value")
+_PARAMETERS = ("node.cli.look:parameter", "tracker.queries.proposal:_value")
 _BACKUP = b'{"keys": {"node.key": "-----BEGIN PRIVATE KEY-----"}, "member_name": "ann"}'
 _RECORDED = [
     {"format": recording.FORMAT, "version": recording.VERSION, "title": "t"},

@@ -17,22 +17,26 @@ from pydantic.fields import FieldInfo
 
 import node
 import protocol
-from node.network import bulk_wire
-from node.network.bulk_wire import pack_news
-from protocol import checkpoint, device_link, history, identity, invitation, manifest_read, operations, presence
-from protocol.address_record import ADDRESS_TAG, AddressRecord, open_address_record
-from protocol.admitting import EntranceHost, Hosted
-from protocol.entrance_messages import open_entrance_message
+from node.network.bulk import wire as bulk_wire
+from node.network.bulk.wire import pack_news
+from protocol import identity
+from protocol.entrance import device_link, invitation
+from protocol.entrance.admitting import EntranceHost, Hosted
+from protocol.entrance.joining import Joining
+from protocol.entrance.messages import open_entrance_message
 from protocol.errors import RemoteProtocolError
-from protocol.group_author import append, create_group
-from protocol.group_key import GroupKey, open_gossip, open_sealed, recipients_of, seal_gossip, seal_key_of, sealed_for
-from protocol.joining import Joining
+from protocol.group import operations, presence
+from protocol.group.address_record import ADDRESS_TAG, AddressRecord, open_address_record
+from protocol.group.author import append, create_group
+from protocol.group.key import GroupKey, open_gossip, open_sealed, recipients_of, seal_gossip, seal_key_of, sealed_for
+from protocol.group.operation_kinds import InvitePost, Payload
+from protocol.group.operations import OPERATION_TAG
+from protocol.group.sync import SyncMessage, SyncSession
 from protocol.keys import BlobId, member_id_of, member_public_key, node_id_of, node_public_key, public_key_of
-from protocol.operation_kinds import InvitePost, Payload
-from protocol.operations import OPERATION_TAG
-from protocol.run_journal import read_record
+from protocol.manifest import read as manifest_read
+from protocol.run import checkpoint, history
+from protocol.run.journal import read_record
 from protocol.signing import FORMAT_VERSION, Envelope, Signed
-from protocol.sync import SyncMessage, SyncSession
 from protocol.token_text import DEVICE_LINK, INVITATION, TokenKind, token_payload, token_text
 from protocol.version import read_versions
 from protocol.wire import Wire, pack, unpack
@@ -232,9 +236,9 @@ SIGNED: dict[str, tuple[Callable[[bytes], object], str, type[Wire], Ed25519Priva
     "presence": (_in_book, presence.PRESENCE_TAG, presence.Presence, KEY),
 } | {name: (read, checkpoint._TAGS[kind], kind, KEY) for name, (read, kind) in NOTES.items()}
 COVERED_BY_SIGNED = (
-    *("protocol.identity:open_certificate", "protocol.identity:open_revocation", "protocol.presence:_open"),
-    *("protocol.address_record:open_address_record", "protocol.operations:_open"),
-    *("protocol.checkpoint:_open_note", "protocol.checkpoint:open_checkpoint"),
+    *("protocol.identity:open_certificate", "protocol.identity:open_revocation", "protocol.group.presence:_open"),
+    *("protocol.group.address_record:open_address_record", "protocol.group.operations:_open"),
+    *("protocol.run.checkpoint:_open_note", "protocol.run.checkpoint:open_checkpoint"),
 )
 
 
@@ -268,7 +272,7 @@ def decoders() -> list[Decoder]:
         Decoder("sealed key", _sealed_key, (bytes(112), bytes(80))),
         Decoder("names", _names, (NODE_ID.encode(), MEMBER_ID.encode())),
         Decoder("run journal", read_record, runs),
-        Decoder("subject of a report", history.subject_of, report, ("protocol.history:subject_of",), refuses=()),
+        Decoder("subject of a report", history.subject_of, report, ("protocol.run.history:subject_of",), refuses=()),
         Decoder("subject, its body", history.subject_of, (examples[checkpoint.Report],), refuses=(), wrap=_signed("x")),
         *_about_blobs(),
         Decoder("versions", read_versions, (b"1,2,3",)),
@@ -296,7 +300,10 @@ def _tokens(examples: Mapping[type[Wire], bytes]) -> list[Decoder]:
     bodies = (examples[invitation.TokenBody], examples[device_link.DeviceTokenBody])
     read_link = _text(lambda text: device_link.open_device_token(text, now=NOW))
     read_invitation = _text(lambda text: invitation.open_token(text, now=NOW))
-    of_invitations, of_links = ("protocol.invitation:read_token",), ("protocol.device_link:open_device_token",)
+    of_invitations, of_links = (
+        ("protocol.entrance.invitation:read_token",),
+        ("protocol.entrance.device_link:open_device_token",),
+    )
     return [
         Decoder("invitation", read_invitation, texts, of_invitations),
         Decoder("device token", read_link, texts, of_links),
@@ -306,7 +313,7 @@ def _tokens(examples: Mapping[type[Wire], bytes]) -> list[Decoder]:
     ]
 
 
-_CONFIGURATION = ("protocol.manifest_read:read_configuration",)
+_CONFIGURATION = ("protocol.manifest.read:read_configuration",)
 CONFIGURATIONS = (
     b'name = "a"\nseed = 7\n[task]\nname = "digits"\n[task.parameters]\nx = [1, {y = 2}]\n[data]\nname = "d"\n',
     b"[training]\nrounds = 3\n[aggregation]\nrule = 'mean'\nnorm_max = 1e3\n[timing]\nheartbeat_s = 0.3\n",

@@ -3,9 +3,9 @@
     python tests/scaling.py [NODES ...]     writes the table in docs/scaling.md and the plot docs/scaling.svg
 
 Each size is played in a process of its own: a group that is placed, not joined, and a run of ROUNDS rounds in which
-training does nothing (simulations.idle_trainer). Everything else is the nodes' own code. Checks of the very same bytes
-are remembered across the nodes of a simulation, so CPU seconds are the simulator's, not those of as many machines;
-messages and bytes are what real nodes would send.
+training does nothing (simulations.training.idle_trainer). Everything else is the nodes' own code. Checks of the very
+same bytes are remembered across the nodes of a simulation, so CPU seconds are the simulator's, not those of as many
+machines; messages and bytes are what real nodes would send.
 """
 
 import json
@@ -64,7 +64,7 @@ def measure(nodes: int, rounds: int = ROUNDS) -> Figures:
 def play(nodes: int, rounds: int, folder: Path) -> None:
     """Print the figures, and end the process there and then: to end a hundred thousand tasks one by one tells nothing
     and takes seconds."""
-    from simulations.deterministic import run_deterministically
+    from simulations.world.deterministic import run_deterministically
 
     figures: Figures = {"nodes": nodes}
 
@@ -74,11 +74,11 @@ def play(nodes: int, rounds: int, folder: Path) -> None:
 async def _play(count: int, rounds: int, folder: Path, figures: Figures) -> None:
     import trio
 
-    from simulations.idle_trainer import IdleTrainer
-    from simulations.network import SimulatedWorld
-    from simulations.record import SharedStore
-    from simulations.simulated_node import ChunkPool, SimulatedNode
-    from simulations.trace import Trace
+    from simulations.nodes.simulated_node import ChunkPool, SimulatedNode
+    from simulations.training.idle_trainer import IdleTrainer
+    from simulations.world.network import SimulatedWorld
+    from simulations.world.record import SharedStore
+    from simulations.world.trace import Trace
 
     sent, trace = _Sent(), Trace()
     world, store, pool = SimulatedWorld(Random(f"network of {SEED}")), SharedStore(None), ChunkPool()
@@ -103,9 +103,9 @@ async def _play(count: int, rounds: int, folder: Path, figures: Figures) -> None
 
 async def _gather(world: Any, nodes: Sequence[Any], nursery: Any, folder: Path) -> None:
     from node.home.identity import Keys
-    from simulations.deterministic import until
-    from simulations.seeded_group import Placed, place_group
-    from simulations.simulated_node import EPOCH_S
+    from simulations.nodes.seeded_group import Placed, place_group
+    from simulations.nodes.simulated_node import EPOCH_S
+    from simulations.world.deterministic import until
 
     placed = [
         Placed(Keys(n.keys.key, n.keys.member_key, n.keys.seal_key.private_bytes_raw()), n.name, n.disk) for n in nodes
@@ -121,7 +121,7 @@ async def _gather(world: Any, nodes: Sequence[Any], nursery: Any, folder: Path) 
 
 
 async def _train(nodes: Sequence[Any], rounds: int, sent: "_Sent", figures: Figures) -> None:
-    from simulations.deterministic import until
+    from simulations.world.deterministic import until
 
     founder = nodes[0].node
     configuration = _CONFIGURATION.format(seed=SEED, rounds=rounds, nodes=len(nodes))

@@ -9,14 +9,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from trio._core import _run
 from trio.testing import MockClock
 
-from node.network.bulk import Bulk, Transfer
+from node.network.bulk.bulk import Bulk, Transfer
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId, node_id_of, public_key_of
 from protocol.limits import CHUNK_BYTES
-from simulations.disk import ChunkPool, SimulatedDisk
-from simulations.network import SimulatedWorld
-from simulations.network_node import SimulatedNetwork
-from simulations.network_wires import WireProfile
+from simulations.world.disk import ChunkPool, SimulatedDisk
+from simulations.world.network import SimulatedWorld
+from simulations.world.network_node import SimulatedNetwork
+from simulations.world.network_wires import WireProfile
 
 LINE_BITS_PER_S = 10e6
 VIRTUAL_S_MAX = 3600.0

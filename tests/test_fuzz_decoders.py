@@ -27,18 +27,18 @@ OURS = {
         "node.membership.groups:Groups.load",
         "node.home.home:read_settings",
         "node.home.limits:Limits.set",
-        "node.api.inbox_seen:_ids_in",
+        "node.api.inbox.seen:_ids_in",
     ),
     *(
         "node.run.models:models_in",
         "node.run.known_run:KnownRun.load_decision",
-        "node.network.libp2p_faults:Faults._look",
+        "node.network.libp2p.faults:Faults._look",
     ),
     *("node.run.policy:Policy.load", "node.record.predict:Predictor._manifest", "node.system.prometheus:Counts.count"),
     *("node.run.task_files:TaskFiles.load", "node.tasks.digits:_read", "node.tasks.tables:_read_npz"),
-    *("node.membership.siblings:read_siblings", "tracker.queries:compile_query.decode"),
+    *("node.membership.siblings:read_siblings", "tracker.queries.queries:compile_query.decode"),
     # An import lets such columns in only where they hold JSON of the right form, which is not deep.
-    *("tracker.import_rules:_check_json", "node.cli.report_lineage:_figures"),
+    *("tracker.imports.rules:_check_json", "node.cli.report_lineage:_figures"),
 }
 
 

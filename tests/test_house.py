@@ -114,7 +114,7 @@ def test_no_property_has_a_limit_of_time() -> None:
 
 def test_one_place_speaks_libp2p() -> None:
     speakers = [path for path in modules() if {"libp2p", "multiaddr"} & set(imported(tree_of(path)))]
-    assert [name_of(path) for path in speakers if not name_of(path).startswith("node/network/libp2p_")] == []
+    assert [name_of(path) for path in speakers if not name_of(path).startswith("node/network/libp2p/")] == []
     assert speakers
 
 

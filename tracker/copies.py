@@ -14,9 +14,9 @@ from typing import Any
 import duckdb
 
 from protocol.errors import FednodeError
-from tracker.connect import MEMORY_MB_MAX, connect, first_line, work_folder
 from tracker.durable import disk_errors, make_directory, sync, sync_directory
 from tracker.store import Store, open_stopped
+from tracker.tables.connect import MEMORY_MB_MAX, connect, first_line, work_folder
 
 ROOM_FACTOR = 2  # of what is stored: the copy, and its journal until that is folded in
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from protocol.errors import FednodeError, Refused
-from tracker.rows import utc
+from tracker.tables.rows import utc
 
 DAYS_MAX = 36_500  # a century; longer is for ever
 ROWS_MAX = 10**12

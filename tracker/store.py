@@ -1,4 +1,4 @@
-"""The record in one DuckDB file: what goes in, once and whole. What comes out is in `tracker.reader`.
+"""The record in one DuckDB file: what goes in, once and whole. What comes out is in `tracker.queries.reader`.
 
 Synchronous and for one thread at a time; `node.record.record` keeps it off the event loop. Batches go through DuckDB's
 appender, a transaction each (a single row of its own costs three orders of magnitude more).
@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 import duckdb
 
 from protocol.errors import FednodeError
-from tracker.connect import DAMAGED_REMEDY, connect, first_line, work_folder
 from tracker.durable import disk_errors, sync, sync_directory
-from tracker.reader import Reader
+from tracker.queries.reader import Reader
 from tracker.retention import was_removed
-from tracker.rows import Row, utc
-from tracker.schema import TABLES, Table, check_version, migrate, version_of
+from tracker.tables.connect import DAMAGED_REMEDY, connect, first_line, work_folder
+from tracker.tables.rows import Row, utc
+from tracker.tables.schema import TABLES, Table, check_version, migrate, version_of
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@
 
 What is left out counts as zero, so such a codec is of use only where its loss is fed back (arXiv:1809.07599). Rules
 that compare updates, or sort coordinates, would see mostly zeros, and are not to be had with it
-(protocol.manifest_rules).
+(protocol.manifest.rules).
 """
 
 from typing import Any, ClassVar

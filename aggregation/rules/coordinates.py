@@ -21,7 +21,7 @@ from aggregation.rules.rule import Candidate, Plan, Rows, Rule, Slab, SlabCombin
 from aggregation.rules.sorting_network import network
 from aggregation.tensors.flat import F32, SLAB_ELEMENTS, FlatLayout
 from protocol.errors import LocalProtocolError
-from protocol.manifest_defences import byzantine_count
+from protocol.manifest.defences import byzantine_count
 
 # Where the network's comparators, which grow as N·log²N, begin to cost more than sorting. Measured with AVX-512: at
 # about 200 with a sort that uses it; at 60 on a CPU whose sort was relatively faster.

@@ -19,7 +19,7 @@ from aggregation.rules.gram import Gram
 from aggregation.rules.rule import Candidate, checked_share
 from aggregation.rules.sums import Shares, SumRule, WeighingRule
 from protocol.errors import FednodeError
-from protocol.manifest_defences import byzantine_count
+from protocol.manifest.defences import byzantine_count
 
 WEISZFELD_STEPS = 32  # each costs N² of Python's operations, next to nothing beside one pass over the updates
 CLIPPING_STEPS = 10

@@ -20,7 +20,7 @@ from aggregation.rules.rule import Candidate, Rows, Slab
 from aggregation.rules.sums import Shares
 from aggregation.tensors.exact_sum import ZERO_EXPONENT
 from aggregation.tensors.flat import F32, FlatLayout
-from protocol.manifest_defences import byzantine_count
+from protocol.manifest.defences import byzantine_count
 
 _SUM_BITS = 53  # what float64 counts without gaps
 _COLUMNS = 2048  # mixed at a time: of fifty rows as much as a core's cache holds

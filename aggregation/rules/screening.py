@@ -19,8 +19,8 @@ from aggregation.tensors.exact_sum import ZERO_EXPONENT, exponent_of
 from aggregation.tensors.flat import F32
 from aggregation.tensors.norms import NORM_UNIT_BITS
 from aggregation.updates import Checked, Refusal, check_norm_bound
-from protocol.checkpoint import NORM_OUTLIER
 from protocol.errors import FednodeError
+from protocol.run.checkpoint import NORM_OUTLIER
 
 MEDIAN = "median"  # clip to the round's
 FACTOR_END = 1e9

@@ -17,8 +17,8 @@ from aggregation.rules.rule import Candidate, Plan, Rule, Spool, WeightedSum
 from aggregation.tensors.exact_sum import WEIGHT_MAX
 from aggregation.tensors.flat import FlatLayout
 from aggregation.updates import Refusal
-from protocol.checkpoint import SET_ASIDE
 from protocol.errors import FednodeError
+from protocol.run.checkpoint import SET_ASIDE
 
 
 @dataclass(frozen=True)

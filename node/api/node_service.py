@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from node.api.inbox import Inbox
+from node.api.inbox.inbox import Inbox
 from node.api.run_curves import RunCurves
 from node.api.run_list import RunList
-from node.api.service import Asked, Json, LogPage, LogsQuery, ModelFile, NotFound
+from node.api.service.service import Asked, Json, LogPage, LogsQuery, ModelFile, NotFound
 from node.api.transfers import Transfers
 from node.api.views import group_view, metric_view, peer_view, peers_view, status_view
 from node.data.views import DataViews
@@ -35,12 +35,12 @@ from node.run.proposal import Proposals
 from node.system.devices import Devices
 from node.system.prometheus import prometheus_text
 from node.system.views import SystemViews
+from protocol.entrance.invitation import read_token
 from protocol.errors import FednodeError, Refused
-from protocol.invitation import read_token
 from protocol.keys import GroupId, NodeId, RunId
 from protocol.token_text import DEVICE_LINK, kind_of
-from tracker.asking import answered
-from tracker.rows import MetricRow, iso
+from tracker.queries.asking import answered
+from tracker.tables.rows import MetricRow, iso
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -54,7 +54,7 @@ _EXPIRES_S_MAX = 366 * 86_400  # a year: an invitation is a key, and keys are re
 
 
 class Service:
-    """See node.api.service.NodeService, which says what every method does."""
+    """See node.api.service.service.NodeService, which says what every method does."""
 
     def __init__(self, node: "Node") -> None:
         self._node = node

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from node.api.service import Json, MetricsQuery
+from node.api.service.service import Json, MetricsQuery
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -13,7 +13,7 @@ IdOf = Callable[[str], Awaitable[str]]  # of what a person calls a run, or a nod
 
 
 class RunCurves:
-    """See node.api.service.CurveService, which says what every method does.
+    """See node.api.service.service.CurveService, which says what every method does.
 
     `catch_up`: makes what was recorded just now readable."""
 

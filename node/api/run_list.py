@@ -3,19 +3,19 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from node.api.service import Json
+from node.api.service.service import Json
 from node.api.views import run_view
 from protocol.keys import RunId
-from tracker.asking import answered
-from tracker.queries_runs import RUN_FILTERS
-from tracker.run_list import runs_page, runs_told_first, with_participants
+from tracker.queries.asking import answered
+from tracker.queries.run_list import runs_page, runs_told_first, with_participants
+from tracker.queries.runs import RUN_FILTERS
 
 if TYPE_CHECKING:
     from node.node import Node
 
 
 class RunList:
-    """See node.api.service_runs.RunListService, which says what every method does."""
+    """See node.api.service.runs.RunListService, which says what every method does."""
 
     def __init__(self, node: "Node", catch_up: Callable[[], Awaitable[None]]) -> None:
         self._node = node

@@ -5,22 +5,22 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from node.api.service_store import Json
+from node.api.service.store import Json
 from node.record.blob_usage import kinds_at_work
 from node.run.driver import RunDriver
 from node.run.known_run import KnownRun
 from protocol.keys import BlobId, NodeId
-from tracker.rows import iso
+from tracker.tables.rows import iso
 
 if TYPE_CHECKING:
-    from node.network.bulk import TransferProgress
+    from node.network.bulk.bulk import TransferProgress
     from node.node import Node
 
 TELL_INTERVAL_S = 1.0  # rates are means over seconds
 
 
 class Transfers:
-    """See node.api.service_store.TransferService, which says what every method does."""
+    """See node.api.service.store.TransferService, which says what every method does."""
 
     def __init__(self, node: "Node") -> None:
         self._node = node

@@ -15,9 +15,9 @@ from node.membership.memberships import (
 )
 from node.membership.operation_words import names_of
 from node.run.known_run import KnownRun
+from protocol.group.presence import Presence, stale_after_s
 from protocol.keys import NodeId
-from protocol.presence import Presence, stale_after_s
-from tracker.rows import LogRow, MetricRow, iso
+from tracker.tables.rows import LogRow, MetricRow, iso
 
 if TYPE_CHECKING:
     from node.node import Node

@@ -90,7 +90,7 @@ def _usage_stopped(home: Path) -> Json:
 
 
 def _store(home: Path) -> Any:
-    from tracker.blobs import BlobStore
+    from tracker.blobs.blobs import BlobStore
 
     return BlobStore(home / "blobs")
 

@@ -96,7 +96,7 @@ def parquet(answer: Answer, places: tuple[str, ...], everything: bool, force: bo
     run_name, folder = None if everything else places[0], Path(places[-1])
     if not force and (there := sorted(folder.glob("*.parquet"))):
         raise ClientError(f"{there[0]} is there already", remedy="name another folder, or replace it with --force")
-    from tracker.export_parquet import export_tables
+    from tracker.exports.parquet import export_tables
 
     source = answer.record()
     run_id = source.run(run_name)["run_id"] if run_name else None

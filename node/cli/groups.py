@@ -250,7 +250,7 @@ def join(answer: Answer, token: str, yes: bool) -> None:
 
 def _whose_machine(text: str) -> str:
     """What becomes of this machine by a device token; "" for any other, and for one that is not good."""
-    from protocol.device_link import open_device_token  # pydantic: not before it is needed
+    from protocol.entrance.device_link import open_device_token  # pydantic: not before it is needed
     from protocol.token_text import DEVICE_LINK, kind_of
 
     try:
@@ -270,7 +270,7 @@ def _whose_machine(text: str) -> str:
 def _what_it_lets_into(text: str) -> str:
     """What the token says, before the node knocks with it, which may take half a minute; "" where it says nothing
     good, and the node will say why."""
-    from protocol.invitation import read_token  # pydantic: not before it is needed
+    from protocol.entrance.invitation import read_token  # pydantic: not before it is needed
     from protocol.times import date_text
 
     try:

@@ -25,8 +25,8 @@ def import_command(answer: Answer, source: Path) -> None:
     other node's data sets, decisions and registered names stay out. Everything is looked at first: all of it comes in,
     or nothing.
     """
-    from tracker.connect import work_folder
-    from tracker.import_read import stage
+    from tracker.imports.read import stage
+    from tracker.tables.connect import work_folder
 
     client, place = asked(answer)
     if same_file(source / RECORD if (source / RECORD).is_file() else source, place):
@@ -72,9 +72,9 @@ def _merged(record: Any, staged: Path, home: Path, models: Path | None) -> dict[
     """Into the store of a stopped node."""
     import time
 
-    from tracker.blobs import BlobStore
-    from tracker.import_blobs import take_given
-    from tracker.import_merge import merge
+    from tracker.blobs.blobs import BlobStore
+    from tracker.imports.blobs import take_given
+    from tracker.imports.merge import merge
     from tracker.retention import rules_in
 
     file = home / "retention.json"

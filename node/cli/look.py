@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from node.cli.look_where import Name, Test, Value, in_order, parse, parse_sort
 from protocol.errors import Refused
-from tracker.query import IN_MEANS, MEAN
+from tracker.queries.query import IN_MEANS, MEAN
 
 if TYPE_CHECKING:
     from fednode_client import Client
@@ -43,8 +43,9 @@ COLUMNS = _NUMBERS | _TEXTS
 PARAMETERS, METRICS = "params.", "metrics."
 _TAGS = PARAMETERS + "tags"
 
-# Of each key the mean over the nodes' newest measurement of a checkpoint, weighted by samples; as tracker.queries has
-# it, a figure that came twice counts once, and one that is beyond all measure not at all.
+# Of each key the mean over the nodes' newest measurement of a checkpoint, weighted by samples;
+# as tracker.queries.queries has it, a figure that came twice counts once, and one that is beyond all measure not at
+# all.
 MEANS = """WITH latest AS (
     SELECT run_id, node_id, key, round, arg_max(value, position) AS value, arg_max(samples, position) AS samples
     FROM metrics WHERE scope = 'global' AND split = 'eval' AND class IS NULL AND {where}
@@ -104,7 +105,7 @@ class Looker:
         """The full name of what a person wrote. Raises LookupError with a sentence that names what is known."""
         written = written.replace("`", "")
         if written.startswith(PARAMETERS):
-            from protocol.manifest_aliases import ALIASES
+            from protocol.manifest.aliases import ALIASES
 
             name, keys = written.removeprefix(PARAMETERS), self._keys(PARAMETERS)
             return PARAMETERS + _key(name if name in keys else ALIASES.get(name, name), keys, "parameter")

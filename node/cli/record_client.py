@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fednode_client import ClientError
-from node.api.api_json import json_bytes
-from node.api.service import NotFound
+from node.api.http.json import json_bytes
+from node.api.service.service import NotFound
 from node.api.views import run_view
 from node.names import PREFIX_CHARACTERS_MIN
 from node.record.model_names import model_named, models_of
-from tracker.asking import Asking, answered_now
-from tracker.lineage import lineage_of
-from tracker.reader import Reader
-from tracker.run_list import with_participants
+from tracker.queries.asking import Asking, answered_now
+from tracker.queries.lineage import lineage_of
+from tracker.queries.reader import Reader
+from tracker.queries.run_list import with_participants
 from tracker.store import open_stopped
 
 T = TypeVar("T")

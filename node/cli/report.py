@@ -166,7 +166,7 @@ def _newest(metrics: Sequence[Json]) -> dict[tuple[str, str], float | None]:
 
 def _configuration(told: Told) -> str:
     from node.exports.report import entry_text, table
-    from protocol.manifest_words import leaves
+    from protocol.manifest.words import leaves
 
     rows = [(key, entry_text(entry)) for key, entry in leaves(told.run["manifest"])]
     return table(["key", "value"], rows, codes=[0])

@@ -214,7 +214,7 @@ def _set_aside(entry: dict[str, Any], updates: list[dict[str, Any]]) -> str:
 
 def _liars_lack(entry: dict[str, Any], updates: list[dict[str, Any]]) -> str:
     """Where the newest round bore fewer liars than its rule is there for; "" else, and before the first round."""
-    from protocol.manifest_words import aggregation_in, dotted, liars_lack
+    from protocol.manifest.words import aggregation_in, dotted, liars_lack
 
     keys = aggregation_in(dotted(entry.get("manifest", {})))
     newest = max((update["round"] for update in updates), default=0)
@@ -224,7 +224,7 @@ def _liars_lack(entry: dict[str, Any], updates: list[dict[str, Any]]) -> str:
 
 
 def _how(entry: dict[str, Any]) -> str:
-    from protocol.manifest_words import dotted, how_words
+    from protocol.manifest.words import dotted, how_words
 
     return how_words(dotted(entry.get("manifest", {})))
 

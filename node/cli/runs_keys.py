@@ -12,7 +12,7 @@ from node.cli.common import Answer, common_options
 @click.pass_obj
 def template(answer: Answer) -> None:
     """Print a configuration to start from: valid as it is, with every key explained."""
-    from protocol.manifest_keys import template as text
+    from protocol.manifest.keys import template as text
 
     answer.give({"template": text()}, lambda: text().rstrip())
 
@@ -23,8 +23,8 @@ def template(answer: Answer) -> None:
 @click.pass_obj
 def keys(answer: Answer, search: str | None) -> None:
     """List every key of a configuration; with SEARCH, those whose name, meaning or alias has that in it."""
-    from protocol.manifest_aliases import ALIASES
-    from protocol.manifest_keys import KEYS, toml_value
+    from protocol.manifest.aliases import ALIASES
+    from protocol.manifest.keys import KEYS, toml_value
 
     wanted = (search or "").lower()
     by_alias = {target for alias, target in ALIASES.items() if wanted in alias}

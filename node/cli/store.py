@@ -239,7 +239,7 @@ def _copy_stopped(place: Path, file: Path) -> None:
 def _copy_models(blobs: Path, target: Path) -> tuple[int, int]:
     """Every blob that the copied record names, each seen to be what its name says. Gives how many, and how many are not
     here, or are damaged."""
-    from tracker.chunks import blob_id_of_data
+    from tracker.blobs.chunks import blob_id_of_data
     from tracker.store import open_stopped
 
     with closing(open_stopped(target / RECORD)) as record, closing(record.reader()) as reader:

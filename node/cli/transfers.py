@@ -124,7 +124,7 @@ def _limits_stopped(home: Path, changes: dict[str, str], not_running: NodeNotRun
     """Of a node that is stopped: from its settings, changed. Raises `not_running` where there is no node at all."""
     from node.home.home import SETTINGS, stopped_home
     from node.home.limits import changed_limits
-    from tracker.blobs import BlobStore
+    from tracker.blobs.blobs import BlobStore
 
     if not (home / SETTINGS).exists():
         raise not_running

@@ -50,7 +50,7 @@ def _of_table(path: Path, kind: str) -> Json:
     """Of a .csv or .parquet file, by an engine that can read nothing else."""
     import duckdb  # here: with a node that has no such data it costs nothing
 
-    from tracker.connect import first_line
+    from tracker.tables.connect import first_line
 
     quoted = str(path).replace("'", "''")
     source = f"read_csv('{quoted}', header = true)" if kind == "csv" else f"read_parquet('{quoted}')"

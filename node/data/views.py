@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from node.api.service import Json, NotFound
+from node.api.service.service import Json, NotFound
 from node.data.datasets import DataSet
 from node.data.statistics import statistics_of
 from protocol.errors import Refused
-from tracker.rows import DataSetRow
+from tracker.tables.rows import DataSetRow
 
 if TYPE_CHECKING:
     from node.node import Node

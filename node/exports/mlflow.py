@@ -27,7 +27,7 @@ from node.exports.mlflow_tags import (
 from node.exports.mlflow_target import TAGS_MAX, Target
 from node.exports.source import Source, metric_pages, node_names
 from node.exports.system import system_points
-from tracker.export_points import Point, clean_name, points_of, seconds_of
+from tracker.exports.points import Point, clean_name, points_of, seconds_of
 
 PARAM_CHARACTERS_MAX, TAG_CHARACTERS_MAX = 6000, 5000  # MLflow's limits
 MEAN_SETTLES_AFTER_ROUNDS = 2  # nodes measure a checkpoint while the next round begins; a mean of some would be wrong

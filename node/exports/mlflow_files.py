@@ -12,7 +12,7 @@ from fednode_client import Client, RequestRefused
 from node.exports.mlflow_api import MlflowServer
 from node.exports.mlflow_target import Target
 from node.exports.source import Source
-from tracker.export_points import clean_name
+from tracker.exports.points import clean_name
 
 MODEL_FILE = "global_model.safetensors"
 ARTIFACTS_MAX = 1000  # of one node in one run: more are no longer looked through by anybody

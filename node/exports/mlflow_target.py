@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TypeVar
 
 from node.exports.mlflow_api import Json, MlflowServer, pairs
-from tracker.export_points import Point
+from tracker.exports.points import Point
 
 METRICS_MAX, PARAMS_MAX, TAGS_MAX = 1000, 100, 100  # of one batch: MLflow's limits
 _SAME = 1e-9  # relative; another node's mean of the same figures may differ in its last bits

@@ -8,7 +8,7 @@ from typing import Any
 
 from node.exports.source import Json, Source
 from node.system.names import MLFLOW_PREFIX, fedml_values, mlflow_values
-from tracker.export_points import Point, clean_name, seconds_of
+from tracker.exports.points import Point, clean_name, seconds_of
 
 PAGE_ROWS = 20_000  # of one answer: a few megabytes
 BEFORE_S = 30.0  # a machine is measured now and then: what it did so shortly before the start still counts

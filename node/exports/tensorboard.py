@@ -7,8 +7,8 @@ from typing import Any
 
 from node.exports.source import Source, metric_pages, node_names
 from node.exports.system import system_points
-from tracker.export_points import Point, folder_name, points_of, seconds_of
-from tracker.export_tensorboard import EventFiles
+from tracker.exports.points import Point, folder_name, points_of, seconds_of
+from tracker.exports.tensorboard import EventFiles
 
 MEAN_FOLDER = "mean"
 _POINTS_AT_ONCE = 20_000

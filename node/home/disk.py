@@ -17,7 +17,11 @@ import trio
 
 from protocol.errors import Refused
 from protocol.keys import BlobId
-from tracker.blobs import BlobFile, BlobStore
+from tracker.blobs.blobs import BlobFile, BlobStore
+from tracker.blobs.early import EarlyFile
+from tracker.blobs.halves import HalfBlob
+from tracker.blobs.quota import QUOTA_CODE, Quota
+from tracker.blobs.stored import StoredBlob, TakenBlob
 from tracker.durable import (
     RESERVED_FOLDERS,
     check_file_name,
@@ -28,11 +32,7 @@ from tracker.durable import (
     sync_directory,
     write_atomically,
 )
-from tracker.early import EarlyFile
-from tracker.halves import HalfBlob
 from tracker.journal import Journal
-from tracker.quota import QUOTA_CODE, Quota
-from tracker.stored import StoredBlob, TakenBlob
 
 BULK_THREADS_MAX = 4  # enough to keep a disk and two cores busy with hashing and writing
 RECORD_THREADS_MAX = 2  # of their own: a vote never waits for somebody's hundred megabytes

@@ -45,7 +45,7 @@ from node.home.key_files import (
     secret_files,
 )
 from node.home.sealing import is_sealed
-from node.network.libp2p_addresses import machine_hosts
+from node.network.addresses import machine_hosts
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.keys import BlobId, NodeId
 from protocol.version import PROTOCOL_VERSION

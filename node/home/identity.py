@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from node.home.sealing import Vault
 from node.seams import Disk
 from protocol.errors import FednodeError, RemoteProtocolError
-from protocol.group_key import seal_key_of
+from protocol.group.key import seal_key_of
 from protocol.identity import make_certificate, open_certificate
 from protocol.keys import MemberId, NodeId, member_id_of, node_id_of, public_key_of
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from node.home.home import LIMITS, SETTINGS, checked_limit, read_settings
-from node.network.pace import Pace
+from node.network.bulk.pace import Pace
 from node.network.rates import rate_of, size_of
 from node.seams import Disk
+from tracker.blobs.quota import Quota
 from tracker.durable import write_atomically
-from tracker.quota import Quota
 
 Json = dict[str, float | None]
 

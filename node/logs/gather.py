@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from node.api.service import AllLogsQuery, Json, LogPolicy, NotFound
+from node.api.service.service import AllLogsQuery, Json, LogPolicy, NotFound
 from node.logs.listen import Heard, listen
 from node.logs.share import LINES_MAX, POLL_S, has_ended
 from node.run.known_run import KnownRun
@@ -29,7 +29,7 @@ Send = Callable[[list[Json]], Awaitable[None]]  # events for whoever asked, as d
 
 
 class LogGather:
-    """See node.api.service.LogService, which says what every method does."""
+    """See node.api.service.service.LogService, which says what every method does."""
 
     def __init__(self, node: "Node", run_id: IdOf, node_id: IdOf) -> None:
         self._node = node

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from node.api.service import AllLogsQuery, Json
+from node.api.service.service import AllLogsQuery, Json
 from node.logs.share import (
     AFTER_END_S,
     ANSWER_BYTES_MAX,

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from tracker.rows import LogRow
+from tracker.tables.rows import LogRow
 
 MESSAGE_CHARACTERS_MAX = 4000  # a traceback; what is longer is cut, the log file has it whole
 

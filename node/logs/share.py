@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import trio
 from pydantic import Field
 
-from node.api.service import Json, Level
+from node.api.service.service import Json, Level
 from node.logs.redact import CHARACTERS_MAX, redact
 from node.run.known_run import KnownRun
 from node.training.worker_output import ReadingSpeed
-from protocol.checkpoint import HexHash
 from protocol.errors import Refused
 from protocol.keys import NodeId, RunId
+from protocol.run.checkpoint import HexHash
 from protocol.wire import Wire, pack, unpack
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from functools import lru_cache
 import msgpack
 
 from node.seams import Disk, Network
-from protocol.address_record import AddressRecord, is_newer, open_address_record
 from protocol.errors import RemoteProtocolError
 from protocol.fields import NodeAddresses
+from protocol.group.address_record import AddressRecord, is_newer, open_address_record
 from protocol.keys import NodeId
 from protocol.limits import HINTS_MAX
 

@@ -8,8 +8,8 @@ import trio
 
 from node.membership.group_place import GroupPlace
 from protocol.errors import FednodeError
+from protocol.group.presence import interval_s
 from protocol.keys import GroupId
-from protocol.presence import interval_s
 
 log = logging.getLogger("fednode.groups")
 

@@ -8,11 +8,11 @@ from node.home.identity import Identity
 from node.membership.address_book import AddressBook
 from node.network.reach import OUTSIDE_MAX, entrance_beside
 from node.seams import Network
-from protocol.address_record import SEQUENCE_MAX, AddressRecord, make_address_record
 from protocol.fields import NodeAddresses
+from protocol.group.address_record import SEQUENCE_MAX, AddressRecord, make_address_record
+from protocol.group.presence import Capacity, Presence, announce
 from protocol.keys import GroupId
 from protocol.limits import ADDRESSES_MAX
-from protocol.presence import Capacity, Presence, announce
 
 # An announcement is told to whoever connects for so long; then what it says of load and runs is old.
 FRESH_S = 10.0

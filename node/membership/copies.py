@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from protocol.address_record import AddressRecord
+from protocol.group.address_record import AddressRecord
 
 RESTART_S = 1.0  # what a life of before said while it ended, on a machine whose clock was just a little ahead
 CLOCK_AHEAD_S = 600.0  # further in the future is no other node, but a record of ours from when the clock was wrong

@@ -16,18 +16,18 @@ from node.network.complaints import Complaints
 from node.network.dial_words import tried_in_words
 from node.network.versions import OtherVersion
 from node.seams import ENTRANCE_PROTOCOL, Network, Stream, StreamClosed, Unreachable
-from protocol.admitting import EntranceHost, Hosted
-from protocol.entrance_outputs import Close, KeepOperations, KeepSiblings, SendFrame, TurnedAway
+from protocol.entrance.admitting import EntranceHost, Hosted
+from protocol.entrance.introducing import Introduction, Welcomed
+from protocol.entrance.invitation import Invitation
+from protocol.entrance.joining import TRY_ANOTHER_ENTRANCE, Joined, Joining
+from protocol.entrance.linking import Linking, LinkMade, ShutOut, SiblingKnock
+from protocol.entrance.outputs import Close, KeepOperations, KeepSiblings, SendFrame, TurnedAway
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.fields import NodeAddresses
-from protocol.introducing import Introduction, Welcomed
-from protocol.invitation import Invitation
-from protocol.joining import TRY_ANOTHER_ENTRANCE, Joined, Joining
+from protocol.group.operations import OpenOperation
+from protocol.group.why_out import OUT_CODES
 from protocol.keys import GroupId, NodeId
 from protocol.limits import ENTRANCE_DEADLINE_S, FRAME_BYTES_MAX
-from protocol.linking import Linking, LinkMade, ShutOut, SiblingKnock
-from protocol.operations import OpenOperation
-from protocol.why_out import OUT_CODES
 
 if TYPE_CHECKING:
     from node.membership.siblings import SiblingNodes

@@ -16,7 +16,7 @@ from node.network.complaints import Complaints
 from node.network.links import Links
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.fields import GroupIdText
-from protocol.group_key import (
+from protocol.group.key import (
     GROUP_KEY_BYTES,
     SEALED_KEY_BYTES,
     GroupKey,
@@ -26,11 +26,11 @@ from protocol.group_key import (
     seal_to_all,
     sealed_for,
 )
-from protocol.group_state import FormerMember, GroupState, RevokedNode
+from protocol.group.operation_kinds import KeyRotate, Payload
+from protocol.group.state import FormerMember, GroupState, RevokedNode
 from protocol.keys import GroupId, Hash, NodeId
 from protocol.limits import EPOCH_MAX, EPOCH_STEP
-from protocol.operation_kinds import KeyRotate, Payload
-from protocol.voters import lot
+from protocol.run.voters import lot
 from protocol.wire import Wire, pack, unpack
 
 log = logging.getLogger("fednode.groups")

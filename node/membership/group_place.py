@@ -14,16 +14,16 @@ from blake3 import blake3
 from node.home.identity import Identity
 from node.seams import Disk
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
-from protocol.group_author import append, create_group, draft
-from protocol.group_key import GOSSIP_NONCE_BYTES, GROUP_KEY_BYTES, GroupKey, open_gossip, seal_gossip
-from protocol.group_log import GroupLog
-from protocol.group_reducer import NodeTooOld
-from protocol.group_state import FormerMember, GroupState, RevokedNode
+from protocol.group.author import append, create_group, draft
+from protocol.group.key import GOSSIP_NONCE_BYTES, GROUP_KEY_BYTES, GroupKey, open_gossip, seal_gossip
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import GroupCreate, Payload
+from protocol.group.operations import OpenOperation
+from protocol.group.presence import PresenceBook
+from protocol.group.reducer import NodeTooOld
+from protocol.group.state import FormerMember, GroupState, RevokedNode
+from protocol.group.sync import SyncSession
 from protocol.keys import GroupId, Hash, NodeId
-from protocol.operation_kinds import GroupCreate, Payload
-from protocol.operations import OpenOperation
-from protocol.presence import PresenceBook
-from protocol.sync import SyncSession
 from protocol.version import PROTOCOL_VERSION
 from protocol.wire import hash_of, pack_plain
 

@@ -25,16 +25,16 @@ from node.membership.whereabouts import Whereabouts
 from node.network.complaints import Complaints
 from node.network.links import Links
 from node.seams import ENTRANCE_PROTOCOL, Disk, Network
+from protocol.entrance.invitation import Invitation, invite, open_token
+from protocol.entrance.joining import Joined
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
-from protocol.invitation import Invitation, invite, open_token
-from protocol.joining import Joined
+from protocol.group.operation_kinds import MemberLeave, MemberRemove, NodeRevoke, Payload
+from protocol.group.operations import OpenOperation
+from protocol.group.presence import Capacity, Presence, group_of
+from protocol.group.sync import SYNC_MESSAGE_BYTES_MAX, SyncMessage
+from protocol.group.why_out import why_out
 from protocol.keys import GroupId, NodeId
 from protocol.limits import ANTI_ENTROPY_S
-from protocol.operation_kinds import MemberLeave, MemberRemove, NodeRevoke, Payload
-from protocol.operations import OpenOperation
-from protocol.presence import Capacity, Presence, group_of
-from protocol.sync import SYNC_MESSAGE_BYTES_MAX, SyncMessage
-from protocol.why_out import why_out
 from protocol.wire import pack, unpack
 
 log = logging.getLogger("fednode.groups")

@@ -16,15 +16,15 @@ from node.membership.entrance import converse
 from node.membership.groups import INDEX
 from node.membership.siblings import name_of, read_siblings, write_siblings
 from node.seams import Disk, Network, StreamClosed, Unreachable
-from protocol.device_link import DeviceToken, link_id_of, make_device_token, open_device_token
-from protocol.entrance_outputs import TurnedAway
+from protocol.entrance.device_link import DeviceToken, link_id_of, make_device_token, open_device_token
+from protocol.entrance.link_host import revoked
+from protocol.entrance.linking import Linking, LinkMade, ShutOut, SiblingKnock
+from protocol.entrance.outputs import TurnedAway
+from protocol.entrance.siblings import Siblings
 from protocol.errors import Refused, RemoteProtocolError
-from protocol.group_key import seal_key_of
+from protocol.group.key import seal_key_of
 from protocol.identity import make_revocation, open_certificate
 from protocol.keys import Hash, MemberId, NodeId, member_id_of, public_key_of
-from protocol.link_host import revoked
-from protocol.linking import Linking, LinkMade, ShutOut, SiblingKnock
-from protocol.siblings import Siblings
 
 if TYPE_CHECKING:
     from node.node import Node

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from node.api.service import Json, NotFound
+from node.api.service.service import Json, NotFound
 from node.membership.group_place import GroupPlace
 from node.membership.members_meant import NoSuchMember, member_meant
 from node.membership.operation_words import Names, author_names, in_words, names_of, why_void
@@ -16,13 +16,13 @@ from node.membership.own_nodes import OwnNodes
 from node.names import PREFIX_CHARACTERS_MIN
 from protocol.errors import FednodeError, Refused
 from protocol.fields import as_text
-from protocol.group_state import GroupState, InvitationEntry
+from protocol.group.operation_kinds import InviteRevoke, MemberLeave, MemberRemove, MemberRole
+from protocol.group.operations import OpenOperation
+from protocol.group.state import GroupState, InvitationEntry
+from protocol.group.why_out import why_in_vain
 from protocol.keys import GroupId, Hash, MemberId
-from protocol.operation_kinds import InviteRevoke, MemberLeave, MemberRemove, MemberRole
-from protocol.operations import OpenOperation
 from protocol.times import date_text
-from protocol.why_out import why_in_vain
-from tracker.rows import iso
+from tracker.tables.rows import iso
 
 if TYPE_CHECKING:
     from node.node import Node

@@ -9,10 +9,10 @@ from node.membership.announcer import Announcer
 from node.membership.group_place import GroupPlace
 from node.network.reach import Reach, entrance_beside, reach_of
 from protocol.fields import NodeAddresses
-from protocol.group_state import NodeEntry
+from protocol.group.state import NodeEntry
 from protocol.keys import GroupId, NodeId
 from protocol.limits import ADDRESSES_MAX, ENTRANCES_MAX, KNOWN_ADDRESSES_MAX
-from protocol.voters import lot
+from protocol.run.voters import lot
 
 # How many nodes of its groups a node holds connections to without need: gossip stays connected at any size, and an idle
 # node's heartbeats stay few. Below this size everybody is connected to everybody.

@@ -5,11 +5,8 @@ from typing import NamedTuple
 
 from node.membership.members_meant import short_member
 from protocol.errors import RemoteProtocolError
-from protocol.group_log import GroupLog
-from protocol.group_state import GroupState
-from protocol.keys import Hash, NodeId, RunId
-from protocol.manifest import unpack_manifest
-from protocol.operation_kinds import (
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import (
     GroupCreate,
     InvitePost,
     InviteRevoke,
@@ -28,7 +25,10 @@ from protocol.operation_kinds import (
     RunStart,
     RunStop,
 )
-from protocol.operations import OpenOperation
+from protocol.group.operations import OpenOperation
+from protocol.group.state import GroupState
+from protocol.keys import Hash, NodeId, RunId
+from protocol.manifest.manifest import unpack_manifest
 from protocol.times import date_text
 
 _ID_SHOWN = 8  # of a hash or an id: enough to tell the few of a group apart

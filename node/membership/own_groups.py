@@ -14,11 +14,11 @@ from weakref import WeakValueDictionary
 import trio
 
 from node.membership.group_place import GroupPlace
+from protocol.entrance.siblings import GROUPS_TOLD_MAX, GroupTold
 from protocol.errors import FednodeError, Refused
+from protocol.group.operation_kinds import MemberProfile, NodeRevoke
 from protocol.keys import GroupId, NodeId
-from protocol.operation_kinds import MemberProfile, NodeRevoke
-from protocol.siblings import GROUPS_TOLD_MAX, GroupTold
-from protocol.voters import lot
+from protocol.run.voters import lot
 
 if TYPE_CHECKING:
     from node.membership.siblings import SiblingNodes

@@ -4,21 +4,21 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from node.api.service import Json, NotFound
+from node.api.service.service import Json, NotFound
 from node.membership.siblings import name_of
 from node.membership.token_words import reach_view
 from node.names import id_named
-from protocol.device_link import open_device_token
+from protocol.entrance.device_link import open_device_token
 from protocol.identity import open_certificate
 from protocol.keys import NodeId
-from tracker.rows import iso
+from tracker.tables.rows import iso
 
 if TYPE_CHECKING:
     from node.node import Node
 
 
 class OwnNodes:
-    """See node.api.service_nodes.OwnNodesService, which says what every method does."""
+    """See node.api.service.nodes.OwnNodesService, which says what every method does."""
 
     def __init__(self, node: "Node") -> None:
         self._node = node

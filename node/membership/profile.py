@@ -7,12 +7,12 @@ says it in every group; a group that is entered later is told then. Rules: docs/
 from typing import TYPE_CHECKING
 
 from node.membership.group_place import GroupPlace
+from protocol.entrance.siblings import ProfileTold
 from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.fields import require_name
+from protocol.group.operation_kinds import MemberProfile
+from protocol.group.operations import OpenOperation
 from protocol.identity import open_certificate
-from protocol.operation_kinds import MemberProfile
-from protocol.operations import OpenOperation
-from protocol.siblings import ProfileTold
 from protocol.wire import pack, unpack
 
 if TYPE_CHECKING:

@@ -18,17 +18,17 @@ from node.membership.knocks import KNOCK_FIRST_S, Knocks
 from node.membership.neighbours import KEPT_PEERS_MAX, kept_by_lot
 from node.membership.own_groups import OwnGroups
 from node.seams import Disk
-from protocol.address_record import open_address_record
-from protocol.entrance_outputs import TurnedAway
+from protocol.entrance.introducing import Welcomed
+from protocol.entrance.link_host import LinkDesk, revoked
+from protocol.entrance.linking import ShutOut, SiblingKnock
+from protocol.entrance.outputs import TurnedAway
+from protocol.entrance.siblings import SIBLING_NEWS_BYTES_MAX, GroupTold, OpenLink, SiblingNews, Siblings
 from protocol.errors import FednodeError, RemoteProtocolError
+from protocol.group.address_record import open_address_record
+from protocol.group.operations import OpenOperation
 from protocol.identity import open_certificate
-from protocol.introducing import Welcomed
 from protocol.keys import GroupId, Hash, NodeId
 from protocol.limits import ANTI_ENTROPY_S, KNOWN_ADDRESSES_MAX
-from protocol.link_host import LinkDesk, revoked
-from protocol.linking import ShutOut, SiblingKnock
-from protocol.operations import OpenOperation
-from protocol.siblings import SIBLING_NEWS_BYTES_MAX, GroupTold, OpenLink, SiblingNews, Siblings
 from protocol.wire import pack, pack_plain, unpack
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from node.network.reach import reach_of, warning_about
-from protocol.device_link import open_device_token
+from protocol.entrance.device_link import open_device_token
+from protocol.entrance.invitation import Invitation, read_token
 from protocol.fields import NodeAddresses
-from protocol.invitation import Invitation, read_token
 from protocol.times import ago_text, clock_text
 from protocol.token_text import DEVICE_LINK, kind_of
-from tracker.rows import iso
+from tracker.tables.rows import iso
 
 Json = dict[str, Any]
 

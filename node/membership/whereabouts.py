@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from node.membership.address_book import AddressBook
 from node.membership.group_place import GroupPlace
 from node.network.links import Links
-from protocol.address_record import (
+from protocol.group.address_record import (
     AddressesAsked,
     AddressesTold,
     Held,

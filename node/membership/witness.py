@@ -13,10 +13,10 @@ import trio
 from node.home.identity import Identity
 from node.membership.group_place import GroupPlace
 from protocol.errors import FednodeError, Refused
+from protocol.group.operation_kinds import Payload, RulingWitness
 from protocol.keys import GroupId
 from protocol.limits import WITNESS_GAP_S
-from protocol.operation_kinds import Payload, RulingWitness
-from protocol.voters import lot
+from protocol.run.voters import lot
 
 log = logging.getLogger("fednode.groups")
 

@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from node.api.service import ArtifactFile, Json, NotFound
+from node.api.service.service import ArtifactFile, Json, NotFound
 from node.seams import BlobReader, Disk, Record
 from protocol.keys import BlobId
 
 
 class Artifacts:
-    """See node.api.service.ArtifactService. `run_id` and `node_id` find what people call runs and nodes."""
+    """See node.api.service.service.ArtifactService. `run_id` and `node_id` find what people call runs and nodes."""
 
     def __init__(
         self,

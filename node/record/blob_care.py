@@ -13,10 +13,10 @@ from node.run.models import Models, made_in
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId, RunId
 from protocol.limits import BLOB_BYTES_MAX
-from tracker.stored import StoredBlob
+from tracker.blobs.stored import StoredBlob
 
 if TYPE_CHECKING:
-    from node.api.service_store import Json
+    from node.api.service.store import Json
     from node.node import Node
 
 log = logging.getLogger("fednode.node")
@@ -29,7 +29,7 @@ FETCHED = "fetched again"
 
 
 class BlobCare:
-    """See node.api.service_store.BlobService, which says what every method does."""
+    """See node.api.service.store.BlobService, which says what every method does."""
 
     def __init__(self, node: "Node") -> None:
         self._node = node

@@ -8,9 +8,9 @@ from node.record.kept_blobs import Sorting
 from node.record.retention import Looked
 from node.run.known_run import KnownRun
 from node.run.models import Models
-from protocol.checkpoint import Checkpoint
-from protocol.ledger import Ledger
-from tracker.stored import StoredBlob
+from protocol.run.checkpoint import Checkpoint
+from protocol.run.ledger import Ledger
+from tracker.blobs.stored import StoredBlob
 
 Json = dict[str, Any]
 

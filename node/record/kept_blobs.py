@@ -14,9 +14,9 @@ from node.run.known_run import KnownRun
 from node.run.models import Models, models_in
 from node.seams import Disk, Record
 from protocol.keys import RunId
+from tracker.blobs.stored import StoredBlob
 from tracker.retention import DAY_S, Rules
-from tracker.rows import iso
-from tracker.stored import StoredBlob
+from tracker.tables.rows import iso
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,17 @@ A model is named in one way everywhere:
     3fa9c0d1…       a model by the beginning of its blob's hash, 8 characters at least
 
 A text that names two different models is refused, with a spelling for each that means it alone. Nodes and commands that
-open a store's file ask the same: see tracker.asking.
+open a store's file ask the same: see tracker.queries.asking.
 """
 
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from node.api.service import NotFound
+from node.api.service.service import NotFound
 from node.names import PREFIX_CHARACTERS_MIN
 from protocol.errors import Refused
-from tracker.asking import Asking
+from tracker.queries.asking import Asking
 
 Json = dict[str, Any]
 

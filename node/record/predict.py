@@ -16,8 +16,8 @@ from typing import IO, TYPE_CHECKING, Any
 import trio
 from pydantic import ValidationError
 
-from node.api.api_json import json_bytes
-from node.api.service import Judged, Wanted
+from node.api.http.json import json_bytes
+from node.api.service.service import Judged, Wanted
 from node.data.datasets import DataSet
 from node.data.files import Found, inspect
 from node.run.plan import task_spec
@@ -26,8 +26,8 @@ from node.training.staged_files import open_left
 from node.training.worker_frames import PREDICTIONS_FILE_BYTES_MAX
 from protocol.errors import FednodeError, Refused
 from protocol.keys import BlobId, RunId
-from protocol.manifest import Manifest
-from tracker.rows import EvaluationRow
+from protocol.manifest.manifest import Manifest
+from tracker.tables.rows import EvaluationRow
 
 if TYPE_CHECKING:
     from node.node import Node

@@ -14,14 +14,14 @@ from typing import Any, TypeVar, cast
 import trio
 
 from protocol.errors import FednodeError, Refused
-from tracker.check import Checked
-from tracker.connect import work_folder
 from tracker.copies import Compacted, bytes_of, remove_copy, smaller_copy, write_copy
-from tracker.import_merge import Merged, merge
-from tracker.reader import Reader
+from tracker.imports.merge import Merged, merge
+from tracker.queries.reader import Reader
 from tracker.retention import Rules
-from tracker.rows import Row
 from tracker.store import Store
+from tracker.tables.check import Checked
+from tracker.tables.connect import work_folder
+from tracker.tables.rows import Row
 
 FLUSH_INTERVAL_S = 0.5  # what a crash may cost of the record; metrics, not votes
 BATCH_ROWS = 2_000  # the appender is at its best from here on, and a batch takes about 20 ms
@@ -123,7 +123,7 @@ class StoreRecord:
                 self._has_batch = trio.Event()
 
     async def query(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
-        """A named query of tracker.queries, over what has been flushed.
+        """A named query of tracker.queries.queries, over what has been flushed.
 
         Raises:
             FednodeError: there is no such query, or its parameters are wrong.
@@ -158,7 +158,7 @@ class StoreRecord:
             return await trio.to_thread.run_sync(self._store.change, work, limiter=self._writer)
 
     async def merge(self, staged: Path, rules: Rules, now: float) -> Merged:
-        """As tracker.import_merge.merge, in the writer's thread. Reads go on meanwhile."""
+        """As tracker.imports.merge.merge, in the writer's thread. Reads go on meanwhile."""
         async with self._writing:
             work = partial(merge, self._store, staged, rules, now)
             return await trio.to_thread.run_sync(work, limiter=self._writer)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from node.api.service import ModelFile, NotFound
+from node.api.service.service import ModelFile, NotFound
 from node.record.model_names import (
     check_alias,
     check_name,
@@ -23,9 +23,9 @@ from node.record.model_names import (
 from node.seams import Disk, Record
 from protocol.errors import FednodeError
 from protocol.keys import BlobId
-from tracker.asking import answered
-from tracker.lineage import lineage_of
-from tracker.rows import ModelAliasRow, RegisteredModelRow
+from tracker.queries.asking import answered
+from tracker.queries.lineage import lineage_of
+from tracker.tables.rows import ModelAliasRow, RegisteredModelRow
 
 if TYPE_CHECKING:
     from aggregation.tensors.schema import Buffer, Schema

@@ -22,9 +22,9 @@ from node.record.kept_blobs import ModelLists, Sorting, blobs_of_runs, is_under_
 from node.run.known_run import KnownRun
 from protocol.errors import FednodeError, Refused
 from protocol.keys import BlobId, RunId
+from tracker.blobs.stored import StoredBlob
 from tracker.retention import DAY_S, ROW_KINDS, RULES_FILE, Rules, removable, remove, rules_in
-from tracker.rows import iso
-from tracker.stored import StoredBlob
+from tracker.tables.rows import iso
 
 if TYPE_CHECKING:
     from node.node import Node

@@ -9,16 +9,16 @@ from typing import IO, TYPE_CHECKING, Any
 
 import trio
 
-from node.api.service_store import Json, StoreCopy
+from node.api.service.store import Json, StoreCopy
 from node.record.record import StoreRecord
 from node.record.retention import Removed
 from node.record.store_files import check_files, told
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
 from protocol.keys import BlobId
-from tracker.connect import work_folder
 from tracker.copies import remove_copy
-from tracker.import_blobs import GivenBlob, check_room, given_blobs
+from tracker.imports.blobs import GivenBlob, check_room, given_blobs
 from tracker.retention import MEANINGS, Rules
+from tracker.tables.connect import work_folder
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -28,7 +28,7 @@ BACKUPS_MAX = 2  # that are being read: each holds as much of the disk as the re
 
 
 class StoreCare:
-    """See node.api.service_store.StoreService, which says what every method does."""
+    """See node.api.service.store.StoreService, which says what every method does."""
 
     def __init__(self, node: "Node") -> None:
         self._node = node

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from protocol.errors import FednodeError
-from tracker.check import EXAMPLES_MAX, Checked, Finding
-from tracker.chunks import blob_id_of_data
+from tracker.blobs.chunks import blob_id_of_data
 from tracker.durable import disk_errors
 from tracker.journal import check_inside, scan_records
+from tracker.tables.check import EXAMPLES_MAX, Checked, Finding
 
 Json = dict[str, Any]
 

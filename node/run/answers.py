@@ -17,13 +17,13 @@ from node.run.policy import Policy
 from node.run.start import see_to_start
 from node.run.task_files import TaskFiles
 from node.seams import Disk, Trainer
-from protocol.checkpoint import Checkpoint, Declined, Ready, open_declined, open_ready, sign_note
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
+from protocol.group.operation_kinds import Payload
+from protocol.group.presence import Capacity
 from protocol.keys import NodeId, RunId
-from protocol.operation_kinds import Payload
-from protocol.presence import Capacity
-from protocol.run_messages import DeclinedMessage, ReadyMessage, RunMessage
-from protocol.voters import capacity_class
+from protocol.run.checkpoint import Checkpoint, Declined, Ready, open_declined, open_ready, sign_note
+from protocol.run.messages import DeclinedMessage, ReadyMessage, RunMessage
+from protocol.run.voters import capacity_class
 
 log = logging.getLogger("fednode.run")
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from node.run.checking import why_not_fetched
 from node.run.data import RunData
 from node.seams import Disk, Trainer
-from protocol.checkpoint import COMPARED, Checkpoint, open_offer
 from protocol.errors import FednodeError
-from protocol.gathering import OFFER_REFUSALS
 from protocol.keys import BlobId, NodeId
-from protocol.lateness import counted_samples
-from protocol.run_events import Recompute
-from tracker.chunks import blob_id_of_data
+from protocol.run.checkpoint import COMPARED, Checkpoint, open_offer
+from protocol.run.events import Recompute
+from protocol.run.gathering import OFFER_REFUSALS
+from protocol.run.lateness import counted_samples
+from tracker.blobs.chunks import blob_id_of_data
 
 if TYPE_CHECKING:
     from aggregation.tensors.schema import Schema

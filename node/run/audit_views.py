@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Audits:
-    """See node.api.service_audit.AuditService. One at a time: each is a round's whole sum."""
+    """See node.api.service.audit.AuditService. One at a time: each is a round's whole sum."""
 
     def __init__(self, node: "Node", known: Callable[[str], KnownRun]) -> None:
         self._node = node

@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 
 import trio
 
-from node.network.bulk import Bulk
+from node.network.bulk.bulk import Bulk
 from node.run.no_room import is_no_room
 from node.run.round_blobs import RoundBlobs
 from node.seams import Disk
-from protocol.checkpoint import Checkpoint
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId
 from protocol.limits import BLOB_BYTES_MAX
-from tracker.chunks import blob_id_of_data
+from protocol.run.checkpoint import Checkpoint
+from tracker.blobs.chunks import blob_id_of_data
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ import trio
 from node.run.blobs import RunBlobs
 from node.run.history import RunHistory
 from node.seams import TaskSpec, Trainer
-from protocol.checkpoint import Checkpoint, open_checkpoint, open_offer
 from protocol.keys import BlobId, Hash
+from protocol.run.checkpoint import Checkpoint, open_checkpoint, open_offer
 
 # For the others to tell what this node has missed: the history asks at once, and twice more within this. A round that
 # is trained too late for it is lost; one that is trained from the wrong state costs a little accuracy.

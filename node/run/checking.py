@@ -8,9 +8,9 @@ again, by the code that judges everything else.
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.network.bulk_arrival import Arrival
+from node.network.bulk.arrival import Arrival
 from node.seams import Trainer
-from protocol.checkpoint import Offer
+from protocol.run.checkpoint import Offer
 
 if TYPE_CHECKING:
     from aggregation.measuring import Measuring

@@ -18,13 +18,13 @@ from node.run.round_rows import round_row
 from node.run.spans import Spans, told_rows
 from node.run.task_rows import TaskRows
 from node.seams import Record, TaskOutput
-from protocol.checkpoint import Offer, Ready, Report, RunStart, open_offer, open_ready, open_report, ready_notes
 from protocol.keys import NodeId, RunId
-from protocol.manifest import Manifest
-from protocol.manifest_words import leaves
-from protocol.run_events import Committed, Elected, Ended, Measured, ParticipantState
-from protocol.run_messages import Failure
-from tracker.rows import (
+from protocol.manifest.manifest import Manifest
+from protocol.manifest.words import leaves
+from protocol.run.checkpoint import Offer, Ready, Report, RunStart, open_offer, open_ready, open_report, ready_notes
+from protocol.run.events import Committed, Elected, Ended, Measured, ParticipantState
+from protocol.run.messages import Failure
+from tracker.tables.rows import (
     ArtifactRow,
     DecisionRow,
     ElectionRow,
@@ -47,7 +47,7 @@ NOBODY_REIGNS = (
 )
 _OUTCOMES = ("FINISHED", "STOPPED", "FAILED")
 MESSAGE_CHARACTERS_MAX = 20_000  # of a line: a whole traceback of a task (node.training.task_loading)
-_SIGNED_METRICS_MAX = 64  # of one offer or report: protocol.checkpoint's bound
+_SIGNED_METRICS_MAX = 64  # of one offer or report: protocol.run.checkpoint's bound
 
 
 class Numbers:

@@ -4,8 +4,8 @@ from aggregation.rules.registry import RULES
 from aggregation.rules.screening import MEDIAN
 from aggregation.server_optimizers import SERVER_OPTIMIZERS
 from aggregation.settings import CombineSettings
-from protocol.manifest import Manifest
-from protocol.manifest_sections import Aggregation
+from protocol.manifest.manifest import Manifest
+from protocol.manifest.sections import Aggregation
 
 
 def settings_of(manifest: Manifest) -> CombineSettings:

@@ -8,8 +8,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from node.network.bulk import Bulk
-from node.network.bulk_arrival import Arrival
+from node.network.bulk.arrival import Arrival
+from node.network.bulk.bulk import Bulk
 from node.run.blobs import RunBlobs, both
 from node.run.checking import Checking, why_not_fetched
 from node.run.early import OthersEarly
@@ -20,14 +20,22 @@ from node.run.obtaining import Obtaining
 from node.run.plan import are_updates_shared
 from node.run.spans import Spans
 from node.seams import Disk, Trainer
-from protocol.checkpoint import SET_ASIDE, Checkpoint, Offer, UpdateEntry, checkpoint_blobs, open_offer, update_blobs
 from protocol.errors import FednodeError, Refused
-from protocol.gathering import NO_ROOM
 from protocol.keys import BlobId, NodeId
-from protocol.lateness import counted_samples
-from protocol.manifest import Manifest
-from protocol.manifest_words import liars_lack
-from protocol.run_events import Collect, Collected, Combine, Combined, FetchEarly
+from protocol.manifest.manifest import Manifest
+from protocol.manifest.words import liars_lack
+from protocol.run.checkpoint import (
+    SET_ASIDE,
+    Checkpoint,
+    Offer,
+    UpdateEntry,
+    checkpoint_blobs,
+    open_offer,
+    update_blobs,
+)
+from protocol.run.events import Collect, Collected, Combine, Combined, FetchEarly
+from protocol.run.gathering import NO_ROOM
+from protocol.run.lateness import counted_samples
 
 if TYPE_CHECKING:
     from aggregation.combine import Outcome

@@ -10,10 +10,10 @@ from node.run.known_run import KnownRun
 from node.run.runs import Runs
 from protocol.errors import Refused
 from protocol.fields import as_text
+from protocol.group.operation_kinds import RunExtend, RunResume, RunStop
 from protocol.keys import Hash
-from protocol.ledger import Ledger
 from protocol.limits import RUN_ROUNDS_MAX
-from protocol.operation_kinds import RunExtend, RunResume, RunStop
+from protocol.run.ledger import Ledger
 
 _START_ANEW = "propose a new run with this one as its parent"
 

@@ -11,7 +11,7 @@ from functools import partial
 
 import trio
 
-from node.network.bulk import Transfer
+from node.network.bulk.bulk import Transfer
 from node.network.complaints import Complaints
 from node.run.audit import RunAudit
 from node.run.chronicle import Chronicle
@@ -21,11 +21,11 @@ from node.run.round_words import refused_in
 from node.run.task import RunTask
 from node.run.timers import Timers
 from node.seams import Disk, TrainerFailed
-from protocol.checkpoint import Checkpoint, checkpoint_blobs
-from protocol.directions import Directions
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, Hash, NodeId, RunId
-from protocol.run_events import (
+from protocol.run.checkpoint import Checkpoint, checkpoint_blobs
+from protocol.run.directions import Directions
+from protocol.run.events import (
     STATE_LETTERS,
     Began,
     CodingBegan,
@@ -58,8 +58,8 @@ from protocol.run_events import (
     TrainingFailed,
     WentOn,
 )
-from protocol.run_machine import RunMachine
-from protocol.run_messages import OfferMessage, RunMessage
+from protocol.run.machine import RunMachine
+from protocol.run.messages import OfferMessage, RunMessage
 
 log = logging.getLogger("fednode.run")
 

@@ -9,16 +9,16 @@ from contextlib import suppress
 
 import trio
 
-from node.network.bulk import Bulk
-from node.network.bulk_early import Early, EarlyFetch
+from node.network.bulk.bulk import Bulk
+from node.network.bulk.early import Early, EarlyFetch
 from node.seams import CodedFile, Disk, EarlyWriter
-from protocol.checkpoint import Offer
-from protocol.early import early_name
 from protocol.errors import FednodeError
-from protocol.gathering import Gathering
 from protocol.keys import BlobId, Hash, NodeId
 from protocol.limits import EARLY_BYTES_MIN
-from protocol.run_events import FetchEarly
+from protocol.run.checkpoint import Offer
+from protocol.run.early import early_name
+from protocol.run.events import FetchEarly
+from protocol.run.gathering import Gathering
 
 
 class OwnEarly:

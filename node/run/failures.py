@@ -15,7 +15,7 @@ from node.run.known_run import KnownRun
 from node.seams import Disk, TrainerFailed
 from protocol.errors import FednodeError
 from protocol.keys import NodeId, RunId
-from protocol.run_messages import FAILURE_CHARACTERS_MAX, Failure, FailureHeard, RunMessage
+from protocol.run.messages import FAILURE_CHARACTERS_MAX, Failure, FailureHeard, RunMessage
 from protocol.wire import pack, unpack
 
 log = logging.getLogger("fednode.run")

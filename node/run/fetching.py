@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from node.network.bulk import Bulk
-from node.network.bulk_arrival import Arrival
+from node.network.bulk.arrival import Arrival
+from node.network.bulk.bulk import Bulk
 from node.run.spans import Spans
 from protocol.keys import BlobId, NodeId
 

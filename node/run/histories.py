@@ -13,11 +13,11 @@ from node.run.known_run import KnownRun
 from node.run.past import RunPast
 from node.run.recorded_rounds import recorded_rounds
 from node.seams import Disk, Record
-from protocol.checkpoint import Checkpoint, checkpoint_name
 from protocol.errors import Refused
-from protocol.history import HISTORY_ENTRIES_MAX, HistoryAnswer, HistoryEntry, HistoryRequest
 from protocol.keys import Hash, NodeId, RunId
-from protocol.ledger import Ledger
+from protocol.run.checkpoint import Checkpoint, checkpoint_name
+from protocol.run.history import HISTORY_ENTRIES_MAX, HistoryAnswer, HistoryEntry, HistoryRequest
+from protocol.run.ledger import Ledger
 from protocol.wire import pack, unpack
 
 HISTORY_QUESTION = "history"

@@ -18,14 +18,14 @@ from node.run.chronicle import Chronicle
 from node.run.past import Place, RunPast
 from node.run.recorded_rounds import RecordedRound, recorded_rounds
 from node.seams import Record
-from protocol.checkpoint import Checkpoint, open_checkpoint
 from protocol.errors import FednodeError, Refused, RemoteProtocolError
-from protocol.history import HistoryAnswer, HistoryEntry, Past, believed, by_subject
 from protocol.keys import Hash, NodeId
-from protocol.ledger import Ledger
 from protocol.limits import FRAME_BYTES_MAX
-from protocol.run_events import Committed, Measured
-from protocol.voters import lot
+from protocol.run.checkpoint import Checkpoint, open_checkpoint
+from protocol.run.events import Committed, Measured
+from protocol.run.history import HistoryAnswer, HistoryEntry, Past, believed, by_subject
+from protocol.run.ledger import Ledger
+from protocol.run.voters import lot
 from protocol.wire import unpack
 
 log = logging.getLogger("fednode.run")

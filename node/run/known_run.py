@@ -12,10 +12,10 @@ from node.run.history import RunHistory
 from node.run.watch import RunWatch
 from node.seams import Disk
 from protocol.errors import FednodeError
-from protocol.group_state import RunEntry
+from protocol.group.state import RunEntry
 from protocol.keys import NodeId, RunId
-from protocol.ledger import Ledger
-from protocol.manifest import Manifest
+from protocol.manifest.manifest import Manifest
+from protocol.run.ledger import Ledger
 
 # After the disk said no: people make room within minutes, and each try costs a reading of the run's journal.
 TAKE_UP_AGAIN_S = 30.0

@@ -8,8 +8,8 @@ from typing import TypeVar
 import trio
 
 from protocol.errors import FednodeError, Refused
-from protocol.run_events import TrainingFailed
-from tracker.quota import NO_ROOM_HERE, QUOTA_CODE
+from protocol.run.events import TrainingFailed
+from tracker.blobs.quota import NO_ROOM_HERE, QUOTA_CODE
 
 T = TypeVar("T")
 LacksRoom = Callable[[str, int, FednodeError], Awaitable[None]]  # what of which round has to wait, and why

@@ -16,11 +16,11 @@ from node.run.blobs import RunBlobs
 from node.run.fetching import Fetching
 from node.run.no_room import LacksRoom, is_no_room
 from node.seams import Disk, Trainer
-from protocol.checkpoint import Checkpoint, checkpoint_blobs
 from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.keys import BlobId, NodeId
-from protocol.manifest import Manifest
-from protocol.run_events import Obtain
+from protocol.manifest.manifest import Manifest
+from protocol.run.checkpoint import Checkpoint, checkpoint_blobs
+from protocol.run.events import Obtain
 
 if TYPE_CHECKING:
     from aggregation.tensors.schema import Schema

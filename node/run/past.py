@@ -11,10 +11,10 @@ import trio
 
 from node.seams import Disk
 from protocol.errors import RemoteProtocolError
-from protocol.history import HistoryEntry, by_subject
 from protocol.keys import Hash
 from protocol.limits import CHECKPOINT_BYTES_MAX, FRAME_BYTES_MAX, ROSTER_NODES_MAX
-from protocol.run_journal import AnyRunRecord, CommittedRecord, HistoryRecord, ReportsRecord, read_record
+from protocol.run.history import HistoryEntry, by_subject
+from protocol.run.journal import AnyRunRecord, CommittedRecord, HistoryRecord, ReportsRecord, read_record
 from protocol.signing import ENVELOPE_OVERHEAD_BYTES, Envelope
 from protocol.wire import hash_of, pack, unpack
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from node.seams import TaskSpec
-from protocol.directions import Directions
-from protocol.group_state import RunEntry
+from protocol.group.state import RunEntry
 from protocol.keys import NodeId, RunId
-from protocol.manifest import Manifest
-from protocol.run_events import RunSettings
+from protocol.manifest.manifest import Manifest
+from protocol.run.directions import Directions
+from protocol.run.events import RunSettings
 
 
 def run_settings(manifest: Manifest) -> RunSettings:

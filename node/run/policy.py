@@ -9,11 +9,11 @@ from typing import get_args
 
 import msgpack
 
-from node.api.service import LogPolicy
+from node.api.service.service import LogPolicy
 from node.seams import Disk
 from protocol.errors import Refused
 from protocol.keys import MemberId, NodeId
-from protocol.manifest import Manifest
+from protocol.manifest.manifest import Manifest
 
 _FILE = "policy"
 _LOGS_FILE = "log-policy"

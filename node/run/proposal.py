@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from node.api.service import Asked, Json, NotFound
+from node.api.service.service import Asked, Json, NotFound
 from node.membership.group_place import GroupPlace
 from node.names import id_named
 from node.run.known_run import KnownRun
 from protocol.errors import Refused
-from protocol.manifest import Configuration, Manifest
-from protocol.manifest_aliases import ALIASES
-from protocol.manifest_keys import EXAMPLES, KEYS, SECTIONS, WRITTEN_OUT, toml_value
-from protocol.manifest_read import ManifestError, Reading, read_configuration
-from protocol.manifest_words import dotted, how_words, liars_warning, liars_words
-from protocol.operation_kinds import RunPropose
+from protocol.group.operation_kinds import RunPropose
+from protocol.manifest.aliases import ALIASES
+from protocol.manifest.keys import EXAMPLES, KEYS, SECTIONS, WRITTEN_OUT, toml_value
+from protocol.manifest.manifest import Configuration, Manifest
+from protocol.manifest.read import ManifestError, Reading, read_configuration
+from protocol.manifest.words import dotted, how_words, liars_warning, liars_words
 from protocol.wire import pack
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def node_named(place: GroupPlace, name: str) -> str:
 
 
 def _key_in(problem: str) -> str:
-    """The key that a sentence of protocol.manifest_read begins with, ours where it was written by another name."""
+    """The key that a sentence of protocol.manifest.read begins with, ours where it was written by another name."""
     place = problem.split(" ", 1)[0]
     key = place if place in KEYS else ALIASES.get(place.rpartition(".")[2], "")
     return key or next((known for known in KEYS if place.startswith(f"{known}.")), "")

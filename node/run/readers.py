@@ -1,8 +1,8 @@
 """Who may fetch which blob of a run from here."""
 
 from node.run.known_run import KnownRun
-from protocol.checkpoint import checkpoint_blobs
 from protocol.keys import BlobId, NodeId
+from protocol.run.checkpoint import checkpoint_blobs
 
 
 def kind_for(known: KnownRun, peer: NodeId, blob: BlobId) -> str:

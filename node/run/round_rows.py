@@ -4,12 +4,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from protocol.checkpoint import Checkpoint, UpdateEntry, open_offer
 from protocol.keys import RunId
-from protocol.lateness import is_late
-from protocol.run_events import Committed
-from protocol.voters import auditors_of
-from tracker.rows import RoundRow
+from protocol.run.checkpoint import Checkpoint, UpdateEntry, open_offer
+from protocol.run.events import Committed
+from protocol.run.lateness import is_late
+from protocol.run.voters import auditors_of
+from tracker.tables.rows import RoundRow
 
 
 def round_row(

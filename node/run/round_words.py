@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from protocol.checkpoint import SET_ASIDE, Checkpoint, open_offer
 from protocol.keys import NodeId
+from protocol.run.checkpoint import SET_ASIDE, Checkpoint, open_offer
 
 REFUSALS_TOLD_MAX = 3  # in one line of the log; all of them are in the record
 

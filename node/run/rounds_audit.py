@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from node.network.bulk import Bulk
+from node.network.bulk.bulk import Bulk
 from node.run.audit import RunAudit
 from node.run.blobs import RunBlobs
 from node.run.data import RunData
@@ -20,11 +20,11 @@ from node.run.plan import are_updates_shared
 from node.run.round_blobs import RoundBlobs
 from node.run.spans import Spans
 from node.seams import Disk, Trainer
-from protocol.checkpoint import COMPARED, Checkpoint, checkpoint_name, open_checkpoint, open_offer
 from protocol.errors import FednodeError, Refused
 from protocol.keys import BlobId, Hash, NodeId
 from protocol.limits import BLOB_BYTES_MAX
-from protocol.run_events import Recompute
+from protocol.run.checkpoint import COMPARED, Checkpoint, checkpoint_name, open_checkpoint, open_offer
+from protocol.run.events import Recompute
 
 # Words for every round alike, so that those of many rounds can be told together.
 GONE = (

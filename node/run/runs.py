@@ -16,7 +16,7 @@ from node.data.datasets import DataSets
 from node.home.identity import Identity
 from node.membership.group_place import GroupPlace
 from node.membership.groups import Groups
-from node.network.bulk import Bulk, Transfer
+from node.network.bulk.bulk import Bulk, Transfer
 from node.network.links import RUN_CHANNEL, Links
 from node.run.answers import RunAnswers
 from node.run.audit import RunAudit
@@ -37,18 +37,18 @@ from node.run.task import RunTask
 from node.run.task_files import TaskFiles
 from node.run.watch import RunWatch
 from node.seams import Disk, Record, Trainer
-from protocol.checkpoint import Checkpoint, RunStart
 from protocol.errors import FednodeError, RemoteProtocolError
-from protocol.group_state import RunEntry
+from protocol.group.operation_kinds import Payload, RunExtend, RunPropose, RunResume, RunStop
+from protocol.group.operation_kinds import RunStart as RunStartOperation
+from protocol.group.operations import OpenOperation
+from protocol.group.presence import Capacity
+from protocol.group.state import RunEntry
 from protocol.keys import BlobId, NodeId, RunId
 from protocol.limits import FRAME_BYTES_MAX, OPERATION_BYTES_MAX
-from protocol.manifest import Manifest, unpack_manifest
-from protocol.operation_kinds import Payload, RunExtend, RunPropose, RunResume, RunStop
-from protocol.operation_kinds import RunStart as RunStartOperation
-from protocol.operations import OpenOperation
-from protocol.presence import Capacity
-from protocol.run_machine import RunMachine
-from protocol.run_messages import DeclinedMessage, Failure, FailureHeard, ReadyMessage, RunMessage
+from protocol.manifest.manifest import Manifest, unpack_manifest
+from protocol.run.checkpoint import Checkpoint, RunStart
+from protocol.run.machine import RunMachine
+from protocol.run.messages import DeclinedMessage, Failure, FailureHeard, ReadyMessage, RunMessage
 from protocol.wire import pack, unpack
 
 if TYPE_CHECKING:

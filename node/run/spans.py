@@ -12,8 +12,8 @@ import trio
 
 from node.seams import TrainResult
 from node.system.names import unit_of
-from protocol.checkpoint import SPAN_NAMES, SPANS_MAX, Offer, Report, Span, SpanName
-from tracker.rows import SpanRow, SystemMetricRow
+from protocol.run.checkpoint import SPAN_NAMES, SPANS_MAX, Offer, Report, Span, SpanName
+from tracker.tables.rows import SpanRow, SystemMetricRow
 
 UNTOLD_MAX = 64  # sums that nobody was told yet, of a node that has no occasion to tell them: its oldest are let go
 _NUMBERS_OF_A_ROUND = 16  # that what others tell can take: more than kinds of spans, and as many as keys of usage

@@ -10,14 +10,14 @@ import trio
 from node.run.known_run import KnownRun
 from node.run.plan import task_spec
 from node.seams import Disk, TaskSpec, Trainer, TrainerFailed
-from protocol.checkpoint import Checkpoint, RunStart, open_ready
 from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.fields import as_text
+from protocol.group.operation_kinds import Payload, RunStop
+from protocol.group.operation_kinds import RunStart as RunStartOperation
 from protocol.keys import BlobId, NodeId
 from protocol.limits import OPERATION_BYTES_MAX
-from protocol.operation_kinds import Payload, RunStop
-from protocol.operation_kinds import RunStart as RunStartOperation
-from protocol.voters import trainers_of
+from protocol.run.checkpoint import Checkpoint, RunStart, open_ready
+from protocol.run.voters import trainers_of
 from protocol.wire import pack
 
 # Once enough nodes are ready, others that are here get so long to answer: policies answer at once, people later,

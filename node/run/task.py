@@ -20,9 +20,9 @@ from node.run.early import OwnEarly
 from node.run.history import RunHistory
 from node.run.spans import Spans
 from node.seams import Disk, TaskOutput, TaskSession, TaskSpec, Trainer, TrainerFailed
-from protocol.checkpoint import METRIC_NAME_CHARACTERS_MAX, Checkpoint, Offer, is_metric_name
 from protocol.keys import BlobId
-from protocol.run_events import Evaluate, Evaluated, Train, Trained
+from protocol.run.checkpoint import METRIC_NAME_CHARACTERS_MAX, Checkpoint, Offer, is_metric_name
+from protocol.run.events import Evaluate, Evaluated, Train, Trained
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from node.seams import Disk
 from protocol.errors import Refused
-from protocol.manifest import Manifest
+from protocol.manifest.manifest import Manifest
 
 _FILE = "tasks"
 TASK_FILE_BYTES_MAX = 4 * 1024 * 1024  # source code; data and weights belong elsewhere

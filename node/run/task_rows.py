@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from fednode_logging import split_class
 from node.seams import TaskOutput
-from tracker.rows import MetricRow, NodeParameterRow, SpanRow
+from tracker.tables.rows import MetricRow, NodeParameterRow, SpanRow
 
 PARAMETERS_MAX = 1000  # of one run and node: settings, which people read
 

@@ -11,15 +11,15 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.run.chronicle import Chronicle
-from protocol.checkpoint import RunStart
-from protocol.directions import Directions
-from protocol.history import believed_reports
 from protocol.keys import NodeId, RunId
-from protocol.ledger import Ledger, MissedChanges
-from protocol.run_context import RunContext
-from protocol.run_events import Committed, Ended, Measured, RunSettings
-from protocol.run_messages import AskCommit, Commit, RunMessage
-from protocol.voters import first_voters
+from protocol.run.checkpoint import RunStart
+from protocol.run.context import RunContext
+from protocol.run.directions import Directions
+from protocol.run.events import Committed, Ended, Measured, RunSettings
+from protocol.run.history import believed_reports
+from protocol.run.ledger import Ledger, MissedChanges
+from protocol.run.messages import AskCommit, Commit, RunMessage
+from protocol.run.voters import first_voters
 
 # Often enough to see a run end while somebody waits for it, and no load worth speaking of.
 ASK_EVERY_S = 20.0

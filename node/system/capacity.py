@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from protocol.presence import Capacity
+from protocol.group.presence import Capacity
 
 
 def measure_capacity(home: Path) -> Capacity:

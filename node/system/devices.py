@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from node.api.service import Json
+from node.api.service.service import Json
 from node.system.peer_history import Told
 from protocol.errors import FednodeError
 from protocol.keys import NodeId
-from tracker.device_samples import Samples, device_samples, histories, thinned
-from tracker.rows import iso
+from tracker.queries.device_samples import Samples, device_samples, histories, thinned
+from tracker.tables.rows import iso
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -18,7 +18,7 @@ SHOWN_S = 3600.0  # without `after`: as much as one takes in at a glance
 
 
 class Devices:
-    """See node.api.service.DeviceService, which says what every method does."""
+    """See node.api.service.service.DeviceService, which says what every method does."""
 
     def __init__(self, node: "Node") -> None:
         self._node = node

@@ -19,7 +19,7 @@ import trio
 from node.system.gpu import Gpus, find_gpus
 from node.system.names import unit_of
 from protocol.keys import NodeId
-from tracker.rows import SystemMetricRow
+from tracker.tables.rows import SystemMetricRow
 
 if TYPE_CHECKING:
     from node.node import Node

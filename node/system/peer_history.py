@@ -6,8 +6,8 @@ It lies in memory, bounded, and is gone with a restart. Our own machine is measu
 from collections import deque
 from typing import NamedTuple
 
+from protocol.group.presence import Capacity, Heard
 from protocol.keys import NodeId
-from protocol.presence import Capacity, Heard
 
 ANNOUNCEMENTS_KEPT = 90  # of each node: an hour and a half where one comes in a minute
 NODES_KEPT_MAX = 512  # whose announcements are kept, of those heard last: 46,000 in all, some 10 MB

@@ -12,7 +12,7 @@ from node.api.views import is_here
 from node.record.node_states import STOPPED, Entry, NodeStates, start_entry
 from protocol.errors import FednodeError
 from protocol.keys import NodeId
-from tracker.rows import StatusRow
+from tracker.tables.rows import StatusRow
 
 if TYPE_CHECKING:
     from node.node import Node

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from node.system.names import SYSTEM_KEYS
-from protocol.checkpoint import SPAN_NAMES
-from tracker.rows import ElectionRow, RoundRow, Row, SpanRow, SystemMetricRow
+from protocol.run.checkpoint import SPAN_NAMES
+from tracker.tables.rows import ElectionRow, RoundRow, Row, SpanRow, SystemMetricRow
 
 _HELP = (
     ("bytes_sent", "fednode_network_sent_bytes_total", "counter", "Bytes sent to other nodes"),

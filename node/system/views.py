@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from node.api.service import Json
+from node.api.service.service import Json
 from protocol.errors import FednodeError
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ IdOf = Callable[[str], Awaitable[str]]  # of what a person calls a run, or a nod
 
 
 class SystemViews:
-    """See node.api.service.SystemService, which says what every method does."""
+    """See node.api.service.service.SystemService, which says what every method does."""
 
     def __init__(self, node: "Node", run_id: IdOf, node_id: IdOf) -> None:
         self._node = node

@@ -18,7 +18,7 @@ from aggregation.tensors.flat import F32, SLAB_ELEMENTS
 from aggregation.tensors.schema import Schema
 from aggregation.updates import update_of
 from protocol.errors import FednodeError, LocalProtocolError
-from protocol.manifest_defences import byzantine_count
+from protocol.manifest.defences import byzantine_count
 
 WAYS = ("network", "sorting")
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)

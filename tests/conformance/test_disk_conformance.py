@@ -16,9 +16,9 @@ from node.seams import Disk
 from protocol.errors import FednodeError, LocalProtocolError, Refused, RemoteProtocolError
 from protocol.keys import BlobId
 from protocol.limits import CHUNK_BYTES
-from simulations.disk import SimulatedDisk
-from tracker.chunks import blob_id_of, chunk_hashes_of
-from tracker.quota import Quota
+from simulations.world.disk import SimulatedDisk
+from tracker.blobs.chunks import blob_id_of, chunk_hashes_of
+from tracker.blobs.quota import Quota
 
 
 class FilePlace:

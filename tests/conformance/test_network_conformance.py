@@ -8,8 +8,9 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from trio.testing import MockClock
 
-from node.network import libp2p_stream, tls_socket
-from node.network.libp2p_network import Libp2pNetwork
+from node.network.libp2p import stream as libp2p_stream
+from node.network.libp2p.network import Libp2pNetwork
+from node.network.tls import socket as tls_socket
 from node.seams import (
     BLOB_PROTOCOL,
     CONTROL_PROTOCOL,
@@ -25,8 +26,8 @@ from node.seams import (
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.keys import NodeId, node_id_of, public_key_of
 from protocol.limits import FRAME_BYTES_MAX, GOSSIP_BYTES_MAX
-from simulations import network_stream
-from simulations.network import SimulatedWorld
+from simulations.world import network_stream
+from simulations.world.network import SimulatedWorld
 
 DEADLINE_S = 20.0  # for anything that is waited for
 ANY_PORT = "/ip4/127.0.0.1/tcp/0"

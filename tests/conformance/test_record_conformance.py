@@ -11,9 +11,9 @@ import trio.testing
 from node.record.record import FLUSH_INTERVAL_S, StoreRecord, open_record
 from node.seams import Record
 from protocol.errors import FednodeError, Refused
-from simulations.record import SeenSequences, SharedStore, SimulatedRecord
-from tracker.rows import LogRow, MetricRow, RoundRow, RunRow, StatusRow
+from simulations.world.record import SeenSequences, SharedStore, SimulatedRecord
 from tracker.store import Store
+from tracker.tables.rows import LogRow, MetricRow, RoundRow, RunRow, StatusRow
 
 Body = Callable[[Record], Awaitable[None]]
 DEADLINE_S = 30.0

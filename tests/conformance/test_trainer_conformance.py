@@ -17,7 +17,7 @@ from node.training.carried_files import name_next, use_named
 from node.training.sgd import Progress
 from node.training.trainer import worker_trainer
 from node.training.training import LoadedTask
-from simulations.trainer import InProcessTrainer
+from simulations.training.trainer import InProcessTrainer
 
 DEADLINE_S = 60
 

@@ -12,8 +12,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from fednode_client import Client
 from node.cli.record_client import RecordClient
-from tracker.reader import Reader
-from tracker.rows import (
+from tracker.queries.reader import Reader
+from tracker.store import Store, open_stopped
+from tracker.tables.rows import (
     ArtifactRow,
     DataSetRow,
     EvaluationRow,
@@ -33,7 +34,6 @@ from tracker.rows import (
     StatusRow,
     SystemMetricRow,
 )
-from tracker.store import Store, open_stopped
 
 Json = dict[str, Any]
 RUN, OTHER_RUN = "ab" * 32, "cd" * 32

@@ -9,8 +9,8 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tls_ground import ANY_PORT, DEADLINE_S, echo
 
-from node.network.libp2p_faults import FAULTS_VARIABLE
-from node.network.libp2p_network import Libp2pNetwork, open_network
+from node.network.libp2p.faults import FAULTS_VARIABLE
+from node.network.libp2p.network import Libp2pNetwork, open_network
 from node.seams import CONTROL_PROTOCOL, Stream
 from protocol.limits import FRAME_BYTES_MAX
 

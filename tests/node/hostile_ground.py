@@ -14,14 +14,14 @@ from node.membership.group_place import GroupPlace
 from node.node import Node
 from node.run.known_run import KnownRun
 from protocol.errors import FednodeError
+from protocol.group.presence import Capacity
 from protocol.keys import RunId, node_id_of, public_key_of
-from protocol.presence import Capacity
-from simulations.deterministic import run_deterministically
-from simulations.disk import SimulatedDisk
-from simulations.network import SimulatedWorld
-from simulations.record import SharedStore, SimulatedRecord
-from simulations.simulated_node import virtual_now
-from simulations.trainer import InProcessTrainer
+from simulations.nodes.simulated_node import virtual_now
+from simulations.training.trainer import InProcessTrainer
+from simulations.world.deterministic import run_deterministically
+from simulations.world.disk import SimulatedDisk
+from simulations.world.network import SimulatedWorld
+from simulations.world.record import SharedStore, SimulatedRecord
 
 DEADLINE_S = 3600.0  # of virtual time: what hangs ends with a word
 

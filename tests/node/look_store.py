@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tracker.rows import (
+from tracker.store import Store
+from tracker.tables.rows import (
     ArtifactRow,
     DataSetRow,
     ElectionRow,
@@ -24,7 +25,6 @@ from tracker.rows import (
     StatusRow,
     SystemMetricRow,
 )
-from tracker.store import Store
 
 DAY = 1_800_000_000.0
 HOSTILE = '<script src="https://evil.example/x.js">alert(1)</script>\x1b[2J\u202e'

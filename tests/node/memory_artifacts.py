@@ -5,7 +5,7 @@ from typing import Any
 
 import trio
 
-from node.api.service import ArtifactFile, NotFound
+from node.api.service.service import ArtifactFile, NotFound
 
 Json = dict[str, Any]
 PIECE_BYTES = 1 << 20

@@ -5,7 +5,7 @@ from typing import Any
 
 import trio
 
-from node.api.service import AllLogsQuery, GatheringLogs, LogPolicy, NotFound
+from node.api.service.service import AllLogsQuery, GatheringLogs, LogPolicy, NotFound
 from node.logs.gather import Send
 
 Json = dict[str, Any]

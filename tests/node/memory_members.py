@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from node.api.service import NotFound
+from node.api.service.service import NotFound
 from protocol.errors import Refused
 
 Json = dict[str, Any]

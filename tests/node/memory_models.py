@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from node.api.service import Judged, ModelFile, NotFound, Wanted
+from node.api.service.service import Judged, ModelFile, NotFound, Wanted
 from node.seams import TaskOutput, TrainerFailed
 from protocol.errors import Refused
 

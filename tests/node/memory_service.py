@@ -17,11 +17,11 @@ from memory_members import MemoryMembers
 from memory_models import MemoryModels, MemoryPredictor
 from memory_store import MemoryStore
 
-from node.api.api import serve_api
-from node.api.service import Asked, LogPage, LogsQuery, MetricsQuery, ModelFile, NotFound
+from node.api.http.api import serve_api
+from node.api.service.service import Asked, LogPage, LogsQuery, MetricsQuery, ModelFile, NotFound
 from node.home.home import Home, Settings
 from protocol.errors import FednodeError, Refused
-from protocol.manifest_read import ManifestError, read_configuration
+from protocol.manifest.read import ManifestError, read_configuration
 
 Json = dict[str, Any]
 NODE = "12D3KooWTestNodeTestNodeTestNodeTestNodeTestNodeTest"

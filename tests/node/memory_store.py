@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from node.api.service_store import StoreCopy
+from node.api.service.store import StoreCopy
 from tracker.retention import Rules
 
 Json = dict[str, Any]

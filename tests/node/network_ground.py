@@ -8,9 +8,9 @@ from trio._core import _run
 from trio.testing import MockClock
 
 from protocol.keys import NodeId, node_id_of
-from simulations.network import SimulatedWorld
-from simulations.network_node import SimulatedNetwork
-from simulations.network_wires import WireProfile
+from simulations.world.network import SimulatedWorld
+from simulations.world.network_node import SimulatedNetwork
+from simulations.world.network_wires import WireProfile
 
 Test = Callable[["Ground"], Awaitable[None]]
 

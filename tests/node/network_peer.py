@@ -5,7 +5,7 @@ import json
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from node.network.libp2p_network import open_network
+from node.network.libp2p.network import open_network
 from node.seams import CONTROL_PROTOCOL, Stream, StreamClosed
 from protocol.limits import FRAME_BYTES_MAX
 

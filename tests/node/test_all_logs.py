@@ -11,7 +11,7 @@ from memory_logs import line_json
 from memory_service import MemoryService
 
 from fednode import AsyncClient, Client, RequestRefused
-from node.api.service import AllLogsQuery
+from node.api.service.service import AllLogsQuery
 from node.logs.share import LINES_MAX
 
 REFUSAL = {

@@ -16,9 +16,9 @@ from memory_service import MemoryService, log_json, run_json, serving
 
 import fednode
 from fednode import AsyncClient, Client, NodeNotRunning, RequestRefused
-from node.api.api_answers import status_of
-from node.api.api_json import json_bytes
-from node.api.service import LogsQuery, MetricsQuery, NotFound
+from node.api.http.answers import status_of
+from node.api.http.json import json_bytes
+from node.api.service.service import LogsQuery, MetricsQuery, NotFound
 from protocol.errors import FednodeError, Refused
 
 DEADLINE_S = 30
@@ -243,7 +243,7 @@ def test_the_stream_says_alive_when_nothing_happens() -> None:
     """Under a clock of its own: the answer is the object that Starlette would send."""
     from trio.testing import MockClock
 
-    from node.api.api_streams import EventStream
+    from node.api.http.streams import EventStream
 
     sent: list[dict[str, Any]] = []
 
@@ -273,7 +273,7 @@ def test_the_stream_says_alive_when_nothing_happens() -> None:
 def test_a_reader_that_stops_reading_does_not_hold_the_stream_open() -> None:
     from trio.testing import MockClock
 
-    from node.api.api_streams import EventStream
+    from node.api.http.streams import EventStream
 
     async def main() -> None:
         stopping = trio.Event()

@@ -11,9 +11,9 @@ import pytest
 import trio
 from memory_service import MemoryService, serving
 
-from node.api.api_answers import answer
-from node.api.api_json import PIECE_CHARACTERS, ROWS_AT_ONCE_MAX, json_bytes, json_pieces
-from node.api.api_streams import JsonStream, Streamed
+from node.api.http.answers import answer
+from node.api.http.json import PIECE_CHARACTERS, ROWS_AT_ONCE_MAX, json_bytes, json_pieces
+from node.api.http.streams import JsonStream, Streamed
 
 CLOSING_DEADLINE_S = 10  # for a connection that is to be closed at once
 

@@ -14,8 +14,8 @@ from memory_service import MemoryService
 from safetensors.numpy import save
 
 from fednode import Client, RequestRefused
-from node.api.api_models import LINES_WAITING_MAX, MODEL_CHARACTERS_MAX
-from node.api.service import Wanted
+from node.api.http.models import LINES_WAITING_MAX, MODEL_CHARACTERS_MAX
+from node.api.service.service import Wanted
 
 ODD_NAMES = ["study/1:3", "../../etc/passwd", "a b@c", "ünïcode@x", "%2F", "'; DROP TABLE models; --", "-x", "."]
 

@@ -18,7 +18,7 @@ from node.seams import StagedFile, TaskOutput
 from node.training.staged_files import Staging, take_in
 from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.keys import BlobId, NodeId, RunId
-from tracker.rows import LogRow
+from tracker.tables.rows import LogRow
 
 RUN, ME = RunId("ab" * 32), NodeId("12D3KooWMe")
 

@@ -11,13 +11,13 @@ from memory_artifacts import artifact_json
 from memory_service import NODE, MemoryService
 
 from fednode import Client, ClientError, RequestRefused
-from node.api.service import NotFound
+from node.api.service.service import NotFound
 from node.home.disk import FileDisk
 from node.record.artifacts import Artifacts
 from node.record.record import open_record
 from protocol.errors import FednodeError
-from tracker.rows import ArtifactRow, NodeRow, RunRow
 from tracker.store import Store
+from tracker.tables.rows import ArtifactRow, NodeRow, RunRow
 
 RUN, ME, OTHER = "cd" * 32, "12D3KooWMe", "12D3KooWOther"
 DAY = 1_800_000_000.0

@@ -10,10 +10,10 @@ import pytest
 from hostile_ground import CONFIGURATION, HostileGround, on_hostile_ground
 
 from node.run.driver import RunDriver
-from protocol.checkpoint import SET_ASIDE, Offer, checkpoint_name, open_offer
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId, RunId
-from protocol.run_events import Recompute
+from protocol.run.checkpoint import SET_ASIDE, Offer, checkpoint_name, open_offer
+from protocol.run.events import Recompute
 
 KRUM = 'rule = "krum"'
 SCREENED = 'rule = "median"\nscreen_factor = 1.0'

@@ -9,13 +9,13 @@ import pytest
 import trio
 from hostile_ground import HostileGround, Life, on_hostile_ground
 
-from node.network.bulk import TransferProgress
+from node.network.bulk.bulk import TransferProgress
 from node.record.blob_care import FETCHED, NOBODY, NOT_NEEDED
 from node.record.blob_usage import KINDS
 from node.record.retention import MAKE_ROOM_AGAIN_S, UNUSED_S, URGENT_UNUSED_S
 from protocol.keys import BlobId
-from tracker.chunks import blob_id_of, chunk_hashes_of
-from tracker.rows import ArtifactRow, iso
+from tracker.blobs.chunks import blob_id_of, chunk_hashes_of
+from tracker.tables.rows import ArtifactRow, iso
 
 ROUNDS = 4
 MINUTE_S = 60.0

@@ -10,7 +10,7 @@ from memory_service import MemoryService
 from fednode_client import Client
 from node.record.retention import UNUSED_S, URGENT_UNUSED_S
 from protocol.limits import CHUNK_BYTES
-from tracker.blobs import BlobStore
+from tracker.blobs.blobs import BlobStore
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from network_ground import Ground, introduce, run_on_simulated
 
 from node.home.disk import FileDisk
-from node.network.bulk import Bulk, Fetched, Transfer
-from node.network.bulk_source import LINE_S_MAX
-from node.network.bulk_wire import (
+from node.network.bulk.bulk import Bulk, Fetched, Transfer
+from node.network.bulk.source import LINE_S_MAX
+from node.network.bulk.wire import (
     CHUNK,
     DAMAGED,
     GOT,
@@ -31,15 +31,15 @@ from node.network.bulk_wire import (
     pack_request,
     read_request,
 )
-from node.network.libp2p_network import Libp2pNetwork
+from node.network.libp2p.network import Libp2pNetwork
 from node.seams import BLOB_PROTOCOL, Disk, Network, Stream, StreamClosed
 from protocol.errors import FednodeError, Refused
 from protocol.keys import BlobId, NodeId
 from protocol.limits import BLOB_STALL_S, CHUNK_BYTES
-from simulations.disk import SimulatedDisk
-from simulations.network_node import SimulatedNetwork
-from simulations.network_wires import WireProfile
-from tracker.chunks import blob_id_of, chunk_hashes_of
+from simulations.world.disk import SimulatedDisk
+from simulations.world.network_node import SimulatedNetwork
+from simulations.world.network_wires import WireProfile
+from tracker.blobs.chunks import blob_id_of, chunk_hashes_of
 
 TEN_MB = Random(3).randbytes(10_000_000)
 NOBODY = BlobId("ab" * 32)

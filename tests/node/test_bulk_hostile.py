@@ -7,12 +7,12 @@ import pytest
 import trio
 from network_ground import Ground, run_on_simulated
 
-from node.network.bulk import Bulk
-from node.network.bulk_board import HELD_S
-from node.network.bulk_slots import CHUNKS_MAX, PEER_CHUNKS_MAX
-from node.network.bulk_source import LINE_S_MAX, NEWS_PARK_S
-from node.network.bulk_swarm import SOURCES_KNOWN_MAX
-from node.network.bulk_wire import (
+from node.network.bulk.board import HELD_S
+from node.network.bulk.bulk import Bulk
+from node.network.bulk.slots import CHUNKS_MAX, PEER_CHUNKS_MAX
+from node.network.bulk.source import LINE_S_MAX, NEWS_PARK_S
+from node.network.bulk.swarm import SOURCES_KNOWN_MAX
+from node.network.bulk.wire import (
     CHUNK,
     COMING,
     GOT,
@@ -35,9 +35,9 @@ from node.seams import BLOB_PROTOCOL, BlobReader, Network, Stream, StreamClosed
 from protocol.errors import FednodeError, RemoteProtocolError
 from protocol.keys import BlobId, NodeId
 from protocol.limits import BLOB_STALL_S, CHUNK_BYTES
-from simulations.disk import SimulatedDisk
-from simulations.network_node import SimulatedNetwork
-from tracker.chunks import blob_id_of, chunk_hashes_of
+from simulations.world.disk import SimulatedDisk
+from simulations.world.network_node import SimulatedNetwork
+from tracker.blobs.chunks import blob_id_of, chunk_hashes_of
 
 DATA = Random(5).randbytes(16 * CHUNK_BYTES)
 COUNT = 16

@@ -6,16 +6,16 @@ import pytest
 import trio
 from network_ground import Ground, run_on_simulated
 
-from node.network.bulk import Bulk, Transfer
-from node.network.bulk_lists import LIST_STAGGER_S
-from node.network.bulk_swarm import SOURCES_AT_ONCE
-from node.network.bulk_wire import LIST, NOT_HERE, OK, REQUEST_BYTES_MAX, pack_answer, pack_list, read_request
+from node.network.bulk.bulk import Bulk, Transfer
+from node.network.bulk.lists import LIST_STAGGER_S
+from node.network.bulk.swarm import SOURCES_AT_ONCE
+from node.network.bulk.wire import LIST, NOT_HERE, OK, REQUEST_BYTES_MAX, pack_answer, pack_list, read_request
 from node.seams import BLOB_PROTOCOL, Network, Stream, StreamClosed
 from protocol.errors import FednodeError
 from protocol.keys import BlobId
 from protocol.limits import BLOB_STALL_S, CHUNK_BYTES
-from simulations.disk import SimulatedDisk
-from tracker.chunks import blob_id_of_data, chunk_hashes_of
+from simulations.world.disk import SimulatedDisk
+from tracker.blobs.chunks import blob_id_of_data, chunk_hashes_of
 
 SMALL = Random(1).randbytes(500)
 LARGE = Random(2).randbytes(3 * CHUNK_BYTES)

@@ -13,15 +13,15 @@ from aggregation.settings import CombineSettings
 from aggregation.tensors.norms import NORM_BLOCK
 from aggregation.tensors.schema import Schema
 from aggregation.updates import Bounds, Checked, Refusal, check_update, update_of
-from node.network.bulk import Bulk
-from node.network.bulk_arrival import Arrival
+from node.network.bulk.arrival import Arrival
+from node.network.bulk.bulk import Bulk
 from node.run.checking import Checking
 from protocol.keys import BlobId
 from protocol.limits import CHUNK_BYTES
-from simulations.disk import SimulatedDisk
-from simulations.idle_trainer import IdleTrainer
-from simulations.network_wires import WireProfile
-from tracker.chunks import blob_id_of, chunk_hashes_of
+from simulations.training.idle_trainer import IdleTrainer
+from simulations.world.disk import SimulatedDisk
+from simulations.world.network_wires import WireProfile
+from tracker.blobs.chunks import blob_id_of, chunk_hashes_of
 
 SIZE = 5 * CHUNK_BYTES + 12_345
 DATA = Random(1).randbytes(SIZE)

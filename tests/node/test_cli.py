@@ -17,8 +17,8 @@ from memory_service import MemoryService, log_json, run_json
 from node.cli import COMMANDS, cli
 from node.cli import show as shown
 from node.cli.common import exit_code_of
-from protocol.manifest_keys import KEYS
-from protocol.manifest_read import read_configuration
+from protocol.manifest.keys import KEYS
+from protocol.manifest.read import read_configuration
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = 'comm_round = 3\n[task]\nname = "digits"\n[data]\nname = "digits"\n'

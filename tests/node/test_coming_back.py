@@ -13,11 +13,11 @@ from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
 from node.membership.knocks import KNOCK_FIRST_S, KNOCK_LAST_S, Knocks
 from protocol.errors import FednodeError, Refused
-from protocol.group_key import seal_key_of
+from protocol.group.key import seal_key_of
+from protocol.group.operation_kinds import NodeBind, NodeRevoke
+from protocol.group.operations import sign_operation
 from protocol.identity import make_certificate, make_revocation
 from protocol.keys import GroupId, NodeId
-from protocol.operation_kinds import NodeBind, NodeRevoke
-from protocol.operations import sign_operation
 
 
 def node_id(life: Life) -> NodeId:

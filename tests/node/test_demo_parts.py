@@ -17,8 +17,8 @@ from node.demo.processes import free_ports
 from node.demo.screen import Screen
 from node.demo.words import Curves, configuration, outcome_of, shown_rounds, spark, steps_to_look_further, verdict
 from node.tasks.digits import Digits
-from protocol.manifest_keys import KEYS
-from protocol.manifest_read import read_configuration
+from protocol.manifest.keys import KEYS
+from protocol.manifest.read import read_configuration
 
 ROOT = Path(__file__).parents[2]
 RUN = {"run_id": "ab" * 32, "round": 2, "aggregator_name": "node-1", "elections": 1}

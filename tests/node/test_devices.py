@@ -15,10 +15,10 @@ from node.system.devices import Devices
 from node.system.peer_history import ANNOUNCEMENTS_KEPT, NODES_KEPT_MAX, PeerHistory
 from node.system.peer_watch import LOOK_EVERY_S, watch_peers
 from protocol.errors import FednodeError
+from protocol.group.presence import Capacity, Heard
 from protocol.keys import NodeId
-from protocol.presence import Capacity, Heard
-from tracker.rows import StatusRow, SystemMetricRow, iso
 from tracker.store import Store
+from tracker.tables.rows import StatusRow, SystemMetricRow, iso
 
 NOW = 1_800_000_000.0
 

@@ -23,7 +23,7 @@ from node.home.doctor_checks import (
     version_check,
 )
 from node.home.home import Home
-from node.network.libp2p_addresses import machine_hosts
+from node.network.addresses import machine_hosts
 from tracker.durable import make_directory
 from tracker.journal import Journal
 from tracker.store import Store

@@ -28,9 +28,13 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils import encode_varint_prefixed
 from multiaddr import Multiaddr
 
-from node.network import libp2p_entrance, libp2p_network, libp2p_pubsub, libp2p_secure, libp2p_stream
 from node.network.door import Door
-from node.network.libp2p_network import Libp2pNetwork, open_network
+from node.network.libp2p import entrance as libp2p_entrance
+from node.network.libp2p import network as libp2p_network
+from node.network.libp2p import pubsub as libp2p_pubsub
+from node.network.libp2p import secure as libp2p_secure
+from node.network.libp2p import stream as libp2p_stream
+from node.network.libp2p.network import Libp2pNetwork, open_network
 from node.seams import (
     BLOB_PROTOCOL,
     CONTROL_PROTOCOL,

@@ -20,9 +20,14 @@ from libp2p.stream_muxer.yamux import yamux
 from libp2p.utils import decode_uvarint_from_stream, encode_varint_prefixed
 from multiaddr import Multiaddr
 
-from node.network import door, libp2p_entrance, libp2p_host, libp2p_network, libp2p_pubsub, libp2p_secure
-from node.network.libp2p_host import muxer_of
-from node.network.libp2p_network import Libp2pNetwork, open_network
+from node.network import door
+from node.network.libp2p import entrance as libp2p_entrance
+from node.network.libp2p import host as libp2p_host
+from node.network.libp2p import network as libp2p_network
+from node.network.libp2p import pubsub as libp2p_pubsub
+from node.network.libp2p import secure as libp2p_secure
+from node.network.libp2p.host import muxer_of
+from node.network.libp2p.network import Libp2pNetwork, open_network
 from node.seams import BLOB_PROTOCOL, CONTROL_PROTOCOL, ENTRANCE_PROTOCOL, VERSION_PROTOCOL, Stream, StreamClosed
 from protocol.errors import FednodeError
 from protocol.limits import ENTRANCE_SOURCE_ATTEMPTS_PER_MINUTE, FRAME_BYTES_MAX

@@ -18,10 +18,10 @@ from node.network.links import Links
 from node.run.histories import HISTORY_QUESTION
 from node.seams import CONTROL_PROTOCOL, Stream, StreamClosed
 from protocol.errors import FednodeError, Refused, RemoteProtocolError, UnknownKind
-from protocol.history import HistoryRequest
 from protocol.keys import NodeId
 from protocol.limits import FRAME_BYTES_MAX
-from protocol.run_messages import RunMessage
+from protocol.run.history import HistoryRequest
+from protocol.run.messages import RunMessage
 from protocol.wire import pack, pack_plain, unpack
 
 

@@ -13,10 +13,10 @@ from node.record.record import open_record
 from node.run.chronicle import MESSAGE_CHARACTERS_MAX, Chronicle, Numbers
 from node.run.driver import RunDriver
 from protocol.keys import NodeId, RunId
-from protocol.run_events import Began, Misbehaved, RunEvent, RunOutput
-from protocol.run_messages import Reports
-from tracker.rows import LogRow
+from protocol.run.events import Began, Misbehaved, RunEvent, RunOutput
+from protocol.run.messages import Reports
 from tracker.store import Store
+from tracker.tables.rows import LogRow
 
 RUN = RunId("ab" * 32)
 EVE, BOB = NodeId("eve"), NodeId("bob")

@@ -10,21 +10,21 @@ import pytest
 import trio
 from network_ground import Ground, run_on_simulated
 
-from node.network.bulk import Bulk, Transfer
-from node.network.bulk_early import CODED_WAIT_S, Early, EarlyFetch
-from node.network.bulk_wire import CHUNK, LIST, NEWS, NOT_HERE, OK, REFUSED, pack_answer, pack_request, read_request
-from node.network.pace import Pace
+from node.network.bulk.bulk import Bulk, Transfer
+from node.network.bulk.early import CODED_WAIT_S, Early, EarlyFetch
+from node.network.bulk.pace import Pace
+from node.network.bulk.wire import CHUNK, LIST, NEWS, NOT_HERE, OK, REFUSED, pack_answer, pack_request, read_request
 from node.run.early import OthersEarly
 from node.seams import BLOB_PROTOCOL, Stream
-from protocol.checkpoint import Checkpoint
-from protocol.early import early_name
 from protocol.keys import BlobId, Hash, NodeId
 from protocol.limits import CHUNK_BYTES
-from protocol.run_events import FetchEarly
-from simulations.disk import SimulatedDisk
-from simulations.network_node import SimulatedNetwork
-from simulations.network_wires import WireProfile
-from tracker.chunks import blob_id_of_data, chunk_count
+from protocol.run.checkpoint import Checkpoint
+from protocol.run.early import early_name
+from protocol.run.events import FetchEarly
+from simulations.world.disk import SimulatedDisk
+from simulations.world.network_node import SimulatedNetwork
+from simulations.world.network_wires import WireProfile
+from tracker.blobs.chunks import blob_id_of_data, chunk_count
 
 UPDATE = Random(5).randbytes(10 * CHUNK_BYTES + 77)
 SIZE, COUNT = len(UPDATE), chunk_count(len(UPDATE))

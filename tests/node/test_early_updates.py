@@ -10,16 +10,16 @@ import trio
 from hostile_ground import HostileGround, Life, on_hostile_ground
 
 import node.run.early
-import simulations.trainer
-from node.network.bulk import Transfer
-from node.network.bulk_early import CODED_WAIT_S
+import simulations.training.trainer
+from node.network.bulk.bulk import Transfer
+from node.network.bulk.early import CODED_WAIT_S
 from node.run.blobs import RunBlobs
 from node.run.early import OwnEarly
 from node.seams import CodedFile
-from protocol.early import early_name
-from protocol.gathering import Gathering
 from protocol.keys import BlobId, Hash, NodeId, RunId
-from protocol.run_messages import EarlyMessage
+from protocol.run.early import early_name
+from protocol.run.gathering import Gathering
+from protocol.run.messages import EarlyMessage
 
 STORING_S = 2.0  # from the codec's end to the offer: of a disk that is slow
 ROUNDS = 3
@@ -48,7 +48,7 @@ class Traffic:
 
         monkeypatch.setattr(OwnEarly, "begin", begun)
         monkeypatch.setattr(RunBlobs, "put_for_a_round", slowly)
-        for module in (node.run.early, simulations.trainer):
+        for module in (node.run.early, simulations.training.trainer):
             monkeypatch.setattr(module, "EARLY_BYTES_MIN", size_min)
 
     def watch(self, life: Life) -> None:
@@ -124,7 +124,7 @@ def junk(patch: pytest.MonkeyPatch) -> None:
     begin = OwnEarly.begin
 
     def lie(own: OwnEarly, size: int, file: CodedFile) -> None:
-        begin(own, size, simulations.trainer.CodedInMemory(Random(1).randbytes(size)))
+        begin(own, size, simulations.training.trainer.CodedInMemory(Random(1).randbytes(size)))
 
     patch.setattr(OwnEarly, "begin", lie)
 
@@ -224,7 +224,7 @@ def test_what_was_never_offered_is_deleted_with_the_round(tmp_path: Path, monkey
 
         async def hangs(wanted: Any) -> None:
             silent._task.early.expect(wanted.round, wanted.name)
-            silent._task.early.begin(2**20 * 3, simulations.trainer.CodedInMemory(bytes(3 * 2**20)))
+            silent._task.early.begin(2**20 * 3, simulations.training.trainer.CodedInMemory(bytes(3 * 2**20)))
             silent._task.early.grew(3 * 2**20)
             await trio.sleep_forever()
 
@@ -267,7 +267,7 @@ def test_nothing_comes_early_any_more_once_the_round_is_combined(
 
         async def hangs(wanted: Any) -> None:
             silent._task.early.expect(wanted.round, wanted.name)
-            silent._task.early.begin(size, simulations.trainer.CodedInMemory(bytes(size)))
+            silent._task.early.begin(size, simulations.training.trainer.CodedInMemory(bytes(size)))
             await trio.sleep_forever()
 
         silent._task.train = hangs  # type: ignore[method-assign, assignment]

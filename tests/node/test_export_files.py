@@ -15,10 +15,10 @@ from command_ground import as_json, run
 from export_ground import DAY, NODES, OTHER_RUN, PARAMETERS, RUN, Ground
 
 from node.exports.system import system_points
-from tracker import export_parquet
-from tracker.export_points import STEPS_OF_A_ROUND, Point, clean_name, folder_name, points_of
-from tracker.export_tensorboard import EventFiles, event, masked_crc32c
-from tracker.schema import TABLES
+from tracker.exports import parquet as export_parquet
+from tracker.exports.points import STEPS_OF_A_ROUND, Point, clean_name, folder_name, points_of
+from tracker.exports.tensorboard import EventFiles, event, masked_crc32c
+from tracker.tables.schema import TABLES
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,8 +14,8 @@ from export_ground import ARTIFACT, DAY, MODEL, NODES, PARAMETERS, RUN, Ground, 
 from node.exports import mlflow as export_mlflow
 from node.exports.mlflow import MlflowExport
 from node.exports.mlflow_api import MlflowError, MlflowServer
-from tracker.export_points import STEPS_OF_A_ROUND
-from tracker.rows import NodeRow
+from tracker.exports.points import STEPS_OF_A_ROUND
+from tracker.tables.rows import NodeRow
 
 
 @pytest.fixture

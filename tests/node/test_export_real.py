@@ -26,7 +26,7 @@ from node.exports.mlflow import MlflowExport
 from node.exports.mlflow_api import MlflowError, MlflowServer
 from node.exports.system import system_points
 from node.exports.tensorboard import export_tensorboard
-from tracker.export_points import Point, points_of
+from tracker.exports.points import Point, points_of
 
 TOOLS = Path(os.environ.get("FEDNODE_SLOW_PYTHON") or Path(sys.prefix) / "slow" / "bin" / "python")
 READBACK = Path(__file__).with_name("export_readback.py")

@@ -8,7 +8,7 @@ import pytest
 import trio
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
-from node.api.service import LogsQuery
+from node.api.service.service import LogsQuery
 from protocol.keys import BlobId, RunId
 
 ROUNDS = 12

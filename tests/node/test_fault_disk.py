@@ -15,7 +15,7 @@ from node.run import combine as run_combine
 from node.run.combine import combine_round
 from protocol.errors import FednodeError
 from protocol.keys import BlobId
-from tracker.blobs import BlobStore
+from tracker.blobs.blobs import BlobStore
 
 ROUNDS = 6
 MODEL_ELEMENTS = 100_000

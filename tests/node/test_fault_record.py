@@ -13,8 +13,8 @@ import trio.testing
 
 from node.record.record import RETRY_S, StoreRecord, open_record
 from protocol.errors import FednodeError
-from tracker.rows import LogRow
 from tracker.store import Store
+from tracker.tables.rows import LogRow
 
 DEADLINE_S = 60
 FULL_BYTES = 17_500_000  # DuckDB folds its journal of 16 MiB into its file, which takes more than this then

@@ -11,10 +11,10 @@ import pytest
 import trio
 from hostile_ground import CONFIGURATION, HostileGround, Life, alive, on_hostile_ground
 
-from node.api.service import LogsQuery
+from node.api.service.service import LogsQuery
 from node.seams import TrainResult
 from protocol.keys import BlobId, RunId
-from simulations.trainer import InProcessSession
+from simulations.training.trainer import InProcessSession
 
 ROUNDS = 3
 WORDS = "holds a NaN or an infinity (update-not-finite)"

@@ -19,7 +19,10 @@ from node.membership.neighbours import BRIEF_ENTRANCES_MAX, worth_knocking
 from node.membership.whereabouts import ADDRESS_CHANNEL
 from node.network.links import HURRY_LAST_S, HURRY_S, Links
 from node.seams import Unreachable
-from protocol.address_record import (
+from protocol.entrance.invitation import read_token
+from protocol.errors import RemoteProtocolError
+from protocol.fields import NodeAddresses
+from protocol.group.address_record import (
     SEQUENCE_MAX,
     AddressesAsked,
     AddressesTold,
@@ -29,14 +32,11 @@ from protocol.address_record import (
     open_address_message,
     open_address_record,
 )
-from protocol.errors import RemoteProtocolError
-from protocol.fields import NodeAddresses
-from protocol.invitation import read_token
+from protocol.group.presence import Capacity, group_of
 from protocol.keys import GroupId, NodeId, node_id_of, public_key_of
 from protocol.limits import ADDRESSES_MAX, ANTI_ENTROPY_S, HINTS_MAX, REDIAL_FIRST_S, REDIAL_LAST_S
-from protocol.presence import Capacity, group_of
 from protocol.wire import pack
-from simulations.disk import SimulatedDisk
+from simulations.world.disk import SimulatedDisk
 
 DOOR, OTHER_DOOR = "/ip4/192.0.2.7/tcp/4001", "/ip4/192.0.2.8/tcp/4001"
 NEARBY = "/ip4/10.0.0.9/tcp/4001", "/ip4/10.0.0.9/tcp/4002"

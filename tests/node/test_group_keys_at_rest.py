@@ -12,7 +12,7 @@ from node.home.sealing import Vault, is_sealed
 from node.membership.group_place import GroupPlace, check_has_key, create_place, load_place
 from node.training.worker_process import worker_environment
 from protocol.errors import FednodeError
-from protocol.group_key import seal_key_of
+from protocol.group.key import seal_key_of
 from protocol.identity import make_certificate
 from protocol.keys import member_id_of, node_id_of, public_key_of
 

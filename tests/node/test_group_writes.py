@@ -9,14 +9,14 @@ from trio.testing import wait_all_tasks_blocked
 from node.home.identity import Identity, Keys
 from node.home.sealing import Vault
 from node.membership.group_place import GroupPlace, create_place
-from protocol.group_key import seal_key_of
-from protocol.group_log import GroupLog
+from protocol.entrance.invitation import invite
+from protocol.group.key import seal_key_of
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import RunPropose
+from protocol.group.operations import OpenOperation
 from protocol.identity import make_certificate
-from protocol.invitation import invite
 from protocol.keys import member_id_of, node_id_of, public_key_of
-from protocol.operation_kinds import RunPropose
-from protocol.operations import OpenOperation
-from simulations.disk import SimulatedDisk
+from simulations.world.disk import SimulatedDisk
 
 NODE, MEMBER, SEAL_SECRET = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate(), b"\5" * 32
 NAMES = {"member_name": "Ann", "node_name": "alpha", "seal_key": seal_key_of(SEAL_SECRET), "issued_at": 1}

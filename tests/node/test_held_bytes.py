@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from libp2p.peer.id import ID
 from test_door_floods import _connected, _data, _house, _house_and_member, _run, _until
 
-from node.network import libp2p_entrance, libp2p_secure
-from node.network.libp2p_host import muxer_of
-from node.network.libp2p_network import Libp2pNetwork
+from node.network.libp2p import entrance as libp2p_entrance
+from node.network.libp2p import secure as libp2p_secure
+from node.network.libp2p.host import muxer_of
+from node.network.libp2p.network import Libp2pNetwork
 from node.seams import BLOB_PROTOCOL, CONTROL_PROTOCOL, ENTRANCE_PROTOCOL, Stream, StreamClosed
 from protocol.limits import FRAME_BYTES_MAX
 

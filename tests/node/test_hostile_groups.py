@@ -10,11 +10,11 @@ from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
 from node.membership.group_keys import HandedKey
 from node.network.complaints import COMPLAINTS_BURST
-from protocol.address_record import open_address_record
+from protocol.group.address_record import open_address_record
+from protocol.group.operations import OPERATION_TAG, Operation
+from protocol.group.sync import SyncMessage
 from protocol.limits import ADDRESSES_MAX
-from protocol.operations import OPERATION_TAG, Operation
 from protocol.signing import sign
-from protocol.sync import SyncMessage
 from protocol.wire import pack
 
 

@@ -7,12 +7,12 @@ import pytest
 import trio
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
-from node.api.service import LogsQuery, MetricsQuery
+from node.api.service.service import LogsQuery, MetricsQuery
 from node.network.links import RUN_CHANNEL
-from protocol.checkpoint import Ack, Checkpoint, Issue, Offer, Ready, Receipt, Report, UpdateEntry, sign_note
 from protocol.keys import RunId
-from protocol.run_machine import RunMachine
-from protocol.run_messages import (
+from protocol.run.checkpoint import Ack, Checkpoint, Issue, Offer, Ready, Receipt, Report, UpdateEntry, sign_note
+from protocol.run.machine import RunMachine
+from protocol.run.messages import (
     Acknowledgement,
     AskCommit,
     Commit,

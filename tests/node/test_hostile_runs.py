@@ -8,17 +8,17 @@ import pytest
 import trio
 from hostile_ground import HostileGround, alive, on_hostile_ground
 
-from node.network.bulk import Bulk
+from node.network.bulk.bulk import Bulk
 from node.run.data import RunData
 from node.run.driver import INBOX_EVENTS_MAX
 from node.run.task import RunTask
 from node.seams import InitialModel, TrainerFailed
-from protocol.directions import Directions
 from protocol.keys import BlobId
-from protocol.reign import Reign
-from protocol.run_events import Combined, Trained
-from protocol.run_messages import AskCommit
-from simulations.trainer import InProcessSession
+from protocol.run.directions import Directions
+from protocol.run.events import Combined, Trained
+from protocol.run.messages import AskCommit
+from protocol.run.reign import Reign
+from simulations.training.trainer import InProcessSession
 
 
 def test_a_run_that_was_stopped_while_it_gathered_stays_stopped(tmp_path: Path) -> None:

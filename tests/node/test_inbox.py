@@ -9,12 +9,12 @@ import trio
 from hostile_ground import HostileGround, Life, on_hostile_ground
 from test_run_liars import lying, wrong_sum
 
-from node.api.inbox_items import DISK_LOW_BYTES
-from node.api.inbox_seen import SEEN_FILE, SEEN_MAX, SeenItems
-from node.api.service import NotFound
+from node.api.inbox.items import DISK_LOW_BYTES
+from node.api.inbox.seen import SEEN_FILE, SEEN_MAX, SeenItems
+from node.api.service.service import NotFound
 from protocol.errors import Refused
-from simulations.disk import SimulatedDisk
-from tracker.rows import RoundRow
+from simulations.world.disk import SimulatedDisk
+from tracker.tables.rows import RoundRow
 
 Json = dict[str, Any]
 

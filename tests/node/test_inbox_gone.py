@@ -7,16 +7,24 @@ from hashlib import sha256
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from node.api.inbox_gone import GONE_OF_A_GROUP_MAX, Gone, gone, gone_items
-from protocol.admission import AdmissionStatement, prove, seed_public_key
-from protocol.group_author import append, create_group
-from protocol.group_key import seal_key_of
-from protocol.group_log import GroupLog
+from node.api.inbox.gone import GONE_OF_A_GROUP_MAX, Gone, gone, gone_items
+from protocol.group.admission import AdmissionStatement, prove, seed_public_key
+from protocol.group.author import append, create_group
+from protocol.group.key import seal_key_of
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import (
+    InvitePost,
+    MemberAdmit,
+    MemberLeave,
+    MemberRemove,
+    NodeBind,
+    NodeRevoke,
+    Payload,
+)
+from protocol.group.operations import OpenOperation
 from protocol.identity import make_certificate, make_revocation
 from protocol.keys import Hash, MemberId, NodeId, member_id_of, node_id_of, public_key_of
-from protocol.operation_kinds import InvitePost, MemberAdmit, MemberLeave, MemberRemove, NodeBind, NodeRevoke, Payload
-from protocol.operations import OpenOperation
-from tracker.inbox import LOOK_BACK_S
+from tracker.queries.inbox import LOOK_BACK_S
 
 NOW = 1_800_000_000
 SEED = bytes(range(32))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from node.api.inbox_items import (
+from node.api.inbox.items import (
     DISK_LOW_BYTES,
     JOINERS_OF_A_GROUP_MAX,
     PAUSE_TOLD_AFTER_S,
@@ -21,8 +21,8 @@ from node.api.inbox_items import (
     trouble_item,
     troubles,
 )
-from node.api.inbox_proposal import code_here, data_here
-from tracker.inbox import (
+from node.api.inbox.proposal import code_here, data_here
+from tracker.queries.inbox import (
     LOOK_BACK_S,
     TEXT_CHARACTERS_MAX,
     failed_item,
@@ -31,7 +31,7 @@ from tracker.inbox import (
     refused_item,
     told_lie_item,
 )
-from tracker.proposal import code_of, configuration_of, data_of, differences
+from tracker.queries.proposal import code_of, configuration_of, data_of, differences
 
 NOW = 1_790_000_000.0
 DAY = 86_400.0

@@ -7,7 +7,7 @@ import trio
 from hostile_ground import HostileGround, on_hostile_ground
 from test_inbox import of_kind
 
-from node.api.inbox_items import FURTHER_NODES_MAX, Joiner, joiner_items
+from node.api.inbox.items import FURTHER_NODES_MAX, Joiner, joiner_items
 
 HOUR = 3600
 

@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
 from node.membership.group_keys import KEYS_KEPT, ROTATE_GAP_S
-from protocol.group_key import seal_key_of
+from protocol.group.key import seal_key_of
+from protocol.group.operation_kinds import KeyRotate, NodeBind, NodeRevoke
 from protocol.identity import make_certificate, make_revocation
 from protocol.keys import NodeId, node_id_of, public_key_of
-from protocol.operation_kinds import KeyRotate, NodeBind, NodeRevoke
 
 
 def rotations(life: Life) -> int:

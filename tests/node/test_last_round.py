@@ -9,8 +9,8 @@ from hostile_ground import CONFIGURATION, HostileGround, on_hostile_ground
 
 from node.record.retention import Retention
 from protocol.keys import BlobId, RunId
-from protocol.run_machine import RunMachine
-from simulations.simulated_node import virtual_now
+from protocol.run.machine import RunMachine
+from simulations.nodes.simulated_node import virtual_now
 from tracker.retention import DAY_S
 
 

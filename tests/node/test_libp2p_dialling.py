@@ -10,10 +10,10 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-import node.network.libp2p_addresses as libp2p_addresses
-from node.network.libp2p_addresses import LOOKUPS_MAX, NAME_ADDRESSES_MAX
-from node.network.libp2p_network import Libp2pNetwork, open_network
-from node.network.libp2p_secure import DoorShut
+import node.network.addresses as libp2p_addresses
+from node.network.addresses import LOOKUPS_MAX, NAME_ADDRESSES_MAX
+from node.network.libp2p.network import Libp2pNetwork, open_network
+from node.network.libp2p.secure import DoorShut
 from node.network.reach import OUTSIDE_MAX
 from node.seams import CONTROL_PROTOCOL, Stream, StreamClosed, Unreachable
 from protocol.keys import NodeId
@@ -161,7 +161,7 @@ def test_many_dials_in_vain_do_not_block_the_peer() -> None:
 @pytest.mark.real
 def test_what_came_of_each_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of those from which nothing came at all, before the deadline's end."""
-    monkeypatch.setattr("node.network.libp2p_network.DIAL_DEADLINE_S", 2.0)
+    monkeypatch.setattr("node.network.libp2p.network.DIAL_DEADLINE_S", 2.0)
 
     async def main() -> None:
         silent = Silent()

@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from faults_ground import QUIET_S, Pair, Scenario, run_on_pair, says_nothing
 from tls_ground import ANY_PORT
 
-from node.network import libp2p_network, libp2p_secure
-from node.network.libp2p_faults import FAULTS_VARIABLE, FaultyConnection
-from node.network.libp2p_host import muxer_of
-from node.network.libp2p_network import Libp2pNetwork
+from node.network.libp2p import network as libp2p_network
+from node.network.libp2p import secure as libp2p_secure
+from node.network.libp2p.faults import FAULTS_VARIABLE, FaultyConnection
+from node.network.libp2p.host import muxer_of
+from node.network.libp2p.network import Libp2pNetwork
 from node.seams import CONTROL_PROTOCOL, StreamClosed, Unreachable
 from protocol.errors import FednodeError
 from protocol.keys import NodeId

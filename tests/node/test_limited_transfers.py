@@ -6,12 +6,12 @@ import pytest
 import trio
 from network_ground import Ground, run_on_simulated
 
-from node.network.bulk import Bulk
-from node.network.pace import Pace
+from node.network.bulk.bulk import Bulk
+from node.network.bulk.pace import Pace
 from protocol.keys import BlobId
 from protocol.limits import BLOB_STALL_S, CHUNK_BYTES
-from simulations.disk import SimulatedDisk
-from simulations.network_node import SimulatedNetwork
+from simulations.world.disk import SimulatedDisk
+from simulations.world.network_node import SimulatedNetwork
 
 MEGABYTE = 1e6
 

@@ -9,11 +9,11 @@ import trio
 from node.home.disk import FileDisk
 from node.home.home import SETTINGS, Home
 from node.home.limits import Limits
-from node.network.pace import Pace
+from node.network.bulk.pace import Pace
 from protocol.errors import FednodeError, Refused
-from simulations.disk import SimulatedDisk
-from tracker.chunks import blob_id_of, chunk_hashes_of
-from tracker.quota import Quota
+from simulations.world.disk import SimulatedDisk
+from tracker.blobs.chunks import blob_id_of, chunk_hashes_of
+from tracker.blobs.quota import Quota
 
 
 def test_what_is_given_at_a_start_counts_for_later_ones(tmp_path: Path) -> None:

@@ -12,19 +12,19 @@ from node.home.key_files import MEMBER_KEY
 from node.membership.linking import link_first
 from node.membership.siblings import write_siblings
 from node.seams import Unreachable
-from protocol.device_link import make_device_token
-from protocol.entrance_messages import Revoked, SiblingHello, Welcome, open_entrance_message
+from protocol.entrance.device_link import make_device_token
+from protocol.entrance.messages import Revoked, SiblingHello, Welcome, open_entrance_message
+from protocol.entrance.siblings import Siblings
 from protocol.errors import Refused
 from protocol.fields import NodeAddresses
-from protocol.group_key import seal_key_of
+from protocol.group.key import seal_key_of
 from protocol.identity import make_certificate, make_revocation
 from protocol.keys import MemberId, member_id_of, node_id_of, public_key_of
-from protocol.siblings import Siblings
 from protocol.wire import pack
-from simulations.deterministic import run_deterministically
-from simulations.disk import ChunkPool
-from simulations.faulty_disk import FaultyDisk
-from simulations.simulated_node import keys_of
+from simulations.nodes.simulated_node import keys_of
+from simulations.world.deterministic import run_deterministically
+from simulations.world.disk import ChunkPool
+from simulations.world.faulty_disk import FaultyDisk
 
 NOW = 1_800_000_000
 

@@ -9,8 +9,8 @@ from node.seams import CONTROL_PROTOCOL, Network, StreamClosed
 from protocol.errors import LocalProtocolError, RemoteProtocolError
 from protocol.keys import NodeId
 from protocol.limits import FRAME_BYTES_MAX, OUTBOX_FRAMES_MAX, REDIAL_LAST_S
-from simulations.network import SimulatedEvent
-from simulations.network_wires import WireProfile
+from simulations.world.network import SimulatedEvent
+from simulations.world.network_wires import WireProfile
 
 
 class Inbox:

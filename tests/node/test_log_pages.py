@@ -8,9 +8,9 @@ import pytest
 from memory_service import log_json, serving
 
 from fednode import Client, RequestRefused
-from node.api.service import LogPage, LogsQuery
-from tracker.rows import LogRow
+from node.api.service.service import LogPage, LogsQuery
 from tracker.store import Store
+from tracker.tables.rows import LogRow
 
 START = 1_790_000_000.0
 

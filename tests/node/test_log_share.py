@@ -9,7 +9,7 @@ import pytest
 import trio
 from hostile_ground import HostileGround, Life, on_hostile_ground
 
-from node.api.service import AllLogsQuery, NotFound
+from node.api.service.service import AllLogsQuery, NotFound
 from node.logs.gather import ANSWER_DEADLINE_S, END_PATIENCE_S
 from node.logs.listen import ASK_AGAIN_S
 from node.logs.redact import redact

@@ -11,7 +11,7 @@ from look_store import HOSTILE, RUNS, make_store
 
 from node.cli import cli
 from node.exports.report import entry_text, facts, page, table, text
-from protocol.manifest_words import leaves
+from protocol.manifest.words import leaves
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 FETCHING = {"src", "href", "xlink:href", "srcset", "data", "action", "poster", "background", "formaction", "ping"}

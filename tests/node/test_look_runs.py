@@ -15,8 +15,8 @@ from test_look_drawn import pixels_of
 
 from node.cli import cli
 from node.cli.plot import coloured
-from tracker.rows import iso
 from tracker.store import Store
+from tracker.tables.rows import iso
 
 A, B, C = RUNS
 

@@ -10,14 +10,14 @@ import pytest
 import trio
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
-from node.api.service import NotFound
+from node.api.service.service import NotFound
 from node.membership.group_keys import HandedKey
 from node.membership.operation_words import Names
 from protocol.errors import Refused, RemoteProtocolError
-from protocol.group_key import SEALED_KEY_BYTES, GroupKey, seal_gossip, seal_to
+from protocol.group.key import SEALED_KEY_BYTES, GroupKey, seal_gossip, seal_to
+from protocol.group.operation_kinds import KeyRotate
 from protocol.keys import Hash, node_public_key
 from protocol.limits import EPOCH_STEP
-from protocol.operation_kinds import KeyRotate
 from protocol.wire import pack, pack_plain
 
 ROTATED_S = 120.0  # of virtual time: far more than all admins' waits

@@ -8,13 +8,13 @@ import trio
 from hostile_ground import CONFIGURATION, HostileGround, Life, on_hostile_ground
 from test_run_methods import SCAFFOLD, assert_common_is_mean
 
-from node.api.service import LogsQuery
+from node.api.service.service import LogsQuery
 from node.run.carried import MISSED_WAIT_S
 from node.run.driver import RunDriver
 from node.run.history import RunHistory
-from protocol.checkpoint import open_offer
 from protocol.keys import RunId
-from simulations.trainer import InProcessSession, InProcessTrainer
+from protocol.run.checkpoint import open_offer
+from simulations.training.trainer import InProcessSession, InProcessTrainer
 
 NODES = 4
 TIMING = "[timing]\nlost_after_s = 4.0\nleave_after_s = 4000.0\n[round]\ndeadline_s = 50.0\n"

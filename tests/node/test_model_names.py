@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from node.api.service import NotFound
+from node.api.service.service import NotFound
 from node.record.model_names import (
     NAME_CHARACTERS_MAX,
     check_alias,
@@ -15,11 +15,11 @@ from node.record.model_names import (
     models_of,
 )
 from protocol.errors import Refused
-from tracker.asking import answered_now
-from tracker.lineage import lineage_of
-from tracker.reader import Reader
-from tracker.rows import MetricRow, ModelAliasRow, ModelRow, RegisteredModelRow, RunRow
+from tracker.queries.asking import answered_now
+from tracker.queries.lineage import lineage_of
+from tracker.queries.reader import Reader
 from tracker.store import Store
+from tracker.tables.rows import MetricRow, ModelAliasRow, ModelRow, RegisteredModelRow, RunRow
 
 FIRST, SECOND, THIRD = "a1" * 32, "b2" * 32, "a1b2" + "c3" * 30
 SCHEMA = "5c" * 32

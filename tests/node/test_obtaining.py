@@ -7,8 +7,8 @@ import trio
 from hostile_ground import HostileGround, on_hostile_ground
 
 from node.run.obtaining import Obtaining
-from protocol.checkpoint import Checkpoint
-from protocol.run_events import Obtain
+from protocol.run.checkpoint import Checkpoint
+from protocol.run.events import Obtain
 from protocol.wire import hash_of
 
 

@@ -10,7 +10,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.network.pace import BURST_S, Limit, Pace
+from node.network.bulk.pace import BURST_S, Limit, Pace
 from protocol.keys import NodeId
 
 ANN, BEN, CAT = NodeId("ann"), NodeId("ben"), NodeId("cat")

@@ -6,11 +6,11 @@ from random import Random
 import trio
 
 from node.data.shares import digits_split
-from simulations.deterministic import run_deterministically, until
-from simulations.network import SimulatedWorld
-from simulations.record import SharedStore
+from simulations.nodes.simulated_node import live
 from simulations.simulate import CONFIGURATION
-from simulations.simulated_node import live
+from simulations.world.deterministic import run_deterministically, until
+from simulations.world.network import SimulatedWorld
+from simulations.world.record import SharedStore
 
 
 def test_a_run_starts_from_its_parents_newest_checkpoint(tmp_path: Path) -> None:

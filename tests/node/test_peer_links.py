@@ -21,8 +21,8 @@ from node.system.peer_links import (
 from protocol.errors import RemoteProtocolError
 from protocol.keys import NodeId
 from protocol.limits import PING_BYTES
-from simulations.network_node import SimulatedNetwork
-from simulations.network_wires import WireProfile
+from simulations.world.network_node import SimulatedNetwork
+from simulations.world.network_wires import WireProfile
 
 LATENCY_S = 0.040
 EVEN = WireProfile(latency_s=LATENCY_S, jitter_s=0.0)

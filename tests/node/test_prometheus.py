@@ -10,8 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from node.system.names import SYSTEM_KEYS
 from node.system.prometheus import Counts, prometheus_text
-from protocol.checkpoint import SPAN_NAMES
-from tracker.rows import ElectionRow, RoundRow, SpanRow, SystemMetricRow
+from protocol.run.checkpoint import SPAN_NAMES
+from tracker.tables.rows import ElectionRow, RoundRow, SpanRow, SystemMetricRow
 
 DASHBOARD = Path(__file__).parents[2] / "docs" / "grafana-dashboard.json"
 STATUS = {"bytes_sent": 10, "bytes_received": 20, "stranger_bytes": 0, "refused_at_door": 1, "peers_connected": 2}

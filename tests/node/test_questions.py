@@ -23,7 +23,7 @@ from protocol.errors import Refused, RemoteProtocolError
 from protocol.keys import NodeId
 from protocol.limits import FRAME_BYTES_MAX
 from protocol.wire import pack_plain
-from simulations.network_stream import SimulatedStream
+from simulations.world.network_stream import SimulatedStream
 
 
 async def count(peer: NodeId, request: bytes) -> AsyncGenerator[bytes, None]:

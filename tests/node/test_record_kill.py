@@ -24,7 +24,7 @@ import os, sys, time
 from pathlib import Path
 import trio
 from node.record.record import StoreRecord
-from tracker.rows import MetricRow
+from tracker.tables.rows import MetricRow
 from tracker.store import Store
 
 def tell(*words):

@@ -4,18 +4,18 @@ import ast
 import re
 from pathlib import Path
 
-from protocol.checkpoint import COMPARED
-from protocol.gathering import OFFER_REFUSALS, UNLISTED_REFUSALS
-from protocol.refusals import TOLD_AT_ONCE
+from protocol.run.checkpoint import COMPARED
+from protocol.run.gathering import OFFER_REFUSALS, UNLISTED_REFUSALS
+from protocol.run.refusals import TOLD_AT_ONCE
 
 ROOT = Path(__file__).resolve().parents[2]
 DECIDE = (
-    "protocol/gathering.py",
+    "protocol/run/gathering.py",
     "node/run/data.py",
     "node/run/checking.py",
     *(f"aggregation/{name}.py" for name in ("updates", "combine")),
 )
-DECIDE = (*DECIDE, "aggregation/rules/screening.py", "aggregation/rules/sums.py", "protocol/checkpoint.py")
+DECIDE = (*DECIDE, "aggregation/rules/screening.py", "aggregation/rules/sums.py", "protocol/run/checkpoint.py")
 NAME = re.compile(r"[a-z]+(-[a-z]+)+")
 NO_REFUSALS = {"blob-too-large"} | {
     f"run-{note}" for note in ("ready", "declined", "offer", "report", "ack", "receipt")

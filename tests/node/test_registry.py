@@ -12,18 +12,18 @@ import trio
 from safetensors import safe_open
 from safetensors.numpy import load
 
-from node.api.service import ModelFile, NotFound, Wanted
+from node.api.service.service import ModelFile, NotFound, Wanted
 from node.data.shares import digits_split
 from node.node import Node
 from node.record.predict import PREDICTION_SLOTS
 from node.seams import TaskOutput
 from protocol.errors import FednodeError, Refused
 from protocol.keys import BlobId
-from simulations.deterministic import run_deterministically, until
-from simulations.network import SimulatedWorld
-from simulations.record import SharedStore
+from simulations.nodes.simulated_node import live
 from simulations.simulate import CONFIGURATION
-from simulations.simulated_node import live
+from simulations.world.deterministic import run_deterministically, until
+from simulations.world.network import SimulatedWorld
+from simulations.world.record import SharedStore
 
 Json = dict[str, Any]
 Work = Callable[[Node, str], Awaitable[None]]

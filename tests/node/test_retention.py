@@ -14,11 +14,11 @@ from node.record.kept_blobs import ModelLists, sort_blobs
 from node.record.retention import ABSENCE_S, EVERY_S, FIRST_AFTER_S, UNUSED_S, Removed
 from node.run.driver import journal_name
 from node.run.models import models_in
-from protocol.checkpoint import checkpoint_blobs
 from protocol.errors import FednodeError, Refused
 from protocol.keys import BlobId
+from protocol.run.checkpoint import checkpoint_blobs
 from tracker.retention import DAY_S, Rules
-from tracker.rows import ArtifactRow, LogRow, ModelRow, RegisteredModelRow, iso
+from tracker.tables.rows import ArtifactRow, LogRow, ModelRow, RegisteredModelRow, iso
 
 ROUNDS = 12
 

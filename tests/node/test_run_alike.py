@@ -10,8 +10,8 @@ from hostile_ground import CONFIGURATION, HostileGround, Life, on_hostile_ground
 from node.run.round_blobs import RoundBlobs
 from node.run.task import RunTask
 from protocol.keys import BlobId, RunId
-from protocol.run_events import Train, Trained
-from simulations.disk import SimulatedDisk
+from protocol.run.events import Train, Trained
+from simulations.world.disk import SimulatedDisk
 
 RUNS = 3
 KRUM = 'rule = "krum"'

@@ -10,12 +10,12 @@ import pytest
 import trio
 from hostile_ground import CONFIGURATION, HostileGround, Life, on_hostile_ground
 
-from node.api.service import LogsQuery
+from node.api.service.service import LogsQuery
 from node.run.driver import RunDriver
-from protocol.checkpoint import Offer, open_offer, sign_note
 from protocol.keys import BlobId, NodeId, RunId
-from protocol.run_events import RunEvent, Trained
-from protocol.run_messages import OfferMessage, RunMessage
+from protocol.run.checkpoint import Offer, open_offer, sign_note
+from protocol.run.events import RunEvent, Trained
+from protocol.run.messages import OfferMessage, RunMessage
 from protocol.wire import hash_of
 
 Trick = Callable[[RunDriver, Offer], Awaitable[Offer]]

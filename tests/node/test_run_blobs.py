@@ -5,9 +5,9 @@ from pathlib import Path
 
 from hostile_ground import HostileGround, on_hostile_ground
 
-from protocol.checkpoint import checkpoint_name, open_offer
 from protocol.keys import BlobId, NodeId
-from protocol.run_events import Combine, Recompute
+from protocol.run.checkpoint import checkpoint_name, open_offer
+from protocol.run.events import Combine, Recompute
 
 
 def test_who_may_read_what_in_a_run(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from aggregation.tensors.schema import Schema
 from node.run.combine_settings import settings_of
 from node.seams import TrainResult
 from protocol.keys import BlobId, RunId
-from protocol.manifest import Manifest
-from protocol.manifest_keys import KEYS
-from protocol.manifest_read import ManifestError, read_configuration
-from protocol.manifest_sections import FEEDBACK_CODECS, TOP_CODECS, Aggregation
-from simulations.trainer import InProcessSession
+from protocol.manifest.keys import KEYS
+from protocol.manifest.manifest import Manifest
+from protocol.manifest.read import ManifestError, read_configuration
+from protocol.manifest.sections import FEEDBACK_CODECS, TOP_CODECS, Aggregation
+from simulations.training.trainer import InProcessSession
 
 
 def _manifest(**keys: str) -> Manifest:

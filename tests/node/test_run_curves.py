@@ -6,7 +6,7 @@ from typing import Any
 from hostile_ground import CONFIGURATION, HostileGround, Life, on_hostile_ground
 
 from node.api.node_service import Service
-from node.api.service import MetricsQuery
+from node.api.service.service import MetricsQuery
 from protocol.keys import RunId
 
 NO_FILTERS: dict[str, Any] = {"after_round": None, "before_round": None, "node": None, "limit": 1000}

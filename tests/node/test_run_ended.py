@@ -10,9 +10,9 @@ from hostile_ground import HostileGround, Life, on_hostile_ground
 
 from node.run.chronicle import Chronicle, Numbers
 from protocol.keys import NodeId, RunId
-from protocol.run_events import Ended
-from simulations.record import SharedStore, SimulatedRecord
-from tracker.rows import LogRow, Row, StatusRow
+from protocol.run.events import Ended
+from simulations.world.record import SharedStore, SimulatedRecord
+from tracker.tables.rows import LogRow, Row, StatusRow
 
 ALL_FINISHED = ["FINISHED"] * 3
 

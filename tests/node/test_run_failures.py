@@ -17,11 +17,11 @@ from node.training.training import LoadedTask
 from protocol.errors import RemoteProtocolError
 from protocol.keys import NodeId, RunId
 from protocol.limits import FRAME_BYTES_MAX
-from protocol.run_events import ParticipantState
-from protocol.run_messages import FAILURE_CHARACTERS_MAX, Failure, FailureHeard, RunMessage
+from protocol.run.events import ParticipantState
+from protocol.run.messages import FAILURE_CHARACTERS_MAX, Failure, FailureHeard, RunMessage
 from protocol.wire import Wire, hash_of, pack, unpack
-from simulations.record import SimulatedRecord
-from tracker.rows import Row, StatusRow
+from simulations.world.record import SimulatedRecord
+from tracker.tables.rows import Row, StatusRow
 
 SECRET = "patient Alice of /srv/cohort/alice.csv"
 RUN = hash_of(b"a run")

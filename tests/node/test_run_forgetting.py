@@ -7,8 +7,8 @@ from hostile_ground import HostileGround, on_hostile_ground
 
 from node.run.data import RunData
 from node.seams import Disk
-from protocol.checkpoint import Checkpoint, open_offer
 from protocol.keys import BlobId
+from protocol.run.checkpoint import Checkpoint, open_offer
 
 
 def _after_a_run(folder: Path, test: Callable[[RunData, Disk, Checkpoint], Awaitable[None]]) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
-from node.api.service import LogsQuery
+from node.api.service.service import LogsQuery
 from node.run.driver import RunDriver
-from protocol.checkpoint import UpdateEntry, open_offer
 from protocol.keys import RunId
-from protocol.run_events import Combine, Combined
+from protocol.run.checkpoint import UpdateEntry, open_offer
+from protocol.run.events import Combine, Combined
 
 Lie = Callable[[RunDriver, Combine], Awaitable[Combined]]
 

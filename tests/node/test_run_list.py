@@ -8,9 +8,9 @@ import pytest
 import trio
 
 from node.api.run_list import RunList
-from tracker.rows import MetricRow, ParticipantRow, Row, RunRow, StatusRow
-from tracker.run_list import NEWEST_TOLD
+from tracker.queries.run_list import NEWEST_TOLD
 from tracker.store import Store
+from tracker.tables.rows import MetricRow, ParticipantRow, Row, RunRow, StatusRow
 
 DAY = 1_800_000_000.0
 RUNS = 250

@@ -10,15 +10,15 @@ import trio
 from hostile_ground import CONFIGURATION, HostileGround, Life, on_hostile_ground
 
 from aggregation.tensors.flat import F32
-from node.api.service import LogsQuery
+from node.api.service.service import LogsQuery
 from node.run.carried import CarriedState
 from node.run.known_run import KnownRun
 from node.seams import TrainResult
 from node.training.participant_state import read_state
-from protocol.checkpoint import Checkpoint, open_offer
 from protocol.keys import BlobId, RunId
-from protocol.ledger import Ledger
-from simulations.trainer import InProcessSession
+from protocol.run.checkpoint import Checkpoint, open_offer
+from protocol.run.ledger import Ledger
+from simulations.training.trainer import InProcessSession
 
 NODES = 3
 

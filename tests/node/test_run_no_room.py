@@ -8,8 +8,8 @@ import trio
 from hostile_ground import HostileGround, Life, on_hostile_ground
 
 from protocol.errors import Refused
-from protocol.reign import Reign
-from tracker.quota import QUOTA_CODE
+from protocol.run.reign import Reign
+from tracker.blobs.quota import QUOTA_CODE
 
 
 def test_an_aggregator_without_room_lets_another_one_reign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,11 @@ from node.node import Node
 from node.run.known_run import KnownRun
 from protocol.errors import Refused
 from protocol.keys import RunId
-from simulations.deterministic import run_deterministically, until
-from simulations.network import SimulatedWorld
-from simulations.record import SharedStore
+from simulations.nodes.simulated_node import live
 from simulations.simulate import CONFIGURATION
-from simulations.simulated_node import live
+from simulations.world.deterministic import run_deterministically, until
+from simulations.world.network import SimulatedWorld
+from simulations.world.record import SharedStore
 
 Scenario = Callable[[list[Node]], Awaitable[None]]
 

@@ -10,10 +10,10 @@ from hostile_ground import CONFIGURATION, HostileGround, Life, on_hostile_ground
 from test_run_liars import Lie, wrong_choice, wrong_refusal, wrong_sum
 
 from node.run.driver import RunDriver
-from protocol.checkpoint import open_offer
 from protocol.errors import Refused
 from protocol.keys import BlobId, RunId
-from protocol.run_events import Combine, Combined
+from protocol.run.checkpoint import open_offer
+from protocol.run.events import Combine, Combined
 
 ROUNDS = 3
 MEMBERS = '[updates]\nreaders = "members"\n'

@@ -12,16 +12,16 @@ from click.testing import CliRunner
 from memory_service import serving
 
 from fednode import Client
-from node.api.service import Asked
+from node.api.service.service import Asked
 from node.cli import cli
 from node.run.proposal import templates
 from protocol.errors import Refused
-from protocol.manifest_keys import KEYS
-from protocol.manifest_read import read_configuration
-from simulations.deterministic import run_deterministically
-from simulations.network import SimulatedWorld
-from simulations.record import SharedStore
-from simulations.simulated_node import live
+from protocol.manifest.keys import KEYS
+from protocol.manifest.read import read_configuration
+from simulations.nodes.simulated_node import live
+from simulations.world.deterministic import run_deterministically
+from simulations.world.network import SimulatedWorld
+from simulations.world.record import SharedStore
 
 GOOD = 'name = "first"\n[task]\nname = "digits"\n[data]\nname = "digits"\n[roster]\nnodes_min = 1\n'
 

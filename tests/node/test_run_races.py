@@ -11,7 +11,7 @@ from node.run.driver import RunDriver
 from node.run.failures import RunFailures
 from node.run.known_run import TAKE_UP_AGAIN_S, KnownRun
 from protocol.keys import RunId
-from simulations.record import SimulatedRecord
+from simulations.world.record import SimulatedRecord
 
 
 def test_a_stop_that_comes_while_a_node_takes_its_runs_up_again_is_not_forgotten(

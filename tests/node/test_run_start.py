@@ -9,15 +9,15 @@ import trio
 from node.data.shares import digits_split
 from node.node import Node
 from node.run.known_run import KnownRun
-from protocol.checkpoint import Declined, Ready, RunStart, open_ready, sign_note
 from protocol.limits import OPERATION_BYTES_MAX
-from protocol.run_messages import DeclinedMessage, ReadyMessage
+from protocol.run.checkpoint import Declined, Ready, RunStart, open_ready, sign_note
+from protocol.run.messages import DeclinedMessage, ReadyMessage
 from protocol.wire import pack, unpack
-from simulations.deterministic import run_deterministically, until
-from simulations.network import SimulatedWorld
-from simulations.record import SharedStore
+from simulations.nodes.simulated_node import live
 from simulations.simulate import CONFIGURATION
-from simulations.simulated_node import live
+from simulations.world.deterministic import run_deterministically, until
+from simulations.world.network import SimulatedWorld
+from simulations.world.record import SharedStore
 
 NODES = 3
 JOIN_DEADLINE_S = 120.0

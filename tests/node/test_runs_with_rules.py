@@ -6,9 +6,9 @@ import pytest
 from hostile_ground import CONFIGURATION, HostileGround, on_hostile_ground
 
 from node.run.combine_settings import settings_of
-from protocol.checkpoint import SET_ASIDE, Checkpoint
 from protocol.keys import RunId
-from protocol.manifest_read import read_configuration
+from protocol.manifest.read import read_configuration
+from protocol.run.checkpoint import SET_ASIDE, Checkpoint
 
 RULES = {
     "median": 'rule = "median"\nclip = "median"\npre_aggregation = "nnm"',

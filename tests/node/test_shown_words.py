@@ -13,7 +13,7 @@ from node.cli.runs_watch import _print_line
 from node.run.spans import told_rows
 from node.run.task import told_to_others
 from node.training.worker_checks import clean_metrics
-from protocol.checkpoint import _UNFIT_FOR_A_NAME, Offer, Report, Span, is_metric_name
+from protocol.run.checkpoint import _UNFIT_FOR_A_NAME, Offer, Report, Span, is_metric_name
 from protocol.wire import pack, unpack
 
 LINE = {"time": "2026-01-31T12:00:00.000000Z", "node_id": "n", "node_name": "hospital-a", "level": "ERROR"}

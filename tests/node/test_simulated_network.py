@@ -10,10 +10,10 @@ from node.seams import CONTROL_PROTOCOL, Gossip, PeerChange, Stream, StreamClose
 from protocol.errors import LocalProtocolError
 from protocol.keys import NodeId
 from protocol.limits import DIAL_DEADLINE_S
-from simulations.network import SimulatedEvent
-from simulations.network_node import SimulatedNetwork
-from simulations.network_stream import SILENCE_MAX_S
-from simulations.network_wires import WireProfile
+from simulations.world.network import SimulatedEvent
+from simulations.world.network_node import SimulatedNetwork
+from simulations.world.network_stream import SILENCE_MAX_S
+from simulations.world.network_wires import WireProfile
 
 STEADY = WireProfile(latency_s=0.1, jitter_s=0.0, bytes_per_s=1e6, gossip_delay_s=0.0)
 

@@ -13,11 +13,11 @@ from trio.testing import MockClock
 from node.run.chronicle import Numbers
 from node.run.spans import UNTOLD_MAX, Spans, told_rows
 from node.seams import TrainResult
-from protocol.checkpoint import SPAN_NAMES, Offer, Report, Span
+from protocol.run.checkpoint import SPAN_NAMES, Offer, Report, Span
 from protocol.wire import hash_of
-from simulations.record import SharedStore, SimulatedRecord
-from simulations.trainer import InProcessSession
-from tracker.rows import SpanRow, SystemMetricRow
+from simulations.training.trainer import InProcessSession
+from simulations.world.record import SharedStore, SimulatedRecord
+from tracker.tables.rows import SpanRow, SystemMetricRow
 
 EPOCH = 1_800_000_000.0
 

@@ -14,9 +14,9 @@ import trio
 from node.record.record import StoreRecord, open_record
 from node.record.store_care import BACKUPS_MAX, StoreCare
 from protocol.errors import FednodeError, Refused
-from tracker.connect import work_folder
 from tracker.retention import Kept, remove
-from tracker.rows import LogRow
+from tracker.tables.connect import work_folder
+from tracker.tables.rows import LogRow
 
 ROWS = 20_000
 

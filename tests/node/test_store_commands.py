@@ -8,9 +8,9 @@ import pytest
 from command_ground import as_json, run
 from memory_service import MemoryService
 
-from tracker.blobs import BlobStore
-from tracker.rows import LogRow, ModelRow, RunRow, StatusRow
+from tracker.blobs.blobs import BlobStore
 from tracker.store import Store, open_stopped
+from tracker.tables.rows import LogRow, ModelRow, RunRow, StatusRow
 
 RUN = RunRow("aa" * 32, "study", "p", "e", "g", "digits", "digits", "n1", 2, 1.0, "{}")
 

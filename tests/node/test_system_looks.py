@@ -17,8 +17,8 @@ from memory_service import NODE, MemoryService, run_json, serving
 from fednode import Client, RequestRefused
 from node.cli import cli
 from node.cli.metrics import MetricsServer
-from tracker.rows import NodeRow, ParticipantRow, RoundRow, RunRow, SpanRow, StatusRow, SystemMetricRow
 from tracker.store import Store
+from tracker.tables.rows import NodeRow, ParticipantRow, RoundRow, RunRow, SpanRow, StatusRow, SystemMetricRow
 
 DEADLINE_S = 30
 DAY = 1_800_000_000.0

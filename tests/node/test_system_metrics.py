@@ -20,7 +20,7 @@ from node.system.metrics import Reading, SystemMeter, SystemWatch, Worker
 from node.system.names import SYSTEM_KEYS, fedml_values, known_usage, mlflow_values, unit_of
 from node.training.worker_usage import UsageMeter
 from protocol.keys import NodeId
-from tracker.rows import SystemMetricRow
+from tracker.tables.rows import SystemMetricRow
 
 DEADLINE_S = 60
 NO_GPUS = Gpus(None)

@@ -10,7 +10,7 @@ from node.run.task import METRIC_NAME_CHARACTERS_MAX, METRICS_MAX, told_to_other
 from node.run.task_rows import PARAMETERS_MAX, TaskRows
 from node.seams import TaskOutput
 from protocol.keys import NodeId, RunId
-from tracker.rows import MetricRow, NodeParameterRow, SpanRow
+from tracker.tables.rows import MetricRow, NodeParameterRow, SpanRow
 
 RUN, ME = RunId("ab" * 32), NodeId("12D3KooWMe")
 

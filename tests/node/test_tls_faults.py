@@ -9,7 +9,7 @@ import trio
 from faults_ground import Pair, Scenario, run_on_pair, says_nothing
 from tls_ground import Kept, over_tls
 
-from node.network import libp2p_secure
+from node.network.libp2p import secure as libp2p_secure
 from node.seams import BLOB_PROTOCOL, CONTROL_PROTOCOL, StreamClosed
 
 pytestmark = pytest.mark.real

@@ -6,13 +6,14 @@ import pytest
 import trio
 from tls_ground import HERE, Kept, door_of, echo, is_taken, knock, over_tls, run, says, server_of, until
 
-from node.network import tls_caller, tls_server
-from node.network.libp2p_network import Libp2pNetwork
-from node.network.libp2p_stream import FrameStream
-from node.network.tls_caller import TlsCaller
-from node.network.tls_certificate import calling_context, serving_context
-from node.network.tls_socket import Ended, TlsSocket
-from node.network.tls_stream import TlsStream
+from node.network.libp2p.network import Libp2pNetwork
+from node.network.libp2p.stream import FrameStream
+from node.network.tls import caller as tls_caller
+from node.network.tls import server as tls_server
+from node.network.tls.caller import TlsCaller
+from node.network.tls.certificate import calling_context, serving_context
+from node.network.tls.socket import Ended, TlsSocket
+from node.network.tls.stream import TlsStream
 from node.seams import BLOB_PROTOCOL, StreamClosed
 from protocol.bulk_ways import proof_of
 from protocol.keys import node_id_of

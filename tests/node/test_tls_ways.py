@@ -13,10 +13,11 @@ import pytest
 import trio
 from tls_ground import HERE, Kept, door_of, echo, over_tls, run, says, server_of, until
 
-from node.network import tls_caller, tls_ways
-from node.network.libp2p_network import Libp2pNetwork
-from node.network.libp2p_stream import FrameStream
-from node.network.tls_stream import TlsStream
+from node.network.libp2p.network import Libp2pNetwork
+from node.network.libp2p.stream import FrameStream
+from node.network.tls import caller as tls_caller
+from node.network.tls import ways as tls_ways
+from node.network.tls.stream import TlsStream
 from node.seams import BLOB_PROTOCOL, CONTROL_PROTOCOL, Stream, StreamClosed, Unreachable
 from protocol.bulk_ways import BULK_WAY_PROTOCOL, TLS_BEGINS
 from protocol.limits import BULK_RETRY_S, BULK_WAY_DEADLINE_S, FRAME_BYTES_MAX, PEER_BULK_STREAMS_MAX

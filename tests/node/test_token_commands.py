@@ -12,10 +12,10 @@ from memory_service import MemoryService
 
 from node.cli.tokens import token_given
 from node.membership.token_words import token_view
-from protocol.device_link import make_device_token
+from protocol.entrance.device_link import make_device_token
+from protocol.entrance.invitation import TokenBody, make_token
 from protocol.errors import Refused
 from protocol.fields import NodeAddresses
-from protocol.invitation import TokenBody, make_token
 from protocol.keys import node_id_of, public_key_of
 from protocol.token_text import token_payload, token_text
 

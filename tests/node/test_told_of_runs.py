@@ -9,7 +9,7 @@ import pytest
 from hostile_ground import HostileGround, on_hostile_ground
 
 from node.api.views import peers_view
-from node.network.bulk import TransferProgress
+from node.network.bulk.bulk import TransferProgress
 from protocol.keys import BlobId, NodeId
 
 

@@ -7,14 +7,14 @@ import trio
 import trio.testing
 from network_ground import Ground, run_on_simulated
 
-from node.network.bulk import Bulk
-from node.network.bulk_progress import OUT_IDLE_S, Meter, Outgoing
-from node.network.pace import Pace
+from node.network.bulk.bulk import Bulk
+from node.network.bulk.pace import Pace
+from node.network.bulk.progress import OUT_IDLE_S, Meter, Outgoing
 from node.network.rates import RATE_BYTES_PER_S_MIN
 from protocol.keys import BlobId, NodeId
 from protocol.limits import CHUNK_BYTES
-from simulations.disk import SimulatedDisk
-from simulations.network_node import SimulatedNetwork
+from simulations.world.disk import SimulatedDisk
+from simulations.world.network_node import SimulatedNetwork
 
 CHUNK_S = CHUNK_BYTES / RATE_BYTES_PER_S_MIN
 PEER, BLOB = NodeId("12D3peer"), BlobId("ab" * 32)

@@ -11,8 +11,8 @@ from hostile_ground import HostileGround, Life, alive, on_hostile_ground
 
 from protocol.errors import Refused
 from protocol.keys import RunId
-from protocol.run_events import Elected
-from tracker.quota import QUOTA_CODE
+from protocol.run.events import Elected
+from tracker.blobs.quota import QUOTA_CODE
 
 ROUNDS = 6
 SOON_S = 120.0  # of virtual time, far below a round's deadline

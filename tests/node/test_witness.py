@@ -8,9 +8,9 @@ from pathlib import Path
 import trio
 from hostile_ground import HostileGround, Life, on_hostile_ground
 
-from protocol.group_author import append
+from protocol.group.author import append
+from protocol.group.operation_kinds import MemberRemove, RulingWitness
 from protocol.limits import WITNESS_GAP_S
-from protocol.operation_kinds import MemberRemove, RulingWitness
 
 WITNESSED_S = 60.0  # of virtual time: more than the wait and its spread
 

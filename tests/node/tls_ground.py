@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from node.network.libp2p_network import Libp2pNetwork, open_network
+from node.network.libp2p.network import Libp2pNetwork, open_network
 from node.network.reach import host_and_port
-from node.network.tls_certificate import calling_context
-from node.network.tls_server import TlsServer
-from node.network.tls_socket import Ended, TlsSocket
-from node.network.tls_stream import TlsStream
+from node.network.tls.certificate import calling_context
+from node.network.tls.server import TlsServer
+from node.network.tls.socket import Ended, TlsSocket
+from node.network.tls.stream import TlsStream
 from node.seams import BLOB_PROTOCOL, Stream, StreamClosed
 from protocol.bulk_ways import TAKEN
 from protocol.limits import FRAME_BYTES_MAX

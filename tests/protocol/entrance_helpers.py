@@ -13,12 +13,12 @@ from group_helpers import (
     secret,
 )
 
-from protocol.admitting import EntranceHost, Hosted
-from protocol.entrance_outputs import Close, HostOutput, KeepOperations, SendFrame, TurnedAway
+from protocol.entrance.admitting import EntranceHost, Hosted
+from protocol.entrance.invitation import Invitation, invite, open_token
+from protocol.entrance.joining import Joined, Joining, JoinOutput
+from protocol.entrance.outputs import Close, HostOutput, KeepOperations, SendFrame, TurnedAway
 from protocol.fields import NodeAddresses, Role
-from protocol.group_log import GroupLog
-from protocol.invitation import Invitation, invite, open_token
-from protocol.joining import Joined, Joining, JoinOutput
+from protocol.group.log import GroupLog
 from protocol.keys import GroupId
 from protocol.wire import Wire, pack
 

@@ -6,18 +6,18 @@ from hashlib import sha256
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protocol.address_record import AddressRecord, make_address_record
-from protocol.admission import AdmissionStatement, prove, seed_public_key
 from protocol.fields import Role
-from protocol.group_author import append, create_group
-from protocol.group_key import GroupKey, seal_key_of
-from protocol.group_log import GroupLog
+from protocol.group.address_record import AddressRecord, make_address_record
+from protocol.group.admission import AdmissionStatement, prove, seed_public_key
+from protocol.group.author import append, create_group
+from protocol.group.key import GroupKey, seal_key_of
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import InvitePost, MemberAdmit, NodeBind, Payload
+from protocol.group.operations import OPERATION_TAG, OpenOperation, Operation, sign_operation
+from protocol.group.sync import SyncMessage, SyncSession
 from protocol.identity import make_certificate
 from protocol.keys import Hash, MemberId, NodeId, member_id_of, node_id_of, public_key_of
-from protocol.operation_kinds import InvitePost, MemberAdmit, NodeBind, Payload
-from protocol.operations import OPERATION_TAG, OpenOperation, Operation, sign_operation
 from protocol.signing import sign
-from protocol.sync import SyncMessage, SyncSession
 from protocol.wire import pack, unpack
 
 NOW = 1_800_000_000

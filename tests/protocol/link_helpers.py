@@ -4,16 +4,16 @@ from dataclasses import dataclass, replace
 
 from group_helpers import ANN, GROUP_KEY, NOW, Person, new_group, secret
 
-from protocol.admitting import EntranceHost, Hosted
-from protocol.device_link import DeviceToken, link_id_of, make_device_token, open_device_token
-from protocol.entrance_outputs import Close, KeepSiblings, SendFrame, TurnedAway
+from protocol.entrance.admitting import EntranceHost, Hosted
+from protocol.entrance.device_link import DeviceToken, link_id_of, make_device_token, open_device_token
+from protocol.entrance.link_host import LinkDesk
+from protocol.entrance.linking import Linking, LinkMade, LinkOutput, ShutOut, SiblingKnock
+from protocol.entrance.outputs import Close, KeepSiblings, SendFrame, TurnedAway
+from protocol.entrance.siblings import GroupTold, Siblings
 from protocol.fields import NodeAddresses
-from protocol.group_key import seal_key_of
-from protocol.group_log import GroupLog
+from protocol.group.key import seal_key_of
+from protocol.group.log import GroupLog
 from protocol.keys import Hash, NodeId
-from protocol.link_host import LinkDesk
-from protocol.linking import Linking, LinkMade, LinkOutput, ShutOut, SiblingKnock
-from protocol.siblings import GroupTold, Siblings
 
 HOUR = 3600
 LAPTOP, TOWER, PHONE = (Person(name, member="ann") for name in ("laptop", "tower", "phone"))

@@ -7,10 +7,10 @@ Nothing here trusts the machine's own bookkeeping: the journal's records and the
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from protocol.checkpoint import NOTHING, Checkpoint, open_ack, open_checkpoint, open_issue, open_offer
 from protocol.keys import Hash, NodeId
-from protocol.run_journal import ChangeRecord, CommittedRecord, OfferRecord, StoredRecord, TermRecord, read_record
-from protocol.run_messages import (
+from protocol.run.checkpoint import NOTHING, Checkpoint, open_ack, open_checkpoint, open_issue, open_offer
+from protocol.run.journal import ChangeRecord, CommittedRecord, OfferRecord, StoredRecord, TermRecord, read_record
+from protocol.run.messages import (
     Acknowledgement,
     Commit,
     Heartbeat,

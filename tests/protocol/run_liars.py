@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from protocol.checkpoint import UpdateEntry, checkpoint_name, open_checkpoint, open_issue, open_offer, sign_note
 from protocol.keys import NodeId
-from protocol.run_events import Recompute, Recomputed
-from protocol.run_messages import Proposal
+from protocol.run.checkpoint import UpdateEntry, checkpoint_name, open_checkpoint, open_issue, open_offer, sign_note
+from protocol.run.events import Recompute, Recomputed
+from protocol.run.messages import Proposal
 from protocol.wire import hash_of
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Any
 
 from run_world import IDS, KEYS, RUN, World
 
-from protocol.checkpoint import Ack, Checkpoint, Issue, Offer, UpdateEntry, checkpoint_name, open_offer, sign_note
 from protocol.keys import Hash, NodeId
-from protocol.run_events import (
+from protocol.run.checkpoint import Ack, Checkpoint, Issue, Offer, UpdateEntry, checkpoint_name, open_offer, sign_note
+from protocol.run.events import (
     Began,
     Collect,
     Collected,
@@ -22,8 +22,8 @@ from protocol.run_events import (
     RunEvent,
     RunOutput,
 )
-from protocol.run_machine import RunMachine
-from protocol.run_messages import Acknowledgement, Commit, OfferMessage, Proposal, VotersChanged
+from protocol.run.machine import RunMachine
+from protocol.run.messages import Acknowledgement, Commit, OfferMessage, Proposal, VotersChanged
 from protocol.wire import hash_of
 
 NODES = 4

@@ -11,7 +11,8 @@ import run_liars
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from run_invariants import Broken, Invariants
 
-from protocol.checkpoint import (
+from protocol.keys import Hash, NodeId, RunId, node_id_of, public_key_of
+from protocol.run.checkpoint import (
     Checkpoint,
     Offer,
     Ready,
@@ -22,9 +23,8 @@ from protocol.checkpoint import (
     sign_note,
     starting_checkpoint,
 )
-from protocol.directions import Directions
-from protocol.keys import Hash, NodeId, RunId, node_id_of, public_key_of
-from protocol.run_events import (
+from protocol.run.directions import Directions
+from protocol.run.events import (
     Began,
     Collect,
     Collected,
@@ -56,9 +56,9 @@ from protocol.run_events import (
     TrainingFailed,
     WentOn,
 )
-from protocol.run_machine import RunMachine
-from protocol.run_messages import Proposal, RunMessage
-from protocol.voters import voters_of
+from protocol.run.machine import RunMachine
+from protocol.run.messages import Proposal, RunMessage
+from protocol.run.voters import voters_of
 from protocol.wire import hash_of
 
 RUN = RunId(hash_of(b"a run"))

@@ -6,14 +6,14 @@ from functools import cache, cached_property
 
 from slow_verdicts import takes_away, verdicts
 
-from protocol.group_departures import with_spoilt_key
-from protocol.group_finality import electorate_of
-from protocol.group_reducer import apply, as_ruling
-from protocol.group_rulings import RULINGS
-from protocol.group_state import GroupState, Ruling
+from protocol.group.departures import with_spoilt_key
+from protocol.group.finality import electorate_of
+from protocol.group.operation_kinds import KeyRotate, MemberAdmit
+from protocol.group.operations import OpenOperation
+from protocol.group.reducer import apply, as_ruling
+from protocol.group.rulings import RULINGS
+from protocol.group.state import GroupState, Ruling
 from protocol.keys import Hash, NodeId
-from protocol.operation_kinds import KeyRotate, MemberAdmit
-from protocol.operations import OpenOperation
 
 
 class Twin:

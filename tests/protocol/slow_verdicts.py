@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from protocol.group_rulings import BEATEN, RANKS, SENIOR_STAYS
-from protocol.group_state import Ruling
+from protocol.group.rulings import BEATEN, RANKS, SENIOR_STAYS
+from protocol.group.state import Ruling
 from protocol.keys import Hash
 
 Concurrent = Callable[[Hash, Hash], bool]  # (a ruling, any operation)

@@ -6,7 +6,8 @@ from group_helpers import ANN, BOB, CAT, EVE, address_record, admit, new_group
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.address_record import (
+from protocol.errors import RemoteProtocolError
+from protocol.group.address_record import (
     AddressesAsked,
     AddressesTold,
     AddressRecord,
@@ -16,9 +17,8 @@ from protocol.address_record import (
     open_address_record,
     records_of_nodes,
 )
-from protocol.errors import RemoteProtocolError
+from protocol.group.presence import PRESENCE_TAG
 from protocol.limits import ADDRESS_CHARACTERS_MAX, ADDRESSES_MAX, KNOWN_ADDRESSES_MAX
-from protocol.presence import PRESENCE_TAG
 from protocol.signing import sign
 from protocol.wire import pack
 

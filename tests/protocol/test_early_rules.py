@@ -6,11 +6,11 @@ import pytest
 from run_victims import OUTSIDER, Gatherer
 from run_world import IDS, RUN, World
 
-from protocol.checkpoint import UpdateEntry
-from protocol.early import early_name
 from protocol.keys import Hash
-from protocol.run_events import CodingBegan, Combine, FetchEarly, Received, RunOutput, Send
-from protocol.run_messages import EarlyMessage
+from protocol.run.checkpoint import UpdateEntry
+from protocol.run.early import early_name
+from protocol.run.events import CodingBegan, Combine, FetchEarly, Received, RunOutput, Send
+from protocol.run.messages import EarlyMessage
 from protocol.wire import hash_of
 
 

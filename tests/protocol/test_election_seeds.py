@@ -9,12 +9,12 @@ import random
 import pytest
 from run_world import IDS, KEYS, RUN
 
-from protocol.election import Election, Role
 from protocol.keys import NodeId
-from protocol.run_context import RunContext
-from protocol.run_events import Elected, Persist, RunSettings, Send, SetTimer
-from protocol.run_journal import TermRecord, read_record
-from protocol.run_messages import Heartbeat, HeartbeatReply, PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
+from protocol.run.context import RunContext
+from protocol.run.election import Election, Role
+from protocol.run.events import Elected, Persist, RunSettings, Send, SetTimer
+from protocol.run.journal import TermRecord, read_record
+from protocol.run.messages import Heartbeat, HeartbeatReply, PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
 from protocol.wire import hash_of
 
 SEEDS = int(os.environ.get("SEEDS", "2000"))

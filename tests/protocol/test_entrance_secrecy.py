@@ -4,11 +4,11 @@ import pytest
 from entrance_helpers import host, joiner, talk, token
 from group_helpers import ANN, BOB, CAT, DAN, EVE, GROUP_KEY, NOW, Person, admit, new_group, secret
 
-from protocol.admitting import EntranceHost, Hosted
-from protocol.entrance_messages import Hello, Introduce
-from protocol.entrance_outputs import Close, SendFrame
+from protocol.entrance.admitting import EntranceHost, Hosted
+from protocol.entrance.messages import Hello, Introduce
+from protocol.entrance.outputs import Close, SendFrame
 from protocol.errors import RemoteProtocolError
-from protocol.group_log import GroupLog
+from protocol.group.log import GroupLog
 from protocol.keys import GroupId, Hash
 from protocol.wire import Wire, pack, pack_plain
 

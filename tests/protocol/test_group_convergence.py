@@ -26,16 +26,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_twin import dumb_state
 
-from protocol.admission import seed_public_key
 from protocol.errors import Refused
 from protocol.fields import Role
-from protocol.group_concurrency import Rulings
-from protocol.group_key import GroupKey, commitment_of, seal_to_all
-from protocol.group_log import GroupLog
-from protocol.identity import make_revocation
-from protocol.keys import Hash, RunId
-from protocol.limits import EPOCH_STEP
-from protocol.operation_kinds import (
+from protocol.group.admission import seed_public_key
+from protocol.group.concurrency import Rulings
+from protocol.group.key import GroupKey, commitment_of, seal_to_all
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import (
     InvitePost,
     InviteRevoke,
     KeyRotate,
@@ -51,6 +48,9 @@ from protocol.operation_kinds import (
     RunStart,
     RunStop,
 )
+from protocol.identity import make_revocation
+from protocol.keys import Hash, RunId
+from protocol.limits import EPOCH_STEP
 
 PEOPLE = [ANN, BOB, CAT, DAN]
 AUTHORS = [*PEOPLE, Person("ann-2", member="ann"), Person("dan-2", member="dan")]

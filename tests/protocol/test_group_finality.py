@@ -5,8 +5,8 @@ from group_helpers import ANN, BOB, CAT, EVE, Person, add_all, admission, admit,
 from test_group_revocations import revoke
 from test_group_rulings import merged, names, remove, role
 
-from protocol.group_log import GroupLog
-from protocol.operation_kinds import RulingWitness, RunPropose
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import RulingWitness, RunPropose
 
 DAN, FAY, GIL = (Person(name) for name in ("dan", "fay", "gil"))
 PUPPETS = [Person(f"puppet-{number}") for number in range(5)]

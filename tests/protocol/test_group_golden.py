@@ -26,7 +26,8 @@ from group_helpers import (
     secret,
 )
 
-from protocol.entrance_messages import (
+from protocol.entrance.invitation import TokenBody, make_token, open_token
+from protocol.entrance.messages import (
     Admitted,
     Ask,
     Challenge,
@@ -39,13 +40,9 @@ from protocol.entrance_messages import (
     open_entrance_message,
 )
 from protocol.fields import NodeAddresses
-from protocol.group_key import commitment_of, open_gossip, open_sealed, seal_gossip, seal_to, seal_to_all
-from protocol.group_log import GroupLog
-from protocol.identity import make_revocation, open_certificate
-from protocol.invitation import TokenBody, make_token, open_token
-from protocol.keys import GroupId, Hash, RunId
-from protocol.limits import EPOCH_STEP
-from protocol.operation_kinds import (
+from protocol.group.key import commitment_of, open_gossip, open_sealed, seal_gossip, seal_to, seal_to_all
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import (
     PAYLOADS,
     InviteRevoke,
     KeyRotate,
@@ -61,9 +58,12 @@ from protocol.operation_kinds import (
     RunStart,
     RunStop,
 )
-from protocol.operations import open_operation
-from protocol.presence import Capacity, Presence, PresenceBook, announce
-from protocol.sync import SyncMessage, SyncSession
+from protocol.group.operations import open_operation
+from protocol.group.presence import Capacity, Presence, PresenceBook, announce
+from protocol.group.sync import SyncMessage, SyncSession
+from protocol.identity import make_revocation, open_certificate
+from protocol.keys import GroupId, Hash, RunId
+from protocol.limits import EPOCH_STEP
 from protocol.wire import pack, pack_plain, unpack
 
 FILE = Path(__file__).with_name("group_golden.json")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import Refused, RemoteProtocolError
 from protocol.fields import Name, require_name
-from protocol.group_key import seal_key_of
+from protocol.group.key import seal_key_of
 from protocol.identity import CERTIFICATE_TAG, NodeCertificate, open_certificate
 from protocol.keys import base58, member_public_key, node_public_key, public_key_of, unbase58
 from protocol.signing import Envelope, sign

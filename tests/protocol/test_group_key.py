@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import LocalProtocolError, RemoteProtocolError
-from protocol.group_key import (
+from protocol.group.key import (
     GOSSIP_PLAIN_BYTES_MAX,
     SEALED_KEY_BYTES,
     GroupKey,

@@ -3,14 +3,14 @@
 import pytest
 from group_helpers import ANN, BOB, CAT, EVE, NOW, Person, add_all, admit, bind, new_group, say, unknown_operation
 
-from protocol import waiting_room
 from protocol.errors import RemoteProtocolError
-from protocol.group_log import GroupLog
-from protocol.group_reducer import NodeTooOld
+from protocol.group import waiting_room
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import NodeBind, Payload, RunPropose
+from protocol.group.operations import OpenOperation, open_operation, sign_operation
+from protocol.group.reducer import NodeTooOld
 from protocol.keys import Hash
 from protocol.limits import OPERATION_PARENTS_MAX
-from protocol.operation_kinds import NodeBind, Payload, RunPropose
-from protocol.operations import OpenOperation, open_operation, sign_operation
 
 
 def propose(text: str) -> RunPropose:
@@ -240,7 +240,7 @@ def test_operations_since_gives_what_is_lacking_in_order():
 
 def test_many_late_additions_are_not_quadratic():
     """§2.8: a look at the state after every operation folds each a few times, not a hundred times."""
-    from protocol import group_log
+    from protocol.group import log as group_log
 
     log = new_group()
     admit(log, BOB)

@@ -5,9 +5,9 @@ from test_group_revocations import revoke
 from test_group_rulings import merged, remove, rotate
 from test_group_state import CROWD, refused_with
 
-from protocol.group_key import commitment_of, open_sealed, sealed_for
+from protocol.group.key import commitment_of, open_sealed, sealed_for
+from protocol.group.operation_kinds import KeyRotate, MemberLeave, RunPropose
 from protocol.limits import EPOCH_STEP
-from protocol.operation_kinds import KeyRotate, MemberLeave, RunPropose
 
 
 def test_a_key_is_sealed_to_the_nodes_of_the_group():

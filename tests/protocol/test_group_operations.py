@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.errors import Refused, RemoteProtocolError
+from protocol.group.operation_kinds import GroupCreate, RunPropose
+from protocol.group.operations import Operation, open_operation, sign_operation
 from protocol.keys import GroupId, Hash, public_key_of
 from protocol.limits import OPERATION_BYTES_MAX
-from protocol.operation_kinds import GroupCreate, RunPropose
-from protocol.operations import Operation, open_operation, sign_operation
 from protocol.signing import Envelope
 from protocol.wire import pack, pack_plain
 

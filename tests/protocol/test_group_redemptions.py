@@ -4,12 +4,12 @@ from group_helpers import ANN, BOB, CAT, EVE, Person, add_all, admission, admit,
 from test_group_rulings import merged, names, remove, role, rotate
 from test_group_state import refused_with
 
-from protocol.group_log import GroupLog
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import InviteRevoke, MemberAdmit, MemberLeave, RunPropose
+from protocol.group.operations import OpenOperation
+from protocol.group.why_out import why_out
 from protocol.keys import Hash
 from protocol.limits import EPOCH_STEP
-from protocol.operation_kinds import InviteRevoke, MemberAdmit, MemberLeave, RunPropose
-from protocol.operations import OpenOperation
-from protocol.why_out import why_out
 
 DAN, FAY = Person("dan"), Person("fay")
 SEED = bytes([7]) * 32

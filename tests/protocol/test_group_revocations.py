@@ -7,12 +7,12 @@ from test_group_rulings import merged, names, remove, role, start_of
 from test_group_state import refused_with
 
 from protocol.errors import RemoteProtocolError
-from protocol.group_log import GroupLog
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import MemberProfile, NodeBind, NodeRevoke, RulingWitness, RunPropose, RunStart
+from protocol.group.why_out import why_out
 from protocol.identity import REVOCATION_TAG, NodeRevocation, make_revocation
 from protocol.keys import RunId
-from protocol.operation_kinds import MemberProfile, NodeBind, NodeRevoke, RulingWitness, RunPropose, RunStart
 from protocol.signing import sign
-from protocol.why_out import why_out
 
 DAN, DAN_2, DAN_3 = Person("dan"), Person("dan-2", member="dan"), Person("dan-3", member="dan")
 

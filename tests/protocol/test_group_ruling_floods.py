@@ -4,11 +4,11 @@ from group_helpers import ANN, BOB, CAT, DAN, EVE, NOW, Person, admission, post,
 from test_group_rulings import names, role
 from test_group_state import CROWD
 
-from protocol.group_log import GroupLog
-from protocol.group_reducer import apply
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import MemberLeave, Payload, RunPropose
+from protocol.group.operations import sign_operation
+from protocol.group.reducer import apply
 from protocol.keys import Hash
-from protocol.operation_kinds import MemberLeave, Payload, RunPropose
-from protocol.operations import sign_operation
 from protocol.wire import hash_of
 
 NOTHING = Hash("")
@@ -24,7 +24,7 @@ def test_thousands_of_rulings_by_one_member_freeze_nobody(monkeypatch):
         steps += 1
         return apply(*arguments, **more)
 
-    monkeypatch.setattr("protocol.group_log.apply", counted)
+    monkeypatch.setattr("protocol.group.log.apply", counted)
     count = 1000
     log = CROWD.copy()
     before = log.copy()
@@ -53,7 +53,7 @@ def test_thousands_of_rulings_that_fall_freeze_nobody(monkeypatch):
         steps += 1
         return apply(*arguments, **more)
 
-    monkeypatch.setattr("protocol.group_log.apply", counted)
+    monkeypatch.setattr("protocol.group.log.apply", counted)
     base = CROWD.copy()
     invite_id, seed = post(base, uses=1)
     here, there = base.copy(), base.copy()

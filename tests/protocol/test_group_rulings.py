@@ -20,15 +20,10 @@ from group_helpers import (
 )
 from test_group_state import CROWD, refused_with
 
-from protocol.admission import seed_public_key
-from protocol.checkpoint import Ready, sign_note
-from protocol.checkpoint import RunStart as StartedRun
-from protocol.group_key import GroupKey, commitment_of, seal_to_all
-from protocol.group_log import GroupLog
-from protocol.group_state import GroupState
-from protocol.keys import RunId
-from protocol.limits import EPOCH_STEP
-from protocol.operation_kinds import (
+from protocol.group.admission import seed_public_key
+from protocol.group.key import GroupKey, commitment_of, seal_to_all
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import (
     InvitePost,
     InviteRevoke,
     KeyRotate,
@@ -40,6 +35,11 @@ from protocol.operation_kinds import (
     RunStart,
     RunStop,
 )
+from protocol.group.state import GroupState
+from protocol.keys import RunId
+from protocol.limits import EPOCH_STEP
+from protocol.run.checkpoint import Ready, sign_note
+from protocol.run.checkpoint import RunStart as StartedRun
 from protocol.wire import pack
 
 

@@ -4,7 +4,8 @@ import inspect
 import re
 from pathlib import Path
 
-from protocol import group_rules, group_rulings
+from protocol.group import rules as group_rules
+from protocol.group import rulings as group_rulings
 
 TESTS = Path(__file__).parents[1]
 TEXT = (TESTS.parent / "docs" / "protocol.md").read_text()

@@ -24,12 +24,10 @@ from group_helpers import (
     secret,
 )
 
-from protocol import group_rules
 from protocol.errors import Refused
-from protocol.group_log import GroupLog
-from protocol.group_state import Member, RunStopped
-from protocol.keys import Hash, RunId
-from protocol.operation_kinds import (
+from protocol.group import rules as group_rules
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import (
     InvitePost,
     InviteRevoke,
     NodeBind,
@@ -40,6 +38,8 @@ from protocol.operation_kinds import (
     RunStart,
     RunStop,
 )
+from protocol.group.state import Member, RunStopped
+from protocol.keys import Hash, RunId
 
 PROPOSAL = RunPropose(manifest=b"manifest")
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from run_world import IDS, KEYS, MODEL, RUN, SCHEMA
 
-from protocol.checkpoint import Checkpoint, Report, sign_note
 from protocol.errors import RemoteProtocolError
-from protocol.history import REPORT_ROUNDS_MAX, HistoryEntry, Past, believed, believed_reports
 from protocol.keys import Hash
-from protocol.run_journal import CommittedRecord, HistoryRecord, ReportsRecord, read_record
+from protocol.run.checkpoint import Checkpoint, Report, sign_note
+from protocol.run.history import REPORT_ROUNDS_MAX, HistoryEntry, Past, believed, believed_reports
+from protocol.run.journal import CommittedRecord, HistoryRecord, ReportsRecord, read_record
 from protocol.wire import hash_of, pack, pack_plain
 
 ROSTER = 3  # nodes; the others whose keys there are are strangers

@@ -2,7 +2,7 @@
 
 import pytest
 
-from protocol.manifest_read import ManifestError, read_configuration
+from protocol.manifest.read import ManifestError, read_configuration
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,14 @@
 import pytest
 from group_helpers import ANN, BOB, CAT, EVE, GROUP_KEY, NOW, admit, new_group, secret
 
-from protocol.admitting import EntranceHost, Hosted
-from protocol.entrance_messages import Introduce
+from protocol.entrance.admitting import EntranceHost, Hosted
+from protocol.entrance.introduction_host import UNPLACED_MAX
+from protocol.entrance.messages import Introduce
 from protocol.errors import RemoteProtocolError
-from protocol.introduction_host import UNPLACED_MAX
+from protocol.group.operation_kinds import RunPropose
+from protocol.group.operations import sign_operation
 from protocol.keys import Hash
 from protocol.limits import SYNC_OPERATIONS_MAX
-from protocol.operation_kinds import RunPropose
-from protocol.operations import sign_operation
 from protocol.wire import hash_of, pack
 
 

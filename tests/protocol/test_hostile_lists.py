@@ -7,17 +7,17 @@ import msgpack
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-import protocol.entrance_messages as entrance
-import protocol.invitation
-import protocol.operation_kinds
-import protocol.presence
-import protocol.run_journal
-import protocol.sync  # noqa: F401 - and all others: for their messages
-from protocol.checkpoint import Checkpoint
+import protocol.entrance.invitation
+import protocol.entrance.messages as entrance
+import protocol.group.operation_kinds
+import protocol.group.presence
+import protocol.group.sync
+import protocol.run.journal  # noqa: F401 - and all others: for their messages
 from protocol.errors import RemoteProtocolError
-from protocol.history import HistoryAnswer
 from protocol.limits import FRAME_BYTES_MAX, ROSTER_NODES_MAX
-from protocol.run_messages import RunMessage
+from protocol.run.checkpoint import Checkpoint
+from protocol.run.history import HistoryAnswer
+from protocol.run.messages import RunMessage
 from protocol.wire import Wire, pack_plain, unpack
 
 RUN = "a" * 64

@@ -3,11 +3,11 @@
 import pytest
 from run_world import IDS, KEYS, RUN, World
 
-from protocol.checkpoint import Report, sign_note
-from protocol.history import FALSE_REPORTS_MAX, REPORT_ROUNDS_MAX, believed_reports
 from protocol.keys import Hash, signature_is_valid
-from protocol.run_events import Measured, Received
-from protocol.run_messages import ReportMessage, Reports
+from protocol.run.checkpoint import Report, sign_note
+from protocol.run.events import Measured, Received
+from protocol.run.history import FALSE_REPORTS_MAX, REPORT_ROUNDS_MAX, believed_reports
+from protocol.run.messages import ReportMessage, Reports
 from protocol.wire import hash_of
 
 

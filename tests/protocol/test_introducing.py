@@ -19,15 +19,15 @@ from group_helpers import (
     unknown_operation,
 )
 
-from protocol import introducing
-from protocol.admitting import EntranceHost, Hosted
-from protocol.entrance_messages import Ask, Introduce, open_entrance_message
-from protocol.entrance_outputs import Close, HostOutput, KeepOperations, SendFrame, TurnedAway
+from protocol.entrance import introducing
+from protocol.entrance.admitting import EntranceHost, Hosted
+from protocol.entrance.introducing import Introduction, IntroductionOutput, Welcomed
+from protocol.entrance.messages import Ask, Introduce, open_entrance_message
+from protocol.entrance.outputs import Close, HostOutput, KeepOperations, SendFrame, TurnedAway
 from protocol.errors import LocalProtocolError, RemoteProtocolError
-from protocol.group_log import GroupLog
-from protocol.introducing import Introduction, IntroductionOutput, Welcomed
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import RunPropose
 from protocol.limits import ENTRANCE_BYTES_MAX
-from protocol.operation_kinds import RunPropose
 from protocol.wire import pack
 
 

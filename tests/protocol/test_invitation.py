@@ -7,10 +7,10 @@ from group_helpers import ANN, BOB, NOW, WEEK, Person, admit, new_group, secret
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.admission import seed_public_key
+from protocol.entrance.invitation import INVITATION_TAG, TokenBody, invite, make_token, open_token
 from protocol.errors import Refused
 from protocol.fields import NodeAddresses
-from protocol.invitation import INVITATION_TAG, TokenBody, invite, make_token, open_token
+from protocol.group.admission import seed_public_key
 from protocol.keys import Hash
 from protocol.limits import TOKEN_CHARACTERS_MAX
 from protocol.signing import sign

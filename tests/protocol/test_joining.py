@@ -20,14 +20,14 @@ from group_helpers import (
     secret,
 )
 
-from protocol.admitting import EntranceHost, Hosted
-from protocol.entrance_messages import Hello
-from protocol.entrance_outputs import Close, KeepOperations, SendFrame, TurnedAway
-from protocol.group_log import GroupLog
-from protocol.invitation import Invitation
-from protocol.joining import TRY_ANOTHER_ENTRANCE, Joined
+from protocol.entrance.admitting import EntranceHost, Hosted
+from protocol.entrance.invitation import Invitation
+from protocol.entrance.joining import TRY_ANOTHER_ENTRANCE, Joined
+from protocol.entrance.messages import Hello
+from protocol.entrance.outputs import Close, KeepOperations, SendFrame, TurnedAway
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import InviteRevoke, NodeBind, RunPropose
 from protocol.keys import GroupId, Hash
-from protocol.operation_kinds import InviteRevoke, NodeBind, RunPropose
 
 
 def test_a_joiner_gets_the_log_and_the_key():

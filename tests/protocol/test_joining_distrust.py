@@ -25,8 +25,9 @@ from group_helpers import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import joining
-from protocol.entrance_messages import (
+from protocol.entrance import joining
+from protocol.entrance.invitation import Invitation
+from protocol.entrance.messages import (
     Admitted,
     Challenge,
     Hello,
@@ -37,13 +38,12 @@ from protocol.entrance_messages import (
     open_entrance_message,
     refusal_of,
 )
-from protocol.entrance_outputs import TurnedAway
+from protocol.entrance.outputs import TurnedAway
 from protocol.errors import Refused, RemoteProtocolError
-from protocol.group_key import seal_to
-from protocol.group_log import GroupLog
-from protocol.invitation import Invitation
+from protocol.group.key import seal_to
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import MemberAdmit, RunPropose
 from protocol.keys import GroupId, Hash
-from protocol.operation_kinds import MemberAdmit, RunPropose
 from protocol.wire import Wire
 
 

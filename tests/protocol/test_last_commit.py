@@ -8,11 +8,11 @@ from run_victims import OUTSIDER, Gatherer, Victim
 from run_world import IDS, KEYS, RUN
 from test_run_rules import certificate
 
-from protocol.checkpoint import Checkpoint, Issue, checkpoint_name, sign_note
-from protocol.directions import Directions
 from protocol.keys import Hash
-from protocol.run_events import Committed, Obtain, Obtained, Received, RunOutput, Send, Timer
-from protocol.run_messages import Acknowledgement, Commit, Proposal
+from protocol.run.checkpoint import Checkpoint, Issue, checkpoint_name, sign_note
+from protocol.run.directions import Directions
+from protocol.run.events import Committed, Obtain, Obtained, Received, RunOutput, Send, Timer
+from protocol.run.messages import Acknowledgement, Commit, Proposal
 from protocol.wire import hash_of
 
 

@@ -21,17 +21,17 @@ from link_helpers import (
     token_text_of,
 )
 
-from protocol.device_link import link_id_of, make_device_token, open_device_token
-from protocol.entrance_messages import Challenge, Linked, LinkHello, LinkProof, Revoked, open_entrance_message
-from protocol.entrance_outputs import Close, KeepSiblings, SendFrame
+from protocol.entrance.device_link import link_id_of, make_device_token, open_device_token
+from protocol.entrance.invitation import invite, open_token
+from protocol.entrance.linking import Linking
+from protocol.entrance.messages import Challenge, Linked, LinkHello, LinkProof, Revoked, open_entrance_message
+from protocol.entrance.outputs import Close, KeepSiblings, SendFrame
+from protocol.entrance.siblings import LINK_KEPT_S, NODES_EVER_MAX, OPEN_LINKS_MAX, Siblings
 from protocol.errors import Refused, RemoteProtocolError
-from protocol.group_key import seal_key_of
+from protocol.group.key import seal_key_of
 from protocol.identity import consent_to, make_certificate, make_revocation, open_certificate
-from protocol.invitation import invite, open_token
 from protocol.keys import Hash
 from protocol.limits import NODES_PER_MEMBER_MAX
-from protocol.linking import Linking
-from protocol.siblings import LINK_KEPT_S, NODES_EVER_MAX, OPEN_LINKS_MAX, Siblings
 from protocol.token_text import DEVICE_LINK, INVITATION, kind_of, token_payload, token_text
 from protocol.wire import pack
 

@@ -3,8 +3,8 @@
 import pytest
 
 from protocol.errors import Refused, RemoteProtocolError
-from protocol.manifest import MANIFEST_BYTES_MAX, Configuration, Manifest, unpack_manifest
-from protocol.manifest_read import ManifestError, read_configuration
+from protocol.manifest.manifest import MANIFEST_BYTES_MAX, Configuration, Manifest, unpack_manifest
+from protocol.manifest.read import ManifestError, read_configuration
 from protocol.wire import hash_of, pack, pack_plain
 
 SMALL = """

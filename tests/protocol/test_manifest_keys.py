@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.manifest_aliases import ALIASES, FEDML_SECTIONS, LEFT_OUT
-from protocol.manifest_keys import KEYS, SECTIONS, TOP_LEVEL, nearest_key, template, toml_value
-from protocol.manifest_read import read_configuration
+from protocol.manifest.aliases import ALIASES, FEDML_SECTIONS, LEFT_OUT
+from protocol.manifest.keys import KEYS, SECTIONS, TOP_LEVEL, nearest_key, template, toml_value
+from protocol.manifest.read import read_configuration
 
 
 def test_the_template_is_valid_and_says_what_the_defaults_say() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.manifest_read import CONFIGURATION_CHARACTERS_MAX, ManifestError, read_configuration
+from protocol.manifest.read import CONFIGURATION_CHARACTERS_MAX, ManifestError, read_configuration
 
 TAIL = '[task]\nname = "digits"\n[data]\nname = "digits"\n'
 

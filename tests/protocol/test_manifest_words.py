@@ -2,10 +2,10 @@
 
 import pytest
 
-from protocol.manifest_defences import byzantine_count
-from protocol.manifest_read import read_configuration
-from protocol.manifest_sections import Aggregation, Keys
-from protocol.manifest_words import dotted, how_words, liars_borne, liars_lack, liars_warning, liars_words
+from protocol.manifest.defences import byzantine_count
+from protocol.manifest.read import read_configuration
+from protocol.manifest.sections import Aggregation, Keys
+from protocol.manifest.words import dotted, how_words, liars_borne, liars_lack, liars_warning, liars_words
 
 TAIL = '[task]\nname = "digits"\n[data]\nname = "digits"\n'
 

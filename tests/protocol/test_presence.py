@@ -4,9 +4,9 @@ import pytest
 from group_helpers import ANN, BOB, EVE, NOW, Person, address_record, admit, new_group
 
 from protocol.errors import Refused, RemoteProtocolError
+from protocol.group.presence import Capacity, Presence, PresenceBook, announce, interval_s, stale_after_s
 from protocol.keys import GroupId
 from protocol.limits import PRESENCE_BYTES_MAX, PRESENCE_S, PRESENCE_STALE_S
-from protocol.presence import Capacity, Presence, PresenceBook, announce, interval_s, stale_after_s
 
 LOG = new_group()
 admit(LOG, BOB)

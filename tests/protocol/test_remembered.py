@@ -6,8 +6,8 @@ import tracemalloc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protocol.errors import RemoteProtocolError
+from protocol.group.operations import OPERATION_TAG, open_operation
 from protocol.keys import public_key_of
-from protocol.operations import OPERATION_TAG, open_operation
 from protocol.remembered import remembered_bytes
 from protocol.signing import Envelope
 from protocol.wire import pack

@@ -7,11 +7,11 @@ import pytest
 from run_victims import OUTSIDER, Gatherer, Victim, collected, signed_offer
 from run_world import IDS, KEYS, RUN, World, ready_note
 
-from protocol.checkpoint import Ack, Checkpoint, Issue, UpdateEntry, checkpoint_name, sign_note
-from protocol.directions import Directions
 from protocol.keys import NodeId
-from protocol.run_events import Directed, Obtained, Received, Recompute, Recomputed
-from protocol.run_messages import Acknowledgement, Heartbeat, OfferMessage, Proposal, RunMessage
+from protocol.run.checkpoint import Ack, Checkpoint, Issue, UpdateEntry, checkpoint_name, sign_note
+from protocol.run.directions import Directions
+from protocol.run.events import Directed, Obtained, Received, Recompute, Recomputed
+from protocol.run.messages import Acknowledgement, Heartbeat, OfferMessage, Proposal, RunMessage
 from protocol.wire import hash_of
 
 EVIL = hash_of(b"evil")

@@ -9,14 +9,13 @@ import pytest
 from run_victims import OUTSIDER, Gatherer, Victim, collected, signed_offer
 from run_world import IDS, KEYS, RUN, Faults, World, play, ready_note
 
-from protocol.checkpoint import Checkpoint, Issue, Receipt, UpdateEntry, checkpoint_name, sign_note
 from protocol.errors import RemoteProtocolError
 from protocol.keys import NodeId
-from protocol.ledger import Held
-from protocol.proofs import check_proof
-from protocol.run_events import Evidence, Misbehaved, Obtained, Received, Recompute, Recomputed, Send
-from protocol.run_machine import RunMachine
-from protocol.run_messages import (
+from protocol.run.checkpoint import Checkpoint, Issue, Receipt, UpdateEntry, checkpoint_name, sign_note
+from protocol.run.events import Evidence, Misbehaved, Obtained, Received, Recompute, Recomputed, Send
+from protocol.run.ledger import Held
+from protocol.run.machine import RunMachine
+from protocol.run.messages import (
     Accusation,
     Acknowledgement,
     AskCommit,
@@ -26,7 +25,8 @@ from protocol.run_messages import (
     ReadyMessage,
     VoteRequest,
 )
-from protocol.voters import auditors_of
+from protocol.run.proofs import check_proof
+from protocol.run.voters import auditors_of
 from protocol.wire import hash_of
 
 FAULTS = Faults(loss=0.05, repeat=0.05, crash_rate_per_s=0.01, cut_rate_per_s=0.01, crash_at_outputs=True, until_s=60)

@@ -2,9 +2,9 @@
 
 from run_world import IDS, RUN, SimNode, World
 
-from protocol.reign import CLOSING_S
-from protocol.run_events import Committed, Ended, Evaluate, Evaluated, ParticipantState, Received, RunOutput
-from protocol.run_messages import Heartbeat, HeartbeatReply
+from protocol.run.events import Committed, Ended, Evaluate, Evaluated, ParticipantState, Received, RunOutput
+from protocol.run.messages import Heartbeat, HeartbeatReply
+from protocol.run.reign import CLOSING_S
 
 SOON_S = 3.0  # a few heartbeats
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from run_world import SimNode, World
 
-from protocol.run_events import Persist, RunOutput, Send
+from protocol.run.events import Persist, RunOutput, Send
 
 NODES, ROUNDS = 4, 3
 DOWN_S = 3.0

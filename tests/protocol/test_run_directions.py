@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from run_world import IDS, RUN, SCHEMA, Faults, World
 
-from protocol.checkpoint import Checkpoint, Offer, open_checkpoint
-from protocol.directions import Directions
 from protocol.keys import Hash, NodeId
-from protocol.run_events import Began, Directed, Persist, Train, Trained, WentOn
-from protocol.run_machine import RunMachine
-from protocol.run_messages import Proposal, RunMessage
+from protocol.run.checkpoint import Checkpoint, Offer, open_checkpoint
+from protocol.run.directions import Directions
+from protocol.run.events import Began, Directed, Persist, Train, Trained, WentOn
+from protocol.run.machine import RunMachine
+from protocol.run.messages import Proposal, RunMessage
 
 SEEDS = range(60)
 

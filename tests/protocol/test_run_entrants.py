@@ -5,9 +5,9 @@ import pytest
 from run_victims import NODES, OUTSIDER, Gatherer, Victim, ack, signed_offer
 from run_world import IDS, KEYS, RUN, ready_note
 
-from protocol.checkpoint import Issue, UpdateEntry, checkpoint_name, sign_note
-from protocol.run_events import Combined, Obtain, Received
-from protocol.run_messages import Acknowledgement, Proposal, ReadyMessage
+from protocol.run.checkpoint import Issue, UpdateEntry, checkpoint_name, sign_note
+from protocol.run.events import Combined, Obtain, Received
+from protocol.run.messages import Acknowledgement, Proposal, ReadyMessage
 from protocol.wire import hash_of
 
 

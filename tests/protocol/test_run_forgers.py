@@ -7,9 +7,9 @@ import pytest
 from run_victims import NODES, OUTSIDER, Gatherer, Victim, ack, collected, commits, signed_offer
 from run_world import IDS, KEYS, RUN, ready_note
 
-from protocol.checkpoint import Ack, Issue, UpdateEntry, checkpoint_name, sign_note
 from protocol.keys import NodeId
-from protocol.run_events import (
+from protocol.run.checkpoint import Ack, Issue, UpdateEntry, checkpoint_name, sign_note
+from protocol.run.events import (
     Collect,
     Combine,
     Evidence,
@@ -19,7 +19,7 @@ from protocol.run_events import (
     Send,
     Timer,
 )
-from protocol.run_messages import Acknowledgement, Commit, Proposal, ReceiptMessage
+from protocol.run.messages import Acknowledgement, Commit, Proposal, ReceiptMessage
 from protocol.wire import hash_of
 
 

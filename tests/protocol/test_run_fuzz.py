@@ -7,8 +7,8 @@ from test_run_golden import notes, samples
 
 from protocol.errors import RemoteProtocolError
 from protocol.limits import FRAME_BYTES_MAX
-from protocol.run_events import Committed, Received
-from protocol.run_messages import RunMessage, VotersChanged
+from protocol.run.events import Committed, Received
+from protocol.run.messages import RunMessage, VotersChanged
 from protocol.wire import Wire, hash_of, pack, unpack
 
 _MESSAGES = [message for name, message in samples().items() if name != "start" and not name.endswith("-record")]

@@ -10,8 +10,10 @@ import msgpack
 import pytest
 from run_world import IDS, KEYS, MODEL, RUN, SCHEMA, ready_note
 
-from protocol import run_messages as messages
-from protocol.checkpoint import (
+from protocol.errors import RemoteProtocolError
+from protocol.limits import FRAME_BYTES_MAX
+from protocol.run import messages
+from protocol.run.checkpoint import (
     Ack,
     Checkpoint,
     Declined,
@@ -27,9 +29,7 @@ from protocol.checkpoint import (
     open_offer,
     sign_note,
 )
-from protocol.errors import RemoteProtocolError
-from protocol.limits import FRAME_BYTES_MAX
-from protocol.run_journal import CommittedRecord, OfferRecord, StoredRecord, TermRecord, read_record
+from protocol.run.journal import CommittedRecord, OfferRecord, StoredRecord, TermRecord, read_record
 from protocol.wire import Wire, hash_of, pack, unpack
 
 GOLDEN = Path(__file__).with_name("run_golden.json")

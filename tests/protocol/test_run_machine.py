@@ -5,8 +5,8 @@ import os
 import pytest
 from run_world import IDS, Broken, Faults, World, play
 
-from protocol.directions import Directions
-from protocol.run_messages import AskCommit, Heartbeat, Proposal
+from protocol.run.directions import Directions
+from protocol.run.messages import AskCommit, Heartbeat, Proposal
 
 SEEDS = int(os.environ.get("SEEDS", "300"))
 HARD = Faults(
@@ -165,7 +165,7 @@ def test_strangers_and_forgers_change_nothing() -> None:
     world.run(3.0)
     machine = world.nodes[1].machine
     assert machine is not None
-    from protocol.run_events import Misbehaved, Received
+    from protocol.run.events import Misbehaved, Received
 
     term, stranger = machine.election.term, IDS[20]
     heartbeat = Heartbeat(
@@ -187,8 +187,8 @@ def test_a_term_far_ahead_is_not_believed() -> None:
     world.run(1.0)
     machine = world.nodes[0].machine
     assert machine is not None
-    from protocol.run_events import Received, Timer
-    from protocol.run_messages import HeartbeatReply, VoteRequest
+    from protocol.run.events import Received, Timer
+    from protocol.run.messages import HeartbeatReply, VoteRequest
 
     term, liar = machine.election.term, IDS[2]
     run = machine.context.run

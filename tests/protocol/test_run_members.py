@@ -5,10 +5,10 @@ import os
 import pytest
 from run_world import IDS, KEYS, RUN, Broken, Faults, World, play, ready_note
 
-from protocol.run_events import Began, Ended, Measured, Received, Send, Timer
-from protocol.run_machine import RunMachine
-from protocol.run_messages import ReadyMessage
-from protocol.succession import next_voters
+from protocol.run.events import Began, Ended, Measured, Received, Send, Timer
+from protocol.run.machine import RunMachine
+from protocol.run.messages import ReadyMessage
+from protocol.run.succession import next_voters
 
 SEEDS = int(os.environ.get("SEEDS", "120"))
 CHURN = Faults(

@@ -7,13 +7,11 @@ import pytest
 from run_victims import NODES, OUTSIDER, Gatherer, Victim, ack, commits, signed_offer
 from run_world import IDS, KEYS, RUN, Faults, World
 
-from protocol.checkpoint import Receipt, checkpoint_name, open_offer, sign_note
 from protocol.errors import RemoteProtocolError
-from protocol.gathering import Gathering
 from protocol.keys import NodeId
 from protocol.limits import FRAME_BYTES_MAX
-from protocol.refusals import TOLD_AT_ONCE, Refused
-from protocol.run_events import (
+from protocol.run.checkpoint import Receipt, checkpoint_name, open_offer, sign_note
+from protocol.run.events import (
     Collect,
     Collected,
     Misbehaved,
@@ -25,7 +23,9 @@ from protocol.run_events import (
     Trained,
     TrainingFailed,
 )
-from protocol.run_messages import Heartbeat, OfferMessage, ReceiptMessage, RefusalMessage, RunMessage
+from protocol.run.gathering import Gathering
+from protocol.run.messages import Heartbeat, OfferMessage, ReceiptMessage, RefusalMessage, RunMessage
+from protocol.run.refusals import TOLD_AT_ONCE, Refused
 from protocol.wire import hash_of, pack, unpack
 
 CODE, REASON = "update-not-finite", "its tensor 'w' holds a NaN or an infinity"

@@ -7,13 +7,11 @@ import pytest
 from run_victims import NODES, OUTSIDER, Gatherer, Victim, ack, collected, commits, signed_offer
 from run_world import IDS, KEYS, RUN, Faults, World, play, ready_note
 
-from protocol.checkpoint import Checkpoint, Issue, Ready, UpdateEntry, checkpoint_name, open_issue, sign_note
-from protocol.election import Role
 from protocol.errors import RemoteProtocolError
-from protocol.gathering import Gathering
 from protocol.keys import NodeId
-from protocol.ledger import Held
-from protocol.run_events import (
+from protocol.run.checkpoint import Checkpoint, Issue, Ready, UpdateEntry, checkpoint_name, open_issue, sign_note
+from protocol.run.election import Role
+from protocol.run.events import (
     Collect,
     Collected,
     Combine,
@@ -30,7 +28,9 @@ from protocol.run_events import (
     SetTimer,
     Timer,
 )
-from protocol.run_messages import (
+from protocol.run.gathering import Gathering
+from protocol.run.ledger import Held
+from protocol.run.messages import (
     AskCommit,
     Commit,
     Heartbeat,
@@ -42,7 +42,7 @@ from protocol.run_messages import (
     VoteRequest,
     VotersChanged,
 )
-from protocol.voters import lot, trainers_of, voters_of
+from protocol.run.voters import lot, trainers_of, voters_of
 from protocol.wire import hash_of
 
 OTHER = hash_of(b"another")

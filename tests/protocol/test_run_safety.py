@@ -6,12 +6,12 @@ import os
 import pytest
 from run_world import IDS, RUN, Broken, Faults, World, play
 
-from protocol.checkpoint import open_issue
-from protocol.election import TERM_LEAP_MAX, Role
-from protocol.run_events import Began, Elected, Obtained, Persist, Received, Send, Timer
-from protocol.run_journal import TermRecord, read_record
-from protocol.run_machine import RunMachine
-from protocol.run_messages import (
+from protocol.run.checkpoint import open_issue
+from protocol.run.election import TERM_LEAP_MAX, Role
+from protocol.run.events import Began, Elected, Obtained, Persist, Received, Send, Timer
+from protocol.run.journal import TermRecord, read_record
+from protocol.run.machine import RunMachine
+from protocol.run.messages import (
     Acknowledgement,
     Heartbeat,
     HeartbeatReply,

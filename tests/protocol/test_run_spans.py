@@ -8,12 +8,12 @@ from pydantic import ConfigDict
 from run_victims import Gatherer
 from run_world import IDS, KEYS, RUN, World
 
-from protocol.checkpoint import SPANS_MAX, Offer, Report, Span, open_offer, open_report, sign_note
 from protocol.errors import RemoteProtocolError
 from protocol.keys import Hash
 from protocol.limits import OFFERS_BYTES_MAX
-from protocol.run_events import Committed, Evaluated, Measured, RunOutput, Trained, TrainingFailed
-from protocol.run_machine import RunMachine
+from protocol.run.checkpoint import SPANS_MAX, Offer, Report, Span, open_offer, open_report, sign_note
+from protocol.run.events import Committed, Evaluated, Measured, RunOutput, Trained, TrainingFailed
+from protocol.run.machine import RunMachine
 from protocol.signing import sign
 from protocol.wire import Wire, hash_of
 

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from run_world import IDS, KEYS, RUN, Faults, World
 
-from protocol.checkpoint import Checkpoint, Offer, UpdateEntry, open_offer, sign_note
 from protocol.errors import RemoteProtocolError
 from protocol.keys import NodeId
-from protocol.lateness import check_late_updates, counted_samples, may_come_late
-from protocol.pace import STRAGGLER_FACTOR, Pace, adaptive_deadline_s
-from protocol.run_events import Received
-from protocol.run_messages import OfferMessage, RunMessage
+from protocol.run.checkpoint import Checkpoint, Offer, UpdateEntry, open_offer, sign_note
+from protocol.run.events import Received
+from protocol.run.lateness import check_late_updates, counted_samples, may_come_late
+from protocol.run.messages import OfferMessage, RunMessage
+from protocol.run.pace import STRAGGLER_FACTOR, Pace, adaptive_deadline_s
 from protocol.wire import hash_of
 
 SLOW = 3

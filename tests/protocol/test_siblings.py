@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from link_helpers import LAPTOP, PHONE, RECORD, TOWER, host, own_nodes, talk
 
-from protocol.entrance_messages import Challenge, Revoked
+from protocol.entrance.introducing import Welcomed
+from protocol.entrance.linking import ShutOut, SiblingKnock
+from protocol.entrance.messages import Challenge, Revoked
+from protocol.entrance.siblings import NODES_EVER_MAX, SIBLING_NEWS_BYTES_MAX, SiblingNews, Siblings
 from protocol.errors import RemoteProtocolError
 from protocol.identity import make_revocation
-from protocol.introducing import Welcomed
-from protocol.linking import ShutOut, SiblingKnock
-from protocol.siblings import NODES_EVER_MAX, SIBLING_NEWS_BYTES_MAX, SiblingNews, Siblings
 from protocol.wire import pack, unpack
 
 

@@ -4,10 +4,10 @@ import pytest
 from group_helpers import ANN, BOB, admit, converse, new_group, say
 
 from protocol.errors import RemoteProtocolError
-from protocol.group_log import GroupLog
+from protocol.group.log import GroupLog
+from protocol.group.operation_kinds import RunPropose
+from protocol.group.sync import SYNC_MESSAGE_BYTES_MAX, SyncMessage, SyncSession, heads_digest
 from protocol.limits import FRAME_BYTES_MAX, SYNC_BYTES_MAX, SYNC_HEADS_MAX, SYNC_OPERATIONS_MAX
-from protocol.operation_kinds import RunPropose
-from protocol.sync import SYNC_MESSAGE_BYTES_MAX, SyncMessage, SyncSession, heads_digest
 from protocol.wire import pack
 
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from hostile_scene import Scene
 
 from node.network.reach import host_and_port
-from node.network.tls_certificate import calling_context
+from node.network.tls.certificate import calling_context
 
 PATIENCE_S = 20.0  # a node has 15 s for who says nothing, and 3 s for who begins with TLS
 FLOOD = 200  # connections

@@ -18,20 +18,20 @@ from libp2p.pubsub.pb import rpc_pb2
 
 from node.membership.group_keys import KEY_CHANNEL, HandedKey
 from node.membership.groups import PRESENCE_CHANNEL, SYNC_CHANNEL
-from node.network.bulk_wire import LIST, REFUSED, pack_answer, pack_request
+from node.network.bulk.wire import LIST, REFUSED, pack_answer, pack_request
 from node.network.links import RUN_CHANNEL
 from node.seams import BLOB_PROTOCOL, CONTROL_PROTOCOL
-from protocol.address_record import AddressRecord, make_address_record
-from protocol.entrance_messages import Introduce
+from protocol.entrance.messages import Introduce
 from protocol.errors import Refused
-from protocol.group_key import GroupKey
+from protocol.group.address_record import AddressRecord, make_address_record
+from protocol.group.key import GroupKey
+from protocol.group.operation_kinds import MemberRemove, RunPropose
+from protocol.group.operations import sign_operation
+from protocol.group.presence import Capacity, Presence, announce
+from protocol.group.sync import SyncMessage
 from protocol.keys import Hash
 from protocol.limits import FRAME_BYTES_MAX
-from protocol.operation_kinds import MemberRemove, RunPropose
-from protocol.operations import sign_operation
-from protocol.presence import Capacity, Presence, announce
-from protocol.run_messages import Heartbeat, PreVoteRequest, ReadyMessage, VoteRequest
-from protocol.sync import SyncMessage
+from protocol.run.messages import Heartbeat, PreVoteRequest, ReadyMessage, VoteRequest
 from protocol.wire import pack
 
 OVERRUN_CONNECTIONS, OVERRUN_MEGABYTES = 5, 20

@@ -13,13 +13,13 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX
 
 from node.seams import CONTROL_PROTOCOL, ENTRANCE_PROTOCOL
-from protocol.entrance_messages import EntranceMessage, Refusal, open_entrance_message
-from protocol.entrance_outputs import SendFrame, TurnedAway
-from protocol.group_key import GroupKey, seal_gossip, seal_key_of
-from protocol.group_log import GroupLog
+from protocol.entrance.invitation import open_token
+from protocol.entrance.joining import Joined, Joining
+from protocol.entrance.messages import EntranceMessage, Refusal, open_entrance_message
+from protocol.entrance.outputs import SendFrame, TurnedAway
+from protocol.group.key import GroupKey, seal_gossip, seal_key_of
+from protocol.group.log import GroupLog
 from protocol.identity import make_certificate
-from protocol.invitation import open_token
-from protocol.joining import Joined, Joining
 from protocol.keys import member_id_of, node_id_of, public_key_of
 from protocol.wire import Wire as Message
 from protocol.wire import pack

@@ -17,8 +17,8 @@ from hostile_person import Person
 from hostile_wire import Wire
 from nodes import RealNode, Study, wait_until
 
-from node.network.libp2p_addresses import host_and_port
-from protocol.invitation import Invitation, open_token
+from node.network.addresses import host_and_port
+from protocol.entrance.invitation import Invitation, open_token
 from protocol.keys import GroupId, MemberId, node_public_key
 
 TRAINING_S = 0.2  # of a round, so that its pace hangs on the nodes' answers and not on what else the machine does

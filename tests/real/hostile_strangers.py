@@ -31,11 +31,11 @@ from libp2p.pubsub.gossipsub import PROTOCOL_ID_V12
 
 from node.network.questions import QUESTION_PROTOCOL
 from node.seams import BLOB_PROTOCOL, CONTROL_PROTOCOL, ENTRANCE_PROTOCOL
-from protocol.admission import AdmissionStatement, prove
-from protocol.entrance_messages import Challenge, Hello, Introduce, Proof
+from protocol.entrance.messages import Challenge, Hello, Introduce, Proof
+from protocol.group.admission import AdmissionStatement, prove
+from protocol.group.operation_kinds import MemberAdmit
 from protocol.keys import Hash, public_key_of
 from protocol.limits import ENTRANCE_BYTES_MAX
-from protocol.operation_kinds import MemberAdmit
 from protocol.wire import pack
 
 HOARDING_CONNECTIONS = 12

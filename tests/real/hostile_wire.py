@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from libp2p.security.noise.pb import noise_pb2
 from noise.connection import Keypair, NoiseConnection
 
-from node.network.libp2p_addresses import host_and_port
+from node.network.addresses import host_and_port
 from protocol.keys import public_key_of
 
 PATIENCE_S = 15.0  # for a node that is flooded to answer

@@ -163,7 +163,7 @@ class RealNode:
         os.kill(self.pid, signal.SIGCONT)
 
     def break_link(self, other: "RealNode", mode: str) -> None:
-        """Break the link to another breakable node, at both ends, as node.network.libp2p_faults has it."""
+        """Break the link to another breakable node, at both ends, as node.network.libp2p.faults has it."""
         self._set_fault(other, mode)
         if mode in OTHER_END:
             other._set_fault(self, OTHER_END[mode])

@@ -18,7 +18,7 @@ from hostile_scene import Attack, Scene
 from nodes import RealNode, Study, real_nodes, wait_until
 
 from protocol.errors import RemoteProtocolError
-from protocol.group_key import GroupKey, open_gossip
+from protocol.group.key import GroupKey, open_gossip
 from protocol.limits import HANDSHAKE_DEADLINE_S
 
 TO_SAY_SOMETHING_S = 10.0

@@ -19,7 +19,7 @@ from multiaddr import Multiaddr
 from nodes import STOP_S, RealNode, check_nothing_stays_behind, real_nodes, wait_until
 
 from node.seams import BLOB_PROTOCOL, CONTROL_PROTOCOL, ENTRANCE_PROTOCOL
-from protocol.invitation import INVITATION_TAG, TokenBody, make_token
+from protocol.entrance.invitation import INVITATION_TAG, TokenBody, make_token
 from protocol.signing import open_signed
 from protocol.token_text import PAYLOAD_BYTES_MAX, token_payload, token_text
 

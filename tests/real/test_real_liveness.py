@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from nodes import RealNode, Study, check_nothing_stays_behind, real_nodes, wait_until
 
-from node.network.libp2p_secure import SIGN_OF_LIFE_S, SIGNS_MISSED_MAX
+from node.network.libp2p.secure import SIGN_OF_LIFE_S, SIGNS_MISSED_MAX
 
 ELECTION_S, RANK_S, LOST_S = 1.5, 0.3, 3.0  # nodes.QUICK
 SLACK_S = 15.0  # two busy cores, and tests beside this one

@@ -20,8 +20,8 @@ from typing import IO, Any
 import pytest
 
 from protocol.limits import CHUNK_BYTES
-from tracker.blobs import BlobStore
-from tracker.chunks import blob_id_of_data, is_blob_id
+from tracker.blobs.blobs import BlobStore
+from tracker.blobs.chunks import blob_id_of_data, is_blob_id
 
 KILLS, MORE_KILLS = 20, 100  # half of them each way
 CHUNKS = 24

@@ -21,9 +21,9 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from node.home.disk import FileDisk
-from node.network import tls_caller
-from node.network.bulk import Bulk, Transfer
-from node.network.libp2p_network import Libp2pNetwork, open_network
+from node.network.bulk.bulk import Bulk, Transfer
+from node.network.libp2p.network import Libp2pNetwork, open_network
+from node.network.tls import caller as tls_caller
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId
 

@@ -11,11 +11,11 @@ import trio
 
 from node.node import Node
 from protocol.keys import GroupId
-from simulations.deterministic import run_deterministically
-from simulations.deterministic import until as until_ever
-from simulations.network import SimulatedWorld
-from simulations.record import SharedStore
-from simulations.simulated_node import SimulatedNode, in_process_trainer
+from simulations.nodes.simulated_node import SimulatedNode, in_process_trainer
+from simulations.world.deterministic import run_deterministically
+from simulations.world.deterministic import until as until_ever
+from simulations.world.network import SimulatedWorld
+from simulations.world.record import SharedStore
 
 HOUR = 3600
 SOON_S = 300.0  # of virtual time: several rounds of whatever nodes do now and then

@@ -1,7 +1,7 @@
 """Small scenarios for tests: five nodes, a few rounds, whatever goes wrong."""
 
+from simulations.plan.read import Read, read_scenario
 from simulations.play import Played, play
-from simulations.scenario_read import Read, read_scenario
 
 SMALL = """
 title = "small"

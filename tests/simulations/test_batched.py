@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.seams import EvaluateResult, InitialModel, TaskOutput, TaskSpec, TrainerFailed, TrainResult
-from simulations import stacked
-from simulations.batched import BatchedTraining
-from simulations.trainer import InProcessTrainer
+from simulations.training import stacked
+from simulations.training.batched import BatchedTraining
+from simulations.training.trainer import InProcessTrainer
 
 TASK = """
 import fednode, numpy as np, torch
@@ -216,7 +216,7 @@ def test_together_is_alone_within_tolerance(rows, hidden, tied, dtype, training,
 
 
 def test_nodes_of_very_different_sizes_are_trained_in_several_stacks(tmp_path, monkeypatch, stacks):
-    monkeypatch.setattr("simulations.batched.WASTED_PRODUCTS_MAX", 1000)
+    monkeypatch.setattr("simulations.training.batched.WASTED_PRODUCTS_MAX", 1000)
     specs = write_nodes(tmp_path, [50, 8, 7, 49, 48, 6], hyperparameters={"epochs": 2, "batch_size": 0})
     joint = play(specs, BatchedTraining(together_min=2))
     assert len(stacks) > 2
@@ -340,7 +340,7 @@ HASHES = """
 import hashlib, json, sys
 from pathlib import Path
 sys.path[:0] = [sys.argv[1], sys.argv[2]]
-from simulations.batched import BatchedTraining
+from simulations.training.batched import BatchedTraining
 from test_batched import bytes_of, play, write_nodes
 
 results = play(write_nodes(Path(sys.argv[3]), [30, 12, 55, 18, 30, 9]), BatchedTraining(together_min=2), 2, 0.001)

@@ -8,8 +8,8 @@ import trio
 import trio.testing
 
 from node.seams import TaskSpec
-from simulations.batched import BatchedTraining
-from simulations.trainer import InProcessTrainer
+from simulations.training.batched import BatchedTraining
+from simulations.training.trainer import InProcessTrainer
 
 
 def updates(folder: Path, spec: TaskSpec, together: BatchedTraining | None) -> tuple[list[bytes], bool]:

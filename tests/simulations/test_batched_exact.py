@@ -18,8 +18,8 @@ from node.tasks.digits import Digits
 from node.training.reproducible import derived_seed
 from node.training.sgd import Progress, sgd
 from node.training.trainer import worker_trainer
-from simulations.batched import BatchedTraining
-from simulations.trainer import InProcessTrainer
+from simulations.training.batched import BatchedTraining
+from simulations.training.trainer import InProcessTrainer
 
 DEADLINE_S = 120.0
 ROUNDS = (1, 2, 5)

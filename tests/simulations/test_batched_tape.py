@@ -8,10 +8,10 @@ import torch
 from test_batched import PARAMETERS, play, write_nodes
 
 from fednode import Batch, Data, Source, Task
-from simulations import gradients
-from simulations.batched import BatchedTraining
-from simulations.gradients import Gradients
-from simulations.tape import record
+from simulations.training import gradients
+from simulations.training.batched import BatchedTraining
+from simulations.training.gradients import Gradients
+from simulations.training.tape import record
 
 UNEVEN = [40, 12, 40, 25, 33, 40]
 NEVER = 10**9

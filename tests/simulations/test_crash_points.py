@@ -14,12 +14,12 @@ import trio
 
 from node.home.identity import Keys
 from protocol.keys import RunId
-from simulations.deterministic import run_deterministically, until
-from simulations.idle_trainer import IdleTrainer
-from simulations.network import SimulatedWorld
-from simulations.record import SharedStore
-from simulations.seeded_group import Placed, place_group
-from simulations.simulated_node import EPOCH_S, SimulatedNode
+from simulations.nodes.seeded_group import Placed, place_group
+from simulations.nodes.simulated_node import EPOCH_S, SimulatedNode
+from simulations.training.idle_trainer import IdleTrainer
+from simulations.world.deterministic import run_deterministically, until
+from simulations.world.network import SimulatedWorld
+from simulations.world.record import SharedStore
 
 NODES, ROUNDS = 3, 3
 DOWN_S = 4.0

@@ -12,15 +12,15 @@ import trio
 from test_missed_rounds import Ground, answer_by, asked_first, go_away, play, retelling, seconds_of
 
 from node.run.histories import ANSWER_BYTES_MAX, HISTORY_QUESTION
-from protocol.checkpoint import Report, checkpoint_name, open_checkpoint, sign_note
-from protocol.history import HistoryAnswer, HistoryEntry, HistoryRequest
 from protocol.keys import Hash
-from protocol.ledger import Ledger
 from protocol.limits import FRAME_BYTES_MAX
-from protocol.run_journal import ReportsRecord
-from protocol.run_messages import Reports
+from protocol.run.checkpoint import Report, checkpoint_name, open_checkpoint, sign_note
+from protocol.run.history import HistoryAnswer, HistoryEntry, HistoryRequest
+from protocol.run.journal import ReportsRecord
+from protocol.run.ledger import Ledger
+from protocol.run.messages import Reports
 from protocol.wire import pack, unpack
-from simulations.deterministic import until
+from simulations.world.deterministic import until
 
 MANY = 300  # reports of one node on one round, where one is believed
 

@@ -8,14 +8,14 @@ from scenario_helpers import fault, played
 
 from node.network.door import Door
 from node.run.round_blobs import RoundBlobs
-from protocol.election import Election
-from protocol.ledger import Ledger
-from protocol.news import News
-from protocol.participation import Participation
-from protocol.reign import Reign
-from protocol.run_machine import RunMachine
-from simulations.disk import SimulatedDisk
+from protocol.run.election import Election
+from protocol.run.ledger import Ledger
+from protocol.run.machine import RunMachine
+from protocol.run.news import News
+from protocol.run.participation import Participation
+from protocol.run.reign import Reign
 from simulations.play import Played
+from simulations.world.disk import SimulatedDisk
 
 Patch = pytest.MonkeyPatch
 
@@ -104,7 +104,7 @@ def test_a_second_update_from_one_base_is_noticed(monkeypatch: Patch) -> None:
     def falsified(update: bytes, *words: object) -> bytes:
         return bytes([next(calls) % 256]) + update[1:]
 
-    monkeypatch.setattr("simulations.liars.falsified", falsified)
+    monkeypatch.setattr("simulations.faults.liars.falsified", falsified)
     restless = '[[cohort]]\nname = "restless"\ncount = 3\nlies = "noise"\n'
     killed = "".join(fault("kill", node=f"node-{n}", phase="received", round=2, after_s=0.2, for_s=0.4) for n in (2, 3))
     found = played(restless + killed, rounds=3, cohorts=False)
@@ -151,7 +151,7 @@ def test_blobs_that_pile_up_are_noticed(monkeypatch: Patch) -> None:
         self._passing.discard(blob)
 
     monkeypatch.setattr(RoundBlobs, "_delete_unless_claimed", stay)
-    monkeypatch.setattr("simulations.invariants_all.BLOBS_BESIDES", 8)
+    monkeypatch.setattr("simulations.invariants.whole.BLOBS_BESIDES", 8)
     assert rule_of(played(rounds=20)) == "bounds"
 
 

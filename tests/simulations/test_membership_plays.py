@@ -7,11 +7,11 @@ from scenario_helpers import fault
 
 from node.membership.group_keys import GroupKeys
 from node.membership.groups import Groups
-from protocol.group_state import GroupState
+from protocol.group.state import GroupState
 from protocol.keys import NodeId
-from simulations.invariants_group import GroupTwin
+from simulations.invariants.group import GroupTwin
+from simulations.plan.read import load_scenario, read_scenario
 from simulations.play import Played, play, told_faults
-from simulations.scenario_read import load_scenario, read_scenario
 
 Patch = pytest.MonkeyPatch
 

@@ -22,18 +22,18 @@ from node.node import Node
 from node.run.histories import HISTORY_QUESTION
 from node.run.known_run import KnownRun
 from node.seams import CodedUpdate, EvaluateResult, Keep, TaskOutput, TaskSpec, TrainResult
-from protocol.checkpoint import open_checkpoint, open_report, sign_note
 from protocol.errors import Refused
-from protocol.history import HistoryAnswer, HistoryEntry, HistoryRequest
 from protocol.keys import NodeId, RunId, node_id_of, public_key_of
 from protocol.limits import FRAME_BYTES_MAX
+from protocol.run.checkpoint import open_checkpoint, open_report, sign_note
+from protocol.run.history import HistoryAnswer, HistoryEntry, HistoryRequest
 from protocol.wire import pack, unpack
-from simulations.deterministic import run_deterministically, until
-from simulations.idle_trainer import IdleSession, IdleTrainer
-from simulations.network import SimulatedWorld
-from simulations.record import SharedStore
-from simulations.seeded_group import Placed, place_group
-from simulations.simulated_node import EPOCH_S, SimulatedNode
+from simulations.nodes.seeded_group import Placed, place_group
+from simulations.nodes.simulated_node import EPOCH_S, SimulatedNode
+from simulations.training.idle_trainer import IdleSession, IdleTrainer
+from simulations.world.deterministic import run_deterministically, until
+from simulations.world.network import SimulatedWorld
+from simulations.world.record import SharedStore
 
 DEADLINE_S = 3600.0  # of virtual time
 CONFIGURATION = """

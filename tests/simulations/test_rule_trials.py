@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from aggregation.rules.registry import RULES
-from simulations.lies import COLLUDING_LIES, TRAINER_LIES, colluded, lied
+from simulations.faults.lies import COLLUDING_LIES, TRAINER_LIES, colluded, lied
+from simulations.plan.read import Read
+from simulations.plan.scenario import Cohort, Profile, Scenario
 from simulations.play import play
 from simulations.rule_trials import ATTACKS, EVENNESS, LABEL_FLIP, TRIED, Classroom, Trial
-from simulations.scenario import Cohort, Profile, Scenario
-from simulations.scenario_read import Read
 
 WITHIN = 0.03
 

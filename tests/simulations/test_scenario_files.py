@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import Refused
-from simulations.faults import AGGREGATOR, cohorts_of, plan_faults
-from simulations.scenario_read import ScenarioError, find_scenario, load_scenario, read_scenario, shipped_names
+from simulations.plan.faults import AGGREGATOR, cohorts_of, plan_faults
+from simulations.plan.read import ScenarioError, find_scenario, load_scenario, read_scenario, shipped_names
 
 
 def problems(text: str) -> list[str]:

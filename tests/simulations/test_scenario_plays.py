@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from simulations.outcome import Wish, perform
-from simulations.scenario_read import load_scenario, shipped_names
+from simulations.plan.read import load_scenario, shipped_names
 
 # Smaller than they are shipped, where that still shows what they are for.
 SIZES = {"quiet-week": (3, 2), "churn": (7, 4), "mass-join": (6, 14), "split-brain": (5, 20), "liars": (8, 4),

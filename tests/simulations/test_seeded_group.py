@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from node.home.identity import Keys, load_identity
 from node.membership.group_place import load_place
 from protocol.keys import GroupId
-from simulations.disk import SimulatedDisk
-from simulations.network import SimulatedWorld
-from simulations.seeded_group import Placed, place_group
+from simulations.nodes.seeded_group import Placed, place_group
+from simulations.world.disk import SimulatedDisk
+from simulations.world.network import SimulatedWorld
 
 NOW_S = 1_767_225_600
 SCALING = Path(__file__).resolve().parents[1] / "scaling.py"

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from scenario_helpers import fault, small
 
-from simulations.disk import SimulatedDisk
-from simulations.faults import plan_faults
 from simulations.outcome import Simulation, Wish
+from simulations.plan.faults import plan_faults
 from simulations.play import play
 from simulations.shrink import Minimum, shrink
+from simulations.world.disk import SimulatedDisk
 
 
 @pytest.mark.parametrize("needed", [{3}, {3, 17}, {0, 1, 2}, set(range(20))])

@@ -10,7 +10,7 @@ from node.api.views import status_view
 from node.home.doctor_checks import copies_check
 from node.membership.copies import CLOCK_AHEAD_S, RESTART_S, Copies
 from node.node import Node
-from protocol.address_record import AddressRecord, make_address_record
+from protocol.group.address_record import AddressRecord, make_address_record
 
 AWAY = "/ip4/192.0.2.9/tcp/4001"
 

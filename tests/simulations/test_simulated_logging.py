@@ -9,11 +9,11 @@ from typing import Any
 import trio
 
 from node.data.shares import digits_split
-from simulations.deterministic import run_deterministically, until
-from simulations.network import SimulatedWorld
-from simulations.record import SharedStore
+from simulations.nodes.simulated_node import live
 from simulations.simulate import CONFIGURATION
-from simulations.simulated_node import live
+from simulations.world.deterministic import run_deterministically, until
+from simulations.world.network import SimulatedWorld
+from simulations.world.record import SharedStore
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "writing-tasks.md"
 ROUNDS = 2

@@ -7,12 +7,12 @@ import pytest
 import trio
 
 from protocol.errors import FednodeError
-from simulations.deterministic import run_deterministically, until
-from simulations.disk import ChunkPool
-from simulations.faulty_disk import FaultyDisk
-from simulations.network import SimulatedWorld
-from simulations.record import SharedStore
-from simulations.simulated_node import START_AGAIN_S, SimulatedNode, in_process_trainer
+from simulations.nodes.simulated_node import START_AGAIN_S, SimulatedNode, in_process_trainer
+from simulations.world.deterministic import run_deterministically, until
+from simulations.world.disk import ChunkPool
+from simulations.world.faulty_disk import FaultyDisk
+from simulations.world.network import SimulatedWorld
+from simulations.world.record import SharedStore
 
 
 def test_a_killed_node_comes_back_as_who_it_was_with_what_was_durable(tmp_path: Path) -> None:

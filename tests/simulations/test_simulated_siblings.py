@@ -8,20 +8,20 @@ import pytest
 import trio
 from own_machines import HOUR, Machines, group, groups_of, played, until
 
-from node.api.service import NotFound
+from node.api.service.service import NotFound
 from node.home.identity import Keys, load_identity
 from node.membership.siblings import read_siblings
 from node.node import Node
+from protocol.entrance.siblings import GroupTold, Siblings
 from protocol.errors import FednodeError, Refused
-from protocol.group_key import seal_key_of
+from protocol.group.key import seal_key_of
+from protocol.group.operation_kinds import MemberProfile, NodeBind, NodeRevoke
 from protocol.identity import make_certificate, make_revocation
 from protocol.keys import GroupId, MemberId
-from protocol.operation_kinds import MemberProfile, NodeBind, NodeRevoke
-from protocol.siblings import GroupTold, Siblings
-from simulations.deterministic import run_deterministically
-from simulations.disk import ChunkPool
-from simulations.faulty_disk import FaultyDisk
-from simulations.simulated_node import keys_of
+from simulations.nodes.simulated_node import keys_of
+from simulations.world.deterministic import run_deterministically
+from simulations.world.disk import ChunkPool
+from simulations.world.faulty_disk import FaultyDisk
 
 
 def kinds(node: Node, group_id: GroupId) -> list[type]:

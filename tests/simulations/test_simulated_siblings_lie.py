@@ -9,9 +9,9 @@ from own_machines import HOUR, Machines, group, groups_of, played, until
 
 from node.membership.siblings import SIBLING_CHANNEL
 from node.node import Node
+from protocol.entrance.siblings import GROUPS_TOLD_MAX, GroupTold, ProfileTold, SiblingNews
 from protocol.errors import Refused
 from protocol.keys import GroupId
-from protocol.siblings import GROUPS_TOLD_MAX, GroupTold, ProfileTold, SiblingNews
 from protocol.wire import pack, unpack
 
 

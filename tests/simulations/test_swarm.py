@@ -12,19 +12,19 @@ from scenario_helpers import COHORT, played
 from swarms import LINE_BITS_PER_S, Peer, Swarm, run_swarm
 from trio.testing import MockClock
 
-from node.network.bulk import Bulk, Transfer
-from node.network.bulk_board import ASKED_MAX, END_CHUNKS_MAX, END_PATIENCE, Board, Use
-from node.network.bulk_serve import Holding
-from node.network.bulk_slots import BRISK_CHUNKS_MAX, LONE_CHUNKS_MAX, PEER_LINE_MAX, Place, Slots
-from node.network.bulk_source import BlobSource
-from node.network.bulk_swarm import SOURCES_AT_ONCE, SOURCES_KNOWN_MAX
+from node.network.bulk.board import ASKED_MAX, END_CHUNKS_MAX, END_PATIENCE, Board, Use
+from node.network.bulk.bulk import Bulk, Transfer
+from node.network.bulk.serve import Holding
+from node.network.bulk.slots import BRISK_CHUNKS_MAX, LONE_CHUNKS_MAX, PEER_LINE_MAX, Place, Slots
+from node.network.bulk.source import BlobSource
+from node.network.bulk.swarm import SOURCES_AT_ONCE, SOURCES_KNOWN_MAX
 from node.seams import BlobWriter
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId
 from protocol.limits import CHUNK_BYTES
-from simulations.disk import SimulatedDisk
-from simulations.network_wires import WireProfile
-from tracker.chunks import blob_id_of, chunk_hashes_of
+from simulations.world.disk import SimulatedDisk
+from simulations.world.network_wires import WireProfile
+from tracker.blobs.chunks import blob_id_of, chunk_hashes_of
 
 BLOB = BlobId("ab" * 32)
 

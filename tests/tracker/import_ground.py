@@ -7,13 +7,13 @@ from typing import Any
 
 import duckdb
 
-from tracker.connect import work_folder
 from tracker.copies import copy_stopped
-from tracker.export_parquet import export_tables
-from tracker.import_merge import Merged, merge
-from tracker.import_read import stage
+from tracker.exports.parquet import export_tables
+from tracker.imports.merge import Merged, merge
+from tracker.imports.read import stage
 from tracker.retention import Rules
 from tracker.store import Store
+from tracker.tables.connect import work_folder
 
 NOW = 1_790_000_100.0
 Give = Callable[[Store, Path], Path]

@@ -11,9 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tracker import rows
-from tracker.rows import Row
 from tracker.store import Store
+from tracker.tables import rows
+from tracker.tables.rows import Row
 
 RUN, OTHER = "aa" * 32, "bb" * 32
 BLOBS = ["01" * 32, "02" * 32, "03" * 32]

@@ -14,9 +14,9 @@ import trio
 from node.home.disk import FileDisk
 from protocol.errors import Refused
 from protocol.limits import CHUNK_BYTES
-from tracker.blobs import BlobStore
-from tracker.chunks import blob_id_of, chunk_hashes_of
-from tracker.quota import Quota
+from tracker.blobs.blobs import BlobStore
+from tracker.blobs.chunks import blob_id_of, chunk_hashes_of
+from tracker.blobs.quota import Quota
 
 SIZE = CHUNK_BYTES + 10
 QUOTA_BYTES = 2 * SIZE - 1  # one finds room, and not two

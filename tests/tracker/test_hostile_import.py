@@ -14,12 +14,12 @@ from record_rows import BLOBS, RUN, every_row
 from protocol.errors import Refused
 from protocol.keys import BlobId
 from protocol.limits import CHUNK_BYTES
-from tracker.blobs import BlobStore
-from tracker.chunks import blob_id_of_data
-from tracker.connect import work_folder
-from tracker.import_blobs import take_given
-from tracker.rows import DecisionRow, LogRow, MetricRow, ModelRow, RoundRow, Row, RunRow, SpanRow, StatusRow
+from tracker.blobs.blobs import BlobStore
+from tracker.blobs.chunks import blob_id_of_data
+from tracker.imports.blobs import take_given
 from tracker.store import Store
+from tracker.tables.connect import work_folder
+from tracker.tables.rows import DecisionRow, LogRow, MetricRow, ModelRow, RoundRow, Row, RunRow, SpanRow, StatusRow
 
 
 def test_an_import_changes_no_figure_of_a_run_that_this_node_saw_itself(
@@ -104,7 +104,7 @@ def test_of_models_only_named_plain_sound_files_come_in(tmp_path: Path) -> None:
 
 
 def test_models_that_would_fill_the_disk_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracker.import_blobs.shutil.disk_usage", lambda _: SimpleNamespace(free=13))
+    monkeypatch.setattr("tracker.imports.blobs.shutil.disk_usage", lambda _: SimpleNamespace(free=13))
     blob = blob_id_of_data(b"a model")
     (tmp_path / blob).write_bytes(b"a model")
     with pytest.raises(Refused, match="7 bytes, and 13 are free"):
@@ -135,17 +135,17 @@ def test_what_would_be_too_large_unpacked_is_refused_before_it_is_unpacked(
         with duckdb.connect(str(source)) as connection:
             connection.execute(f"INSERT INTO logs {many.format('logs')}")
     assert (source / "logs.parquet" if source.is_dir() else source).stat().st_size < 12_000_000
-    monkeypatch.setattr("tracker.import_read.check_rows", lambda *_, **__: pytest.fail("it was unpacked"))
-    monkeypatch.setattr("tracker.import_read.tables", lambda: ["logs"] if source.is_file() else ["logs", "runs"])
-    monkeypatch.setattr("tracker.import_read.UNPACKED_BYTES_MAX", 20_000_000)
+    monkeypatch.setattr("tracker.imports.read.check_rows", lambda *_, **__: pytest.fail("it was unpacked"))
+    monkeypatch.setattr("tracker.imports.read.tables", lambda: ["logs"] if source.is_file() else ["logs", "runs"])
+    monkeypatch.setattr("tracker.imports.read.UNPACKED_BYTES_MAX", 20_000_000)
     with pytest.raises(Refused, match=r"The table logs has 4.,...,... bytes") as refused:
         take_in(ours, source)
     assert refused.value.code == "import-too-large"
-    monkeypatch.setattr("tracker.import_read.UNPACKED_BYTES_MAX", 2**40)
-    monkeypatch.setattr("tracker.import_read.shutil.disk_usage", lambda _: SimpleNamespace(free=80_000_000))
+    monkeypatch.setattr("tracker.imports.read.UNPACKED_BYTES_MAX", 2**40)
+    monkeypatch.setattr("tracker.imports.read.shutil.disk_usage", lambda _: SimpleNamespace(free=80_000_000))
     with pytest.raises(Refused, match="20,000,000 may still come in"):
         take_in(ours, source)
-    monkeypatch.setattr("tracker.import_rules.ROWS_MAX", 19_999)
+    monkeypatch.setattr("tracker.imports.rules.ROWS_MAX", 19_999)
     with pytest.raises(Refused, match=r"20,00. rows; 19,999 are the most"):
         take_in(ours, source)
     assert ours.path is not None

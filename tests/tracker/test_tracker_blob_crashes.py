@@ -12,9 +12,9 @@ import pytest
 from protocol.errors import FednodeError
 from protocol.keys import BlobId
 from protocol.limits import CHUNK_BYTES
-from tracker import blobs as blobs_module
-from tracker.blobs import LONE_LIST_S, BlobStore
-from tracker.chunks import blob_id_of, chunk_hashes_of
+from tracker.blobs import blobs as blobs_module
+from tracker.blobs.blobs import LONE_LIST_S, BlobStore
+from tracker.blobs.chunks import blob_id_of, chunk_hashes_of
 from tracker.durable import write_atomically
 
 KILLS = 25
@@ -27,8 +27,8 @@ import random, sys
 from pathlib import Path
 from protocol.errors import FednodeError
 from protocol.limits import CHUNK_BYTES
-from tracker.blobs import BlobStore
-from tracker.chunks import blob_id_of, chunk_hashes_of
+from tracker.blobs.blobs import BlobStore
+from tracker.blobs.chunks import blob_id_of, chunk_hashes_of
 
 store, lot = BlobStore(Path(sys.argv[1])), random.Random(int(sys.argv[2]))
 contents = [random.Random(seed).randbytes(CHUNKS * CHUNK_BYTES - 7) for seed in range(BLOBS)]

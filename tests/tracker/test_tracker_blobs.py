@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from protocol.errors import FednodeError, Refused
 from protocol.keys import BlobId
 from protocol.limits import CHUNK_BYTES
-from tracker import blobs as blobs_module
 from tracker import durable
-from tracker.blobs import BlobStore
-from tracker.chunks import blob_id_of, chunk_hashes_of
-from tracker.quota import FREE_BYTES_MIN, FREE_SHARE_MIN, Quota
+from tracker.blobs import blobs as blobs_module
+from tracker.blobs.blobs import BlobStore
+from tracker.blobs.chunks import blob_id_of, chunk_hashes_of
+from tracker.blobs.quota import FREE_BYTES_MIN, FREE_SHARE_MIN, Quota
 
 
 def content(size: int, seed: int = 0) -> bytes:

@@ -17,12 +17,12 @@ import pytest
 from record_rows import OTHER, RUN, every_row
 
 from protocol.errors import FednodeError
-from tracker.check import Finding, check_tables
-from tracker.connect import work_folder
 from tracker.copies import bytes_of, compact, copy_stopped, write_copy
 from tracker.retention import Kept, remove
-from tracker.rows import LogRow, MetricRow, RoundRow
 from tracker.store import Store, open_stopped
+from tracker.tables.check import Finding, check_tables
+from tracker.tables.connect import work_folder
+from tracker.tables.rows import LogRow, MetricRow, RoundRow
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,7 +85,7 @@ import os
 from pathlib import Path
 from tracker.store import Store
 from tracker.copies import write_copy
-from tracker.connect import work_folder
+from tracker.tables.connect import work_folder
 path, step = Path({str(store.path)!r}), {step}
 store = Store(path)
 if step == 0:

@@ -11,8 +11,8 @@ import trio.testing
 from node.home.disk import FileDisk
 from protocol.errors import FednodeError
 from protocol.limits import CHUNK_BYTES
-from simulations.disk import SimulatedDisk
-from tracker.chunks import blob_id_of, chunk_hashes_of
+from simulations.world.disk import SimulatedDisk
+from tracker.blobs.chunks import blob_id_of, chunk_hashes_of
 
 
 def content(size: int) -> bytes:

@@ -11,10 +11,10 @@ import pytest
 from protocol.errors import FednodeError, Refused
 from protocol.keys import BlobId
 from protocol.limits import CHUNK_BYTES
-from tracker import chunks, given
-from tracker.blobs import BlobStore
-from tracker.chunks import blob_id_of_data, chunk_hashes_of, chunk_hashes_of_file
-from tracker.quota import Quota
+from tracker.blobs import chunks, given
+from tracker.blobs.blobs import BlobStore
+from tracker.blobs.chunks import blob_id_of_data, chunk_hashes_of, chunk_hashes_of_file
+from tracker.blobs.quota import Quota
 
 LARGE = 2 * CHUNK_BYTES + 5
 
@@ -115,7 +115,7 @@ def test_a_file_that_changes_while_it_is_read_is_no_blob(
             change_and_set_back(kept.fileno())
             return found
 
-        monkeypatch.setattr("tracker.blobs.chunk_hashes_of_file", reading)
+        monkeypatch.setattr("tracker.blobs.blobs.chunk_hashes_of_file", reading)
         with pytest.raises(FednodeError, match="changes while it is stored"):
             store.take(file, may_change=True)
     assert store.blobs() == []
@@ -137,7 +137,7 @@ def test_what_may_change_is_read_through_whatever_its_stamps_say(
     store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A change through a mapping may move no stamp, and one within a tick of the clock moves none that differs."""
-    monkeypatch.setattr("tracker.blobs._stamp", lambda path: (1, 1, 1, 1))
+    monkeypatch.setattr("tracker.blobs.blobs._stamp", lambda path: (1, 1, 1, 1))
     file = given_file(tmp_path, content(LARGE))
     with file.open("r+b") as kept:
         blob = store.take(file, may_change=True).blob
@@ -150,7 +150,9 @@ def test_what_nobody_changed_is_read_once(store: BlobStore, tmp_path: Path, monk
     ours = store.take(given_file(tmp_path, content(LARGE))).blob
     theirs = store.take(given_file(tmp_path, content(LARGE + 1)), may_change=True).blob
     hashed: list[int] = []
-    monkeypatch.setattr("tracker.blobs.hash_chunk", lambda data: (hashed.append(len(data)), chunks.hash_chunk(data))[1])
+    monkeypatch.setattr(
+        "tracker.blobs.blobs.hash_chunk", lambda data: (hashed.append(len(data)), chunks.hash_chunk(data))[1]
+    )
     store.sound_path(ours)
     assert hashed == []
     store.sound_path(theirs)

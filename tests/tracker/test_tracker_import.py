@@ -11,13 +11,13 @@ from import_ground import NOW, Give, backed_up, exported, rewrite, take_in
 from record_rows import OTHER, RUN, every_row
 
 from protocol.errors import FednodeError, Refused
-from tracker.connect import work_folder
-from tracker.import_merge import merge
-from tracker.import_read import LOCAL_TABLES, MANIFEST, stage
+from tracker.imports.merge import merge
+from tracker.imports.read import LOCAL_TABLES, MANIFEST, stage
 from tracker.retention import Rules
-from tracker.rows import DecisionRow, LogRow, MetricRow, RoundRow, SpanRow, StatusRow
-from tracker.schema import TABLES, VERSION
 from tracker.store import Store
+from tracker.tables.connect import work_folder
+from tracker.tables.rows import DecisionRow, LogRow, MetricRow, RoundRow, SpanRow, StatusRow
+from tracker.tables.schema import TABLES, VERSION
 
 TAKEN = [table.name for table in TABLES.values() if table.name not in LOCAL_TABLES]
 

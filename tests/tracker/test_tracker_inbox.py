@@ -7,11 +7,21 @@ from typing import Any
 import pytest
 
 from protocol.errors import FednodeError
-from tracker.inbox import record_items
-from tracker.proposal import recorded_proposal
-from tracker.reader import Reader
-from tracker.rows import DecisionRow, ElectionRow, LogRow, NodeRow, ParameterRow, RoundRow, RunRow, StatusRow, iso
+from tracker.queries.inbox import record_items
+from tracker.queries.proposal import recorded_proposal
+from tracker.queries.reader import Reader
 from tracker.store import Store
+from tracker.tables.rows import (
+    DecisionRow,
+    ElectionRow,
+    LogRow,
+    NodeRow,
+    ParameterRow,
+    RoundRow,
+    RunRow,
+    StatusRow,
+    iso,
+)
 
 DAY = 86_400.0
 NOW = 1_800_000_000.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tracker.blobs import BlobStore
+from tracker.blobs.blobs import BlobStore
 from tracker.journal import Journal
 from tracker.store import Store
 
@@ -17,9 +17,9 @@ ROWS = 200
 WRITER = """
 import random, sys
 from pathlib import Path
-from tracker.blobs import BlobStore
+from tracker.blobs.blobs import BlobStore
 from tracker.journal import Journal
-from tracker.rows import MetricRow
+from tracker.tables.rows import MetricRow
 from tracker.store import Store
 
 home = Path(sys.argv[1])

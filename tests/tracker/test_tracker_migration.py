@@ -10,10 +10,10 @@ import duckdb
 import pytest
 
 from protocol.errors import FednodeError
-from tracker import schema
-from tracker.check import check_tables
-from tracker.schema import MIGRATIONS, TABLES, VERSION
 from tracker.store import Store, open_stopped
+from tracker.tables import schema
+from tracker.tables.check import check_tables
+from tracker.tables.schema import MIGRATIONS, TABLES, VERSION
 
 SAMPLES = Path(__file__).parent / "samples"
 ROOT = Path(__file__).parents[2]
@@ -82,7 +82,7 @@ def test_a_migration_that_is_killed_in_its_middle_leaves_the_old_store(tmp_path:
     before = contents(duckdb.connect(str(path), read_only=True), {"runs": ["*"], "metrics": ["*"]})
     code = f"""
 import os, sys
-from tracker import schema
+from tracker.tables import schema
 real = schema.MIGRATIONS
 class Dying:
     def __getitem__(self, step): return real[step] + "; SELECT dies();"

@@ -2,9 +2,9 @@
 
 from itertools import count
 
-from tracker.device_samples import device_samples, thinned
-from tracker.rows import StatusRow, SystemMetricRow, iso
+from tracker.queries.device_samples import device_samples, thinned
 from tracker.store import Store
+from tracker.tables.rows import StatusRow, SystemMetricRow, iso
 
 AT = 1_800_000_000.0
 NUMBERS = count()

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tracker.queries import QUERIES
-from tracker.rows import (
+from tracker.queries.queries import QUERIES
+from tracker.store import Store
+from tracker.tables.rows import (
     ArtifactRow,
     DataSetRow,
     DecisionRow,
@@ -23,7 +24,6 @@ from tracker.rows import (
     StatusRow,
     iso,
 )
-from tracker.store import Store
 
 DAY = 1_800_000_000.0
 

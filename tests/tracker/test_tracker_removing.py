@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tracker import removing as module
-from tracker.blobs import BlobStore
-from tracker.removing import LARGE_BYTES, WAITING_BYTES_MAX, Remover
+from tracker.blobs import removing as module
+from tracker.blobs.blobs import BlobStore
+from tracker.blobs.removing import LARGE_BYTES, WAITING_BYTES_MAX, Remover
 
 
 class Held:

@@ -7,8 +7,8 @@ import pytest
 
 from protocol.errors import FednodeError, Refused
 from tracker.retention import DAY_S, Checkpoints, Kept, Rules, removable, remove, rules_in
-from tracker.rows import LogRow, MetricRow, SpanRow, SystemMetricRow
 from tracker.store import Store
+from tracker.tables.rows import LogRow, MetricRow, SpanRow, SystemMetricRow
 
 NOW = 100 * DAY_S
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from record_rows import every_row
 
-from tracker.queries_runs import RUN_SORTS
-from tracker.reader import Reader
-from tracker.rows import ElectionRow, MetricRow, ModelRow, ParticipantRow, RoundRow, RunRow, StatusRow
+from tracker.queries.reader import Reader
+from tracker.queries.runs import RUN_SORTS
 from tracker.store import Store
+from tracker.tables.rows import ElectionRow, MetricRow, ModelRow, ParticipantRow, RoundRow, RunRow, StatusRow
 
 DAY = 1_800_000_000.0
 OF_RUNS = (RunRow, StatusRow, RoundRow, ElectionRow, ModelRow, MetricRow, ParticipantRow)

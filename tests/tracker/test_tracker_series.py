@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracker.queries_series import POINTS_OF_SERIES_MIN, POINTS_ROWS_MAX
-from tracker.rows import ElectionRow, LogRow, MetricRow, NodeRow, RoundRow, RunRow, StatusRow
+from tracker.queries.series import POINTS_OF_SERIES_MIN, POINTS_ROWS_MAX
 from tracker.store import Store
+from tracker.tables.rows import ElectionRow, LogRow, MetricRow, NodeRow, RoundRow, RunRow, StatusRow
 
 AT = 1_790_000_000.0
 PLACES = st.tuples(st.integers(1, 40), st.integers(0, 2), st.integers(0, 9))

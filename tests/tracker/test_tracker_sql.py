@@ -8,9 +8,9 @@ import duckdb
 import pytest
 
 from protocol.errors import Refused
-from tracker.reader import Reader
-from tracker.rows import MetricRow
+from tracker.queries.reader import Reader
 from tracker.store import Store
+from tracker.tables.rows import MetricRow
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_all_other_statements_are_refused_and_change_nothing(
 def test_the_engine_refuses_by_itself(
     reader: Reader, statement: str, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tracker.reader.check_statement", lambda connection, statement: None)
+    monkeypatch.setattr("tracker.queries.reader.check_statement", lambda connection, statement: None)
     with pytest.raises(Refused, match=word):
         reader.sql(statement, 1)
 
@@ -196,7 +196,7 @@ def test_the_engine_holds_the_same_line_without_our_check(
     store: Store, reader: Reader, tmp_path: Path, statement: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind the check stand a read-only transaction, no access to files, and a locked configuration."""
-    monkeypatch.setattr("tracker.reader.check_statement", lambda connection, statement: None)
+    monkeypatch.setattr("tracker.queries.reader.check_statement", lambda connection, statement: None)
     secret = tmp_path / "secret.csv"
     secret.write_text("a,b\n1,2\n")
     before = fingerprint(store, tmp_path)
@@ -259,7 +259,7 @@ def test_a_column_with_a_time_zone_comes_in_utc_or_is_refused_with_a_remedy(read
 
 
 def test_an_answer_of_endless_text_is_cut_off(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracker.reader.RESULT_CHARACTERS_MAX", 1000)
+    monkeypatch.setattr("tracker.queries.reader.RESULT_CHARACTERS_MAX", 1000)
     _, rows, truncated = reader.sql("SELECT repeat('x', 300) FROM range(10)", 10)
     assert (len(rows), truncated) == (3, True)
 

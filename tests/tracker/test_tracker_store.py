@@ -12,10 +12,10 @@ import duckdb
 import pytest
 
 from protocol.errors import FednodeError
-from tracker import rows as row_classes
-from tracker.rows import LogRow, MetricRow, ModelRow, ParameterRow, RunRow, StatusRow, iso
-from tracker.schema import MIGRATIONS, TABLES, VERSION
 from tracker.store import Store, open_stopped
+from tracker.tables import rows as row_classes
+from tracker.tables.rows import LogRow, MetricRow, ModelRow, ParameterRow, RunRow, StatusRow, iso
+from tracker.tables.schema import MIGRATIONS, TABLES, VERSION
 
 RUN = RunRow("r", "n", "p", "e", "g", "t", "d", "node", 3, 1.0, "{}")
 
@@ -222,8 +222,8 @@ def test_an_older_store_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytes
     store.write([RUN])
     store.close()
     steps = (*MIGRATIONS, "ALTER TABLE runs ADD COLUMN colour VARCHAR", "UPDATE runs SET colour = 'red'")
-    monkeypatch.setattr("tracker.schema.MIGRATIONS", steps)
-    monkeypatch.setattr("tracker.schema.VERSION", len(steps))
+    monkeypatch.setattr("tracker.tables.schema.MIGRATIONS", steps)
+    monkeypatch.setattr("tracker.tables.schema.VERSION", len(steps))
     with pytest.raises(FednodeError, match="start the node once"):
         open_stopped(path)
     store = Store(path)
@@ -236,8 +236,8 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "store.duckdb"
     Store(path).close()
     with monkeypatch.context() as patch:
-        patch.setattr("tracker.schema.MIGRATIONS", (*MIGRATIONS, "CREATE TABLE extra (a INT); SELECT nonsense"))
-        patch.setattr("tracker.schema.VERSION", VERSION + 1)
+        patch.setattr("tracker.tables.schema.MIGRATIONS", (*MIGRATIONS, "CREATE TABLE extra (a INT); SELECT nonsense"))
+        patch.setattr("tracker.tables.schema.VERSION", VERSION + 1)
         with pytest.raises(FednodeError):
             Store(path)
     store = Store(path)

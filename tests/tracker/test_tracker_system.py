@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tracker.reader import Reader
-from tracker.rows import RoundRow, RunRow, SpanRow, StatusRow, SystemMetricRow, iso
+from tracker.queries.reader import Reader
 from tracker.store import Store
+from tracker.tables.rows import RoundRow, RunRow, SpanRow, StatusRow, SystemMetricRow, iso
 
 DAY = 1_800_000_000.0
 

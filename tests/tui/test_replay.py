@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from tui_stage import play, stage
 from tui_store_ground import START, rows, store_of
 
-from tracker.rows import RunRow, SpanRow, StatusRow
+from tracker.tables.rows import RunRow, SpanRow, StatusRow
 from tui.command import tui
 from tui.facts.asks import asking
 from tui.facts.state import State

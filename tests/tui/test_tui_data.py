@@ -7,7 +7,15 @@ from tui_stage import play, stage
 from tui_store_ground import START, store_of
 
 from fednode import ClientError
-from tracker.rows import ArtifactRow, DataSetRow, EvaluationRow, ModelAliasRow, ModelRow, RegisteredModelRow, RunRow
+from tracker.tables.rows import (
+    ArtifactRow,
+    DataSetRow,
+    EvaluationRow,
+    ModelAliasRow,
+    ModelRow,
+    RegisteredModelRow,
+    RunRow,
+)
 from tui.facts.asks import ANSWERS_MAX, asking
 from tui.feeds.store import StoreFeed
 from tui.views.data_rows import box, statistic_in_full, statistic_note, statistic_rows

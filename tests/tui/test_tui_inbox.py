@@ -7,8 +7,8 @@ from tui_pictures import compare
 from tui_stage import play, stage
 
 from fednode import ClientError
-from tracker.rows import RunRow, StatusRow
 from tracker.store import Store
+from tracker.tables.rows import RunRow, StatusRow
 from tui.facts.inbox import Item, items_of, proposal_of, waiting
 from tui.facts.runs import Run
 from tui.facts.state import State

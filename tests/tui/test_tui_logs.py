@@ -7,7 +7,7 @@ from tui_stage import play, stage
 from tui_store_ground import START, store_of
 
 from fednode import ClientError
-from tracker.rows import LogRow, NodeRow, ParticipantRow, RunRow
+from tracker.tables.rows import LogRow, NodeRow, ParticipantRow, RunRow
 from tui.facts.asks import asking
 from tui.facts.log_lines import LOG_LINES_MAX
 from tui.feeds.store import StoreFeed

@@ -8,7 +8,7 @@ from tui_stage import play, stage
 from tui_store_ground import START, rows, store_of
 
 from fednode import ClientError
-from tracker.rows import RoundRow, SpanRow
+from tracker.tables.rows import RoundRow, SpanRow
 from tui.facts.asks import asking
 from tui.feeds.store import StoreFeed
 from tui.views.run import PANELS

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.rows import NodeRow, StatusRow, SystemMetricRow
 from tracker.store import Store
+from tracker.tables.rows import NodeRow, StatusRow, SystemMetricRow
 from tui.drawing.rings import nearest_towards, ring, rows_apart, rows_filled
 from tui.drawing.topology import Place, Scene, Topology, steady
 from tui.drawing.words import rtt_text

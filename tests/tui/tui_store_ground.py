@@ -2,7 +2,8 @@
 
 import json
 
-from tracker.rows import (
+from tracker.store import Store
+from tracker.tables.rows import (
     DecisionRow,
     ElectionRow,
     LogRow,
@@ -13,7 +14,6 @@ from tracker.rows import (
     RunRow,
     StatusRow,
 )
-from tracker.store import Store
 
 START = 1_790_000_000.0
 NODES = ("n-one", "n-two", "n-three")

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tracker.asking import answered_now
-from tracker.device_samples import recorded_devices
-from tracker.inbox import record_items
-from tracker.log_pages import previous_place
-from tracker.proposal import recorded_proposal
-from tracker.reader import Reader
-from tracker.run_list import runs_page, runs_told_first, with_participants
+from tracker.queries.asking import answered_now
+from tracker.queries.device_samples import recorded_devices
+from tracker.queries.inbox import record_items
+from tracker.queries.log_pages import previous_place
+from tracker.queries.proposal import recorded_proposal
+from tracker.queries.reader import Reader
+from tracker.queries.run_list import runs_page, runs_told_first, with_participants
 from tracker.store import open_stopped
 from tui.facts.asks import Ask
 from tui.facts.fields import Json, safe

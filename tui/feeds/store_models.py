@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tracker.asking import answered_now
-from tracker.lineage import lineage_of
+from tracker.queries.asking import answered_now
+from tracker.queries.lineage import lineage_of
 
 Rows = list[dict[str, Any]]
 Query = Callable[[str, Mapping[str, Any]], Rows]

@@ -1,0 +1,1 @@
+"""The local API's paths, bodies and answers, a file for each of its subjects."""

@@ -1,0 +1,1 @@
+"""What waits for the node's owner: gathered from the node's state and its record."""

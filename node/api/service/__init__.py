@@ -1,0 +1,1 @@
+"""What a running node can be asked through its local API, as interfaces."""

@@ -1,0 +1,69 @@
+"""Asking for a blob's chunk list: the next source is asked when the last has failed or takes long, and the first list
+that proves itself counts.
+
+A source that says nothing is given up after BLOB_STALL_S; whoever is behind it does not wait for that. Who is slow has
+not failed: it may give chunks later.
+"""
+
+from collections.abc import Callable, Sequence
+
+import trio
+
+from node.network.bulk.source import BlobSource, Listed
+from node.network.bulk.swarm import SOURCES_AT_ONCE, with_a_second_try
+from protocol.errors import FednodeError
+from protocol.keys import BlobId, NodeId
+from tracker.blobs.chunks import check_chunk_list
+
+# Between two sources: a chunk that is on its way before the list takes 0.8 s at 10 Mbit/s, and a second list of a small
+# blob comes with all of it.
+LIST_STAGGER_S = 1.0
+
+
+class Lists:
+    """Who may give one blob's chunk list. `failed` is told of who did not, and why."""
+
+    def __init__(
+        self,
+        source_of: Callable[[NodeId], BlobSource],
+        blob: BlobId,
+        sources: Sequence[NodeId],
+        failed: Callable[[BlobSource, FednodeError], None],
+    ) -> None:
+        self.left = list(sources)  # who has neither given it nor failed; who was not asked yet is first
+        self._source_of = source_of
+        self._blob = blob
+        self._failed = failed
+        self._found: tuple[BlobSource, Listed] | None = None
+
+    async def first(self) -> tuple[BlobSource, Listed] | None:
+        """A source of those that are left, and the blob's list as it gave it. None: nobody gave it."""
+        self._found = None
+        places = trio.Semaphore(SOURCES_AT_ONCE)
+        async with trio.open_nursery() as nursery:
+            for peer in tuple(self.left):
+                await places.acquire()
+                self.left.remove(peer)
+                self.left.append(peer)
+                ended = trio.Event()
+                nursery.start_soon(self._ask, peer, ended, places, nursery.cancel_scope)
+                with trio.move_on_after(LIST_STAGGER_S):
+                    await ended.wait()
+        return self._found
+
+    async def _ask(self, peer: NodeId, ended: trio.Event, places: trio.Semaphore, race: trio.CancelScope) -> None:
+        source = self._source_of(peer)
+        try:
+            listed = await with_a_second_try(lambda: source.chunk_list(self._blob))
+            check_chunk_list(self._blob, listed.hashes, listed.size)
+        except FednodeError as error:
+            self.left.remove(peer)
+            self._failed(source, error)
+        else:
+            if self._found is None:
+                self.left.remove(peer)
+                self._found = source, listed
+                race.cancel()
+        finally:
+            ended.set()
+            places.release()

@@ -1,0 +1,1 @@
+"""How somebody comes in: invitations, joining, introductions, and the member's own further nodes."""

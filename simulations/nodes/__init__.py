@@ -1,0 +1,1 @@
+"""The real node on simulated seams, and the group in which it begins."""

@@ -1,0 +1,1 @@
+"""What is to be simulated: the scenario, and the faults that it comes to."""

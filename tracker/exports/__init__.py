@@ -1,0 +1,1 @@
+"""The record as other tools read it: Parquet and TensorBoard's event files."""

@@ -1,0 +1,1 @@
+"""Records from elsewhere: read, judged, and taken in all or not at all."""
