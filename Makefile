@@ -38,7 +38,7 @@ $(SLOW_STAMP): $(DEV_STAMP) tests/slow-constraints.txt
 	$(BIN)/pip --python $(VENV)/slow install --quiet -c tests/slow-constraints.txt --group slow
 	touch $@
 
-test-slow: $(SLOW_STAMP)  ## tests that need big dependencies or many minutes
+test-slow: $(SLOW_STAMP)  ## tests that need big dependencies, or take long
 	$(BIN)/python -m pytest -m slow
 
 check: $(DEV_STAMP)  ## ruff, mypy --strict, import-linter

@@ -14,7 +14,7 @@ import pytest
 from node.record.record import FLUSH_INTERVAL_S
 from tracker.store import Store
 
-KILLS = 50
+KILLS = (10, pytest.param(50, marks=pytest.mark.slow))
 ROWS_MAX = 700  # of one life, about one a millisecond: lives of up to a flush interval and a half
 SLACK_S = 1.0  # in which a busy machine may not have let the process run
 
@@ -93,7 +93,8 @@ class Life:
 
 
 @pytest.mark.real
-def test_fifty_kills_cost_a_flush_interval_each(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", KILLS)
+def test_kills_cost_a_flush_interval_each(kills: int, tmp_path: Path) -> None:
     path = tmp_path / "record.duckdb"
     randomness = random.Random(11)
     lost = 0
@@ -102,7 +103,7 @@ def test_fifty_kills_cost_a_flush_interval_each(tmp_path: Path) -> None:
         cwd=Path.cwd(),
     ) as writers:  # fmt: skip
         kept = {}
-        for number in range(KILLS):
+        for number in range(kills):
             life = Life(writers, randomness.randrange(1, ROWS_MAX))
             kept[number] = check(path, number, life)
             lost += len(life.added) - kept[number]

@@ -57,6 +57,7 @@ def _whole_run(rule: str, lie: Literal["sign-flip", "scaled"] | None = None) -> 
     return played.accuracy
 
 
+@pytest.mark.slow
 def test_nor_do_they_in_whole_runs_of_simulated_nodes() -> None:
     clean = _whole_run("mean")
     assert clean > 0.95
