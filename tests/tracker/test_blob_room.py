@@ -14,8 +14,10 @@ import trio
 from node.home.disk import FileDisk
 from protocol.errors import Refused
 from protocol.limits import CHUNK_BYTES
+from tracker.blobs import blobs as blobs_module
 from tracker.blobs.blobs import BlobStore
 from tracker.blobs.chunks import blob_id_of, chunk_hashes_of
+from tracker.blobs.halves import begin_half
 from tracker.blobs.quota import Quota
 
 SIZE = CHUNK_BYTES + 10
@@ -94,6 +96,31 @@ def test_of_two_at_once_only_one_gets_the_last_room(first: Way, second: Way, tmp
     usage = stores[0].usage()
     assert usage.bytes + usage.half_bytes == SIZE
     assert stores[0]._rooms.promised == 0
+
+
+def test_the_look_and_the_beginning_of_a_fetch_are_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = BlobStore(tmp_path / "blobs", quota=Quota(QUOTA_BYTES, free_bytes_min=0))
+    others: list[threading.Thread] = []
+    refused: list[Refused] = []
+
+    def ask() -> None:
+        try:
+            receive(store, tmp_path, 2)
+        except Refused as error:
+            refused.append(error)
+
+    def begin_once_another_has_asked(path: Path, size: int) -> None:
+        if not others:
+            others.append(threading.Thread(target=ask))
+            others[0].start()
+            others[0].join(HANGS_S)
+        begin_half(path, size)
+
+    monkeypatch.setattr(blobs_module, "begin_half", begin_once_another_has_asked)
+    receive(store, tmp_path, 1)
+    others[0].join()
+    assert len(refused) == 1
+    assert store.usage().half_bytes == SIZE
 
 
 def test_what_is_promised_counts_until_it_is_stored_and_never_twice(tmp_path: Path) -> None:
