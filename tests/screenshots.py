@@ -113,6 +113,7 @@ def lose_the_aggregator(study, run, keep):
             start_all(study.nodes)
             return
         keep.wait_for_round(run, keep.client.run(run)["round"] + 1)
+    raise RuntimeError("who aggregates is the one who looks, by lot: run this again")
 
 
 async def record(study, ours, other, path):
