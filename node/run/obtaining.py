@@ -6,7 +6,7 @@ difference. What proves that the checkpoint's maker lied is not asked for again.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -94,10 +94,7 @@ class Obtaining:
             return
         await self._fetch(model, wanted.sources, schema.model_bytes, checkpoint.round)
         data = await self._disk.blob_data(model)
-        try:
-            await self._trainer.offload(partial(check_model, schema, data))
-        except FednodeError as error:
-            raise RemoteProtocolError(error.what) from error
+        await self._check(partial(check_model, schema, data))
         self._sound.add(wanted.name)
 
     async def _obtain_state(self, wanted: Obtain, schema: "Schema") -> None:
@@ -119,8 +116,12 @@ class Obtaining:
             log.info("the model of round %d is had without its server state: %s", checkpoint.round, error.what)
             return
         data = await self._disk.blob_data(state)
+        await self._check(partial(check_server_state, schema, settings, data))
+
+    async def _check(self, check: Callable[[], object]) -> None:
+        """Raises RemoteProtocolError for what `check` refuses: it was made like that."""
         try:
-            await self._trainer.offload(partial(check_server_state, schema, settings, data))
+            await self._trainer.offload(check)
         except FednodeError as error:
             raise RemoteProtocolError(error.what) from error
 

@@ -7,10 +7,9 @@ not failed: it may give chunks later.
 
 from collections.abc import Callable, Sequence
 
-import trio
-
 from node.network.bulk.source import BlobSource, Listed
 from node.network.bulk.swarm import SOURCES_AT_ONCE, with_a_second_try
+from node.network.dialling import Race
 from protocol.errors import FednodeError
 from protocol.keys import BlobId, NodeId
 from tracker.blobs.chunks import check_chunk_list
@@ -34,24 +33,22 @@ class Lists:
         self._source_of = source_of
         self._blob = blob
         self._failed = failed
-        self._found: tuple[BlobSource, Listed] | None = None
 
     async def first(self) -> tuple[BlobSource, Listed] | None:
         """A source of those that are left, and the blob's list as it gave it. None: nobody gave it."""
-        self._found = None
-        places = trio.Semaphore(SOURCES_AT_ONCE)
-        async with trio.open_nursery() as nursery:
-            for peer in tuple(self.left):
-                await places.acquire()
-                self.left.remove(peer)
-                self.left.append(peer)
-                ended = trio.Event()
-                nursery.start_soon(self._ask, peer, ended, places, nursery.cancel_scope)
-                with trio.move_on_after(LIST_STAGGER_S):
-                    await ended.wait()
-        return self._found
+        race = Race(self._ask, lambda late: None, _is_ours, stagger_s=LIST_STAGGER_S, at_once=SOURCES_AT_ONCE)
+        await race.run(tuple(self.left))
+        if race.final is not None:
+            raise race.final
+        if race.found is None:
+            return None
+        peer, found = race.found
+        self.left.remove(peer)
+        return found
 
-    async def _ask(self, peer: NodeId, ended: trio.Event, places: trio.Semaphore, race: trio.CancelScope) -> None:
+    async def _ask(self, peer: NodeId) -> tuple[BlobSource, Listed]:
+        self.left.remove(peer)
+        self.left.append(peer)
         source = self._source_of(peer)
         try:
             listed = await with_a_second_try(lambda: source.chunk_list(self._blob))
@@ -59,11 +56,10 @@ class Lists:
         except FednodeError as error:
             self.left.remove(peer)
             self._failed(source, error)
-        else:
-            if self._found is None:
-                self.left.remove(peer)
-                self._found = source, listed
-                race.cancel()
-        finally:
-            ended.set()
-            places.release()
+            raise
+        return source, listed
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether it is a defect here, not a source that has failed."""
+    return not isinstance(error, FednodeError)

@@ -252,7 +252,7 @@ class Libp2pHost:
                 refusals.append(error)
             return len(refusals) >= _REFUSALS_MAX
 
-        race = Race(
+        race: Race[str, SwarmConn] = Race(
             lambda address: self._dial(peer, address, bytes_max),
             self._discard,
             is_final,
